@@ -1,0 +1,10 @@
+//! libsoftdimo: one-step image generation from masked-diffusion students, in process.
+
+#![deny(unsafe_code)]
+#![warn(missing_debug_implementations)]
+
+pub mod checkpoint;
+pub mod error;
+pub mod tensor;
+
+pub use error::{Error, Result, Status};
