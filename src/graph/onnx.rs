@@ -1,0 +1,361 @@
+//! Lowering: Graph → ONNX ModelProto bytes. Weights are declared as external tensors that the engine
+//! binds over its own mapping of the model file, so their bytes are never copied into the proto.
+//!
+//! Only the few protobuf messages ONNX needs are written, by hand (field numbers from onnx.proto3).
+
+use super::{Graph, Node, Op, Value};
+use crate::tensor::{Dtype, Shape, Tensor};
+
+/// ONNX operator set: the first with Gelu and LayerNormalization both as standard ops.
+const OPSET: u64 = 20;
+const IR_VERSION: u64 = 9;
+
+/// The `external_data.location` written for every weight; the engine replaces the tensor before loading,
+/// but ONNX Runtime insists that the named file exists in the folder it is given.
+pub type WeightLocation<'a> = &'a str;
+
+/// Serialise `graph`. Inputs, outputs and weights keep their names; other values are called `v<index>`.
+pub fn lower(graph: &Graph, location: WeightLocation<'_>) -> Vec<u8> {
+    let nodes = graph.nodes();
+    let mut out = Lowering { names: Vec::new(), body: Message::default(), extra: 0 };
+    let mut declared = std::collections::HashSet::new();
+    for (i, node) in nodes.iter().enumerate() {
+        let name = match &node.op {
+            Op::Input { name, .. } | Op::Weight { name, .. } => name.clone(),
+            _ => format!("v{i}"),
+        };
+        out.names.push(name.clone());
+        match &node.op {
+            Op::Input { dtype, shape, .. } => {
+                out.body.message(graph_field::INPUT, &value_info(&name, *dtype, shape));
+            }
+            Op::Weight { dtype, shape, .. } => {
+                if declared.insert(name.clone()) {
+                    out.body
+                        .message(graph_field::INITIALIZER, &external_tensor(&name, *dtype, shape, location));
+                }
+            }
+            Op::Constant { value } => out.initializer(&name, value),
+            _ => out.node(&nodes, node, Value(i as u32)),
+        }
+    }
+    for (name, v) in graph.outputs() {
+        // A named output is its own value, so that one node can serve several names.
+        let from = out.names[v.index()].clone();
+        out.emit("Identity", &[&from], &name, &[]);
+        let node = &nodes[v.index()];
+        out.body.message(graph_field::OUTPUT, &value_info(&name, node.dtype, &node.shape));
+    }
+    out.body.string(graph_field::NAME, "softdimo");
+    let mut opset = Message::default();
+    opset.string(1, "").int(2, OPSET);
+    let mut model = Message::default();
+    model.int(1, IR_VERSION).string(2, "softdimo").message(7, &out.body).message(8, &opset);
+    model.0
+}
+
+mod graph_field {
+    pub const NODE: u32 = 1;
+    pub const NAME: u32 = 2;
+    pub const INITIALIZER: u32 = 5;
+    pub const INPUT: u32 = 11;
+    pub const OUTPUT: u32 = 12;
+}
+
+/// Attribute of an ONNX node.
+enum Attribute<'a> {
+    Float(&'a str, f32),
+    Int(&'a str, i64),
+    Ints(&'a str, Vec<i64>),
+    Text(&'a str, &'a str),
+}
+
+struct Lowering {
+    /// ONNX name of each node's result.
+    names: Vec<String>,
+    /// GraphProto under construction.
+    body: Message,
+    /// Counter for helper tensors.
+    extra: usize,
+}
+
+fn ints(values: &[usize]) -> Vec<i64> {
+    values.iter().map(|&v| v as i64).collect()
+}
+
+impl Lowering {
+    fn initializer(&mut self, name: &str, value: &Tensor) {
+        let mut t = tensor_header(name, value.dtype(), value.shape());
+        t.bytes(9, value.bytes());
+        self.body.message(graph_field::INITIALIZER, &t);
+    }
+
+    /// A helper initializer holding int64s, e.g. a shape; returns its name.
+    fn int_tensor(&mut self, values: &[usize]) -> String {
+        let name = self.fresh();
+        self.initializer(&name, &Tensor::from_i64([values.len()], &ints(values)));
+        name
+    }
+
+    fn fresh(&mut self) -> String {
+        self.extra += 1;
+        format!("h{}", self.extra)
+    }
+
+    fn emit(&mut self, op_type: &str, inputs: &[&str], output: &str, attributes: &[Attribute<'_>]) {
+        let mut node = Message::default();
+        for input in inputs {
+            node.string(1, input);
+        }
+        node.string(2, output).string(4, op_type);
+        for attribute in attributes {
+            let mut a = Message::default();
+            match attribute {
+                Attribute::Float(name, v) => a.string(1, name).float(2, *v).int(20, 1),
+                Attribute::Int(name, v) => a.string(1, name).int(3, *v as u64).int(20, 2),
+                Attribute::Text(name, v) => a.string(1, name).string(4, v).int(20, 3),
+                Attribute::Ints(name, v) => {
+                    a.string(1, name);
+                    for x in v {
+                        a.int(8, *x as u64);
+                    }
+                    a.int(20, 7)
+                }
+            };
+            node.message(5, &a);
+        }
+        self.body.message(graph_field::NODE, &node);
+    }
+
+    fn node(&mut self, nodes: &[Node], node: &Node, value: Value) {
+        use Attribute::*;
+        let y = self.names[value.index()].clone();
+        let inputs: Vec<String> = node.inputs.iter().map(|v| self.names[v.index()].clone()).collect();
+        let x: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        match &node.op {
+            Op::Input { .. } | Op::Weight { .. } | Op::Constant { .. } => {
+                unreachable!("sources are declared, not lowered")
+            }
+            Op::Abs
+            | Op::Add
+            | Op::Div
+            | Op::Equal
+            | Op::Erf
+            | Op::Exp
+            | Op::Greater
+            | Op::Log
+            | Op::MatMul
+            | Op::Max
+            | Op::Min
+            | Op::Mul
+            | Op::Neg
+            | Op::Reciprocal
+            | Op::Relu
+            | Op::Sigmoid
+            | Op::Sign
+            | Op::Sqrt
+            | Op::Sub
+            | Op::Tanh
+            | Op::Where => self.emit(node.op.name(), &x, &y, &[]),
+            Op::StopGradient => self.emit("Identity", &x, &y, &[]),
+            Op::Clip { min, max } => {
+                let (low, high) = (self.fresh(), self.fresh());
+                self.initializer(&low, &Tensor::from_f32([], &[*min]));
+                self.initializer(&high, &Tensor::from_f32([], &[*max]));
+                self.emit("Clip", &[x[0], &low, &high], &y, &[]);
+            }
+            Op::Gelu { tanh } => {
+                self.emit("Gelu", &x, &y, &[Text("approximate", if *tanh { "tanh" } else { "none" })]);
+            }
+            Op::Gemm { trans_a, trans_b } => {
+                let flags = [Int("transA", (*trans_a).into()), Int("transB", (*trans_b).into())];
+                self.emit("Gemm", &x, &y, &flags);
+            }
+            Op::Conv { strides, pads, group } | Op::ConvTranspose { strides, pads, group } => {
+                let attributes =
+                    [Ints("strides", ints(strides)), Ints("pads", ints(pads)), Int("group", *group as i64)];
+                self.emit(node.op.name(), &x, &y, &attributes);
+            }
+            Op::Concat { axis } => self.emit("Concat", &x, &y, &[Int("axis", *axis as i64)]),
+            Op::Expand { shape } => {
+                let shape = self.int_tensor(shape);
+                self.emit("Expand", &[x[0], &shape], &y, &[]);
+            }
+            Op::Gather => self.emit("Gather", &x, &y, &[Int("axis", 0)]),
+            Op::OneHot { depth } => {
+                let (d, values) = (self.fresh(), self.fresh());
+                self.initializer(&d, &Tensor::from_i64([], &[*depth as i64]));
+                self.initializer(&values, &Tensor::from_f32([2], &[0.0, 1.0]));
+                self.emit("OneHot", &[x[0], &d, &values], &y, &[Int("axis", -1)]);
+            }
+            Op::Pad { before, after } => {
+                let pads = self.int_tensor(&[before.as_slice(), after.as_slice()].concat());
+                self.emit("Pad", &[x[0], &pads], &y, &[]);
+            }
+            Op::Reshape { shape } => {
+                let shape = self.int_tensor(shape);
+                self.emit("Reshape", &[x[0], &shape], &y, &[Int("allowzero", 1)]);
+            }
+            Op::Slice { axis, start, end, step } => {
+                let [start, end, axis, step] = [start, end, axis, step].map(|v| self.int_tensor(&[*v]));
+                self.emit("Slice", &[x[0], &start, &end, &axis, &step], &y, &[]);
+            }
+            Op::Transpose { perm } => self.emit("Transpose", &x, &y, &[Ints("perm", ints(perm))]),
+            Op::ArgMax { axis } => {
+                self.emit("ArgMax", &x, &y, &[Int("axis", *axis as i64), Int("keepdims", 0)]);
+            }
+            Op::ReduceMax { axis } => {
+                let axes = self.int_tensor(&[*axis]);
+                self.emit("ReduceMax", &[x[0], &axes], &y, &[Int("keepdims", 1)]);
+            }
+            Op::ReduceMean { axes } | Op::ReduceSum { axes } => {
+                let axes = self.int_tensor(axes);
+                let attributes = [Int("keepdims", 1), Int("noop_with_empty_axes", 1)];
+                self.emit(node.op.name(), &[x[0], &axes], &y, &attributes);
+            }
+            Op::LogSoftmax { axis } | Op::Softmax { axis } => {
+                self.emit(node.op.name(), &x, &y, &[Int("axis", *axis as i64)]);
+            }
+            Op::GroupNormalization { groups, eps } => {
+                // Reshape to [B, groups, -1] and InstanceNormalization: the fastest form on the CPU
+                // provider; then y·scale + bias per channel.
+                let shape = &node.shape;
+                let rest: usize = shape[1..].iter().product::<usize>() / groups;
+                let grouped = self.int_tensor(&[shape[0], *groups, rest]);
+                let full = self.int_tensor(shape);
+                let mut affine = vec![shape[1]];
+                affine.extend(std::iter::repeat_n(1, shape.rank() - 2));
+                let affine = self.int_tensor(&affine);
+                let [a, b, c, d, scale, bias, one, zero] = std::array::from_fn(|_| self.fresh());
+                self.initializer(&one, &Tensor::from_f32([*groups], &vec![1.0; *groups]));
+                self.initializer(&zero, &Tensor::from_f32([*groups], &vec![0.0; *groups]));
+                self.emit("Reshape", &[x[0], &grouped], &a, &[]);
+                self.emit("InstanceNormalization", &[&a, &one, &zero], &b, &[Float("epsilon", *eps)]);
+                self.emit("Reshape", &[&b, &full], &c, &[]);
+                self.emit("Reshape", &[x[1], &affine], &scale, &[]);
+                self.emit("Reshape", &[x[2], &affine], &bias, &[]);
+                self.emit("Mul", &[&c, &scale], &d, &[]);
+                self.emit("Add", &[&d, &bias], &y, &[]);
+            }
+            Op::LayerNormalization { eps } => {
+                self.emit("LayerNormalization", &x, &y, &[Int("axis", -1), Float("epsilon", *eps)]);
+            }
+            Op::AveragePool { size } => {
+                let window = vec![*size as i64; 2];
+                let attributes = [Ints("kernel_shape", window.clone()), Ints("strides", window)];
+                self.emit("AveragePool", &x, &y, &attributes);
+            }
+            Op::Resize { .. } => {
+                let input = &nodes[node.inputs[0].index()].shape;
+                debug_assert_eq!(input.rank(), 4);
+                let sizes = self.int_tensor(&node.shape);
+                let attributes = [
+                    Text("mode", "nearest"),
+                    Text("coordinate_transformation_mode", "asymmetric"),
+                    Text("nearest_mode", "floor"),
+                ];
+                self.emit("Resize", &[x[0], "", "", &sizes], &y, &attributes);
+            }
+            Op::Cast { to } => self.emit("Cast", &x, &y, &[Int("to", data_type(*to) as i64)]),
+        }
+    }
+}
+
+/// TensorProto.DataType.
+fn data_type(dtype: Dtype) -> u64 {
+    match dtype {
+        Dtype::F32 => 1,
+        Dtype::U8 => 2,
+        Dtype::I8 => 3,
+        Dtype::I16 => 5,
+        Dtype::I32 => 6,
+        Dtype::I64 => 7,
+        Dtype::Bool => 9,
+        Dtype::F16 => 10,
+        Dtype::F64 => 11,
+        Dtype::BF16 => 16,
+    }
+}
+
+fn tensor_header(name: &str, dtype: Dtype, shape: &Shape) -> Message {
+    let mut t = Message::default();
+    for &d in shape.iter() {
+        t.int(1, d as u64);
+    }
+    t.int(2, data_type(dtype)).string(8, name);
+    t
+}
+
+/// A TensorProto with data_location EXTERNAL.
+fn external_tensor(name: &str, dtype: Dtype, shape: &Shape, location: &str) -> Message {
+    let mut t = tensor_header(name, dtype, shape);
+    let length = (shape.len() * dtype.size()).to_string();
+    for (key, value) in [("location", location), ("offset", "0"), ("length", &length)] {
+        let mut entry = Message::default();
+        entry.string(1, key).string(2, value);
+        t.message(13, &entry);
+    }
+    t.int(14, 1);
+    t
+}
+
+fn value_info(name: &str, dtype: Dtype, shape: &Shape) -> Message {
+    let mut dims = Message::default();
+    for &d in shape.iter() {
+        let mut dim = Message::default();
+        dim.int(1, d as u64);
+        dims.message(1, &dim);
+    }
+    let mut tensor = Message::default();
+    tensor.int(1, data_type(dtype)).message(2, &dims);
+    let mut kind = Message::default();
+    kind.message(1, &tensor);
+    let mut info = Message::default();
+    info.string(1, name).message(2, &kind);
+    info
+}
+
+/// A protobuf message being written: varint, 32-bit and length-delimited fields.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, mut v: u64) {
+        while v >= 0x80 {
+            self.0.push(v as u8 | 0x80);
+            v >>= 7;
+        }
+        self.0.push(v as u8);
+    }
+
+    fn tag(&mut self, field: u32, wire: u32) {
+        self.varint(u64::from(field << 3 | wire));
+    }
+
+    fn int(&mut self, field: u32, v: u64) -> &mut Message {
+        self.tag(field, 0);
+        self.varint(v);
+        self
+    }
+
+    fn float(&mut self, field: u32, v: f32) -> &mut Message {
+        self.tag(field, 5);
+        self.0.extend(v.to_le_bytes());
+        self
+    }
+
+    fn bytes(&mut self, field: u32, v: &[u8]) -> &mut Message {
+        self.tag(field, 2);
+        self.varint(v.len() as u64);
+        self.0.extend_from_slice(v);
+        self
+    }
+
+    fn string(&mut self, field: u32, v: &str) -> &mut Message {
+        self.bytes(field, v.as_bytes())
+    }
+
+    fn message(&mut self, field: u32, m: &Message) -> &mut Message {
+        self.bytes(field, &m.0)
+    }
+}

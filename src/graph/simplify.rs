@@ -1,0 +1,231 @@
+//! Value-preserving rewrites: dead code goes, equal nodes merge, constants fold, layout chains collapse.
+//! One walk in topological order rebuilds the graph; each rule is one function.
+
+use std::collections::HashMap;
+
+use super::{Graph, Node, Op, Value, eval};
+use crate::error::Result;
+use crate::tensor::{Dtype, Tensor};
+
+/// Largest constant that folding may create, in elements: folding must never blow up what is stored.
+const FOLD_LIMIT: usize = 1 << 16;
+
+/// An equivalent graph with the same named outputs. Weights are never folded, so they stay file-backed.
+pub fn simplify(graph: &Graph) -> Result<Graph> {
+    let nodes = graph.nodes();
+    let live = live_nodes(graph, &nodes);
+    let new = Graph::new();
+    let mut map: Vec<Option<Value>> = vec![None; nodes.len()];
+    let mut seen: HashMap<String, Value> = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        if !live[i] {
+            continue;
+        }
+        let inputs: Vec<Value> = node.inputs.iter().map(|v| map[v.index()].unwrap()).collect();
+        let value = match collapse(&new, node, &inputs) {
+            Some(kept) => kept,
+            None => {
+                let (op, inputs) = skip_layout_chain(&new, &node.op, inputs);
+                let (op, inputs) = fold(&new, op, inputs, node)?;
+                let key = format!("{op:?}{inputs:?}");
+                match seen.get(&key) {
+                    Some(&same) if mergeable(&op) => same,
+                    _ => {
+                        let value = new.push(op, &inputs)?;
+                        seen.insert(key, value);
+                        value
+                    }
+                }
+            }
+        };
+        map[i] = Some(value);
+    }
+    for (name, v) in graph.outputs() {
+        new.output(name, map[v.index()].unwrap());
+    }
+    // Folding and chain skipping leave operands behind that nothing uses any more.
+    let nodes = new.nodes();
+    let live = live_nodes(&new, &nodes);
+    if live.iter().all(|&l| l) {
+        drop(nodes);
+        return Ok(new);
+    }
+    drop(nodes);
+    simplify(&new)
+}
+
+/// Which nodes some output (or the graph's signature: its inputs) needs.
+fn live_nodes(graph: &Graph, nodes: &[Node]) -> Vec<bool> {
+    let mut live: Vec<bool> = nodes.iter().map(|n| matches!(n.op, Op::Input { .. })).collect();
+    for (_, v) in graph.outputs() {
+        live[v.index()] = true;
+    }
+    for i in (0..nodes.len()).rev() {
+        if live[i] {
+            for v in &nodes[i].inputs {
+                live[v.index()] = true;
+            }
+        }
+    }
+    live
+}
+
+/// Large constants print as a handle, not their bytes, so two of them cannot be compared by text.
+fn mergeable(op: &Op) -> bool {
+    !matches!(op, Op::Constant { .. })
+}
+
+/// Nodes that are the identity on their input: same-shape Reshape and Expand, identity Transpose, full
+/// Slice, same-dtype Cast, x·1, x+0.
+fn collapse(g: &Graph, node: &Node, inputs: &[Value]) -> Option<Value> {
+    let x = *inputs.first()?;
+    let same_type = |v: Value| g.shape(v) == node.shape && g.dtype(v) == node.dtype;
+    match &node.op {
+        Op::Reshape { .. } | Op::Expand { .. } | Op::Cast { .. } | Op::Slice { .. } | Op::Concat { .. }
+            if inputs.len() == 1 && same_type(x) =>
+        {
+            Some(x)
+        }
+        Op::Transpose { perm } if perm.iter().enumerate().all(|(i, &p)| i == p) => Some(x),
+        Op::Mul | Op::Add => {
+            let neutral = if matches!(node.op, Op::Mul) { 1.0 } else { 0.0 };
+            let is_neutral = |v: Value| match &g.nodes()[v.index()].op {
+                Op::Constant { value } => {
+                    value.shape().len() <= FOLD_LIMIT && value.to_f64().iter().all(|&e| e == neutral)
+                }
+                _ => false,
+            };
+            match (inputs[0], inputs[1]) {
+                (a, b) if is_neutral(b) && same_type(a) => Some(a),
+                (a, b) if is_neutral(a) && same_type(b) => Some(b),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Reshape of Reshape and Transpose of Transpose become one node.
+fn skip_layout_chain(g: &Graph, op: &Op, inputs: Vec<Value>) -> (Op, Vec<Value>) {
+    let Some(&x) = inputs.first() else { return (op.clone(), inputs) };
+    let nodes = g.nodes();
+    let producer = &nodes[x.index()];
+    match (op, &producer.op) {
+        (Op::Reshape { .. }, Op::Reshape { .. }) => (op.clone(), producer.inputs.clone()),
+        (Op::Transpose { perm }, Op::Transpose { perm: inner }) => {
+            let perm = perm.iter().map(|&p| inner[p]).collect();
+            (Op::Transpose { perm }, producer.inputs.clone())
+        }
+        _ => (op.clone(), inputs),
+    }
+}
+
+/// A node whose operands are all constants becomes a constant of its value.
+fn fold(g: &Graph, op: Op, inputs: Vec<Value>, node: &Node) -> Result<(Op, Vec<Value>)> {
+    let constant = |v: &Value| matches!(g.nodes()[v.index()].op, Op::Constant { .. });
+    let foldable = matches!(node.dtype, Dtype::F32 | Dtype::I64)
+        && !op.is_source()
+        && !matches!(op, Op::StopGradient)
+        && node.shape.len() <= FOLD_LIMIT
+        && inputs.iter().all(constant);
+    if !foldable {
+        return Ok((op, inputs));
+    }
+    let operands: Vec<eval::Array> = inputs
+        .iter()
+        .filter_map(|v| match &g.nodes()[v.index()].op {
+            Op::Constant { value } => Some(eval::Array::new(value.shape().clone(), value.to_f64())),
+            _ => None,
+        })
+        .collect();
+    let folded = Node { op, inputs: Vec::new(), dtype: node.dtype, shape: node.shape.clone() };
+    let array = eval::eval_node(&folded, &operands.iter().collect::<Vec<_>>(), &HashMap::new())?;
+    let value = match node.dtype {
+        Dtype::I64 => {
+            Tensor::from_i64(array.shape, &array.data.iter().map(|&x| x as i64).collect::<Vec<_>>())
+        }
+        _ => Tensor::from_f32(array.shape, &array.data.iter().map(|&x| x as f32).collect::<Vec<_>>()),
+    };
+    Ok((Op::Constant { value }, Vec::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::eval::{Array, eval};
+
+    /// `simplify` must keep the values; returns node counts before and after.
+    fn check(build: impl Fn(&Graph) -> Result<Value>) -> (usize, usize) {
+        let g = Graph::new();
+        let y = build(&g).unwrap();
+        g.output("y", y);
+        let s = simplify(&g).unwrap();
+        let mut feeds = HashMap::new();
+        for node in g.nodes().iter() {
+            if let Op::Input { name, shape, .. } = &node.op {
+                let data = (0..shape.len()).map(|i| (i as f64 * 0.7).sin()).collect();
+                feeds.insert(name.clone(), Array::new(shape.clone(), data));
+            }
+        }
+        assert_eq!(eval(&g, &feeds).unwrap(), eval(&s, &feeds).unwrap(), "\n{g}\n{s}");
+        let counts = (g.nodes().len(), s.nodes().len());
+        counts
+    }
+
+    #[test]
+    fn dead_code_goes() {
+        let (_, after) = check(|g| {
+            let x = g.input("x", Dtype::F32, [2, 3])?;
+            g.exp(x)?;
+            g.neg(x)
+        });
+        assert_eq!(after, 2);
+    }
+
+    #[test]
+    fn equal_nodes_merge() {
+        let (_, after) = check(|g| {
+            let x = g.input("x", Dtype::F32, [2, 3])?;
+            g.add(g.exp(x)?, g.exp(x)?)
+        });
+        assert_eq!(after, 3);
+    }
+
+    #[test]
+    fn constants_fold() {
+        let (_, after) = check(|g| {
+            let x = g.input("x", Dtype::F32, [2, 3])?;
+            let c = g.add(g.scalar(2.0)?, g.mul(g.scalar(3.0)?, g.scalar(4.0)?)?)?;
+            g.mul(x, c)
+        });
+        assert_eq!(after, 3);
+    }
+
+    #[test]
+    fn layout_chains_collapse() {
+        let (_, after) = check(|g| {
+            let x = g.input("x", Dtype::F32, [2, 3, 4])?;
+            let a = g.reshape(g.reshape(x, [6, 4])?, [2, 3, 4])?;
+            g.transpose(g.transpose(a, &[1, 2, 0])?, &[2, 0, 1])
+        });
+        assert_eq!(after, 1);
+    }
+
+    #[test]
+    fn neutral_operands_vanish() {
+        let (_, after) = check(|g| {
+            let x = g.input("x", Dtype::F32, [2, 3])?;
+            g.mul_scalar(g.add_scalar(x, 0.0)?, 1.0)
+        });
+        assert_eq!(after, 1);
+    }
+
+    #[test]
+    fn weights_never_fold() {
+        let g = Graph::new();
+        let w = g.weight("w", Dtype::F16, [4]).unwrap();
+        let y = g.cast(w, Dtype::F32).unwrap();
+        g.output("y", y);
+        assert_eq!(simplify(&g).unwrap().weights(), ["w"]);
+    }
+}

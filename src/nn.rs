@@ -1,0 +1,86 @@
+//! Layers as free functions over the builder. Each reads its weights under the names PyTorch gives them.
+
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::tensor::Shape;
+use crate::weights::Weights;
+
+/// `torch.nn.Linear`: x [.., I] → [.., O]; `weight` [O, I], `bias` [O].
+pub fn linear(g: &Graph, w: &Weights, x: Value, out: usize) -> Result<Value> {
+    let inner = *g.shape(x).last().unwrap_or(&1);
+    affine(g, x, w.get(g, "weight", [out, inner])?, Some(w.get(g, "bias", [out])?))
+}
+
+/// x·Wᵀ + b for x [.., I] and W [O, I], as one Gemm over the flattened rows.
+pub fn affine(g: &Graph, x: Value, weight: Value, bias: Option<Value>) -> Result<Value> {
+    let shape = g.shape(x);
+    let (inner, out) = (*shape.last().unwrap_or(&1), g.shape(weight)[0]);
+    let rows = shape.len() / inner.max(1);
+    let y = g.gemm(g.reshape(x, [rows, inner])?, weight, bias, false, true)?;
+    let mut result: Shape = shape;
+    if let Some(last) = result.0.last_mut() {
+        *last = out;
+    }
+    g.reshape(y, result)
+}
+
+/// `torch.nn.LayerNorm` over the last axis; `weight` [D], `bias` [D].
+pub fn layer_norm(g: &Graph, w: &Weights, x: Value, eps: f32) -> Result<Value> {
+    let d = *g.shape(x).last().unwrap_or(&1);
+    g.layer_normalization(x, w.get(g, "weight", [d])?, w.get(g, "bias", [d])?, eps)
+}
+
+/// `torch.nn.GroupNorm` of x [B, C, H, W]; `weight` [C], `bias` [C].
+pub fn group_norm(g: &Graph, w: &Weights, x: Value, groups: usize, eps: f32) -> Result<Value> {
+    let c = g.shape(x)[1];
+    g.group_normalization(x, w.get(g, "weight", [c])?, w.get(g, "bias", [c])?, groups, eps)
+}
+
+/// `softmax(q·kᵀ/√d)·v` for q [B, M, D], k and v [B, N, D] split into `heads` of width d = D/heads.
+pub fn attention(g: &Graph, q: Value, k: Value, v: Value, heads: usize) -> Result<Value> {
+    let shape = g.shape(q);
+    let (b, m, width) = (shape[0], shape[1], shape[2]);
+    let n = g.shape(k)[1];
+    let d = width / heads;
+    let q = g.transpose(g.reshape(q, [b, m, heads, d])?, &[0, 2, 1, 3])?; // [B, heads, M, d]
+    let k = g.transpose(g.reshape(k, [b, n, heads, d])?, &[0, 2, 3, 1])?; // [B, heads, d, N]
+    let v = g.transpose(g.reshape(v, [b, n, heads, d])?, &[0, 2, 1, 3])?; // [B, heads, N, d]
+    let scores = g.mul_scalar(g.matmul(q, k)?, (d as f32).powf(-0.5))?; // [B, heads, M, N]
+    let y = g.matmul(g.softmax(scores, 3)?, v)?; // [B, heads, M, d]
+    g.reshape(g.transpose(y, &[0, 2, 1, 3])?, [b, m, width])
+}
+
+/// `torch.nn.MultiheadAttention` as self-attention of x [B, N, D]; packed `in_proj_weight` [3D, D] in
+/// q, k, v order, `in_proj_bias` [3D], `out_proj`.
+pub fn multihead_attention(g: &Graph, w: &Weights, x: Value, heads: usize) -> Result<Value> {
+    let d = g.shape(x)[2];
+    let weight = w.get(g, "in_proj_weight", [3 * d, d])?;
+    let qkv = affine(g, x, weight, Some(w.get(g, "in_proj_bias", [3 * d])?))?; // [B, N, 3D]
+    let part = |i: usize| g.slice(qkv, 2, i * d, (i + 1) * d);
+    linear(g, &w.at("out_proj"), attention(g, part(0)?, part(1)?, part(2)?, heads)?, d)
+}
+
+/// 2-D convolution with TensorFlow SAME padding: total `max((⌈i/s⌉−1)·s + k − i, 0)`, the smaller half on
+/// the top and left. x [B, C, H, W]; `weight` [O, C, k, k]; `bias` [O] where `bias` is set.
+pub fn conv2d_same(
+    g: &Graph,
+    w: &Weights,
+    x: Value,
+    out: usize,
+    k: usize,
+    stride: usize,
+    bias: bool,
+) -> Result<Value> {
+    let shape = g.shape(x);
+    let total = |i: usize| ((i.div_ceil(stride) - 1) * stride + k).saturating_sub(i);
+    let (h, v) = (total(shape[2]), total(shape[3]));
+    let pads = [h / 2, v / 2, h - h / 2, v - v / 2];
+    let weight = w.get(g, "weight", [out, shape[1], k, k])?;
+    let bias = if bias { Some(w.get(g, "bias", [out])?) } else { None };
+    g.conv(x, weight, bias, [stride, stride], pads, 1)
+}
+
+/// `torch.nn.Embedding`: integer indices of any shape → [.., D]; `weight` [rows, D].
+pub fn embedding(g: &Graph, w: &Weights, indices: Value, rows: usize, d: usize) -> Result<Value> {
+    g.gather(w.get(g, "weight", [rows, d])?, indices)
+}
