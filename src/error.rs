@@ -3,12 +3,13 @@
 //! Every message names the thing, what was expected and what was found.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Result of every fallible call in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, grouped by the stage that noticed it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An argument of a call or a field of a request is out of range, of the wrong kind or missing.
@@ -25,7 +26,7 @@ pub enum Error {
     NotFound { path: PathBuf },
     /// Reading or writing a file failed.
     #[error("file '{path}': {source}")]
-    Io { path: PathBuf, source: std::io::Error },
+    Io { path: PathBuf, source: Arc<std::io::Error> },
     /// A checkpoint or model file breaks a rule of its format.
     #[error("{file}: {what}: expected {expected}, found {found}")]
     Format { file: String, what: String, expected: String, found: String },
@@ -205,7 +206,7 @@ impl Error {
         let path = path.into();
         match source.kind() {
             std::io::ErrorKind::NotFound => Error::NotFound { path },
-            _ => Error::Io { path, source },
+            _ => Error::Io { path, source: Arc::new(source) },
         }
     }
 }

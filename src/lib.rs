@@ -3,9 +3,29 @@
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 
+pub mod capi;
 pub mod checkpoint;
+pub mod convert;
+pub mod engine;
 pub mod error;
+pub mod generate;
 pub mod graph;
+pub mod image;
+pub mod job;
+pub mod model;
+pub mod models;
+pub mod nn;
+mod panic_wall;
+pub mod request;
+pub mod rng;
+pub mod sample;
 pub mod tensor;
+pub mod verify;
+pub mod weights;
 
+pub use engine::{Engine, MemoryMode, Options, Provider};
 pub use error::{Error, Result, Status};
+pub use generate::Generated;
+pub use job::Job;
+pub use model::WeightsMode;
+pub use request::{Decode, Label, Request};

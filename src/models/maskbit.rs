@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn;
-use crate::tensor::Tensor;
+use crate::tensor::{Dtype, Tensor};
 use crate::weights::Weights;
 
 /// LayerNorm epsilon, everywhere in the generator.
@@ -141,4 +141,15 @@ pub fn decoder_embedding(g: &Graph, cfg: &Config, bits: Value) -> Result<Value> 
     let b = g.shape(bits)[0];
     let grid = cfg.grid();
     g.reshape(g.transpose(bits, &[0, 2, 1])?, [b, cfg.token_size, grid, grid])
+}
+
+/// Code ±1 [B, token_size, grid, grid] → token ids [B, N, splits] (i64): Σ_k bit_k · 2^k per split.
+pub fn code_tokens(g: &Graph, cfg: &Config, code: Value) -> Result<Value> {
+    let (b, bits) = (g.shape(code)[0], cfg.split_bits());
+    let x = g.reshape(code, [b, cfg.codebook_splits, bits, cfg.positions()])?;
+    let place: Vec<f32> = (0..bits).map(|k| (1u32 << k) as f32).collect();
+    let place = g.constant(Tensor::from_f32([1, 1, bits, 1], &place))?;
+    let ones = g.where_(g.greater(x, g.scalar(0.0)?)?, place, g.scalar(0.0)?)?;
+    let ids = g.reshape(g.reduce_sum(ones, &[2])?, [b, cfg.codebook_splits, cfg.positions()])?;
+    g.cast(g.transpose(ids, &[0, 2, 1])?, Dtype::I64)
 }

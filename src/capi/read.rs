@@ -1,0 +1,256 @@
+//! Checked reading and writing of C arguments. Every pointer is NULL or valid as the header documents; the
+//! `unsafe fn`s below pass that promise on.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{softdimo_image, softdimo_release_fn};
+use crate::error::{Error, Result};
+use crate::image::{ImageViewMut, Origin, PixelFormat};
+
+/// Largest text or struct a caller may hand in.
+const TEXT_LIMIT: usize = 1 << 20;
+const STRUCT_LIMIT: usize = 1 << 16;
+
+/// Structs that start with `uint32_t struct_size`; the size in version 1 of the ABI is the smallest legal.
+pub(super) trait Versioned: Copy {
+    const V1_SIZE: usize;
+    fn set_size(&mut self, size: u32);
+}
+
+macro_rules! versioned {
+    ($($t:ty = $v1:expr),* $(,)?) => {
+        $(impl Versioned for $t {
+            const V1_SIZE: usize = $v1;
+            fn set_size(&mut self, size: u32) {
+                self.struct_size = size;
+            }
+        })*
+    };
+}
+
+versioned! {
+    super::softdimo_engine_options = 104,
+    super::softdimo_request = 176,
+    softdimo_image = 40,
+    super::softdimo_memory = 32,
+    super::softdimo_progress = 16,
+}
+
+pub(super) fn required<T>(pointer: *mut T, what: &'static str) -> Result<()> {
+    if pointer.is_null() { Err(Error::NullArgument { what }) } else { Ok(()) }
+}
+
+/// Write an out parameter.
+pub(super) unsafe fn out<T>(pointer: *mut T, what: &'static str, value: T) -> Result<()> {
+    required(pointer, what)?;
+    // SAFETY: non-NULL, so valid for writing a T.
+    unsafe { pointer.write_unaligned(value) };
+    Ok(())
+}
+
+/// Borrow a handle.
+pub(super) unsafe fn handle<'a, T>(pointer: *const T, what: &'static str) -> Result<&'a T> {
+    required(pointer.cast_mut(), what)?;
+    // SAFETY: non-NULL, so a live handle made by this library.
+    Ok(unsafe { &*pointer })
+}
+
+/// The declared size of a versioned struct, checked.
+unsafe fn declared_size<T: Versioned>(pointer: *const T, what: &'static str) -> Result<usize> {
+    required(pointer.cast_mut(), what)?;
+    // SAFETY: non-NULL, and every versioned struct starts with its size.
+    let size = unsafe { pointer.cast::<u32>().read_unaligned() } as usize;
+    if size < T::V1_SIZE || size > STRUCT_LIMIT {
+        return Err(Error::StructSize { what, minimum: T::V1_SIZE, found: size });
+    }
+    Ok(size)
+}
+
+/// Read a versioned struct: fields an older caller does not have read as zero, and what a newer caller has
+/// beyond this version must be zero.
+pub(super) unsafe fn read_struct<T: Versioned>(pointer: *const T, what: &'static str) -> Result<T> {
+    // SAFETY: the struct is `size` bytes long by its own declaration; T is plain old data.
+    unsafe {
+        let size = declared_size(pointer, what)?;
+        let mut value = std::mem::MaybeUninit::<T>::zeroed();
+        let known = size.min(size_of::<T>());
+        std::ptr::copy_nonoverlapping(pointer.cast::<u8>(), value.as_mut_ptr().cast::<u8>(), known);
+        let tail = std::slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known);
+        if tail.iter().any(|&b| b != 0) {
+            let found = format!("data in the {} bytes after them", tail.len());
+            return Err(Error::invalid(what, format!("zeros after the {known} bytes this version knows"), found));
+        }
+        Ok(value.assume_init())
+    }
+}
+
+/// Fill a caller's versioned struct, as far as its version goes.
+pub(super) unsafe fn write_struct<T: Versioned>(pointer: *mut T, what: &'static str, mut value: T) -> Result<()> {
+    // SAFETY: as in `read_struct`.
+    unsafe {
+        let size = declared_size(pointer, what)?;
+        value.set_size(size as u32);
+        let known = size.min(size_of::<T>());
+        std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), pointer.cast::<u8>(), known);
+    }
+    Ok(())
+}
+
+/// A required UTF-8 string.
+pub(super) unsafe fn cstr<'a>(pointer: *const c_char, what: &'static str) -> Result<&'a str> {
+    // SAFETY: passed on.
+    unsafe { optional_cstr(pointer, what) }?.ok_or(Error::NullArgument { what })
+}
+
+/// A UTF-8 string, or `None` for NULL.
+pub(super) unsafe fn optional_cstr<'a>(pointer: *const c_char, what: &'static str) -> Result<Option<&'a str>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: non-NULL, so NUL-terminated.
+    let bytes = unsafe { CStr::from_ptr(pointer) }.to_bytes();
+    if bytes.len() > TEXT_LIMIT {
+        return Err(Error::invalid(what, format!("at most {TEXT_LIMIT} bytes"), bytes.len()));
+    }
+    std::str::from_utf8(bytes)
+        .map(Some)
+        .map_err(|e| Error::invalid(what, "UTF-8 text", format!("an invalid byte at {}", e.valid_up_to())))
+}
+
+/// An array with its length: `None` for NULL with length 0; one without the other is an error.
+pub(super) unsafe fn array<'a, T>(
+    pointer: *const T,
+    length: u64,
+    what: &'static str,
+) -> Result<Option<&'a [T]>> {
+    match (pointer.is_null(), length) {
+        (true, 0) => Ok(None),
+        (true, n) => Err(Error::invalid(what, format!("{n} elements"), "NULL")),
+        (false, 0) => Err(Error::invalid(what, "a length above 0 for a non-NULL pointer", 0)),
+        (false, n) if n > (isize::MAX as usize / size_of::<T>().max(1)) as u64 => {
+            Err(Error::invalid(what, "a length that fits the address space", n))
+        }
+        _ if !(pointer as usize).is_multiple_of(align_of::<T>()) => {
+            Err(Error::invalid(what, format!("a pointer aligned to {}", align_of::<T>()), "a misaligned one"))
+        }
+        // SAFETY: non-NULL, aligned, and `length` elements long as the caller says.
+        (false, n) => Ok(Some(unsafe { std::slice::from_raw_parts(pointer, n as usize) })),
+    }
+}
+
+/// Reserved fields must be zero.
+pub(super) fn zero(words: &[u32], what: &str) -> Result<()> {
+    match words.iter().find(|&&w| w != 0) {
+        Some(w) => Err(Error::invalid(what, "0", w)),
+        None => Ok(()),
+    }
+}
+
+/// -1 means the model's default; all else is checked with the request.
+pub(super) fn or_default(value: f32) -> Option<f32> {
+    if value == -1.0 { None } else { Some(value) }
+}
+
+/// Text convention: see `softdimo_engine_info`.
+pub(super) unsafe fn write_text(text: &str, buffer: *mut c_char, capacity: u64, needed: *mut u64) -> Result<()> {
+    let bytes: Vec<c_char> = text.bytes().filter(|&b| b != 0).chain([0]).map(|b| b as c_char).collect();
+    // SAFETY: passed on.
+    unsafe { write_array(&bytes, buffer, capacity, needed, "buffer") }
+}
+
+/// Array convention: see `softdimo_job_image_f32`.
+pub(super) unsafe fn write_floats(values: &[f32], buffer: *mut f32, capacity: u64, needed: *mut u64) -> Result<()> {
+    // SAFETY: passed on.
+    unsafe { write_array(values, buffer, capacity, needed, "buffer") }
+}
+
+pub(super) unsafe fn write_array<T: Copy>(
+    values: &[T],
+    buffer: *mut T,
+    capacity: u64,
+    needed: *mut u64,
+    what: &'static str,
+) -> Result<()> {
+    if buffer.is_null() && (capacity > 0 || needed.is_null()) {
+        return Err(Error::NullArgument { what });
+    }
+    if !needed.is_null() {
+        // SAFETY: non-NULL, so valid for writing.
+        unsafe { needed.write_unaligned(values.len() as u64) };
+    }
+    if capacity == 0 && !needed.is_null() {
+        return Ok(());
+    }
+    if (capacity as usize) < values.len() {
+        return Err(Error::BufferTooSmall {
+            what: what.into(),
+            expected: std::mem::size_of_val(values),
+            found: capacity as usize * size_of::<T>(),
+        });
+    }
+    // SAFETY: the caller's buffer holds `capacity` elements.
+    unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), buffer, values.len()) };
+    Ok(())
+}
+
+/// The image views of an array, whose element distance is the first one's `struct_size`.
+pub(super) unsafe fn images(first: *mut softdimo_image, count: u32) -> Result<Vec<softdimo_image>> {
+    // SAFETY: as documented for `softdimo_generate`.
+    unsafe {
+        let distance = declared_size(first, "softdimo_image")?;
+        let views = (0..count as usize).map(|i| {
+            let at = first.cast::<u8>().add(i * distance).cast::<softdimo_image>();
+            let found = declared_size(at, "softdimo_image")?;
+            if found != distance {
+                return Err(Error::invalid("images[..].struct_size", format!("{distance} in all"), found));
+            }
+            read_struct(at, "softdimo_image")
+        });
+        views.collect()
+    }
+}
+
+/// The caller's pixels as a view.
+pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>> {
+    required(image.data, "image.data")?;
+    let capacity = usize::try_from(image.capacity)
+        .ok()
+        .filter(|&n| n <= isize::MAX as usize)
+        .ok_or_else(|| Error::invalid("image.capacity", "a size that fits the address space", image.capacity))?;
+    if capacity == 0 {
+        let what = "image.capacity".to_string();
+        return Err(Error::BufferTooSmall { what, expected: 1, found: 0 });
+    }
+    Ok(ImageViewMut {
+        width: image.width as usize,
+        height: image.height as usize,
+        stride: image.stride as usize,
+        format: PixelFormat::from_code(image.format)?,
+        origin: Origin::from_code(image.origin)?,
+        // SAFETY: the caller owns `capacity` bytes at `data` for the duration of the call.
+        data: unsafe { std::slice::from_raw_parts_mut(image.data.cast(), capacity) },
+    })
+}
+
+/// The release callback of `softdimo_engine_open_memory`; silent until opening succeeded.
+pub(super) struct Release {
+    pub release: softdimo_release_fn,
+    pub user_data: *mut c_void,
+    pub data: *const c_void,
+    pub length: u64,
+    pub armed: Arc<AtomicBool>,
+}
+
+// SAFETY: the header says that the callback may run on another thread.
+unsafe impl Send for Release {}
+
+impl Release {
+    pub fn call(&self) {
+        if let (true, Some(release)) = (self.armed.load(Ordering::SeqCst), self.release) {
+            // SAFETY: the caller promised a callback of this signature.
+            unsafe { release(self.user_data, self.data, self.length) };
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Graph → ONNX Runtime session over weights that stay in the model's mapping, and running it.
+
+use std::collections::HashMap;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use ort::memory::Allocator;
+use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
+use ort::session::{RunOptions, SessionInputValue};
+use ort::value::{DynValue, TensorElementType, TensorRef};
+
+use super::runtime::Runtime;
+use super::threads::Threads;
+use super::{MemoryMode, Options};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Op, onnx};
+use crate::tensor::{Dtype, Shape, Tensor};
+
+/// Cancellation of one job: sticky, settable from any thread, effective between graph nodes.
+#[derive(Debug, Default)]
+pub struct Cancel {
+    flag: AtomicBool,
+    running: Mutex<Option<Arc<RunOptions>>>,
+}
+
+impl Cancel {
+    /// Ask for the end; returns at once. Idempotent, and counts even before the job starts.
+    pub fn cancel(&self) {
+        self.flag.store(true, Ordering::SeqCst);
+        if let Some(run) = self.lock().as_ref() {
+            // Setting the flag of a live RunOptions cannot fail.
+            let _ = run.terminate();
+        }
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.flag.load(Ordering::SeqCst)
+    }
+
+    /// [`Error::Cancelled`] once cancelled.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<RunOptions>>> {
+        self.running.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// Everything sessions of one engine share: the runtime, and one OrtValue per weight over the mapping.
+#[derive(Debug)]
+pub(super) struct Compiler {
+    runtime: Runtime,
+    options: Options,
+    threads: Arc<Threads>,
+    weights: HashMap<String, Arc<DynValue>>,
+    prepacked: Option<PrepackedWeights>,
+}
+
+/// A compiled graph. One run at a time.
+#[derive(Debug)]
+pub struct Session {
+    session: ort::session::Session,
+    inputs: Vec<(String, Dtype, Shape)>,
+}
+
+pub(super) fn runtime_error(stage: &str) -> impl Fn(ort::Error) -> Error + '_ {
+    move |e| Error::Runtime { stage: stage.into(), message: e.message().trim().to_string() }
+}
+
+fn builder_error(stage: &str) -> impl Fn(ort::Error<SessionBuilder>) -> Error + '_ {
+    move |e| Error::Runtime { stage: stage.into(), message: e.message().trim().to_string() }
+}
+
+impl Compiler {
+    pub fn new(runtime: Runtime, options: Options, threads: Arc<Threads>) -> Compiler {
+        let prepacked = (options.memory == MemoryMode::Fast).then(PrepackedWeights::new);
+        Compiler { runtime, options, threads, weights: HashMap::new(), prepacked }
+    }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Forget shared weights and packed copies; sessions must be dropped first.
+    pub fn clear(&mut self) {
+        self.weights.clear();
+        self.prepacked = (self.options.memory == MemoryMode::Fast).then(PrepackedWeights::new);
+    }
+
+    /// Compile `graph`. Weights are bound over `checkpoint`'s bytes without copying (LEAN), or packed once
+    /// for all sessions (FAST).
+    pub fn compile(&mut self, name: &str, graph: &Graph, checkpoint: &Checkpoint) -> Result<Session> {
+        let stage = format!("preparing '{name}'");
+        let lean = self.options.memory == MemoryMode::Lean && self.options.provider == super::Provider::Cpu;
+        let b = SessionBuilder::new(&self.runtime.environment).map_err(runtime_error(&stage))?;
+        let b = b
+            // ort's default policy may pick a registered accelerator by itself.
+            .with_auto_device(AutoDevicePolicy::PreferCPU)
+            .and_then(|b| b.with_log_level(ort::logging::LogLevel::Fatal))
+            // Level 2 keeps convolution weights in place; the layout transforms above it copy them.
+            .and_then(|b| {
+                b.with_optimization_level(match lean {
+                    true => GraphOptimizationLevel::Level2,
+                    false => GraphOptimizationLevel::All,
+                })
+            })
+            .and_then(|b| b.with_prepacking(!lean))
+            .and_then(|b| b.with_intra_threads(self.threads.count()))
+            .and_then(|b| b.with_inter_threads(1))
+            .and_then(|b| b.with_intra_op_spinning(false))
+            .and_then(|b| b.with_inter_op_spinning(false))
+            .and_then(|b| b.with_thread_manager(self.threads.manager()))
+            .map_err(builder_error(&stage))?;
+        // A folded Cast of an f16 weight would be an f32 copy of it.
+        let b = match lean {
+            true => b.with_disabled_optimizers("ConstantFolding").map_err(builder_error(&stage))?,
+            false => b,
+        };
+        let mut b = self.options.provider.register(b, &self.runtime, self.options.device_id)?;
+
+        // Every weight is declared as external data of a file that exists (the runtime insists), and then
+        // replaced by a value over our own mapping before anything is read.
+        let folder = self.runtime.path.parent().unwrap_or(std::path::Path::new("/"));
+        let location = self.runtime.path.file_name().unwrap_or_default().to_string_lossy();
+        b = b
+            .with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())
+            .map_err(builder_error(&stage))?;
+        for weight in graph.weights() {
+            let value = self.weight(&weight, checkpoint)?;
+            b = b.with_initializer(&weight, value).map_err(builder_error(&stage))?;
+        }
+        if let Some(prepacked) = &self.prepacked {
+            b = b.with_prepacked_weights(prepacked).map_err(builder_error(&stage))?;
+        }
+        let session = b.commit_from_memory(&onnx::lower(graph, &location)).map_err(|e| {
+            match self.options.provider {
+                super::Provider::Cpu => runtime_error(&stage)(e),
+                other => Error::Provider { provider: other.name().into(), reason: e.message().into() },
+            }
+        })?;
+        let inputs = graph
+            .nodes()
+            .iter()
+            .filter_map(|n| match &n.op {
+                Op::Input { name, dtype, shape } => Some((name.clone(), *dtype, shape.clone())),
+                _ => None,
+            })
+            .collect();
+        Ok(Session { session, inputs })
+    }
+
+    /// The shared OrtValue over one tensor of the mapping.
+    #[allow(unsafe_code)]
+    fn weight(&mut self, name: &str, checkpoint: &Checkpoint) -> Result<Arc<DynValue>> {
+        if let Some(value) = self.weights.get(name) {
+            return Ok(value.clone());
+        }
+        let view = checkpoint.get(name).ok_or_else(|| Error::internal(format!("weight '{name}' vanished")))?;
+        let element = match view.dtype {
+            Dtype::Bool => TensorElementType::Bool,
+            Dtype::U8 => TensorElementType::Uint8,
+            Dtype::I8 => TensorElementType::Int8,
+            Dtype::I16 => TensorElementType::Int16,
+            Dtype::I32 => TensorElementType::Int32,
+            Dtype::I64 => TensorElementType::Int64,
+            Dtype::F16 => TensorElementType::Float16,
+            Dtype::BF16 => TensorElementType::Bfloat16,
+            Dtype::F32 => TensorElementType::Float32,
+            Dtype::F64 => TensorElementType::Float64,
+        };
+        let dims: Vec<i64> = view.shape.iter().map(|&d| d as i64).collect();
+        let allocator = Allocator::default();
+        let mut value: *mut ort::sys::OrtValue = std::ptr::null_mut();
+        // SAFETY: the bytes belong to the model's mapping, which the engine keeps alive longer than every
+        // session and value (the worker drops those first); ONNX Runtime only reads initializers. The
+        // memory info is valid for the call, and a NULL status means `value` is set.
+        let value = unsafe {
+            let status = (ort::api().CreateTensorWithDataAsOrtValue)(
+                ort::AsPointer::ptr(allocator.memory_info()),
+                view.data.as_ptr().cast_mut().cast(),
+                view.data.len(),
+                dims.as_ptr(),
+                dims.len(),
+                element.into(),
+                &mut value,
+            );
+            ort::Error::result_from_status(status).map_err(runtime_error("binding weights"))?;
+            let value = NonNull::new(value).ok_or_else(|| Error::internal("ONNX Runtime returned no value"))?;
+            DynValue::from_ptr(value, Some(&allocator))
+        };
+        let value = Arc::new(value);
+        self.weights.insert(name.into(), value.clone());
+        Ok(value)
+    }
+}
+
+impl Session {
+    /// Run with `inputs` by name (every input of the graph exactly once) and return the results in the
+    /// graph's order. Ends with [`Error::Cancelled`] soon after `cancel` is set.
+    pub fn run(&mut self, inputs: &[(&str, &Tensor)], cancel: &Cancel) -> Result<Vec<(String, Tensor)>> {
+        cancel.check()?;
+        let stage = runtime_error("running a graph");
+        let mut feeds: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
+        // Typed copies keep the elements aligned whatever the caller's bytes are.
+        let mut floats: Vec<Vec<f32>> = Vec::new();
+        let mut integers: Vec<Vec<i64>> = Vec::new();
+        for (name, dtype, shape) in &self.inputs {
+            let Some((_, tensor)) = inputs.iter().find(|(n, _)| n == name) else {
+                return Err(Error::internal(format!("graph input '{name}' not supplied")));
+            };
+            if tensor.shape() != shape || tensor.dtype() != *dtype {
+                let found = format!("{}{}", tensor.dtype(), tensor.shape());
+                return Err(Error::internal(format!("graph input '{name}': expected {dtype}{shape}, found {found}")));
+            }
+            match dtype {
+                Dtype::F32 => floats.push(tensor.to_f32()),
+                Dtype::I64 => integers.push(tensor.to_i64()),
+                other => return Err(Error::internal(format!("graph input '{name}' is {other}"))),
+            }
+        }
+        let (mut f, mut i) = (floats.iter(), integers.iter());
+        for (name, dtype, shape) in &self.inputs {
+            let value: SessionInputValue<'_> = match dtype {
+                Dtype::F32 => {
+                    TensorRef::from_array_view((&**shape, f.next().unwrap().as_slice())).map_err(&stage)?.into()
+                }
+                _ => TensorRef::from_array_view((&**shape, i.next().unwrap().as_slice())).map_err(&stage)?.into(),
+            };
+            feeds.push((name, value));
+        }
+        let options = Arc::new(RunOptions::new().map_err(&stage)?);
+        *cancel.lock() = Some(options.clone());
+        let result = match cancel.check() {
+            Ok(()) => self.session.run_with_options(feeds, &options).map_err(|e| match cancel.check() {
+                Err(cancelled) => cancelled,
+                Ok(()) => stage(e),
+            }),
+            Err(cancelled) => Err(cancelled),
+        };
+        *cancel.lock() = None;
+        let outputs = result?;
+        let mut tensors = Vec::with_capacity(outputs.len());
+        for (name, value) in outputs.iter() {
+            let tensor = match value.try_extract_tensor::<f32>() {
+                Ok((shape, data)) => Tensor::from_f32(dims(shape), data),
+                Err(_) => {
+                    let (shape, data) = value.try_extract_tensor::<i64>().map_err(&stage)?;
+                    Tensor::from_i64(dims(shape), data)
+                }
+            };
+            tensors.push((name.to_string(), tensor));
+        }
+        Ok(tensors)
+    }
+}
+
+fn dims(shape: &[i64]) -> Vec<usize> {
+    shape.iter().map(|&d| d as usize).collect()
+}

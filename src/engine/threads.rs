@@ -1,0 +1,107 @@
+//! The engine's own threads: named, at a chosen priority, with every signal blocked, so that the host
+//! keeps its signals and can tell our threads from its own.
+
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use ort::environment::ThreadManager;
+
+use crate::error::{Error, Result};
+
+/// How many threads compute, and how nice they are.
+#[derive(Debug)]
+pub struct Threads {
+    count: usize,
+    /// Unix nice value added to the host's (0 = same priority, 19 = lowest).
+    niceness: i32,
+}
+
+impl Threads {
+    /// `count` 0 means one per available core, at most 8.
+    pub fn new(count: usize, niceness: i32) -> Threads {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(8);
+        Threads { count: if count == 0 { cores() } else { count }, niceness }
+    }
+
+    /// Threads that take part in one run, the worker included.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Spawn a thread of this engine.
+    pub fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+        let niceness = self.niceness;
+        let spawn = || {
+            Builder::new().name(name.into()).spawn(move || {
+                lower_priority(niceness);
+                work();
+            })
+        };
+        with_signals_blocked(spawn)
+            .map_err(|e| Error::Runtime { stage: "starting a thread".into(), message: e.to_string() })
+    }
+
+    /// For ONNX Runtime's intra-op pool.
+    pub fn manager(self: &Arc<Threads>) -> Manager {
+        Manager(self.clone())
+    }
+}
+
+/// Creates ONNX Runtime's pool threads through [`Threads::spawn`].
+#[derive(Debug)]
+pub struct Manager(Arc<Threads>);
+
+impl ThreadManager for Manager {
+    type Thread = JoinHandle<()>;
+
+    fn create(&self, work: impl FnOnce() + Send + 'static) -> ort::Result<JoinHandle<()>> {
+        self.0.spawn("softdimo-pool", work).map_err(|e| ort::Error::new(e.to_string()))
+    }
+
+    fn join(thread: JoinHandle<()>) -> ort::Result<()> {
+        // A panic inside ONNX Runtime's worker loop cannot be reported any further.
+        let _ = thread.join();
+        Ok(())
+    }
+}
+
+/// Run `spawn` with all signals blocked in this thread: a new thread inherits the mask from its parent.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
+    // SAFETY: plain libc calls on sets that live on this stack; the old mask is restored below.
+    unsafe {
+        let mut all = std::mem::zeroed::<libc::sigset_t>();
+        let mut before = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&mut all);
+        // Synchronous faults stay deliverable: the host's crash reporter (and the SIGBUS guard) need them.
+        for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP] {
+            libc::sigdelset(&mut all, fault);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let result = spawn();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        result
+    }
+}
+
+#[cfg(not(unix))]
+fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
+    spawn()
+}
+
+/// Add to the niceness of the calling thread only (Linux threads have their own).
+#[allow(unsafe_code)]
+fn lower_priority(niceness: i32) {
+    #[cfg(target_os = "linux")]
+    if niceness != 0 {
+        // SAFETY: plain syscalls about the calling thread; failing leaves the priority as it was.
+        unsafe {
+            let thread = libc::syscall(libc::SYS_gettid) as libc::id_t;
+            let now = libc::getpriority(libc::PRIO_PROCESS, thread);
+            libc::setpriority(libc::PRIO_PROCESS, thread, (now + niceness).min(19));
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = niceness;
+}

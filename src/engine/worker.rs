@@ -1,0 +1,343 @@
+//! The worker thread that owns an engine's sessions, and the handle the rest of the library holds.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::log::LogQueue;
+use super::session::Cancel;
+use super::threads::Threads;
+use super::{MemoryUse, Options, Runtime, Sessions, runtime};
+use crate::checkpoint::mapping::Mapping;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::models::program::Program;
+
+/// Work for the worker thread, with the token that cancels it.
+struct Task {
+    cancel: Arc<Cancel>,
+    work: Box<dyn FnOnce(&mut Sessions) + Send>,
+}
+
+/// An opened model on a provider. Cloning shares it; the last clone to go stops and joins its threads.
+/// All methods may be called from any thread.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    model: Arc<Model>,
+    options: Options,
+    runtime: Runtime,
+    threads: usize,
+    shared: Arc<Shared>,
+    queue: Option<Sender<Task>>,
+    worker: Option<JoinHandle<()>>,
+    /// Process that opened the engine: a forked child has no worker thread.
+    process: u32,
+}
+
+/// What the worker and the exit handler both see.
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<WorkerState>,
+    changed: Condvar,
+    poisoned: AtomicBool,
+    log: Arc<LogQueue>,
+}
+
+#[derive(Debug, Default)]
+struct WorkerState {
+    current: Option<Arc<Cancel>>,
+    /// The process is exiting: no further task may start.
+    closing: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, WorkerState> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl Engine {
+    /// Open a model file. Nothing is read of the weights and no session is prepared: that happens on the
+    /// first job, or in [`Engine::warmup`]. Errors: the file's, or that ONNX Runtime or the provider is
+    /// not usable.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Engine> {
+        Engine::start(Model::open(path.as_ref(), options.weights)?, options)
+    }
+
+    /// Open a model whose bytes are already in memory; `file` is its name in messages.
+    pub fn from_mapping(mapping: Arc<Mapping>, file: &str, options: Options) -> Result<Engine> {
+        Engine::start(Model::from_mapping(mapping, file)?, options)
+    }
+
+    fn start(model: Model, options: Options) -> Result<Engine> {
+        if options.threads > 256 {
+            return Err(Error::invalid("threads", "0 (automatic) to 256", options.threads));
+        }
+        if !(0..=19).contains(&options.niceness) {
+            return Err(Error::invalid("niceness", "0 to 19", options.niceness));
+        }
+        let model = Arc::new(model);
+        let threads = Arc::new(Threads::new(options.threads, options.niceness));
+        let shared = Arc::new(Shared::default());
+        let (queue, tasks) = channel::<Task>();
+        let (reply, ready) = channel::<Result<Runtime>>();
+        let worker = {
+            let (model, options, threads, shared) =
+                (model.clone(), options.clone(), threads.clone(), shared.clone());
+            let pool = threads.clone();
+            threads.spawn("softdimo-worker", move || {
+                let library = options.ort_library.clone();
+                let started = runtime::load(library.as_deref()).and_then(|runtime| {
+                    exit::install();
+                    let log = shared.log.clone();
+                    log.info(format!("ONNX Runtime {} from {}", runtime.version, runtime.path.display()));
+                    let mut sessions = Sessions::new(model, options, runtime.clone(), pool, log);
+                    sessions.check_provider()?;
+                    Ok((runtime, sessions))
+                });
+                match started {
+                    Ok((runtime, sessions)) => {
+                        if reply.send(Ok(runtime)).is_ok() {
+                            serve(tasks, sessions, &shared);
+                        }
+                    }
+                    Err(e) => drop(reply.send(Err(e))),
+                }
+            })?
+        };
+        let started = ready.recv().unwrap_or_else(|_| Err(Error::internal("the worker thread died while starting")));
+        let runtime = match started {
+            Ok(runtime) => runtime,
+            Err(e) => {
+                let _ = worker.join();
+                return Err(e);
+            }
+        };
+        exit::register(&shared);
+        let inner = Inner {
+            model,
+            options,
+            runtime,
+            threads: threads.count(),
+            shared,
+            queue: Some(queue),
+            worker: Some(worker),
+            process: std::process::id(),
+        };
+        Ok(Engine { inner: Arc::new(inner) })
+    }
+
+    pub fn model(&self) -> &Arc<Model> {
+        &self.inner.model
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// The ONNX Runtime this engine runs on.
+    pub fn runtime(&self) -> &Runtime {
+        &self.inner.runtime
+    }
+
+    /// Threads that take part in one run.
+    pub fn threads(&self) -> usize {
+        self.inner.threads
+    }
+
+    /// Messages since the last call, oldest first, with their `SOFTDIMO_LOG_*` level.
+    pub fn take_log(&self) -> Vec<(i32, String)> {
+        self.inner.shared.log.take()
+    }
+
+    /// [`Error::Forked`] in a child process of the one that opened the engine.
+    pub fn check_process(&self) -> Result<()> {
+        if self.is_foreign_process() {
+            return Err(Error::Forked { parent: self.inner.process });
+        }
+        Ok(())
+    }
+
+    /// [`Engine::check_process`], and [`Error::Internal`] after a caught panic.
+    pub fn check(&self) -> Result<()> {
+        self.check_process()?;
+        if self.inner.shared.poisoned.load(Ordering::SeqCst) {
+            return Err(Error::internal("an earlier job of this engine panicked; free it and open it again"));
+        }
+        Ok(())
+    }
+
+    /// Whether this process is a fork of the one that opened the engine.
+    pub fn is_foreign_process(&self) -> bool {
+        self.inner.process != std::process::id()
+    }
+
+    /// Queue `work` for the worker thread; tasks run one after the other, in order. A panic in `work`
+    /// calls `panicked` and poisons the engine.
+    pub(crate) fn enqueue(
+        &self,
+        cancel: Arc<Cancel>,
+        work: impl FnOnce(&mut Sessions) + Send + 'static,
+        panicked: impl FnOnce(Error) + Send + 'static,
+    ) -> Result<()> {
+        self.check()?;
+        self.inner.model.mapping().recheck()?;
+        let shared = self.inner.shared.clone();
+        let work = move |sessions: &mut Sessions| {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                crate::panic_wall::quietly(|| work(sessions))
+            }));
+            if let Err(payload) = outcome {
+                shared.poisoned.store(true, Ordering::SeqCst);
+                panicked(Error::internal(crate::panic_wall::message(payload.as_ref())));
+            }
+        };
+        let queue = self.inner.queue.as_ref().expect("the queue lives as long as the engine");
+        queue
+            .send(Task { cancel, work: Box::new(work) })
+            .map_err(|_| Error::internal("the worker thread is gone"))
+    }
+
+    /// Run `work` on the worker thread and wait for its result.
+    pub(crate) fn call<T: Send + 'static>(
+        &self,
+        cancel: Arc<Cancel>,
+        work: impl FnOnce(&mut Sessions) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, result) = channel();
+        let panicked = reply.clone();
+        self.enqueue(
+            cancel,
+            move |sessions| drop(reply.send(work(sessions))),
+            move |e| drop(panicked.send(Err(e))),
+        )?;
+        result.recv().unwrap_or_else(|_| Err(Error::internal("the worker thread is gone")))
+    }
+
+    /// Prepare the sessions of a one-step job of `batch` pictures, so that the first job is as fast as the
+    /// next. With a teacher-only file, prepares the teacher.
+    pub fn warmup(&self, batch: usize) -> Result<()> {
+        let cancel = Arc::new(Cancel::default());
+        let token = cancel.clone();
+        self.call(cancel, move |sessions| {
+            let model = sessions.model().clone();
+            let wanted: &[Program] = match Program::Student.available(&model) {
+                true => &[Program::Embed, Program::Student, Program::DecodeHard],
+                false => &[Program::Teacher, Program::DecodeHard],
+            };
+            wanted.iter().try_for_each(|&p| sessions.prepare(p, batch, &token))
+        })
+    }
+
+    /// Drop prepared sessions and packed weights; the next job prepares again.
+    pub fn trim(&self) -> Result<()> {
+        self.call(Arc::default(), |sessions| {
+            sessions.trim();
+            Ok(())
+        })
+    }
+
+    /// Bytes held, by kind. Waits for the running job.
+    pub fn memory(&self) -> Result<MemoryUse> {
+        self.call(Arc::default(), |sessions| Ok(sessions.memory()))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // A forked child has neither the threads nor the right to touch their sessions.
+            std::mem::forget(self.worker.take());
+            std::mem::forget(self.queue.take());
+            std::mem::forget((self.model.clone(), self.shared.clone()));
+            return;
+        }
+        drop(self.queue.take());
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.join();
+        }
+    }
+}
+
+/// The worker's loop: one task at a time until the engine goes.
+fn serve(tasks: Receiver<Task>, mut sessions: Sessions, shared: &Shared) {
+    for task in tasks {
+        {
+            let mut state = shared.lock();
+            if state.closing {
+                // The process is exiting: a cancelled task ends without entering ONNX Runtime.
+                task.cancel.cancel();
+            }
+            state.current = Some(task.cancel);
+        }
+        (task.work)(&mut sessions);
+        shared.lock().current = None;
+        shared.changed.notify_all();
+    }
+    if shared.lock().closing {
+        // ONNX Runtime's statics may be gone already; the kernel takes the memory back.
+        std::mem::forget(sessions);
+    }
+}
+
+/// Finish the running jobs of every engine early; called when the process exits with engines alive.
+pub(crate) fn drain_at_exit() {
+    exit::drain(Duration::from_secs(5));
+}
+
+/// At `exit()` ONNX Runtime's own static objects are destroyed, so no worker may be inside it then. The
+/// handler is installed after the library was loaded, hence runs before those destructors.
+mod exit {
+    use super::*;
+
+    static ENGINES: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+    pub(super) fn register(shared: &Arc<Shared>) {
+        let mut engines = ENGINES.lock().unwrap_or_else(|e| e.into_inner());
+        engines.retain(|e| e.strong_count() > 0);
+        engines.push(Arc::downgrade(shared));
+    }
+
+    #[allow(unsafe_code)]
+    pub(super) fn install() {
+        static INSTALLED: std::sync::Once = std::sync::Once::new();
+        static PROCESS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        extern "C" fn handler() {
+            // A forked child never had workers, and may have inherited locked mutexes.
+            if PROCESS.load(Ordering::SeqCst) == std::process::id() {
+                let _ = std::panic::catch_unwind(drain_at_exit);
+            }
+        }
+        INSTALLED.call_once(|| {
+            PROCESS.store(std::process::id(), Ordering::SeqCst);
+            // SAFETY: the handler is a plain function of this library, which is never unloaded.
+            unsafe { libc::atexit(handler) };
+        });
+    }
+
+    pub(super) fn drain(limit: Duration) {
+        let Ok(engines) = ENGINES.try_lock() else { return };
+        let deadline = Instant::now() + limit;
+        for shared in engines.iter().filter_map(Weak::upgrade) {
+            let mut state = shared.lock();
+            state.closing = true;
+            while let Some(cancel) = state.current.clone() {
+                cancel.cancel();
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                let wait = shared.changed.wait_timeout(state, left.min(Duration::from_millis(50)));
+                state = wait.unwrap_or_else(|e| e.into_inner()).0;
+            }
+        }
+    }
+}

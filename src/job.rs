@@ -1,0 +1,181 @@
+//! A submitted request: progress, waiting, cancelling, and its result.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::engine::{Cancel, Engine};
+use crate::error::{Error, Result};
+use crate::generate::Generated;
+
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Queued,
+    Running,
+    Done,
+    Failed,
+    Cancelled,
+}
+
+impl Phase {
+    /// Lower-case word for messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Queued => "queued",
+            Phase::Running => "running",
+            Phase::Done => "done",
+            Phase::Failed => "failed",
+            Phase::Cancelled => "cancelled",
+        }
+    }
+
+    /// True once the job will not change any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Phase::Done | Phase::Failed | Phase::Cancelled)
+    }
+}
+
+/// Steps done of the steps a job consists of (one network call each).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub step: u32,
+    pub total: u32,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    progress: Progress,
+    result: Option<Result<Arc<Generated>>>,
+}
+
+/// The side of a job that the worker thread fills in.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub cancel: Arc<Cancel>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// One more step done.
+    pub fn advance(&self, progress: Progress) {
+        let mut state = self.lock();
+        state.phase = Phase::Running;
+        state.progress = progress;
+        self.changed.notify_all();
+    }
+
+    pub fn finish(&self, result: Result<Generated>) {
+        let mut state = self.lock();
+        state.phase = match &result {
+            Ok(_) => Phase::Done,
+            Err(Error::Cancelled) => Phase::Cancelled,
+            Err(_) => Phase::Failed,
+        };
+        state.result = Some(result.map(Arc::new));
+        self.changed.notify_all();
+    }
+}
+
+/// A submitted request. Dropping it cancels the job and waits for it to end.
+#[derive(Debug)]
+pub struct Job {
+    shared: Arc<Shared>,
+    /// Keeps the worker alive until the job is gone.
+    engine: Engine,
+}
+
+impl Job {
+    pub(crate) fn new(engine: Engine) -> Job {
+        let state = State { phase: Phase::Queued, progress: Progress::default(), result: None };
+        let shared = Shared { cancel: Arc::default(), state: Mutex::new(state), changed: Condvar::new() };
+        Job { shared: Arc::new(shared), engine }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Ask for the end; returns at once. Any thread, any time, any number of times.
+    pub fn cancel(&self) {
+        self.shared.cancel.cancel();
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.shared.lock().phase
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.shared.lock().progress
+    }
+
+    /// The engine the job was submitted to.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Wait for the end, at most `timeout` ([`Error::Timeout`], and the job goes on). `progress` is called
+    /// on this thread after each step; `Break` cancels the job.
+    pub fn wait(
+        &self,
+        timeout: Option<Duration>,
+        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Arc<Generated>> {
+        let deadline = timeout.map(|t| Instant::now() + t);
+        let mut reported = Progress::default();
+        let mut state = self.shared.lock();
+        loop {
+            if state.progress != reported {
+                reported = state.progress;
+                drop(state);
+                if progress(reported).is_break() {
+                    self.cancel();
+                }
+                state = self.shared.lock();
+                continue;
+            }
+            if let Some(result) = &state.result {
+                return result.clone();
+            }
+            state = match deadline {
+                None => self.shared.changed.wait(state).unwrap_or_else(|e| e.into_inner()),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        let milliseconds = timeout.unwrap_or_default().as_millis() as u64;
+                        return Err(Error::Timeout { milliseconds });
+                    }
+                    self.shared.changed.wait_timeout(state, left).unwrap_or_else(|e| e.into_inner()).0
+                }
+            };
+        }
+    }
+
+    /// The result of a finished job, or why there is none. Does not wait.
+    pub fn result(&self) -> Result<Arc<Generated>> {
+        let state = self.shared.lock();
+        match &state.result {
+            Some(result) => result.clone(),
+            None => Err(Error::NotReady { what: "job result", state: state.phase.name() }),
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if self.engine.is_foreign_process() {
+            return;
+        }
+        self.cancel();
+        let mut state = self.shared.lock();
+        while !state.phase.is_final() {
+            state = self.shared.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! No panic of this library prints or unwinds into the host: walls catch it, and the hook stays silent
+//! for threads that are behind one.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::sync::Once;
+
+thread_local! {
+    static BEHIND_WALL: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Run `f` with this thread's panics kept silent; whoever calls this also catches them.
+pub(crate) fn quietly<T>(f: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if BEHIND_WALL.try_with(Cell::get).unwrap_or(0) == 0 {
+                previous(info);
+            }
+        }));
+    });
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            let _ = BEHIND_WALL.try_with(|n| n.set(n.get() - 1));
+        }
+    }
+    BEHIND_WALL.with(|n| n.set(n.get() + 1));
+    let _leave = Leave;
+    f()
+}
+
+/// The text of a caught panic.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_string());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
+}

@@ -1,0 +1,214 @@
+//! What to generate. Fields left at `None` take the model's own default, stored in its file.
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::sample::SampleOptions;
+
+/// Which condition a picture is generated under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// A class name of the model, e.g. `red apple`; case does not matter.
+    Name(String),
+    /// A class id; the number of classes is the null class (no condition).
+    Class(u32),
+}
+
+/// How the student's logits become a picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decode {
+    /// Sample (or arg-max) codes and decode those.
+    #[default]
+    Hard,
+    /// Decode the soft embedding, the expected code under softmax(logits / temperature). Differentiable.
+    Soft,
+}
+
+/// One job: `batch` pictures. Picture b is generated with seed + b (wrapping), so it equals picture 0 of
+/// a request with that seed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Request {
+    /// One label for all pictures, or one per picture; empty means the null class.
+    pub labels: Vec<Label>,
+    /// Number of pictures, 1 to 256; 0 is taken as 1.
+    pub batch: usize,
+    pub seed: u64,
+    /// 0: the model's own way, one step where it has a student, else its teacher's default steps.
+    /// 1: one forward pass of the student. More: the teacher's masked-diffusion sampler.
+    pub steps: u32,
+    pub decode: Decode,
+    /// 0 = arg-max. With `Decode::Soft`, the softmax temperature (0 is taken as 1 there).
+    pub temperature: Option<f32>,
+    /// Keep the k most probable codes; 0 = all.
+    pub top_k: Option<u32>,
+    /// Keep the most probable codes up to this cumulative probability; 1 = all.
+    pub top_p: Option<f32>,
+    /// Share of start tokens that are masked, 0 to 1.
+    pub mask_ratio: Option<f32>,
+    /// Standard deviation of the start embedding's perturbation, 0 to 1.
+    pub sigma: Option<f32>,
+    /// Teacher only: classifier-free guidance scale.
+    pub guidance_scale: Option<f32>,
+    /// Teacher only: temperature of the confidence noise.
+    pub randomize_temperature: Option<f32>,
+    /// Start tokens [B, N, splits] instead of seeded ones; the mask token is allowed.
+    pub start_tokens: Option<Vec<u32>>,
+    /// Start embedding [B, N, D] instead of one made from start tokens.
+    pub e_in: Option<Vec<f32>>,
+    /// Also decode the other way and report the mean absolute difference of the two pictures.
+    pub report_gap: bool,
+}
+
+/// Most pictures one request may ask for.
+pub const BATCH_LIMIT: usize = 256;
+
+/// A request with every field checked and every default filled in.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    pub classes: Vec<i64>,
+    pub batch: usize,
+    pub seed: u64,
+    pub steps: u32,
+    pub decode: Decode,
+    pub sampling: SampleOptions,
+    pub mask_ratio: f32,
+    pub sigma: f32,
+    pub guidance_scale: f32,
+    pub randomize_temperature: f32,
+    pub start_tokens: Option<Vec<u32>>,
+    pub e_in: Option<Vec<f32>>,
+    pub report_gap: bool,
+}
+
+impl Request {
+    /// A request for one picture of a class by its name.
+    pub fn label(name: impl Into<String>) -> Request {
+        Request { labels: vec![Label::Name(name.into())], ..Request::default() }
+    }
+
+    /// A request for one picture of a class by its id.
+    pub fn class(id: u32) -> Request {
+        Request { labels: vec![Label::Class(id)], ..Request::default() }
+    }
+
+    /// The same request with another seed.
+    pub fn with_seed(self, seed: u64) -> Request {
+        Request { seed, ..self }
+    }
+
+    /// The same request for `batch` pictures.
+    pub fn with_batch(self, batch: usize) -> Request {
+        Request { batch, ..self }
+    }
+
+    /// Check every field against `model` and fill in its defaults.
+    pub(crate) fn resolve(&self, model: &Model) -> Result<Resolved> {
+        let layout = model.architecture().layout();
+        let defaults = model.defaults();
+        let batch = self.batch.max(1);
+        if batch > BATCH_LIMIT {
+            return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
+        }
+        let steps = match self.steps {
+            0 if model.has_component("student") => 1,
+            0 => defaults.teacher.steps.max(2),
+            n => n,
+        };
+        let one_step = steps == 1;
+        if self.steps > 10_000 {
+            return Err(Error::invalid("steps", "0 to 10000", self.steps));
+        }
+        let range = |what: &str, value: f32, low: f32, high: f32| match value {
+            v if v.is_finite() && (low..=high).contains(&v) => Ok(v),
+            v => Err(Error::invalid(what, format!("{low} to {high}"), v)),
+        };
+        let teacher = &defaults.teacher;
+        let temperature = match self.temperature {
+            Some(t) => t,
+            None if one_step => defaults.temperature,
+            None => teacher.temperature,
+        };
+        let sampling = SampleOptions {
+            temperature: range("temperature", temperature, 0.0, 1e4)?,
+            top_k: self.top_k.unwrap_or(defaults.top_k),
+            top_p: range("top_p", self.top_p.unwrap_or(defaults.top_p), 0.0, 1.0)?,
+        };
+        sampling.validate()?;
+        if !one_step && self.decode == Decode::Soft {
+            return Err(Error::Unsupported {
+                what: "soft decoding with steps > 1".into(),
+                reason: "the multi-step sampler chooses tokens; use decode hard, or steps 1".into(),
+            });
+        }
+        if !one_step && self.e_in.is_some() {
+            return Err(Error::Unsupported {
+                what: "a start embedding with steps > 1".into(),
+                reason: "the multi-step sampler starts from tokens; use start_tokens, or steps 1".into(),
+            });
+        }
+        let slots = batch * layout.slots();
+        if let Some(tokens) = &self.start_tokens {
+            let found = format!("{} tokens", tokens.len());
+            if tokens.len() != slots {
+                let expected = format!("{slots} ({batch} × {} × {})", layout.positions, layout.splits);
+                return Err(Error::invalid("start_tokens", expected, found));
+            }
+            if let Some(bad) = tokens.iter().find(|&&t| t as usize > layout.mask_token) {
+                let expected = format!("ids 0 to {} ({} = mask)", layout.mask_token, layout.mask_token);
+                return Err(Error::invalid("start_tokens", expected, bad));
+            }
+        }
+        if let Some(e_in) = &self.e_in {
+            let expected = batch * layout.positions * layout.embedding;
+            if e_in.len() != expected {
+                let expected =
+                    format!("{expected} floats ({batch} × {} × {})", layout.positions, layout.embedding);
+                return Err(Error::invalid("e_in", expected, e_in.len()));
+            }
+            if let Some(at) = e_in.iter().position(|v| !v.is_finite()) {
+                return Err(Error::invalid("e_in", "finite floats", format!("{} at index {at}", e_in[at])));
+            }
+        }
+        Ok(Resolved {
+            classes: self.classes(model, batch)?,
+            batch,
+            seed: self.seed,
+            steps,
+            decode: self.decode,
+            sampling,
+            mask_ratio: range("mask_ratio", self.mask_ratio.unwrap_or(defaults.mask_ratio), 0.0, 1.0)?,
+            sigma: range("sigma", self.sigma.unwrap_or(defaults.sigma), 0.0, 1.0)?,
+            guidance_scale: range(
+                "guidance_scale",
+                self.guidance_scale.unwrap_or(teacher.guidance_scale),
+                0.0,
+                1e4,
+            )?,
+            randomize_temperature: range(
+                "randomize_temperature",
+                self.randomize_temperature.unwrap_or(teacher.randomize_temperature),
+                0.0,
+                1e4,
+            )?,
+            start_tokens: self.start_tokens.clone(),
+            e_in: self.e_in.clone(),
+            report_gap: self.report_gap,
+        })
+    }
+
+    /// The class id of every picture.
+    fn classes(&self, model: &Model, batch: usize) -> Result<Vec<i64>> {
+        let classes = model.architecture().layout().classes;
+        let ids = self.labels.iter().map(|label| match label {
+            Label::Name(name) => model.class_of(name).map(|c| c as i64),
+            Label::Class(id) if *id as usize <= classes => Ok(i64::from(*id)),
+            Label::Class(id) => Err(Error::invalid("class", format!("0 to {classes} ({classes} = no label)"), id)),
+        });
+        let ids = ids.collect::<Result<Vec<i64>>>()?;
+        match ids.len() {
+            0 => Ok(vec![classes as i64; batch]),
+            1 => Ok(vec![ids[0]; batch]),
+            n if n == batch => Ok(ids),
+            n => Err(Error::invalid("labels", format!("1 or {batch} (one per picture)"), n)),
+        }
+    }
+}
