@@ -2,6 +2,7 @@
 
 #[allow(unsafe_code)]
 mod mapping;
+pub mod safetensors;
 #[allow(unsafe_code)]
 pub mod sigbus;
 
