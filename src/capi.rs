@@ -2,7 +2,7 @@
 //! arguments and one call; `wall` turns errors and panics into a status and the thread's last error.
 //! `include/softdimo.h` is generated from this file by cbindgen (`BLESS=1 cargo test --test header`).
 
-#![allow(unsafe_code, non_camel_case_types, clippy::missing_safety_doc)]
+#![allow(unsafe_code, non_camel_case_types, missing_debug_implementations, clippy::missing_safety_doc)]
 
 mod read;
 mod wall;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use read::{array, cstr, handle, optional_cstr, out, read_struct, write_floats, write_struct, write_text};
 use wall::{guard, wall};
 
-use crate::checkpoint::mapping::Mapping;
+use crate::checkpoint::Mapping;
 use crate::engine::{Engine, MemoryMode, Options, Provider};
 use crate::error::{Error, Result, Status};
 use crate::generate::Generated;

@@ -249,7 +249,7 @@ fn perturbation(r: &Resolved, layout: &Layout) -> Tensor {
     let mut noise = vec![0f32; r.batch * per_picture];
     if r.sigma != 0.0 {
         for (i, picture) in noise.chunks_exact_mut(per_picture).enumerate() {
-            rng(r, i).gaussian(Stream::Perturbation, 0, picture);
+            rng(r, i).fill_gaussian(Stream::Perturbation, 0, picture);
         }
     }
     Tensor::from_f32([r.batch, layout.positions, layout.embedding], &noise)

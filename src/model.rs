@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Checkpoint, mapping::Mapping};
+use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::models::Architecture;
 use crate::models::program::Program;

@@ -155,15 +155,14 @@ fn graph(model: &Model, inputs: &[(String, Tensor)]) -> Result<Graph> {
     let e_clean = maskbit::embed_bits(&g, &w, cfg, bits)?;
     g.output("e_clean", e_clean);
     g.output("logits_clean", maskbit::logits(&g, &w, cfg, e_clean, class_embedding)?);
-    let null_classes = g.expand(null, g.shape(labels))?;
-    let unconditional = maskbit::embed_class(&g, &w, cfg, null_classes)?;
-    g.output("logits_uncond", maskbit::logits(&g, &w, cfg, e_clean, unconditional)?);
-
     let e_in = match (input("noise")?, input("sigma")?) {
         (Some(noise), Some(sigma)) => perturb(&g, e_clean, noise, sigma)?,
         _ => e_clean,
     };
     g.output("e_in", e_in);
+    let null_classes = g.expand(null, g.shape(labels))?;
+    let unconditional = maskbit::embed_class(&g, &w, cfg, null_classes)?;
+    g.output("logits_uncond", maskbit::logits(&g, &w, cfg, e_in, unconditional)?);
     let logits = maskbit::logits(&g, &w, cfg, e_in, class_embedding)?;
     g.output("logits", logits);
     let tokens = g.arg_max(logits, 3)?;

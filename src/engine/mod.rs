@@ -17,7 +17,6 @@ use std::time::Instant;
 pub use provider::Provider;
 pub use runtime::{ENV_LIBRARY, Runtime, loaded as loaded_runtime};
 pub use session::{Cancel, Session};
-pub(crate) use worker::drain_at_exit;
 pub use worker::Engine;
 
 use crate::error::{Error, Result};

@@ -13,17 +13,24 @@ use ort::value::{DynValue, TensorElementType, TensorRef};
 
 use super::runtime::Runtime;
 use super::threads::Threads;
-use super::{MemoryMode, Options};
+use super::{MemoryMode, Options, Provider};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Op, onnx};
+use crate::graph::onnx::{self, Placement};
+use crate::graph::{Graph, Op};
 use crate::tensor::{Dtype, Shape, Tensor};
 
 /// Cancellation of one job: sticky, settable from any thread, effective between graph nodes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Cancel {
     flag: AtomicBool,
     running: Mutex<Option<Arc<RunOptions>>>,
+}
+
+impl std::fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cancel({})", self.is_cancelled())
+    }
 }
 
 impl Cancel {
@@ -65,7 +72,12 @@ pub(super) struct Compiler {
 pub struct Session {
     session: ort::session::Session,
     inputs: Vec<(String, Dtype, Shape)>,
+    /// Weights that are bound for every run.
+    weights: Vec<(String, Arc<DynValue>)>,
 }
+
+/// Name under which the runtime knows the bytes of the model file.
+const WEIGHTS: &str = "weights";
 
 pub(super) fn runtime_error(stage: &str) -> impl Fn(ort::Error) -> Error + '_ {
     move |e| Error::Runtime { stage: stage.into(), message: e.message().trim().to_string() }
@@ -91,56 +103,39 @@ impl Compiler {
         self.prepacked = (self.options.memory == MemoryMode::Fast).then(PrepackedWeights::new);
     }
 
-    /// Compile `graph`. Weights are bound over `checkpoint`'s bytes without copying (LEAN), or packed once
-    /// for all sessions (FAST).
+    /// Compile `graph` over the weights of `checkpoint`. LEAN: weights are inputs of the session, bound over
+    /// the checkpoint's own bytes for every run. FAST and devices: weights are initializers, which the
+    /// runtime folds and packs once, shared by all sessions of the engine.
     pub fn compile(&mut self, name: &str, graph: &Graph, checkpoint: &Checkpoint) -> Result<Session> {
         let stage = format!("preparing '{name}'");
-        let lean = self.options.memory == MemoryMode::Lean && self.options.provider == super::Provider::Cpu;
         let b = SessionBuilder::new(&self.runtime.environment).map_err(runtime_error(&stage))?;
         let b = b
             // ort's default policy may pick a registered accelerator by itself.
             .with_auto_device(AutoDevicePolicy::PreferCPU)
             .and_then(|b| b.with_log_level(ort::logging::LogLevel::Fatal))
-            // Level 2 keeps convolution weights in place; the layout transforms above it copy them.
-            .and_then(|b| {
-                b.with_optimization_level(match lean {
-                    true => GraphOptimizationLevel::Level2,
-                    false => GraphOptimizationLevel::All,
-                })
-            })
-            .and_then(|b| b.with_prepacking(!lean))
+            .and_then(|b| b.with_optimization_level(GraphOptimizationLevel::All))
             .and_then(|b| b.with_intra_threads(self.threads.count()))
             .and_then(|b| b.with_inter_threads(1))
             .and_then(|b| b.with_intra_op_spinning(false))
             .and_then(|b| b.with_inter_op_spinning(false))
             .and_then(|b| b.with_thread_manager(self.threads.manager()))
             .map_err(builder_error(&stage))?;
-        // A folded Cast of an f16 weight would be an f32 copy of it.
-        let b = match lean {
-            true => b.with_disabled_optimizers("ConstantFolding").map_err(builder_error(&stage))?,
-            false => b,
-        };
         let mut b = self.options.provider.register(b, &self.runtime, self.options.device_id)?;
 
-        // Every weight is declared as external data of a file that exists (the runtime insists), and then
-        // replaced by a value over our own mapping before anything is read.
-        let folder = self.runtime.path.parent().unwrap_or(std::path::Path::new("/"));
-        let location = self.runtime.path.file_name().unwrap_or_default().to_string_lossy();
-        b = b
-            .with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())
-            .map_err(builder_error(&stage))?;
-        for weight in graph.weights() {
-            let value = self.weight(&weight, checkpoint)?;
-            b = b.with_initializer(&weight, value).map_err(builder_error(&stage))?;
-        }
-        if let Some(prepacked) = &self.prepacked {
-            b = b.with_prepacked_weights(prepacked).map_err(builder_error(&stage))?;
-        }
-        let session = b.commit_from_memory(&onnx::lower(graph, &location)).map_err(|e| {
-            match self.options.provider {
-                super::Provider::Cpu => runtime_error(&stage)(e),
-                other => Error::Provider { provider: other.name().into(), reason: e.message().into() },
-            }
+        let names = graph.weights();
+        let values = names.iter().map(|n| Ok((n.clone(), self.weight(n, checkpoint)?)));
+        let values = values.collect::<Result<Vec<_>>>()?;
+        let in_place = self.options.memory == MemoryMode::Lean && self.options.provider == Provider::Cpu;
+        let model = if in_place {
+            onnx::lower(graph, Placement::Inputs)
+        } else {
+            b = self.place_initializers(b, &values, checkpoint, &stage)?;
+            let offset = |n: &str| checkpoint.tensor_range(n).map_or(0, |(offset, _)| offset);
+            onnx::lower(graph, Placement::External { location: WEIGHTS, offset: &offset })
+        };
+        let session = b.commit_from_memory(&model).map_err(|e| match self.options.provider {
+            Provider::Cpu => runtime_error(&stage)(e),
+            other => Error::Provider { provider: other.name().into(), reason: e.message().into() },
         })?;
         let inputs = graph
             .nodes()
@@ -150,7 +145,43 @@ impl Compiler {
                 _ => None,
             })
             .collect();
-        Ok(Session { session, inputs })
+        let weights = if in_place { values } else { Vec::new() };
+        Ok(Session { session, inputs, weights })
+    }
+
+    /// Hand the weights to a session as initializers. The runtime's optimisers read the "file" `WEIGHTS`,
+    /// which is our own mapping under a name; its kernels take the shared values, so that packed copies
+    /// are made once per engine and not once per session.
+    #[allow(unsafe_code)]
+    fn place_initializers(
+        &self,
+        mut b: SessionBuilder,
+        values: &[(String, Arc<DynValue>)],
+        checkpoint: &Checkpoint,
+        stage: &str,
+    ) -> Result<SessionBuilder> {
+        let bytes = checkpoint.bytes();
+        let file: Vec<_> = WEIGHTS.bytes().chain([0]).map(|c| c as ort::sys::os_char).collect();
+        // SAFETY: the name is NUL-terminated; the bytes are the model's mapping, which outlives every
+        // session and is only read.
+        let status = unsafe {
+            (ort::api().AddExternalInitializersFromMemory)(
+                ort::AsPointer::ptr_mut(&mut b),
+                &file.as_ptr(),
+                &bytes.as_ptr().cast::<std::ffi::c_char>().cast_mut(),
+                &bytes.len(),
+                1,
+            )
+        };
+        // SAFETY: a status of the API, taken over here.
+        unsafe { ort::Error::result_from_status(status) }.map_err(runtime_error(stage))?;
+        for (name, value) in values {
+            b = b.with_initializer(name, value.clone()).map_err(builder_error(stage))?;
+        }
+        match &self.prepacked {
+            Some(prepacked) => b.with_prepacked_weights(prepacked).map_err(builder_error(stage)),
+            None => Ok(b),
+        }
     }
 
     /// The shared OrtValue over one tensor of the mapping.
@@ -231,6 +262,9 @@ impl Session {
                 _ => TensorRef::from_array_view((&**shape, i.next().unwrap().as_slice())).map_err(&stage)?.into(),
             };
             feeds.push((name, value));
+        }
+        for (name, value) in &self.weights {
+            feeds.push((name, value.as_ref().into()));
         }
         let options = Arc::new(RunOptions::new().map_err(&stage)?);
         *cancel.lock() = Some(options.clone());

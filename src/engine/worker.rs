@@ -11,7 +11,7 @@ use super::log::LogQueue;
 use super::session::Cancel;
 use super::threads::Threads;
 use super::{MemoryUse, Options, Runtime, Sessions, runtime};
-use crate::checkpoint::mapping::Mapping;
+use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::models::program::Program;
@@ -288,11 +288,6 @@ fn serve(tasks: Receiver<Task>, mut sessions: Sessions, shared: &Shared) {
     }
 }
 
-/// Finish the running jobs of every engine early; called when the process exits with engines alive.
-pub(crate) fn drain_at_exit() {
-    exit::drain(Duration::from_secs(5));
-}
-
 /// At `exit()` ONNX Runtime's own static objects are destroyed, so no worker may be inside it then. The
 /// handler is installed after the library was loaded, hence runs before those destructors.
 mod exit {
@@ -313,7 +308,7 @@ mod exit {
         extern "C" fn handler() {
             // A forked child never had workers, and may have inherited locked mutexes.
             if PROCESS.load(Ordering::SeqCst) == std::process::id() {
-                let _ = std::panic::catch_unwind(drain_at_exit);
+                let _ = std::panic::catch_unwind(|| drain(Duration::from_secs(5)));
             }
         }
         INSTALLED.call_once(|| {
@@ -323,7 +318,8 @@ mod exit {
         });
     }
 
-    pub(super) fn drain(limit: Duration) {
+    /// End the running jobs of every engine early.
+    fn drain(limit: Duration) {
         let Ok(engines) = ENGINES.try_lock() else { return };
         let deadline = Instant::now() + limit;
         for shared in engines.iter().filter_map(Weak::upgrade) {

@@ -1,5 +1,5 @@
-//! Lowering: Graph → ONNX ModelProto bytes. Weights are declared as external tensors that the engine
-//! binds over its own mapping of the model file, so their bytes are never copied into the proto.
+//! Lowering: Graph → ONNX ModelProto bytes. Weights are declared by name only, so their bytes are never
+//! copied into the proto.
 //!
 //! Only the few protobuf messages ONNX needs are written, by hand (field numbers from onnx.proto3).
 
@@ -10,12 +10,19 @@ use crate::tensor::{Dtype, Shape, Tensor};
 const OPSET: u64 = 20;
 const IR_VERSION: u64 = 9;
 
-/// The `external_data.location` written for every weight; the engine replaces the tensor before loading,
-/// but ONNX Runtime insists that the named file exists in the folder it is given.
-pub type WeightLocation<'a> = &'a str;
+/// How a graph's weights appear in the ONNX model.
+#[derive(Clone, Copy)]
+pub enum Placement<'a> {
+    /// As graph inputs: the caller binds them for every run, over any memory, and no optimiser of the
+    /// runtime can copy or fold them.
+    Inputs,
+    /// As initializers in external data: the file's name and each tensor's offset in it. The runtime may
+    /// fold and pack them.
+    External { location: &'a str, offset: &'a dyn Fn(&str) -> usize },
+}
 
 /// Serialise `graph`. Inputs, outputs and weights keep their names; other values are called `v<index>`.
-pub fn lower(graph: &Graph, location: WeightLocation<'_>) -> Vec<u8> {
+pub fn lower(graph: &Graph, placement: Placement<'_>) -> Vec<u8> {
     let nodes = graph.nodes();
     let mut out = Lowering { names: Vec::new(), body: Message::default(), extra: 0 };
     let mut declared = std::collections::HashSet::new();
@@ -31,8 +38,15 @@ pub fn lower(graph: &Graph, location: WeightLocation<'_>) -> Vec<u8> {
             }
             Op::Weight { dtype, shape, .. } => {
                 if declared.insert(name.clone()) {
-                    out.body
-                        .message(graph_field::INITIALIZER, &external_tensor(&name, *dtype, shape, location));
+                    match placement {
+                        Placement::Inputs => {
+                            out.body.message(graph_field::INPUT, &value_info(&name, *dtype, shape))
+                        }
+                        Placement::External { location, offset } => {
+                            let tensor = external_tensor(&name, *dtype, shape, location, offset(&name));
+                            out.body.message(graph_field::INITIALIZER, &tensor)
+                        }
+                    };
                 }
             }
             Op::Constant { value } => out.initializer(&name, value),
@@ -287,10 +301,10 @@ fn tensor_header(name: &str, dtype: Dtype, shape: &Shape) -> Message {
 }
 
 /// A TensorProto with data_location EXTERNAL.
-fn external_tensor(name: &str, dtype: Dtype, shape: &Shape, location: &str) -> Message {
+fn external_tensor(name: &str, dtype: Dtype, shape: &Shape, location: &str, offset: usize) -> Message {
     let mut t = tensor_header(name, dtype, shape);
-    let length = (shape.len() * dtype.size()).to_string();
-    for (key, value) in [("location", location), ("offset", "0"), ("length", &length)] {
+    let (offset, length) = (offset.to_string(), (shape.len() * dtype.size()).to_string());
+    for (key, value) in [("location", location), ("offset", &offset), ("length", &length)] {
         let mut entry = Message::default();
         entry.string(1, key).string(2, value);
         t.message(13, &entry);

@@ -1,0 +1,295 @@
+//! The bytes of a checkpoint file, wherever they live: mapped pages, a private copy, or a host's memory.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Mutex;
+
+use memmap2::{Mmap, MmapMut};
+
+use super::sigbus::Guard;
+use crate::error::{Error, Result};
+
+/// Read-only bytes of one file, shared behind an `Arc` by every view into them.
+///
+/// Thread-safe: the bytes never change through this type. A *mapped* file still belongs to whoever can
+/// write it: replacing it by rename is always safe, rewriting it in place changes what is read here, and
+/// truncating it makes reads past the new end fault (`SIGBUS` on Unix) unless it was opened with
+/// [`Mapping::map_guarded`]. Call [`Mapping::recheck`] before work that must not read a shrunken file.
+pub struct Mapping {
+    source: Source,
+    name: String,
+}
+
+enum Source {
+    // The guard is declared, and so dropped, before the map: the range must leave the table before
+    // its addresses can be handed out again.
+    Mapped { guard: Option<Guard>, map: Mmap, file: File },
+    Read(Mmap),
+    Owned(Vec<u8>),
+    Foreign(Foreign),
+}
+
+impl Mapping {
+    /// Maps a file read-only and shared. The file stays open, so [`Mapping::recheck`] sees truncation
+    /// even after a rename.
+    ///
+    /// Errors: `NotFound` or `Io` when the file cannot be opened or mapped, `Format` when it is not a
+    /// regular file.
+    pub fn map(path: impl AsRef<Path>) -> Result<Mapping> {
+        let path = path.as_ref();
+        let (file, _) = open_regular(path)?;
+        // SAFETY: the map is only ever read. Others may write or truncate the file meanwhile; the type's
+        // documentation says what that means, and no reader below trusts a value it read twice.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        Ok(Mapping { source: Source::Mapped { guard: None, map, file }, name: path.display().to_string() })
+    }
+
+    /// Like [`Mapping::map`], with the process-wide `SIGBUS` guard on this range: when the file is truncated
+    /// or its disk fails, reads give zeros and [`Mapping::recheck`] reports it, instead of the process dying.
+    ///
+    /// The guard installs a `SIGBUS` handler that chains to the previous one; see [`super::sigbus`].
+    ///
+    /// Errors: as [`Mapping::map`]; `Unsupported` off Unix or when every slot of the guard is taken.
+    pub fn map_guarded(path: impl AsRef<Path>) -> Result<Mapping> {
+        let mut mapping = Mapping::map(path)?;
+        if let Source::Mapped { guard, map, .. } = &mut mapping.source {
+            *guard = Some(Guard::register(map)?);
+        }
+        Ok(mapping)
+    }
+
+    /// Copies a file into page-aligned private memory and closes it: nothing done to the file later matters.
+    ///
+    /// Errors: as [`Mapping::map`]; `Io` also when there is not enough memory (it never aborts).
+    pub fn read(path: impl AsRef<Path>) -> Result<Mapping> {
+        let path = path.as_ref();
+        let (mut file, len) = open_regular(path)?;
+        let name = path.display().to_string();
+        let len = usize::try_from(len)
+            .map_err(|_| broken(&name, "file size", "a size that fits the address space", len))?;
+        let mut copy = MmapMut::map_anon(len).map_err(|e| Error::io(path, e))?;
+        let mut filled = 0;
+        while filled < len {
+            match file.read(&mut copy[filled..]) {
+                Ok(0) => return Err(broken(&name, "file size", format!("{len} bytes"), filled)),
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io(path, e)),
+            }
+        }
+        let copy = copy.make_read_only().map_err(|e| Error::io(path, e))?;
+        Ok(Mapping { source: Source::Read(copy), name })
+    }
+
+    /// Bytes already in memory. Their alignment is the allocator's (16 bytes on common platforms).
+    pub fn from_vec(bytes: Vec<u8>) -> Mapping {
+        Mapping { source: Source::Owned(bytes), name: "memory".into() }
+    }
+
+    /// Bytes that belong to the host. `release`, if any, runs exactly once, when the mapping is dropped,
+    /// on the thread that drops it.
+    ///
+    /// # Safety
+    /// `ptr` must point to `len` readable bytes (`len` at most `isize::MAX`; NULL only with `len` 0) that
+    /// nobody changes or frees before `release` runs.
+    pub unsafe fn foreign(ptr: *const u8, len: usize, release: Option<Box<dyn FnOnce() + Send>>) -> Mapping {
+        let foreign = Foreign { ptr, len, release: Mutex::new(release) };
+        Mapping { source: Source::Foreign(foreign), name: "memory".into() }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.source {
+            Source::Mapped { map, .. } | Source::Read(map) => map,
+            Source::Owned(bytes) => bytes,
+            Source::Foreign(foreign) => foreign.bytes(),
+        }
+    }
+
+    /// The path it was opened from, or "memory"; used in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// True when the bytes are the pages of a file, that is, cost no private memory.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.source, Source::Mapped { .. })
+    }
+
+    /// Checks that a mapped file still has every byte that was mapped. One `fstat`; other kinds always pass.
+    ///
+    /// Errors: `Format` when the file has shrunk or the guard had to replace pages of it; the latter is
+    /// permanent for this mapping. `Io` when the file cannot be examined.
+    pub fn recheck(&self) -> Result<()> {
+        let Source::Mapped { guard, map, file } = &self.source else { return Ok(()) };
+        let found = file.metadata().map_err(|e| Error::io(&self.name, e))?.len();
+        if found < map.len() as u64 {
+            return Err(broken(&self.name, "file size", format!("{} bytes", map.len()), found));
+        }
+        if guard.as_ref().is_some_and(Guard::poisoned) {
+            return Err(Error::Format {
+                file: self.name.clone(),
+                what: "mapped pages".into(),
+                expected: "bytes that stay readable".into(),
+                found: "pages lost since the file was opened, now read as zeros".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.source {
+            Source::Mapped { guard: None, .. } => "mapped",
+            Source::Mapped { guard: Some(_), .. } => "guarded",
+            Source::Read(_) => "read",
+            Source::Owned(_) => "owned",
+            Source::Foreign(_) => "foreign",
+        };
+        write!(f, "Mapping({kind} {}, {} bytes)", self.name, self.bytes().len())
+    }
+}
+
+struct Foreign {
+    ptr: *const u8,
+    len: usize,
+    // A Mutex only to be Sync; it is locked by nobody but drop.
+    release: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+// SAFETY: the pointed-to bytes are immutable until `release` (the contract of `Mapping::foreign`), and the
+// release function is Send and called once, by the last owner.
+unsafe impl Send for Foreign {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Foreign {}
+
+impl Foreign {
+    fn bytes(&self) -> &[u8] {
+        if self.len == 0 {
+            return &[];
+        }
+        // SAFETY: the contract of `Mapping::foreign`; the borrow ends before drop runs `release`.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let release = self.release.get_mut().unwrap_or_else(|e| e.into_inner());
+        if let Some(release) = release.take() {
+            release();
+        }
+    }
+}
+
+/// Opens a regular file. The kind is asked for first: opening a FIFO would wait for a writer.
+fn open_regular(path: &Path) -> Result<(File, u64)> {
+    let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.file_type();
+    if !kind.is_file() {
+        let found = if kind.is_dir() { "a directory" } else { "a device, pipe or socket" };
+        return Err(Error::Format {
+            file: path.display().to_string(),
+            what: "file type".into(),
+            expected: "a regular file".into(),
+            found: found.into(),
+        });
+    }
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
+    Ok((file, len))
+}
+
+fn broken(file: &str, what: &str, expected: impl Into<String>, bytes: impl fmt::Display) -> Error {
+    Error::Format {
+        file: file.into(),
+        what: what.into(),
+        expected: expected.into(),
+        found: format!("{bytes} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn every_mode_gives_the_same_bytes() {
+        let content: Vec<u8> = (0..10_000u32).map(|x| x as u8).collect();
+        let file = file(&content);
+        let modes = [
+            Mapping::map(file.path()).unwrap(),
+            Mapping::read(file.path()).unwrap(),
+            Mapping::from_vec(content.clone()),
+            // SAFETY: `content` outlives the mapping.
+            unsafe { Mapping::foreign(content.as_ptr(), content.len(), None) },
+        ];
+        for mapping in modes {
+            assert_eq!(mapping.bytes(), content, "{mapping:?}");
+            mapping.recheck().unwrap();
+        }
+        assert_eq!(Mapping::read(file.path()).unwrap().bytes().as_ptr().align_offset(64), 0);
+    }
+
+    #[test]
+    fn empty_files_are_empty() {
+        let file = file(&[]);
+        assert!(Mapping::map(file.path()).unwrap().bytes().is_empty());
+        assert!(Mapping::read(file.path()).unwrap().bytes().is_empty());
+        // SAFETY: NULL with length 0 is allowed.
+        assert!(unsafe { Mapping::foreign(std::ptr::null(), 0, None) }.bytes().is_empty());
+    }
+
+    #[test]
+    fn shrinking_is_reported_and_renaming_is_not() {
+        let file = file(&[7; 9000]);
+        let mapping = Mapping::map(file.path()).unwrap();
+        let replacement = file.path().with_extension("new");
+        std::fs::write(&replacement, b"x").unwrap();
+        std::fs::rename(&replacement, file.path()).unwrap();
+        mapping.recheck().unwrap();
+        assert_eq!(mapping.bytes()[8999], 7);
+
+        std::fs::write(file.path(), [7; 9000]).unwrap();
+        let mapping = Mapping::map(file.path()).unwrap();
+        std::fs::OpenOptions::new().write(true).open(file.path()).unwrap().set_len(100).unwrap();
+        let message = mapping.recheck().unwrap_err().to_string();
+        assert!(message.ends_with("file size: expected 9000 bytes, found 100 bytes"), "{message}");
+    }
+
+    #[test]
+    fn only_regular_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = Mapping::map(dir.path()).unwrap_err().to_string();
+        assert!(message.ends_with("file type: expected a regular file, found a directory"), "{message}");
+        assert!(matches!(Mapping::read(dir.path().join("none")), Err(Error::NotFound { .. })));
+    }
+
+    #[test]
+    fn release_runs_once() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let (bytes, seen) = (vec![1u8, 2, 3], count.clone());
+        let (ptr, len) = (bytes.as_ptr(), bytes.len());
+        let release = Box::new(move || {
+            drop(bytes);
+            seen.fetch_add(1, Ordering::SeqCst);
+        });
+        // SAFETY: the vector is owned by `release`.
+        let mapping = Arc::new(unsafe { Mapping::foreign(ptr, len, Some(release)) });
+        let other = mapping.clone();
+        std::thread::spawn(move || assert_eq!(other.bytes(), [1, 2, 3])).join().unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 0);
+        drop(mapping);
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+}
