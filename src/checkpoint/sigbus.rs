@@ -55,12 +55,14 @@ mod unix {
     }
 
     impl Slot {
-        const FREE: Slot = Slot {
-            version: AtomicUsize::new(0),
-            start: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
-            poisoned: AtomicBool::new(false),
-        };
+        const fn free() -> Slot {
+            Slot {
+                version: AtomicUsize::new(0),
+                start: AtomicUsize::new(0),
+                end: AtomicUsize::new(0),
+                poisoned: AtomicBool::new(false),
+            }
+        }
 
         /// Stores a range; `0..0` frees the slot. Call with [`INSTALL`] held.
         fn set(&self, start: usize, end: usize) {
@@ -75,12 +77,12 @@ mod unix {
         fn end_if_holds(&self, address: usize) -> Option<usize> {
             let version = self.version.load(Ordering::SeqCst);
             let range = self.start.load(Ordering::SeqCst)..self.end.load(Ordering::SeqCst);
-            let stable = version % 2 == 0 && self.version.load(Ordering::SeqCst) == version;
+            let stable = version.is_multiple_of(2) && self.version.load(Ordering::SeqCst) == version;
             (stable && range.contains(&address)).then_some(range.end)
         }
     }
 
-    static TABLE: [Slot; SLOTS] = [const { Slot::FREE }; SLOTS];
+    static TABLE: [Slot; SLOTS] = [const { Slot::free() }; SLOTS];
     static PAGE: AtomicUsize = AtomicUsize::new(4096);
 
     // The disposition to chain to, split into words so that the handler can read it.

@@ -1,0 +1,845 @@
+//! A pickle reader that builds data and never runs anything.
+//!
+//! It understands the opcodes of protocols 2 to 5 and the few globals that stand for tensors and their
+//! containers. Every other global, and whatever is built from one, becomes an opaque value that carries its
+//! name and nothing else: no import, no call, no attribute is possible here.
+//!
+//! Values live in one arena and refer to each other by index, so that sharing (memo, DUP) copies nothing and
+//! no input makes more than one value for each opcode. There is no recursion.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::tensor::Dtype;
+
+/// Most opcodes one pickle may have. A checkpoint of 10,000 tensors has about 500,000.
+pub(super) const MAX_OPCODES: usize = 1 << 22;
+
+/// Most tensors one pickle may make, those of an optimizer included.
+const MAX_TENSORS: usize = 1 << 18;
+
+/// Index of a value in [`Pickle::values`].
+pub(super) type Id = u32;
+
+#[derive(Debug)]
+pub(super) enum Value<'a> {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// Bytes, an integer of more than 64 bits (little-endian), or a float.
+    Bytes(&'a [u8]),
+    Text(&'a str),
+    List(Vec<Id>),
+    Tuple(Vec<Id>),
+    /// In the order of insertion; a key may come twice.
+    Dict(Vec<(Id, Id)>),
+    Global {
+        module: &'a str,
+        name: &'a str,
+    },
+    Storage(Box<Storage<'a>>),
+    Tensor(Box<Tensor<'a>>),
+    /// What a global that is not on the list would have made; named after it.
+    Opaque {
+        module: &'a str,
+        name: &'a str,
+    },
+}
+
+/// Element type of a storage or tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element<'a> {
+    Known(Dtype),
+    /// A storage of plain bytes; its tensors bring their own type.
+    Untyped,
+    /// A type this library has no dtype for, by its PyTorch name.
+    Other(&'a str),
+}
+
+impl Element<'_> {
+    /// Bytes of one element; the types without a dtype are known only as far as they must be skipped.
+    pub fn size(self) -> Option<usize> {
+        match self {
+            Element::Known(dtype) => Some(dtype.size()),
+            Element::Untyped => Some(1),
+            Element::Other("QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage") => {
+                Some(1)
+            }
+            Element::Other("QInt32Storage") => Some(4),
+            Element::Other("ComplexFloatStorage") => Some(8),
+            Element::Other("ComplexDoubleStorage") => Some(16),
+            Element::Other(_) => None,
+        }
+    }
+}
+
+/// The claim that a storage exists elsewhere in the file; nothing is checked yet.
+#[derive(Clone, Debug)]
+pub(super) struct Storage<'a> {
+    pub element: Element<'a>,
+    pub key: &'a str,
+    /// Elements (bytes when untyped).
+    pub count: u64,
+    /// Legacy files: a window (first element, elements) of the storage.
+    pub window: Option<(u64, u64)>,
+}
+
+/// A tensor as described, not yet checked against its storage. Offset and strides are in elements.
+#[derive(Clone, Debug)]
+pub(super) struct Tensor<'a> {
+    pub storage: Storage<'a>,
+    pub element: Element<'a>,
+    pub offset: u64,
+    pub shape: Vec<u64>,
+    pub strides: Vec<u64>,
+}
+
+pub(super) struct Pickle<'a> {
+    values: Vec<Value<'a>>,
+    /// What the pickle is a pickle of.
+    pub root: Id,
+    /// Bytes used, up to and including STOP.
+    pub len: usize,
+}
+
+impl<'a> Pickle<'a> {
+    /// Reads one pickle from the beginning of `source`. `file` and `what` are for messages.
+    ///
+    /// Errors: `Format`.
+    pub fn read(source: &'a [u8], file: &str, what: &str) -> Result<Pickle<'a>> {
+        let mut machine = Machine {
+            source,
+            at: 0,
+            file,
+            what,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            tensors: 0,
+            pairs: 0,
+        };
+        let root = machine.run()?;
+        Ok(Pickle { values: machine.values, root, len: machine.at })
+    }
+
+    pub fn value(&self, id: Id) -> &Value<'a> {
+        &self.values[id as usize]
+    }
+
+    pub fn values(&self) -> &[Value<'a>] {
+        &self.values
+    }
+}
+
+impl Value<'_> {
+    /// What it is, for messages.
+    pub fn describe(&self) -> String {
+        match self {
+            Value::None => "None".into(),
+            Value::Bool(_) => "a bool".into(),
+            Value::Int(x) => format!("the integer {x}"),
+            Value::Bytes(_) => "bytes or a number".into(),
+            Value::Text(text) => format!("the string '{}'", text.chars().take(40).collect::<String>()),
+            Value::List(_) => "a list".into(),
+            Value::Tuple(_) => "a tuple".into(),
+            Value::Dict(_) => "a dict".into(),
+            Value::Global { module, name } => format!("the name '{module}.{name}'"),
+            Value::Storage(_) => "a storage".into(),
+            Value::Tensor(_) => "a tensor".into(),
+            Value::Opaque { module, name } => {
+                format!("an object of '{module}.{name}' (code in a pickle is never run)")
+            }
+        }
+    }
+}
+
+struct Machine<'a, 'm> {
+    source: &'a [u8],
+    at: usize,
+    file: &'m str,
+    what: &'m str,
+    values: Vec<Value<'a>>,
+    stack: Vec<Id>,
+    /// Stack heights at each open MARK. Nothing below the last one can be popped.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+    /// Tensors made so far.
+    tensors: usize,
+    /// Key-value pairs copied into dicts so far.
+    pairs: usize,
+}
+
+impl<'a> Machine<'a, '_> {
+    fn run(&mut self) -> Result<Id> {
+        for _ in 0..MAX_OPCODES {
+            let opcode_at = self.at;
+            let opcode = self.byte()?;
+            match opcode {
+                // STOP
+                b'.' => return self.pop(),
+                // PROTO, FRAME: the frame's length is a hint for streams.
+                0x80 => {
+                    let protocol = self.byte()?;
+                    if !(2..=5).contains(&protocol) {
+                        return Err(self.broken("protocol 2 to 5", format!("protocol {protocol}")));
+                    }
+                }
+                0x95 => {
+                    self.take(8)?;
+                }
+
+                // MARK, POP, POP_MARK, DUP
+                b'(' => self.marks.push(self.stack.len()),
+                b'0' => match self.marks.last() {
+                    Some(&mark) if mark == self.stack.len() => {
+                        self.marks.pop();
+                    }
+                    _ => {
+                        self.pop()?;
+                    }
+                },
+                b'1' => {
+                    self.pop_mark()?;
+                }
+                b'2' => {
+                    let top = self.top()?;
+                    self.stack.push(top);
+                }
+
+                // NONE, NEWTRUE, NEWFALSE, BININT, BININT1, BININT2, LONG1, LONG4, BINFLOAT
+                b'N' => self.push(Value::None),
+                0x88 => self.push(Value::Bool(true)),
+                0x89 => self.push(Value::Bool(false)),
+                b'J' => {
+                    let x = i32::from_le_bytes(self.array()?);
+                    self.push(Value::Int(x.into()));
+                }
+                b'K' => {
+                    let x = self.byte()?;
+                    self.push(Value::Int(x.into()));
+                }
+                b'M' => {
+                    let x = u16::from_le_bytes(self.array()?);
+                    self.push(Value::Int(x.into()));
+                }
+                0x8a => {
+                    let len = self.byte()?.into();
+                    self.long(len)?;
+                }
+                0x8b => {
+                    let len = self.len4()?;
+                    self.long(len)?;
+                }
+                b'G' => {
+                    let bytes = self.take(8)?;
+                    self.push(Value::Bytes(bytes));
+                }
+
+                // BINUNICODE, SHORT_BINUNICODE, BINUNICODE8; BINSTRING, SHORT_BINSTRING (Python 2's str)
+                b'X' | b'T' => {
+                    let len = self.len4()?;
+                    self.text(len)?;
+                }
+                0x8c | b'U' => {
+                    let len = self.byte()?.into();
+                    self.text(len)?;
+                }
+                0x8d => {
+                    let len = self.len8()?;
+                    self.text(len)?;
+                }
+                // BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
+                b'B' => {
+                    let len = self.len4()?;
+                    let bytes = self.take(len)?;
+                    self.push(Value::Bytes(bytes));
+                }
+                b'C' => {
+                    let len = self.byte()?.into();
+                    let bytes = self.take(len)?;
+                    self.push(Value::Bytes(bytes));
+                }
+                0x8e | 0x96 => {
+                    let len = self.len8()?;
+                    let bytes = self.take(len)?;
+                    self.push(Value::Bytes(bytes));
+                }
+
+                // EMPTY_LIST, APPEND, APPENDS, LIST
+                b']' => self.push(Value::List(Vec::new())),
+                b'a' => {
+                    let item = self.pop()?;
+                    self.extend(vec![item])?;
+                }
+                b'e' => {
+                    let items = self.pop_mark()?;
+                    self.extend(items)?;
+                }
+                b'l' => {
+                    let items = self.pop_mark()?;
+                    self.push(Value::List(items));
+                }
+                // EMPTY_TUPLE, TUPLE1, TUPLE2, TUPLE3, TUPLE
+                b')' => self.push(Value::Tuple(Vec::new())),
+                0x85..=0x87 => {
+                    let mut items = Vec::with_capacity(3);
+                    for _ in 0x84..opcode {
+                        items.push(self.pop()?);
+                    }
+                    items.reverse();
+                    self.push(Value::Tuple(items));
+                }
+                b't' => {
+                    let items = self.pop_mark()?;
+                    self.push(Value::Tuple(items));
+                }
+                // EMPTY_DICT, SETITEM, SETITEMS, DICT
+                b'}' => self.push(Value::Dict(Vec::new())),
+                b's' => {
+                    let value = self.pop()?;
+                    let key = self.pop()?;
+                    self.set_items(vec![key, value])?;
+                }
+                b'u' => {
+                    let items = self.pop_mark()?;
+                    self.set_items(items)?;
+                }
+                b'd' => {
+                    let items = self.pop_mark()?;
+                    self.push(Value::Dict(Vec::new()));
+                    self.set_items(items)?;
+                }
+                // EMPTY_SET, ADDITEMS, FROZENSET: sets cannot hold what we look for, their items are dropped.
+                0x8f => self.push(Value::Opaque { module: "builtins", name: "set" }),
+                0x90 => {
+                    self.pop_mark()?;
+                    self.top()?;
+                }
+                0x91 => {
+                    self.pop_mark()?;
+                    self.push(Value::Opaque { module: "builtins", name: "frozenset" });
+                }
+
+                // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
+                b'q' => {
+                    let index = self.byte()?.into();
+                    self.put(index)?;
+                }
+                b'r' => {
+                    let index = u32::from_le_bytes(self.array()?);
+                    self.put(index)?;
+                }
+                0x94 => self.put(self.memo.len() as u32)?,
+                b'h' => {
+                    let index = self.byte()?.into();
+                    self.get(index)?;
+                }
+                b'j' => {
+                    let index = u32::from_le_bytes(self.array()?);
+                    self.get(index)?;
+                }
+
+                // GLOBAL, STACK_GLOBAL
+                b'c' => {
+                    let (module, name) = (self.line()?, self.line()?);
+                    self.push(Value::Global { module, name });
+                }
+                0x93 => {
+                    let (name, module) = (self.pop()?, self.pop()?);
+                    let (&Value::Text(module), &Value::Text(name)) = (self.value(module), self.value(name))
+                    else {
+                        return Err(self.broken("a global named by two strings", self.describe(name)));
+                    };
+                    self.push(Value::Global { module, name });
+                }
+                // REDUCE, NEWOBJ, NEWOBJ_EX, BUILD
+                b'R' => {
+                    let (arguments, callable) = (self.pop()?, self.pop()?);
+                    let made = self.reduce(callable, arguments)?;
+                    self.stack.push(made);
+                }
+                0x81 => {
+                    let (_, class) = (self.pop()?, self.pop()?);
+                    self.instance(class)?;
+                }
+                0x92 => {
+                    let (_, _, class) = (self.pop()?, self.pop()?, self.pop()?);
+                    self.instance(class)?;
+                }
+                // State carries attributes (a state dict's `_metadata`), never items.
+                b'b' => {
+                    self.pop()?;
+                    self.top()?;
+                }
+                // BINPERSID
+                b'Q' => {
+                    let id = self.pop()?;
+                    self.persistent(id)?;
+                }
+                _ => {
+                    let found = format!("opcode 0x{opcode:02x} at byte {opcode_at}");
+                    return Err(
+                        self.broken("opcodes of pickle protocols 2 to 5 as PyTorch writes them", found)
+                    );
+                }
+            }
+        }
+        Err(self.broken(format!("at most {MAX_OPCODES} opcodes"), "more"))
+    }
+
+    fn broken(&self, expected: impl Into<String>, found: impl Into<String>) -> Error {
+        Error::Format {
+            file: self.file.into(),
+            what: self.what.into(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
+        let rest = &self.source[self.at..];
+        let Some(bytes) = rest.get(..len) else {
+            let expected = format!("{len} more bytes at byte {}", self.at);
+            return Err(self.broken(expected, format!("{} (the file was cut short)", rest.len())));
+        };
+        self.at += len;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        Ok(self.take(N)?.try_into().expect("take returns the length asked for"))
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn len4(&mut self) -> Result<usize> {
+        // Signed in Python 2's BINSTRING and in LONG4; as unsigned, a negative length is beyond any file.
+        Ok(u32::from_le_bytes(self.array()?) as usize)
+    }
+
+    fn len8(&mut self) -> Result<usize> {
+        Ok(usize::try_from(u64::from_le_bytes(self.array()?)).unwrap_or(usize::MAX))
+    }
+
+    fn line(&mut self) -> Result<&'a str> {
+        let rest = &self.source[self.at..];
+        let Some(len) = rest.iter().position(|&b| b == b'\n') else {
+            return Err(self.broken(format!("a line at byte {}", self.at), "the end of the file"));
+        };
+        let line = std::str::from_utf8(self.take(len)?).map_err(|e| self.broken("UTF-8", e.to_string()))?;
+        self.at += 1;
+        Ok(line)
+    }
+
+    fn text(&mut self, len: usize) -> Result<()> {
+        let bytes = self.take(len)?;
+        // Python 2 pickled bytes as strings too; what is not text cannot be a name.
+        let value = std::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::Text);
+        self.push(value);
+        Ok(())
+    }
+
+    fn long(&mut self, len: usize) -> Result<()> {
+        let bytes = self.take(len)?;
+        let value = if len > 8 {
+            Value::Bytes(bytes)
+        } else {
+            let negative = bytes.last().is_some_and(|&b| b >= 0x80);
+            let mut wide = [if negative { 0xff } else { 0 }; 8];
+            wide[..len].copy_from_slice(bytes);
+            Value::Int(i64::from_le_bytes(wide))
+        };
+        self.push(value);
+        Ok(())
+    }
+
+    fn value(&self, id: Id) -> &Value<'a> {
+        &self.values[id as usize]
+    }
+
+    fn describe(&self, id: Id) -> String {
+        self.value(id).describe()
+    }
+
+    fn add(&mut self, value: Value<'a>) -> Id {
+        // At most one value for each opcode: MAX_OPCODES fits an Id.
+        self.values.push(value);
+        (self.values.len() - 1) as Id
+    }
+
+    fn push(&mut self, value: Value<'a>) {
+        let id = self.add(value);
+        self.stack.push(id);
+    }
+
+    fn top(&self) -> Result<Id> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        match self.stack.last() {
+            Some(&id) if self.stack.len() > floor => Ok(id),
+            _ => Err(self.broken("a value on the stack", format!("none before byte {}", self.at))),
+        }
+    }
+
+    fn pop(&mut self) -> Result<Id> {
+        let id = self.top()?;
+        self.stack.pop();
+        Ok(id)
+    }
+
+    fn pop_mark(&mut self) -> Result<Vec<Id>> {
+        match self.marks.pop() {
+            Some(mark) => Ok(self.stack.split_off(mark)),
+            None => Err(self.broken("a MARK on the stack", format!("none before byte {}", self.at))),
+        }
+    }
+
+    fn put(&mut self, index: u32) -> Result<()> {
+        let top = self.top()?;
+        self.memo.insert(index, top);
+        Ok(())
+    }
+
+    fn get(&mut self, index: u32) -> Result<()> {
+        let Some(&id) = self.memo.get(&index) else {
+            return Err(self.broken("a memo entry that was stored", format!("entry {index}")));
+        };
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn extend(&mut self, items: Vec<Id>) -> Result<()> {
+        let list = self.top()?;
+        match &mut self.values[list as usize] {
+            Value::List(list) => list.extend(items),
+            Value::Opaque { .. } => {}
+            other => {
+                let found = other.describe();
+                return Err(self.broken("a list to append to", found));
+            }
+        }
+        Ok(())
+    }
+
+    fn set_items(&mut self, items: Vec<Id>) -> Result<()> {
+        if !items.len().is_multiple_of(2) {
+            return Err(self.broken("a value for every key", format!("{} items", items.len())));
+        }
+        let dict = self.top()?;
+        match &mut self.values[dict as usize] {
+            Value::Dict(dict) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            Value::Opaque { .. } => {}
+            other => {
+                let found = other.describe();
+                return Err(self.broken("a dict to set items of", found));
+            }
+        }
+        Ok(())
+    }
+
+    /// NEWOBJ and NEWOBJ_EX: an object without the state that would make it useful.
+    fn instance(&mut self, class: Id) -> Result<()> {
+        let value = match *self.value(class) {
+            Value::Global { module: "collections", name: "OrderedDict" } => Value::Dict(Vec::new()),
+            Value::Global { module, name } | Value::Opaque { module, name } => Value::Opaque { module, name },
+            _ => return Err(self.broken("a class to make an object of", self.describe(class))),
+        };
+        self.push(value);
+        Ok(())
+    }
+
+    /// REDUCE: the allow-list. Everything else is recorded as what it would have called.
+    fn reduce(&mut self, callable: Id, arguments: Id) -> Result<Id> {
+        let (module, name) = match *self.value(callable) {
+            Value::Global { module, name } => (module, name),
+            Value::Opaque { module, name } => return Ok(self.add(Value::Opaque { module, name })),
+            _ => return Err(self.broken("a global to call", self.describe(callable))),
+        };
+        let Value::Tuple(list) = self.value(arguments) else {
+            return Err(self.broken(format!("a tuple of arguments for {name}"), self.describe(arguments)));
+        };
+        // A tuple in the memo can be an argument any number of times; no function here looks past the seventh.
+        let list: Vec<Id> = list.iter().take(8).copied().collect();
+        match (module, name) {
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3") => {
+                self.tensors += 1;
+                if self.tensors > MAX_TENSORS {
+                    return Err(self.broken(format!("at most {MAX_TENSORS} tensors"), "more"));
+                }
+                let tensor = self.tensor(name, &list)?;
+                Ok(self.add(Value::Tensor(Box::new(tensor))))
+            }
+            // (data, requires_grad, hooks, …): a parameter is its data.
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                let data = list.first().copied();
+                data.filter(|&id| matches!(self.value(id), Value::Tensor(_) | Value::Opaque { .. }))
+                    .ok_or_else(|| self.bad_arguments(name, "a tensor first", data))
+            }
+            // (function, type, arguments, state): a subclass, or a tensor with attributes. One level only, as
+            // PyTorch writes it: the inner function is never this one again.
+            ("torch._tensor", "_rebuild_from_type_v2") => match list[..] {
+                [function, _, inner, _]
+                    if !matches!(self.value(function), Value::Global { module: "torch._tensor", .. }) =>
+                {
+                    self.reduce(function, inner)
+                }
+                _ => Err(self.bad_arguments(name, "function, type, arguments, state", list.first().copied())),
+            },
+            // OrderedDict() or, from Python 2, OrderedDict([[key, value], …]).
+            ("collections", "OrderedDict") => {
+                let mut items = Vec::new();
+                if let Some(Value::List(pairs)) = list.first().map(|&id| self.value(id)) {
+                    if self.pairs + pairs.len() > MAX_OPCODES {
+                        return Err(self.broken(format!("at most {MAX_OPCODES} dict items"), "more"));
+                    }
+                    for &pair in pairs {
+                        match self.value(pair) {
+                            Value::List(pair) | Value::Tuple(pair) if pair.len() == 2 => {
+                                items.push((pair[0], pair[1]));
+                            }
+                            _ => return Err(self.bad_arguments(name, "key and value pairs", Some(pair))),
+                        }
+                    }
+                }
+                self.pairs += items.len();
+                Ok(self.add(Value::Dict(items)))
+            }
+            ("collections", "defaultdict") => Ok(self.add(Value::Dict(Vec::new()))),
+            ("torch", "Size") => match list[..] {
+                [size] => Ok(size),
+                _ => Err(self.bad_arguments(name, "one tuple", None)),
+            },
+            _ => Ok(self.add(Value::Opaque { module, name })),
+        }
+    }
+
+    fn bad_arguments(&self, function: &str, expected: &str, found: Option<Id>) -> Error {
+        let found = found.map_or("other arguments".into(), |id| self.describe(id));
+        self.broken(format!("{function} with {expected}"), found)
+    }
+
+    /// (storage, offset, size, stride, …); version 3 has the dtype as its seventh argument.
+    fn tensor(&self, function: &str, list: &[Id]) -> Result<Tensor<'a>> {
+        let [storage, offset, size, stride, ..] = *list else {
+            return Err(self.bad_arguments(function, "storage, offset, size, stride", None));
+        };
+        let Value::Storage(storage) = self.value(storage) else {
+            return Err(self.bad_arguments(function, "a storage first", Some(storage)));
+        };
+        let element = if function == "_rebuild_tensor_v3" {
+            match list.get(6).map(|&id| self.value(id)) {
+                Some(&Value::Global { module: "torch", name }) => element_of_dtype(name),
+                _ => return Err(self.bad_arguments(function, "a dtype seventh", list.get(6).copied())),
+            }
+        } else {
+            storage.element
+        };
+        let tensor = Tensor {
+            storage: (**storage).clone(),
+            element,
+            offset: self.unsigned(function, offset)?,
+            shape: self.unsigned_list(function, size)?,
+            strides: self.unsigned_list(function, stride)?,
+        };
+        if tensor.shape.len() != tensor.strides.len() {
+            return Err(self.bad_arguments(function, "a stride for every dimension", Some(stride)));
+        }
+        Ok(tensor)
+    }
+
+    fn unsigned(&self, function: &str, id: Id) -> Result<u64> {
+        match self.value(id) {
+            Value::Int(x) if *x >= 0 => Ok(*x as u64),
+            _ => Err(self.bad_arguments(function, "unsigned integers", Some(id))),
+        }
+    }
+
+    fn unsigned_list(&self, function: &str, id: Id) -> Result<Vec<u64>> {
+        match self.value(id) {
+            Value::Tuple(list) | Value::List(list)
+                if list.len() <= crate::checkpoint::safetensors::MAX_RANK =>
+            {
+                list.iter().map(|&id| self.unsigned(function, id)).collect()
+            }
+            Value::Tuple(list) | Value::List(list) => {
+                Err(self.broken("tensors of at most 8 dimensions", format!("{} dimensions", list.len())))
+            }
+            _ => Err(self.bad_arguments(function, "a size and a stride", Some(id))),
+        }
+    }
+
+    /// ('storage', class, key, location, count[, window]) or, in legacy files, ('module', class, …).
+    fn persistent(&mut self, id: Id) -> Result<()> {
+        let Value::Tuple(list) = self.value(id) else {
+            return Err(self.broken("a tuple as persistent id", self.describe(id)));
+        };
+        let kind = list.first().map(|&id| self.value(id));
+        match (kind, &list[..]) {
+            (Some(Value::Text("storage")), &[_, class, key, _location, count, ref rest @ ..]) => {
+                let what = "a persistent id";
+                let Value::Global { module, name } = *self.value(class) else {
+                    return Err(self.bad_arguments(what, "a storage class second", Some(class)));
+                };
+                let Value::Text(key) = *self.value(key) else {
+                    return Err(self.bad_arguments(what, "a key third", Some(key)));
+                };
+                let element = element_of_storage(module, name)
+                    .ok_or_else(|| self.bad_arguments(what, "a storage class second", Some(class)))?;
+                let count = self.unsigned(what, count)?;
+                let window = match rest.first().map(|&id| self.value(id)) {
+                    None | Some(Value::None) => None,
+                    Some(Value::Tuple(window)) if window.len() == 3 => {
+                        Some((self.unsigned(what, window[1])?, self.unsigned(what, window[2])?))
+                    }
+                    Some(_) => return Err(self.bad_arguments(what, "a view sixth", rest.first().copied())),
+                };
+                self.push(Value::Storage(Box::new(Storage { element, key, count, window })));
+                Ok(())
+            }
+            (Some(Value::Text("module")), &[_, class, ..]) => {
+                self.stack.push(class);
+                Ok(())
+            }
+            _ => {
+                let found = list.first().map_or("an empty tuple".into(), |&id| self.describe(id));
+                Err(self.broken("a persistent id of a storage", found))
+            }
+        }
+    }
+}
+
+fn element_of_storage<'a>(module: &'a str, name: &'a str) -> Option<Element<'a>> {
+    if !matches!(module, "torch" | "torch.cuda" | "torch.storage") {
+        return None;
+    }
+    Some(match name {
+        "BoolStorage" => Element::Known(Dtype::Bool),
+        "ByteStorage" => Element::Known(Dtype::U8),
+        "CharStorage" => Element::Known(Dtype::I8),
+        "ShortStorage" => Element::Known(Dtype::I16),
+        "IntStorage" => Element::Known(Dtype::I32),
+        "LongStorage" => Element::Known(Dtype::I64),
+        "HalfStorage" => Element::Known(Dtype::F16),
+        "BFloat16Storage" => Element::Known(Dtype::BF16),
+        "FloatStorage" => Element::Known(Dtype::F32),
+        "DoubleStorage" => Element::Known(Dtype::F64),
+        "UntypedStorage" | "_UntypedStorage" | "TypedStorage" | "_TypedStorage" => Element::Untyped,
+        other if other.ends_with("Storage") => Element::Other(other),
+        _ => return None,
+    })
+}
+
+fn element_of_dtype(name: &str) -> Element<'_> {
+    Element::Known(match name {
+        "bool" => Dtype::Bool,
+        "uint8" => Dtype::U8,
+        "int8" => Dtype::I8,
+        "int16" => Dtype::I16,
+        "int32" => Dtype::I32,
+        "int64" => Dtype::I64,
+        "float16" => Dtype::F16,
+        "bfloat16" => Dtype::BF16,
+        "float32" => Dtype::F32,
+        "float64" => Dtype::F64,
+        other => return Element::Other(other),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(source: &[u8]) -> Result<Pickle<'_>> {
+        Pickle::read(source, "x.pth", "data.pkl")
+    }
+
+    #[track_caller]
+    fn rejects(source: &[u8], message: &str) {
+        match read(source) {
+            Ok(pickle) => panic!("read as {:?}", pickle.value(pickle.root)),
+            Err(e) => assert_eq!(e.to_string(), format!("x.pth: data.pkl: expected {message}")),
+        }
+    }
+
+    #[test]
+    fn values() {
+        let pickle =
+            read(b"\x80\x02(K\x05J\xff\xff\xff\xff\x8a\x02\x00\x80\x8a\x00X\x02\0\0\0abN\x88t.rest").unwrap();
+        assert_eq!(pickle.len, 27);
+        let Value::Tuple(items) = pickle.value(pickle.root) else { panic!() };
+        let found: Vec<_> = items.iter().map(|&id| format!("{:?}", pickle.value(id))).collect();
+        assert_eq!(
+            found,
+            ["Int(5)", "Int(-1)", "Int(-32768)", "Int(0)", "Text(\"ab\")", "None", "Bool(true)"]
+        );
+    }
+
+    #[test]
+    fn foreign_code_is_data() {
+        let system = b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R.";
+        let pickle = read(system).unwrap();
+        assert_eq!(
+            pickle.value(pickle.root).describe(),
+            "an object of 'os.system' (code in a pickle is never run)"
+        );
+        // Called again, built, filled: still nothing but a name.
+        let more = read(b"\x80\x02cos\nsystem\n)R)R}b(K\x01K\x02u(K\x01e.").unwrap();
+        assert!(matches!(more.value(more.root), Value::Opaque { module: "os", name: "system" }));
+    }
+
+    #[test]
+    fn broken_rules_are_named() {
+        let opcodes = "opcodes of pickle protocols 2 to 5 as PyTorch writes them";
+        rejects(b"\x80\x02i.", &format!("{opcodes}, found opcode 0x69 at byte 2"));
+        rejects(b"\x80\x02\x82\x01.", &format!("{opcodes}, found opcode 0x82 at byte 2"));
+        rejects(b"\x80\x06.", "protocol 2 to 5, found protocol 6");
+        rejects(b"\x80\x02.", "a value on the stack, found none before byte 3");
+        rejects(b"\x80\x02K\x01(0000.", "a value on the stack, found none before byte 8");
+        rejects(b"\x80\x02K\x01(R.", "a value on the stack, found none before byte 6");
+        rejects(b"\x80\x02t.", "a MARK on the stack, found none before byte 3");
+        rejects(b"\x80\x02h\x07.", "a memo entry that was stored, found entry 7");
+        rejects(b"\x80\x02q\x07.", "a value on the stack, found none before byte 4");
+        rejects(b"\x80\x02}K\x01K\x02a.", "a list to append to, found the integer 1");
+        rejects(b"\x80\x02}(K\x01u.", "a value for every key, found 1 items");
+        rejects(b"\x80\x02]K\x01K\x02s.", "a dict to set items of, found a list");
+        rejects(b"\x80\x02K\x01)R.", "a global to call, found the integer 1");
+        rejects(b"\x80\x02K\x01Q.", "a tuple as persistent id, found the integer 1");
+        rejects(
+            b"\x80\x02X\xff\xff\xff\xffab",
+            "4294967295 more bytes at byte 7, found 2 (the file was cut short)",
+        );
+        rejects(b"\x80\x02cos", "a line at byte 3, found the end of the file");
+        rejects(b"\x80\x04K\x01K\x02\x93.", "a global named by two strings, found the integer 2");
+        rejects(
+            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.",
+            "_rebuild_tensor_v2 with storage, offset, size, stride, found other arguments",
+        );
+        rejects(
+            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x00))tR.",
+            "_rebuild_tensor_v2 with a storage first, found the integer 1",
+        );
+    }
+
+    #[test]
+    fn nesting_needs_no_stack() {
+        let mut deep = b"\x80\x02".to_vec();
+        deep.resize(1_000_000, b']');
+        deep.extend(std::iter::repeat_n(b'a', 999_997));
+        deep.push(b'.');
+        read(&deep).unwrap();
+        // Every level twice the one before: 2^200 leaves, 200 values.
+        let mut wide = b"\x80\x02N".to_vec();
+        (0..200).for_each(|_| wide.extend(b"2\x86"));
+        wide.push(b'.');
+        assert_eq!(read(&wide).unwrap().values().len(), 201);
+    }
+
+    #[test]
+    fn opcodes_are_limited() {
+        let mut endless = b"\x80\x02".to_vec();
+        endless.resize(MAX_OPCODES + 10, b'N');
+        rejects(&endless, "at most 4194304 opcodes, found more");
+    }
+}
