@@ -318,10 +318,11 @@ pub extern "C" fn softdimo_abi_version() -> u32 {
 /// Version of the loaded library, e.g. "0.1.0". Static string. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn softdimo_version() -> *const c_char {
-    const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-        Ok(v) => v,
-        Err(_) => panic!("version has a NUL"),
-    };
+    const VERSION: &CStr =
+        match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+            Ok(v) => v,
+            Err(_) => panic!("version has a NUL"),
+        };
     VERSION.as_ptr()
 }
 
@@ -461,7 +462,11 @@ unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Optio
             SOFTDIMO_WEIGHTS_READ => WeightsMode::Read,
             SOFTDIMO_WEIGHTS_MAP_GUARDED => WeightsMode::MapGuarded,
             other => {
-                return Err(Error::invalid("options.weights_mode", "0 (map), 1 (read) or 2 (guarded)", other));
+                return Err(Error::invalid(
+                    "options.weights_mode",
+                    "0 (map), 1 (read) or 2 (guarded)",
+                    other,
+                ));
             }
         },
         threads: o.threads as usize,
@@ -515,9 +520,10 @@ pub unsafe extern "C" fn softdimo_engine_label(
     wall(|| {
         // SAFETY: a live handle and an out pointer.
         let e = unsafe { handle(engine, "engine")? };
-        let name = e.labels.get(index as usize).ok_or_else(|| {
-            Error::invalid("label index", format!("below {}", e.labels.len()), index)
-        })?;
+        let name = e
+            .labels
+            .get(index as usize)
+            .ok_or_else(|| Error::invalid("label index", format!("below {}", e.labels.len()), index))?;
         // SAFETY: as above.
         unsafe { out(label, "label", name.as_ptr()) }
     })
@@ -577,7 +583,8 @@ pub unsafe extern "C" fn softdimo_engine_verify(
     wall(|| {
         // SAFETY: a live handle, a string and a caller-owned buffer.
         unsafe {
-            let report = crate::verify::verify(&handle(engine, "engine")?.engine, cstr(golden, "golden")?, None)?;
+            let report =
+                crate::verify::verify(&handle(engine, "engine")?.engine, cstr(golden, "golden")?, None)?;
             write_text(&report.json(), buffer, capacity, needed)
         }
     })
@@ -668,12 +675,17 @@ unsafe fn read_request(request: *const softdimo_request) -> Result<(Request, sof
         let ids = array(r.class_labels, u64::from(r.class_label_count), "request.class_labels")?;
         let mut labels: Vec<Label> = Vec::new();
         for &id in ids.unwrap_or_default() {
-            let id = u32::try_from(id).map_err(|_| Error::invalid("request.class_labels", "ids of 0 or more", id))?;
+            let id = u32::try_from(id)
+                .map_err(|_| Error::invalid("request.class_labels", "ids of 0 or more", id))?;
             labels.push(Label::Class(id));
         }
         if let Some(name) = optional_cstr(r.label, "request.label")? {
             if !labels.is_empty() {
-                return Err(Error::invalid("request.label", "NULL when class_labels is set", format!("'{name}'")));
+                return Err(Error::invalid(
+                    "request.label",
+                    "NULL when class_labels is set",
+                    format!("'{name}'"),
+                ));
             }
             labels.push(Label::Name(name.into()));
         }
@@ -700,7 +712,8 @@ unsafe fn read_request(request: *const softdimo_request) -> Result<(Request, sof
             sigma: read::or_default(r.sigma),
             guidance_scale: read::or_default(r.guidance_scale),
             randomize_temperature: read::or_default(r.randomize_temperature),
-            start_tokens: array(r.start_tokens, r.start_token_count, "request.start_tokens")?.map(<[_]>::to_vec),
+            start_tokens: array(r.start_tokens, r.start_token_count, "request.start_tokens")?
+                .map(<[_]>::to_vec),
             e_in: array(r.e_in, r.e_in_count, "request.e_in")?.map(<[_]>::to_vec),
             report_gap: match r.report_gap {
                 0 => false,
@@ -858,14 +871,21 @@ pub unsafe extern "C" fn softdimo_job_cancel(job: *const softdimo_job) -> i32 {
 
 /// State and steps of the job, without waiting.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_job_progress(job: *const softdimo_job, progress: *mut softdimo_progress) -> i32 {
+pub unsafe extern "C" fn softdimo_job_progress(
+    job: *const softdimo_job,
+    progress: *mut softdimo_progress,
+) -> i32 {
     wall(|| {
         // SAFETY: a live handle and a struct of the caller's.
         unsafe {
             let j = &handle(job, "job")?.job;
             let p = j.progress();
-            let value =
-                softdimo_progress { struct_size: 0, state: state_code(j.phase()), step: p.step, total: p.total };
+            let value = softdimo_progress {
+                struct_size: 0,
+                state: state_code(j.phase()),
+                step: p.step,
+                total: p.total,
+            };
             write_struct(progress, "softdimo_progress", value)
         }
     })
@@ -873,7 +893,11 @@ pub unsafe extern "C" fn softdimo_job_progress(job: *const softdimo_job, progres
 
 /// Copy picture `index` of a finished job into a caller-owned buffer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_job_image(job: *const softdimo_job, index: u32, image: *mut softdimo_image) -> i32 {
+pub unsafe extern "C" fn softdimo_job_image(
+    job: *const softdimo_job,
+    index: u32,
+    image: *mut softdimo_image,
+) -> i32 {
     wall(|| {
         // SAFETY: a live handle and an image view.
         unsafe {
@@ -1026,7 +1050,10 @@ pub unsafe extern "C" fn softdimo_image_write_png(
             let strings = array(text, 2 * u64::from(pair_count), "text")?.unwrap_or_default();
             let mut pairs = Vec::new();
             for pair in strings.chunks_exact(2) {
-                pairs.push((cstr(pair[0], "text keyword")?.to_string(), cstr(pair[1], "text value")?.to_string()));
+                pairs.push((
+                    cstr(pair[0], "text keyword")?.to_string(),
+                    cstr(pair[1], "text value")?.to_string(),
+                ));
             }
             image::write_png(path, &read::view(&view)?, &pairs)
         }

@@ -74,7 +74,11 @@ pub fn maskbit(source: &Source, output: &Path, mut progress: impl FnMut(usize, u
         .map(|(role, path)| Ok((role, open_generator(path)?)))
         .collect::<Result<Vec<(&str, Checkpoint)>>>()?;
     let Some((_, first)) = generators.first() else {
-        return Err(Error::invalid("--generator", "a student (--generator) or a teacher (--teacher)", "neither"));
+        return Err(Error::invalid(
+            "--generator",
+            "a student (--generator) or a teacher (--teacher)",
+            "neither",
+        ));
     };
     let tokenizer = Checkpoint::open(&source.tokenizer)?;
 
@@ -147,10 +151,10 @@ fn read_config(source: &Source, generator: &Checkpoint) -> Result<(String, Json)
             (path.display().to_string(), std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?)
         }
         None => match generator.metadata().get("config") {
-            Some(text) => (generator.file().to_string(), text.clone()),
+            Some(text) => (generator.file(), text.clone()),
             None => {
                 return Err(Error::Config {
-                    file: generator.file().into(),
+                    file: generator.file(),
                     key: "config".into(),
                     expected: "--config FILE, or '__metadata__.config' in the generator file".into(),
                     found: "neither".into(),
@@ -188,7 +192,9 @@ fn maskbit_config(file: &str, json: &Json) -> Result<Config> {
     let generator: maskbit::Config = serde_json::from_value(json.clone()).map_err(parse)?;
     let tokenizer: conv_vqgan::Config = serde_json::from_value(json).map_err(parse)?;
     let request_defaults = match defaults {
-        Some(defaults) => serde_json::from_value(defaults).map_err(|e| error("request_defaults", e.to_string()))?,
+        Some(defaults) => {
+            serde_json::from_value(defaults).map_err(|e| error("request_defaults", e.to_string()))?
+        }
         None => maskbit_defaults(),
     };
     Ok(Config { architecture: Architecture::MaskBit { generator, tokenizer }, request_defaults })
@@ -295,11 +301,8 @@ fn write(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Summary> {
     let by_name: BTreeMap<&str, &Part> = parts.iter().map(|p| (p.name.as_str(), p)).collect();
-    let entry = |p: &&Part| safetensors::Entry {
-        name: p.name.clone(),
-        dtype: p.stored,
-        shape: p.view.shape.clone(),
-    };
+    let entry =
+        |p: &&Part| safetensors::Entry { name: p.name.clone(), dtype: p.stored, shape: p.view.shape.clone() };
     let entries: Vec<safetensors::Entry> = by_name.values().map(entry).collect();
     let mut done = 0;
     let sha256 = safetensors::write(output, metadata, &entries, |name| {

@@ -171,7 +171,9 @@ fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let temperature = Tensor::from_f32([1], &[temperature]);
     let mut decode = |how: Decode| match how {
         Decode::Hard => run.call(Program::DecodeHard, b, &[("tokens", &tokens)]),
-        Decode::Soft => run.call(Program::DecodeSoft, b, &[("logits", &logits), ("temperature", &temperature)]),
+        Decode::Soft => {
+            run.call(Program::DecodeSoft, b, &[("logits", &logits), ("temperature", &temperature)])
+        }
     };
     let images = decode(r.decode)?;
     let other = if r.decode == Decode::Hard { Decode::Soft } else { Decode::Hard };

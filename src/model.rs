@@ -129,9 +129,9 @@ impl Model {
             found,
         };
         let get = |key: &str| {
-            metadata
-                .get(key)
-                .ok_or_else(|| config_error(key, "a model file made by 'softdimo convert'", "no such metadata".into()))
+            metadata.get(key).ok_or_else(|| {
+                config_error(key, "a model file made by 'softdimo convert'", "no such metadata".into())
+            })
         };
         let format = get("softdimo.format")?;
         if format != FORMAT {
@@ -151,7 +151,9 @@ impl Model {
             return Err(config_error("softdimo.labels", &format!("{classes} labels, or none"), found));
         }
         let model = Model { checkpoint, mapping, config, labels };
-        if !model.has_component("decoder") || !(model.has_component("student") || model.has_component("teacher")) {
+        if !model.has_component("decoder")
+            || !(model.has_component("student") || model.has_component("teacher"))
+        {
             let found = format!("components: {}", model.components().join(", "));
             return Err(config_error("components", "a decoder and a student or teacher", found));
         }

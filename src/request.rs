@@ -201,7 +201,9 @@ impl Request {
         let ids = self.labels.iter().map(|label| match label {
             Label::Name(name) => model.class_of(name).map(|c| c as i64),
             Label::Class(id) if *id as usize <= classes => Ok(i64::from(*id)),
-            Label::Class(id) => Err(Error::invalid("class", format!("0 to {classes} ({classes} = no label)"), id)),
+            Label::Class(id) => {
+                Err(Error::invalid("class", format!("0 to {classes} ({classes} = no label)"), id))
+            }
         });
         let ids = ids.collect::<Result<Vec<i64>>>()?;
         match ids.len() {

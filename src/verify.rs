@@ -72,7 +72,8 @@ pub fn verify(engine: &Engine, path: impl AsRef<Path>, tolerance: Option<f64>) -
     let rows = engine.call(cancel.clone(), move |sessions| {
         let model = sessions.model().clone();
         let mut rows = Vec::new();
-        for batch in (0..).map(|i| format!("b{i}")).take_while(|b| file.get(&format!("{b}/in/tokens")).is_some())
+        for batch in
+            (0..).map(|i| format!("b{i}")).take_while(|b| file.get(&format!("{b}/in/tokens")).is_some())
         {
             let inputs = inputs(&file, &batch)?;
             let graph = graph(&model, &inputs)?;
@@ -88,7 +89,7 @@ pub fn verify(engine: &Engine, path: impl AsRef<Path>, tolerance: Option<f64>) -
     })?;
     if rows.is_empty() {
         return Err(Error::Format {
-            file: golden.file().into(),
+            file: golden.file(),
             what: "golden file".into(),
             expected: "tensors 'b0/in/tokens', 'b0/out/..'".into(),
             found: golden.names().take(3).collect::<Vec<_>>().join(", "),

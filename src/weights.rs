@@ -42,7 +42,7 @@ impl<'a> Weights<'a> {
             return Err(Error::MissingTensor {
                 name,
                 expected: shape.to_string(),
-                file: self.checkpoint.file().into(),
+                file: self.checkpoint.file(),
             });
         };
         if view.shape != shape || !view.dtype.is_float() {
@@ -50,7 +50,7 @@ impl<'a> Weights<'a> {
                 name,
                 expected: format!("a float tensor of shape {shape}"),
                 found: format!("{}{}", view.dtype, view.shape),
-                file: self.checkpoint.file().into(),
+                file: self.checkpoint.file(),
             });
         }
         g.cast(g.weight(&name, view.dtype, shape)?, Dtype::F32)

@@ -20,18 +20,21 @@ pub(super) trait Versioned: Copy {
 }
 
 macro_rules! versioned {
-    ($($t:ty = $v1:expr),* $(,)?) => {
+    ($($t:ty = $v1:literal),* $(,)?) => {
         $(impl Versioned for $t {
-            const V1_SIZE: usize = $v1;
+            // Version 1 is the current one; once the struct grows, this stays at the number below.
+            const V1_SIZE: usize = size_of::<$t>();
             fn set_size(&mut self, size: u32) {
                 self.struct_size = size;
             }
-        })*
+        }
+        #[cfg(target_pointer_width = "64")]
+        const _: () = assert!(<$t>::V1_SIZE == $v1, "the layout of version 1 is frozen");)*
     };
 }
 
 versioned! {
-    super::softdimo_engine_options = 104,
+    super::softdimo_engine_options = 96,
     super::softdimo_request = 176,
     softdimo_image = 40,
     super::softdimo_memory = 32,
@@ -80,14 +83,22 @@ pub(super) unsafe fn read_struct<T: Versioned>(pointer: *const T, what: &'static
         let tail = std::slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known);
         if tail.iter().any(|&b| b != 0) {
             let found = format!("data in the {} bytes after them", tail.len());
-            return Err(Error::invalid(what, format!("zeros after the {known} bytes this version knows"), found));
+            return Err(Error::invalid(
+                what,
+                format!("zeros after the {known} bytes this version knows"),
+                found,
+            ));
         }
         Ok(value.assume_init())
     }
 }
 
 /// Fill a caller's versioned struct, as far as its version goes.
-pub(super) unsafe fn write_struct<T: Versioned>(pointer: *mut T, what: &'static str, mut value: T) -> Result<()> {
+pub(super) unsafe fn write_struct<T: Versioned>(
+    pointer: *mut T,
+    what: &'static str,
+    mut value: T,
+) -> Result<()> {
     // SAFETY: as in `read_struct`.
     unsafe {
         let size = declared_size(pointer, what)?;
@@ -105,7 +116,10 @@ pub(super) unsafe fn cstr<'a>(pointer: *const c_char, what: &'static str) -> Res
 }
 
 /// A UTF-8 string, or `None` for NULL.
-pub(super) unsafe fn optional_cstr<'a>(pointer: *const c_char, what: &'static str) -> Result<Option<&'a str>> {
+pub(super) unsafe fn optional_cstr<'a>(
+    pointer: *const c_char,
+    what: &'static str,
+) -> Result<Option<&'a str>> {
     if pointer.is_null() {
         return Ok(None);
     }
@@ -154,14 +168,24 @@ pub(super) fn or_default(value: f32) -> Option<f32> {
 }
 
 /// Text convention: see `softdimo_engine_info`.
-pub(super) unsafe fn write_text(text: &str, buffer: *mut c_char, capacity: u64, needed: *mut u64) -> Result<()> {
+pub(super) unsafe fn write_text(
+    text: &str,
+    buffer: *mut c_char,
+    capacity: u64,
+    needed: *mut u64,
+) -> Result<()> {
     let bytes: Vec<c_char> = text.bytes().filter(|&b| b != 0).chain([0]).map(|b| b as c_char).collect();
     // SAFETY: passed on.
     unsafe { write_array(&bytes, buffer, capacity, needed, "buffer") }
 }
 
 /// Array convention: see `softdimo_job_image_f32`.
-pub(super) unsafe fn write_floats(values: &[f32], buffer: *mut f32, capacity: u64, needed: *mut u64) -> Result<()> {
+pub(super) unsafe fn write_floats(
+    values: &[f32],
+    buffer: *mut f32,
+    capacity: u64,
+    needed: *mut u64,
+) -> Result<()> {
     // SAFETY: passed on.
     unsafe { write_array(values, buffer, capacity, needed, "buffer") }
 }
@@ -215,10 +239,10 @@ pub(super) unsafe fn images(first: *mut softdimo_image, count: u32) -> Result<Ve
 /// The caller's pixels as a view.
 pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>> {
     required(image.data, "image.data")?;
-    let capacity = usize::try_from(image.capacity)
-        .ok()
-        .filter(|&n| n <= isize::MAX as usize)
-        .ok_or_else(|| Error::invalid("image.capacity", "a size that fits the address space", image.capacity))?;
+    let capacity =
+        usize::try_from(image.capacity).ok().filter(|&n| n <= isize::MAX as usize).ok_or_else(|| {
+            Error::invalid("image.capacity", "a size that fits the address space", image.capacity)
+        })?;
     if capacity == 0 {
         let what = "image.capacity".to_string();
         return Err(Error::BufferTooSmall { what, expected: 1, found: 0 });

@@ -45,6 +45,8 @@ pub struct Checkpoint {
     shards: Vec<Shard>,
     /// Tensor name to index in `shards`.
     tensors: BTreeMap<String, usize>,
+    /// Tensors known under another name than their file gives them, to that name.
+    renamed: BTreeMap<String, String>,
     metadata: BTreeMap<String, String>,
     file: String,
     /// Where the files lie; `None` for bytes without a path.
@@ -88,7 +90,14 @@ impl Checkpoint {
         let shard = Shard::open(mapping, &file)?;
         let tensors = shard.names().map(|name| (name.to_string(), 0)).collect();
         let metadata = shard.metadata().cloned().unwrap_or_default();
-        Ok(Checkpoint { shards: vec![shard], tensors, metadata, file, directory: None })
+        Ok(Checkpoint {
+            shards: vec![shard],
+            tensors,
+            renamed: BTreeMap::new(),
+            metadata,
+            file,
+            directory: None,
+        })
     }
 
     fn open_file(path: &Path) -> Result<Checkpoint> {
@@ -153,7 +162,7 @@ impl Checkpoint {
             }
             tensors.insert(tensor.clone(), at);
         }
-        Ok(Checkpoint { shards, tensors, metadata, file, directory: None })
+        Ok(Checkpoint { shards, tensors, renamed: BTreeMap::new(), metadata, file, directory: None })
     }
 
     /// Tensor names, sorted by bytes. Of a sharded checkpoint, those its index lists.
@@ -163,7 +172,9 @@ impl Checkpoint {
 
     /// The named tensor, row-major and contiguous; its bytes may be unaligned. `None` when there is none.
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
-        match self.shard(name)? {
+        let shard = self.shard(name)?;
+        let name = self.stored_name(name);
+        match shard {
             Shard::SafeTensors(file) => file.get(name),
             Shard::Torch(file) => file.get(name),
         }
@@ -184,7 +195,9 @@ impl Checkpoint {
     ///
     /// `None` when there is no such tensor or it is not in a safetensors file.
     pub fn tensor_range(&self, name: &str) -> Option<(usize, usize)> {
-        match self.shard(name)? {
+        let shard = self.shard(name)?;
+        let name = self.stored_name(name);
+        match shard {
             Shard::SafeTensors(file) => file.tensors().get(name).map(|info| (info.offset, info.len)),
             Shard::Torch(_) => None,
         }
@@ -224,6 +237,25 @@ impl Checkpoint {
             expected: "JSON".into(),
             found: e.to_string(),
         })
+    }
+
+    /// Knows every tensor whose name starts with `from` under the name that starts with `to` instead, unless
+    /// that name is taken: official files differ in such prefixes.
+    pub fn rename_prefix(&mut self, from: &str, to: &str) {
+        let names: Vec<String> = self.tensors.keys().filter(|n| n.starts_with(from)).cloned().collect();
+        for old in names {
+            let new = format!("{to}{}", &old[from.len()..]);
+            if !self.tensors.contains_key(&new) {
+                let shard = self.tensors.remove(&old).unwrap_or_default();
+                let stored = self.renamed.remove(&old).unwrap_or(old);
+                self.tensors.insert(new.clone(), shard);
+                self.renamed.insert(new, stored);
+            }
+        }
+    }
+
+    fn stored_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.renamed.get(name).map_or(name, String::as_str)
     }
 
     fn shard(&self, name: &str) -> Option<&Shard> {

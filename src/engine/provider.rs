@@ -52,11 +52,8 @@ impl Provider {
                 if let Err(missing) = cuda_library(&runtime.path) {
                     return Err(fail(missing));
                 }
-                let cuda = ep::CUDA::default()
-                    .with_device_id(device_id)
-                    .with_tf32(false)
-                    .build()
-                    .error_on_failure();
+                let cuda =
+                    ep::CUDA::default().with_device_id(device_id).with_tf32(false).build().error_on_failure();
                 builder.with_execution_providers([cuda]).map_err(|e| fail(e.message().to_string()))
             }
         }
@@ -75,11 +72,8 @@ impl Provider {
 
 /// The CUDA provider's library must lie beside its own ONNX Runtime.
 fn cuda_library(runtime: &Path) -> std::result::Result<(), String> {
-    let name = if cfg!(windows) {
-        "onnxruntime_providers_cuda.dll"
-    } else {
-        "libonnxruntime_providers_cuda.so"
-    };
+    let name =
+        if cfg!(windows) { "onnxruntime_providers_cuda.dll" } else { "libonnxruntime_providers_cuda.so" };
     let file = runtime.with_file_name(name);
     if file.exists() {
         Ok(())

@@ -108,9 +108,7 @@ fn beside(folder: &Path) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         paths = entries
             .map(|e| e.path())
-            .filter(|p| {
-                p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("libonnxruntime.so."))
-            })
+            .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("libonnxruntime.so.")))
             .collect();
         paths.sort();
     }

@@ -160,7 +160,10 @@ impl Compiler {
         checkpoint: &Checkpoint,
         stage: &str,
     ) -> Result<SessionBuilder> {
-        let bytes = checkpoint.bytes();
+        let Some(mapping) = values.first().and_then(|(name, _)| checkpoint.mapping(name)) else {
+            return Ok(b);
+        };
+        let bytes = mapping.bytes();
         let file: Vec<_> = WEIGHTS.bytes().chain([0]).map(|c| c as ort::sys::os_char).collect();
         // SAFETY: the name is NUL-terminated; the bytes are the model's mapping, which outlives every
         // session and is only read.
@@ -190,7 +193,8 @@ impl Compiler {
         if let Some(value) = self.weights.get(name) {
             return Ok(value.clone());
         }
-        let view = checkpoint.get(name).ok_or_else(|| Error::internal(format!("weight '{name}' vanished")))?;
+        let view =
+            checkpoint.get(name).ok_or_else(|| Error::internal(format!("weight '{name}' vanished")))?;
         let element = match view.dtype {
             Dtype::Bool => TensorElementType::Bool,
             Dtype::U8 => TensorElementType::Uint8,
@@ -220,7 +224,8 @@ impl Compiler {
                 &mut value,
             );
             ort::Error::result_from_status(status).map_err(runtime_error("binding weights"))?;
-            let value = NonNull::new(value).ok_or_else(|| Error::internal("ONNX Runtime returned no value"))?;
+            let value =
+                NonNull::new(value).ok_or_else(|| Error::internal("ONNX Runtime returned no value"))?;
             DynValue::from_ptr(value, Some(&allocator))
         };
         let value = Arc::new(value);
@@ -245,7 +250,9 @@ impl Session {
             };
             if tensor.shape() != shape || tensor.dtype() != *dtype {
                 let found = format!("{}{}", tensor.dtype(), tensor.shape());
-                return Err(Error::internal(format!("graph input '{name}': expected {dtype}{shape}, found {found}")));
+                return Err(Error::internal(format!(
+                    "graph input '{name}': expected {dtype}{shape}, found {found}"
+                )));
             }
             match dtype {
                 Dtype::F32 => floats.push(tensor.to_f32()),
@@ -256,10 +263,12 @@ impl Session {
         let (mut f, mut i) = (floats.iter(), integers.iter());
         for (name, dtype, shape) in &self.inputs {
             let value: SessionInputValue<'_> = match dtype {
-                Dtype::F32 => {
-                    TensorRef::from_array_view((&**shape, f.next().unwrap().as_slice())).map_err(&stage)?.into()
-                }
-                _ => TensorRef::from_array_view((&**shape, i.next().unwrap().as_slice())).map_err(&stage)?.into(),
+                Dtype::F32 => TensorRef::from_array_view((&**shape, f.next().unwrap().as_slice()))
+                    .map_err(&stage)?
+                    .into(),
+                _ => TensorRef::from_array_view((&**shape, i.next().unwrap().as_slice()))
+                    .map_err(&stage)?
+                    .into(),
             };
             feeds.push((name, value));
         }

@@ -13,8 +13,10 @@ use super::threads::Threads;
 use super::{MemoryUse, Options, Runtime, Sessions, runtime};
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::model::Model;
 use crate::models::program::Program;
+use crate::tensor::Tensor;
 
 /// Work for the worker thread, with the token that cancels it.
 struct Task {
@@ -113,7 +115,8 @@ impl Engine {
                 }
             })?
         };
-        let started = ready.recv().unwrap_or_else(|_| Err(Error::internal("the worker thread died while starting")));
+        let started =
+            ready.recv().unwrap_or_else(|_| Err(Error::internal("the worker thread died while starting")));
         let runtime = match started {
             Ok(runtime) => runtime,
             Err(e) => {
@@ -220,6 +223,17 @@ impl Engine {
             move |e| drop(panicked.send(Err(e))),
         )?;
         result.recv().unwrap_or_else(|_| Err(Error::internal("the worker thread is gone")))
+    }
+
+    /// Compile a graph over this model's weights, run it once and return its named results. For checks and
+    /// experiments; pipelines use prepared programs.
+    pub fn run_graph(&self, graph: Graph, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>> {
+        let cancel = Arc::new(Cancel::default());
+        let token = cancel.clone();
+        self.call(cancel, move |sessions| {
+            let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
+            sessions.run_graph("graph", &graph, &inputs, &token)
+        })
     }
 
     /// Prepare the sessions of a one-step job of `batch` pictures, so that the first job is as fast as the

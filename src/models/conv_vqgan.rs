@@ -51,8 +51,11 @@ fn res_block(g: &Graph, w: &Weights, x: Value, out: usize) -> Result<Value> {
     let h = nn::conv2d_same(g, &w.at("conv1"), h, out, 3, 1, false)?;
     let h = g.silu(nn::group_norm(g, &w.at("norm2"), h, GROUPS, EPS)?)?;
     let h = nn::conv2d_same(g, &w.at("conv2"), h, out, 3, 1, false)?;
-    let residual =
-        if g.shape(x)[1] == out { x } else { nn::conv2d_same(g, &w.at("nin_shortcut"), h, out, 1, 1, false)? };
+    let residual = if g.shape(x)[1] == out {
+        x
+    } else {
+        nn::conv2d_same(g, &w.at("nin_shortcut"), h, out, 1, 1, false)?
+    };
     g.add(h, residual)
 }
 

@@ -85,9 +85,14 @@ impl Architecture {
                     }
                 }
                 if g.use_prenorm {
-                    return fail("use_prenorm", "false (the published generators are post-norm)", "true".into());
+                    return fail(
+                        "use_prenorm",
+                        "false (the published generators are post-norm)",
+                        "true".into(),
+                    );
                 }
-                if g.depth > 1024 || t.num_res_blocks > 64 || t.num_res_blocks_decoder.is_some_and(|n| n > 64) {
+                if g.depth > 1024 || t.num_res_blocks > 64 || t.num_res_blocks_decoder.is_some_and(|n| n > 64)
+                {
                     return fail("depth / num_res_blocks", "at most 1024 / 64", g.depth.to_string());
                 }
                 if !g.hidden_dim.is_multiple_of(g.heads) {
