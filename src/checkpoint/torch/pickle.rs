@@ -591,8 +591,10 @@ impl<'a> Machine<'a, '_> {
             ("collections", "OrderedDict") => {
                 let mut items = Vec::new();
                 if let Some(Value::List(pairs)) = list.first().map(|&id| self.value(id)) {
-                    if self.pairs + pairs.len() > MAX_OPCODES {
-                        return Err(self.broken(format!("at most {MAX_OPCODES} dict items"), "more"));
+                    // Every pair was written once; more than the pickle has bytes are one list many times.
+                    if self.pairs + pairs.len() > self.source.len() {
+                        let found = format!("{} or more", self.pairs + pairs.len());
+                        return Err(self.broken(format!("at most {} dict items", self.source.len()), found));
                     }
                     for &pair in pairs {
                         match self.value(pair) {
