@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod error;
+pub mod rng;
 pub mod tensor;
 
 pub use error::{Error, Result, Status};
