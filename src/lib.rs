@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod error;
 pub mod rng;
+pub mod sample;
 pub mod tensor;
 
 pub use error::{Error, Result, Status};
