@@ -3,7 +3,8 @@
 use std::f32::consts::PI;
 
 /// Share of slots still masked after a progress r in (0, 1].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// 1 - r
     Linear,
@@ -47,7 +48,8 @@ pub enum GuidanceForm {
 }
 
 /// Factor f on the strength of guidance at step i of n; f = 0 is no guidance in either form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Annealing {
     /// 1
     None,
