@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod error;
+pub mod image;
 pub mod rng;
 pub mod sample;
 pub mod tensor;
