@@ -1,6 +1,6 @@
 //! An owned picture, and composing several into one.
 
-use super::{ImageView, MAX_PIXELS, Origin, PixelFormat};
+use super::{ImageView, ImageViewMut, MAX_PIXELS, Origin, PixelFormat, write_f32_chw};
 use crate::error::{Error, Result};
 
 /// A tight RGBA8 image, top row first.
@@ -68,6 +68,18 @@ impl RgbaImage {
     /// Number of rows.
     pub fn height(&self) -> u32 {
         self.height
+    }
+
+    /// A picture from the decoder's floats `[3, height, width]` in \[0, 1\]; rounding as [`write_f32_chw`].
+    ///
+    /// # Errors
+    /// `InvalidArgument` when `image` does not have the size, or the size has no pixels or too many.
+    pub fn from_f32_chw(image: &[f32], width: u32, height: u32) -> Result<RgbaImage> {
+        let mut picture = RgbaImage::filled(width, height, [0; 4])?;
+        let (format, origin) = (PixelFormat::Rgba8, Origin::TopLeft);
+        let data = &mut picture.data;
+        write_f32_chw(image, &mut ImageViewMut { width, height, stride: 0, format, origin, data })?;
+        Ok(picture)
     }
 
     /// `[height, width, 4]`, top row first.

@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 fn generate(args: &Generate) -> Result<ExitCode> {
     let path = args.engine.path()?;
-    let options = args.engine.options()?;
+    let options = args.engine.run.options()?;
     let before = Memory::now();
     let clock = Instant::now();
     let engine = Engine::open(&path, options)?;
@@ -63,8 +63,8 @@ fn generate(args: &Generate) -> Result<ExitCode> {
     let after = Memory::now();
 
     println!("model          {}", path.display());
-    println!("runtime        ONNX Runtime {}, {}", engine.runtime().version, args.engine.provider);
-    println!("mode           {:?}, {} threads, batch {}", args.engine.memory, engine.threads(), args.batch);
+    println!("runtime        ONNX Runtime {}, {}", engine.runtime().version, args.engine.run.provider);
+    println!("mode           {:?}, {} threads, batch {}", args.engine.run.memory, engine.threads(), args.batch);
     println!("cpu            {}", cpu());
     println!("open           {:.1} ms", open.as_secs_f64() * 1e3);
     println!("first run      {:.1} ms (prepares sessions)", first.as_secs_f64() * 1e3);

@@ -14,6 +14,13 @@ pub struct EngineArgs {
     /// Model file; default: $SOFTDIMO_MODEL, else the bundled emoji-32
     #[arg(long)]
     pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How a model is run, whichever it is.
+#[derive(Args, Clone)]
+pub struct RunArgs {
     /// Execution provider: cpu or cuda
     #[arg(long, default_value = "cpu")]
     pub provider: String,
@@ -40,11 +47,7 @@ pub enum Memory {
     Fast,
 }
 
-impl EngineArgs {
-    pub fn open(&self) -> Result<Engine> {
-        Engine::open(self.path()?, self.options()?)
-    }
-
+impl RunArgs {
     pub fn options(&self) -> Result<Options> {
         Ok(Options {
             provider: Provider::parse(&self.provider)?,
@@ -55,6 +58,12 @@ impl EngineArgs {
             ort_library: self.ort_library.clone(),
             ..Options::default()
         })
+    }
+}
+
+impl EngineArgs {
+    pub fn open(&self) -> Result<Engine> {
+        Engine::open(self.path()?, self.run.options()?)
     }
 
     pub fn path(&self) -> Result<PathBuf> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use softdimo::image::{RgbaImage, write_rgba_png};
+use softdimo::image::{RgbaImage, write_png};
 use softdimo::{Decode, Generated, Label, Request, Result};
 
 use crate::engine::{EngineArgs, progress_bar};
@@ -49,7 +49,7 @@ pub struct Args {
     randomize_temperature: Option<f32>,
     /// Enlarge pixels by this factor (nearest neighbour); default: small pictures to about 256 pixels
     #[arg(long)]
-    enlarge: Option<usize>,
+    enlarge: Option<u32>,
     /// One file per picture (OUT-LABEL-SEED.png) instead of a sheet: a row per seed, a column per label
     #[arg(long)]
     separate: bool,
@@ -112,18 +112,19 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
     let report = &results[0].report;
-    let factor = args.enlarge.unwrap_or_else(|| (256 / report.width.max(1)).clamp(1, 16)).max(1);
+    let factor = args.enlarge.unwrap_or_else(|| (256 / report.width.max(1)).clamp(1, 16) as u32);
     let mut sheet = Vec::new();
     for seed in 0..args.count.max(1) {
         for generated in results {
             let r = &generated.report;
-            let picture = RgbaImage::from_f32_chw(&generated.picture(seed)?, r.width, r.height)?.enlarge(factor)?;
+            let picture = RgbaImage::from_f32_chw(&generated.picture(seed)?, r.width as u32, r.height as u32)?;
+            let picture = picture.enlarge(factor)?;
             if args.separate {
                 let label = r.labels[seed].clone().unwrap_or_else(|| format!("class-{}", r.classes[seed]));
                 let label: String = label.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
                 let number = args.seed.wrapping_add(seed as u64);
                 let path = numbered(&args.output, &label, number);
-                write_rgba_png(&path, &picture, &text(&[generated.clone()]))?;
+                write_png(&path, &picture.view(), &text(&[generated.clone()]))?;
                 eprintln!("{}", path.display());
             } else {
                 sheet.push(picture);
@@ -132,9 +133,9 @@ fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
     }
     if !args.separate {
         let gap = if sheet.len() > 1 { factor } else { 0 };
-        let sheet = RgbaImage::sheet(&sheet, results.len(), gap, [255; 4])?;
-        write_rgba_png(&args.output, &sheet, &text(results))?;
-        eprintln!("{} ({}x{})", args.output.display(), sheet.width, sheet.height);
+        let sheet = RgbaImage::sheet(&sheet, results.len() as u32, gap, [255; 4])?;
+        write_png(&args.output, &sheet.view(), &text(results))?;
+        eprintln!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
     }
     Ok(())
 }

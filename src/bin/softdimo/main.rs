@@ -36,6 +36,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    end_quietly_on_closed_pipe();
     let result = match Cli::parse().command {
         Command::Generate(args) => generate::run(args),
         Command::Inspect(args) => inspect::run(args),
@@ -49,5 +50,14 @@ fn main() -> ExitCode {
             eprintln!("softdimo: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// `softdimo ... | head` ends like any Unix filter; Rust's runtime would panic on the write instead.
+fn end_quietly_on_closed_pipe() {
+    #[cfg(unix)]
+    // SAFETY: the first statement of the program, before any thread or handler exists.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }

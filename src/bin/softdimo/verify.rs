@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use softdimo::{Engine, Result, verify::verify};
 
-use crate::engine::EngineArgs;
+use crate::engine::RunArgs;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -14,7 +14,7 @@ pub struct Args {
     /// Golden file: b*/in/* and b*/out/* of the reference
     golden: PathBuf,
     #[command(flatten)]
-    engine: EngineArgs,
+    run: RunArgs,
     /// Largest absolute difference of float tensors; default 1e-4 for f32 weights, looser for narrower ones
     #[arg(long)]
     tolerance: Option<f64>,
@@ -24,7 +24,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let engine = Engine::open(&args.model, args.engine.options()?)?;
+    let engine = Engine::open(&args.model, args.run.options()?)?;
     let result = verify(&engine, &args.golden, args.tolerance)?;
     if args.json {
         println!("{}", result.json());
