@@ -760,7 +760,7 @@ pub unsafe extern "C" fn softdimo_generate(
             }
             let layout = e.engine.model().architecture().layout();
             for view in &views {
-                read::view(view)?.validate(layout.width, layout.height)?;
+                read::view(view)?.validate(layout.width as u32, layout.height as u32)?;
             }
             let job = submit(engine, request)?;
             let done = job.wait(None)?;
@@ -904,7 +904,7 @@ pub unsafe extern "C" fn softdimo_job_image(
             let j = &handle(job, "job")?.job;
             let view = read::images(image, 1)?.remove(0);
             let layout = j.engine().model().architecture().layout();
-            read::view(&view)?.validate(layout.width, layout.height)?;
+            read::view(&view)?.validate(layout.width as u32, layout.height as u32)?;
             let picture = j.result()?.picture(index as usize)?;
             image::write_f32_chw(&picture, &mut read::view(&view)?)
         }
@@ -1055,7 +1055,7 @@ pub unsafe extern "C" fn softdimo_image_write_png(
                     cstr(pair[1], "text value")?.to_string(),
                 ));
             }
-            image::write_png(path, &read::view(&view)?, &pairs)
+            image::write_png(path, &read::view(&view)?.as_view(), &pairs)
         }
     })
 }

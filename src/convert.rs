@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{Config, Defaults, FORMAT, Label, TeacherDefaults};
 use crate::models::{Architecture, conv_vqgan, maskbit};
+use crate::sample::{Annealing, Schedule};
 use crate::tensor::{Dtype, TensorView};
 use crate::weights::Weights;
 
@@ -213,10 +214,11 @@ fn maskbit_defaults() -> Defaults {
             steps: 64,
             temperature: 1.0,
             guidance_scale: 7.1,
-            guidance_annealing: "cosine".into(),
+            guidance_annealing: Annealing::Cosine,
             guidance_power: 3.0,
             randomize_temperature: 7.8,
-            schedule: "arccos".into(),
+            schedule: Schedule::Arccos,
+            sampling_annealing: false,
         },
     }
 }

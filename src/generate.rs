@@ -8,11 +8,12 @@ use serde::Serialize;
 use crate::engine::{Engine, Sessions};
 use crate::error::{Error, Result};
 use crate::job::{Job, Progress, Shared};
+use crate::model::Model;
 use crate::models::Layout;
 use crate::models::program::Program;
 use crate::request::{Decode, Request, Resolved};
 use crate::rng::{Philox, Stream};
-use crate::sample::{Guidance, MaskedDiffusion, Schedule, sample_tokens, start_tokens};
+use crate::sample::{Guidance, Logits, MaskedDiffusion, MaskedDiffusionOptions, sample_tokens, start_tokens};
 use crate::tensor::Tensor;
 
 /// The result of a job.
@@ -22,8 +23,8 @@ pub struct Generated {
     pub images: Tensor,
     /// Codes [B, N, splits] (i64): the picture, bit for bit.
     pub tokens: Tensor,
-    /// Largest softmax probability of each token, [B, N, splits].
-    pub max_probability: Tensor,
+    /// Largest softmax probability of each token, [B, N, splits], of a one-step job.
+    pub max_probability: Option<Tensor>,
     /// Start embedding [B, N, D] of a one-step job.
     pub e_in: Option<Tensor>,
     pub report: Report,
@@ -51,20 +52,22 @@ impl Generated {
         Ok(self.part(&self.tokens, index)?.into_iter().map(|t| t as u32).collect())
     }
 
-    /// Largest softmax probability of each token [N, splits] of one picture.
+    /// Largest softmax probability of each token [N, splits] of one picture; [`Error::Unsupported`] after
+    /// a multi-step job.
     pub fn picture_max_probability(&self, index: usize) -> Result<Vec<f32>> {
-        self.part(&self.max_probability, index)
+        self.part(self.max_probability.as_ref().ok_or_else(only_one_step)?, index)
     }
 
     /// Start embedding [N, D] of one picture; [`Error::Unsupported`] after a multi-step job.
     pub fn picture_e_in(&self, index: usize) -> Result<Vec<f32>> {
-        match &self.e_in {
-            Some(e_in) => self.part(e_in, index),
-            None => Err(Error::Unsupported {
-                what: "the start embedding of a multi-step job".into(),
-                reason: "the teacher starts from mask tokens".into(),
-            }),
-        }
+        self.part(self.e_in.as_ref().ok_or_else(only_one_step)?, index)
+    }
+}
+
+fn only_one_step() -> Error {
+    Error::Unsupported {
+        what: "this result of a multi-step job".into(),
+        reason: "start embedding and token probabilities belong to the one-step student".into(),
     }
 }
 
@@ -94,8 +97,9 @@ pub struct Report {
     pub library: &'static str,
     pub provider: &'static str,
     pub runtime: String,
-    /// Mean over tokens of the largest softmax probability: how sure the student is, per picture.
-    pub mean_max_probability: Vec<f32>,
+    /// Mean over tokens of the largest softmax probability, per picture: how sure the student is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_max_probability: Option<Vec<f32>>,
     /// Mean absolute difference of hard and soft picture (0 to 1 scale), where asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub soft_hard_difference: Option<Vec<f32>>,
@@ -138,7 +142,7 @@ impl Run<'_> {
 struct Pictures {
     images: Tensor,
     tokens: Tensor,
-    max_probability: Tensor,
+    max_probability: Option<Tensor>,
     e_in: Option<Tensor>,
     other_images: Option<Tensor>,
 }
@@ -150,7 +154,7 @@ fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let e_in = match &r.e_in {
         Some(e_in) => Tensor::from_f32([b, layout.positions, layout.embedding], e_in),
         None => {
-            let start = run.tokens(b, &starts(r, &layout, r.mask_ratio));
+            let start = run.tokens(b, &starts(r, &layout, r.mask_ratio)?);
             let noise = perturbation(r, &layout);
             let sigma = Tensor::from_f32([1], &[r.sigma]);
             run.call(Program::Embed, b, &[("tokens", &start), ("noise", &noise), ("sigma", &sigma)])?
@@ -161,7 +165,7 @@ fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (mut tokens, mut max_probability) = (Vec::new(), Vec::new());
     let z = logits.to_f32();
     for (i, z) in z.chunks_exact(layout.slots() * layout.codes).enumerate() {
-        let sampled = sample_tokens(z, layout.codes, &r.sampling, &rng(r, i), 0)?;
+        let sampled = sample_tokens(Logits::new(z, layout.codes)?, &r.sampling, &rng(r, i), 0)?;
         tokens.extend(sampled.tokens);
         max_probability.extend(sampled.max_probability);
     }
@@ -178,71 +182,72 @@ fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let images = decode(r.decode)?;
     let other = if r.decode == Decode::Hard { Decode::Soft } else { Decode::Hard };
     let other_images = if r.report_gap { Some(decode(other)?) } else { None };
-    let max_probability = Tensor::from_f32(tokens.shape().clone(), &max_probability);
+    let max_probability = Some(Tensor::from_f32(tokens.shape().clone(), &max_probability));
     Ok(Pictures { images, tokens, max_probability, e_in: Some(e_in), other_images })
 }
 
 /// The teacher: `steps` rounds of predict, keep the most confident, mask the rest again.
 fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
-    let sampler = teacher_sampler(run.sessions.model().defaults(), r)?;
-    let slots = layout.slots();
-    let start = starts(r, &layout, 1.0);
-    let mut pictures: Vec<_> =
-        start.chunks_exact(slots).map(|s| sampler.begin(s.to_vec(), layout.mask_token as u32)).collect();
-    let guided = sampler.guidance.scale != 0.0;
-    // With guidance the batch doubles: pictures under their label, then under the null class.
-    let rounds = if guided { 2 * b } else { b };
-    let mut classes = r.classes.clone();
-    classes.resize(rounds, layout.classes as i64);
-    let class = Tensor::from_i64([rounds], &classes);
+    let options = teacher_options(run.sessions.model(), r);
+    let mask = layout.mask_token as u32;
+    let start = starts(r, &layout, 1.0)?;
+    let pictures = start.chunks_exact(layout.slots()).map(|s| MaskedDiffusion::new(options, s.to_vec(), mask));
+    let mut pictures = pictures.collect::<Result<Vec<_>>>()?;
     for i in 0..r.steps {
-        let mut masked: Vec<u32> = pictures.iter().flat_map(|p| p.masked().to_vec()).collect();
+        // With guidance the batch doubles: pictures under their label, then under the null class.
+        let guided = options.guidance.needs_unconditional(i, r.steps);
+        let rounds = if guided { 2 * b } else { b };
+        let mut classes = r.classes.clone();
+        classes.resize(rounds, layout.classes as i64);
+        let mut masked: Vec<u32> = pictures.iter().flat_map(|p| p.tokens().to_vec()).collect();
         if guided {
             masked.extend_from_within(..);
         }
-        let masked = run.tokens(rounds, &masked);
+        let (masked, class) = (run.tokens(rounds, &masked), Tensor::from_i64([rounds], &classes));
         let logits = run.call(Program::Teacher, rounds, &[("tokens", &masked), ("class", &class)])?.to_f32();
-        let z: Vec<&[f32]> = logits.chunks_exact(slots * layout.codes).collect();
+        let z = logits.chunks_exact(layout.slots() * layout.codes).map(|z| Logits::new(z, layout.codes));
+        let z = z.collect::<Result<Vec<_>>>()?;
         for (k, picture) in pictures.iter_mut().enumerate() {
-            let unconditional = if guided { Some(z[b + k]) } else { None };
-            sampler.step(picture, i, z[k], unconditional, layout.codes, &rng(r, k))?;
+            picture.step(i, z[k], z.get(b + k).copied(), &rng(r, k))?;
         }
     }
     let tokens: Vec<u32> = pictures.iter().flat_map(|p| p.predicted().to_vec()).collect();
     let tokens = run.tokens(b, &tokens);
-    let max_probability: Vec<f32> = pictures.iter().flat_map(|p| p.max_probability().to_vec()).collect();
     let images = run.call(Program::DecodeHard, b, &[("tokens", &tokens)])?;
-    let max_probability = Tensor::from_f32(tokens.shape().clone(), &max_probability);
-    Ok(Pictures { images, tokens, max_probability, e_in: None, other_images: None })
+    Ok(Pictures { images, tokens, max_probability: None, e_in: None, other_images: None })
 }
 
-fn teacher_sampler(defaults: &crate::model::Defaults, r: &Resolved) -> Result<MaskedDiffusion> {
-    let t = &defaults.teacher;
-    Ok(MaskedDiffusion {
+fn teacher_options(model: &Model, r: &Resolved) -> MaskedDiffusionOptions {
+    let t = &model.defaults().teacher;
+    MaskedDiffusionOptions {
         steps: r.steps,
-        schedule: Schedule::parse(&t.schedule)?,
-        guidance: Guidance::parse(r.guidance_scale, &t.guidance_annealing, t.guidance_power)?,
-        sampling: r.sampling,
+        schedule: t.schedule,
+        guidance: Guidance {
+            form: model.architecture().guidance_form(),
+            scale: r.guidance_scale,
+            annealing: t.guidance_annealing,
+            pow: t.guidance_power,
+        },
+        softmax_temperature: r.sampling.temperature,
+        sampling_annealing: t.sampling_annealing,
         randomize_temperature: r.randomize_temperature,
-    })
+    }
 }
 
 /// The random numbers of picture `i`.
 fn rng(r: &Resolved, i: usize) -> Philox {
-    Philox::new(r.seed.wrapping_add(i as u64))
+    Philox::for_picture(r.seed, i as u32)
 }
 
 /// Start tokens of all pictures: the caller's, or seeded.
-fn starts(r: &Resolved, layout: &Layout, mask_ratio: f32) -> Vec<u32> {
+fn starts(r: &Resolved, layout: &Layout, mask_ratio: f32) -> Result<Vec<u32>> {
     if let Some(tokens) = &r.start_tokens {
-        return tokens.clone();
+        return Ok(tokens.clone());
     }
-    (0..r.batch)
-        .flat_map(|i| {
-            start_tokens(&rng(r, i), layout.slots(), layout.codes, layout.mask_token as u32, mask_ratio)
-        })
-        .collect()
+    let (slots, codes, mask) = (layout.slots(), layout.codes as u32, layout.mask_token as u32);
+    let pictures = (0..r.batch).map(|i| start_tokens(&rng(r, i), slots, codes, mask, mask_ratio));
+    Ok(pictures.collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Gaussian noise [B, N, D] of the start embedding.
@@ -306,7 +311,10 @@ fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, star
         library: env!("CARGO_PKG_VERSION"),
         provider: sessions.provider().name(),
         runtime: sessions.runtime().version.clone(),
-        mean_max_probability: p.max_probability.to_f32().chunks_exact(layout.slots()).map(mean).collect(),
+        mean_max_probability: p
+            .max_probability
+            .as_ref()
+            .map(|p| p.to_f32().chunks_exact(layout.slots()).map(mean).collect()),
         soft_hard_difference: difference,
         milliseconds: start.elapsed().as_secs_f64() * 1e3,
     }

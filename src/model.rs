@@ -13,6 +13,7 @@ use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::models::Architecture;
 use crate::models::program::Program;
+use crate::sample::{Annealing, Schedule};
 use crate::weights::Weights;
 
 /// Value of `softdimo.format` this library writes and reads.
@@ -54,13 +55,13 @@ pub struct TeacherDefaults {
     pub steps: u32,
     pub temperature: f32,
     pub guidance_scale: f32,
-    /// `none`, `linear` or `cosine`.
-    pub guidance_annealing: String,
+    pub guidance_annealing: Annealing,
     /// Exponent of the cosine annealing.
     pub guidance_power: f32,
     pub randomize_temperature: f32,
-    /// `linear`, `square`, `cosine` or `arccos`.
-    pub schedule: String,
+    pub schedule: Schedule,
+    /// Lower the softmax temperature from 1.3 to 0.5 over the steps.
+    pub sampling_annealing: bool,
 }
 
 impl Default for TeacherDefaults {
@@ -69,10 +70,11 @@ impl Default for TeacherDefaults {
             steps: 64,
             temperature: 1.0,
             guidance_scale: 0.0,
-            guidance_annealing: "none".into(),
+            guidance_annealing: Annealing::None,
             guidance_power: 3.0,
             randomize_temperature: 4.5,
-            schedule: "arccos".into(),
+            schedule: Schedule::Arccos,
+            sampling_annealing: false,
         }
     }
 }

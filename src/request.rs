@@ -127,6 +127,9 @@ impl Request {
             None if one_step => defaults.temperature,
             None => teacher.temperature,
         };
+        if !one_step && temperature == 0.0 {
+            return Err(Error::invalid("temperature", "more than 0 with steps > 1", temperature));
+        }
         let sampling = SampleOptions {
             temperature: range("temperature", temperature, 0.0, 1e4)?,
             top_k: self.top_k.unwrap_or(defaults.top_k),
@@ -137,6 +140,12 @@ impl Request {
             return Err(Error::Unsupported {
                 what: "soft decoding with steps > 1".into(),
                 reason: "the multi-step sampler chooses tokens; use decode hard, or steps 1".into(),
+            });
+        }
+        if !one_step && (self.top_k.is_some_and(|k| k > 0) || self.top_p.is_some_and(|p| p < 1.0)) {
+            return Err(Error::Unsupported {
+                what: "top_k and top_p with steps > 1".into(),
+                reason: "the multi-step sampler ranks by confidence; use its temperatures".into(),
             });
         }
         if !one_step && self.e_in.is_some() {

@@ -22,8 +22,8 @@ const TOLERANCE_F32: f64 = 1e-4;
 
 /// For weights stored in f16 (relative rounding 5e-4 per weight): accepted absolute difference of values,
 /// and share of integer tensors' elements (near-ties) that may differ.
-const TOLERANCE_F16: f64 = 0.15;
-const INTEGER_SHARE_F16: f64 = 0.02;
+const TOLERANCE_F16: f64 = 0.02;
+const INTEGER_SHARE_F16: f64 = 0.005;
 
 /// Comparison of one tensor.
 #[derive(Clone, Debug, Serialize)]
@@ -151,6 +151,7 @@ fn graph(model: &Model, inputs: &[(String, Tensor)]) -> Result<Graph> {
     let class_embedding = maskbit::embed_class(&g, &w, cfg, class)?;
     g.output("class_embedding", class_embedding);
 
+    g.output("bits_table", g.constant(maskbit::bits_table(cfg, false))?);
     let bits = maskbit::input_bits(&g, cfg, tokens)?;
     g.output("input_bits", bits);
     let e_clean = maskbit::embed_bits(&g, &w, cfg, bits)?;

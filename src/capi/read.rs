@@ -248,11 +248,11 @@ pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>
         return Err(Error::BufferTooSmall { what, expected: 1, found: 0 });
     }
     Ok(ImageViewMut {
-        width: image.width as usize,
-        height: image.height as usize,
+        width: image.width,
+        height: image.height,
         stride: image.stride as usize,
-        format: PixelFormat::from_code(image.format)?,
-        origin: Origin::from_code(image.origin)?,
+        format: PixelFormat::try_from(image.format)?,
+        origin: Origin::try_from(image.origin)?,
         // SAFETY: the caller owns `capacity` bytes at `data` for the duration of the call.
         data: unsafe { std::slice::from_raw_parts_mut(image.data.cast(), capacity) },
     })

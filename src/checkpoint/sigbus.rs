@@ -153,8 +153,10 @@ mod unix {
         let replaced = unsafe {
             let mut ours: libc::sigaction = std::mem::zeroed();
             ours.sa_sigaction = our_handler();
-            // The previous handler's mask and SA_NODEFER hold while it runs inside ours.
-            ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | (previous.sa_flags & libc::SA_NODEFER);
+            // The previous handler's mask, SA_NODEFER and SA_RESTART hold for ours too.
+            ours.sa_flags = libc::SA_SIGINFO
+                | libc::SA_ONSTACK
+                | (previous.sa_flags & (libc::SA_NODEFER | libc::SA_RESTART));
             ours.sa_mask = previous.sa_mask;
             let mut replaced = MaybeUninit::<libc::sigaction>::uninit();
             if libc::sigaction(libc::SIGBUS, &ours, replaced.as_mut_ptr()) != 0 {

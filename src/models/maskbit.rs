@@ -69,7 +69,7 @@ impl Config {
 }
 
 /// Rows 0..V: the bits of each code as ±1, least significant first. With `mask`, row V is all zero.
-fn bits_table(cfg: &Config, mask: bool) -> Tensor {
+pub fn bits_table(cfg: &Config, mask: bool) -> Tensor {
     let bits = cfg.split_bits();
     let mut rows: Vec<f32> = (0..cfg.codes())
         .flat_map(|code| (0..bits).map(move |k| if code >> k & 1 == 1 { 1.0 } else { -1.0 }))

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
+use crate::sample::GuidanceForm;
 use crate::tensor::Dtype;
 use crate::weights::Weights;
 
@@ -145,6 +146,13 @@ impl Architecture {
                 width: g.img_size,
                 height: g.img_size,
             },
+        }
+    }
+
+    /// How the family's teacher combines conditional and unconditional logits.
+    pub fn guidance_form(&self) -> GuidanceForm {
+        match self {
+            Architecture::MaskBit { .. } => GuidanceForm::FromConditional,
         }
     }
 

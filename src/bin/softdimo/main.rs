@@ -1,1 +1,63 @@
-fn main() {}
+//! The command line: `softdimo generate | inspect | convert | verify | bench`.
+//!
+//! Results go to stdout, messages and progress to stderr. Exit status: 0 done, 1 failed (or a verification
+//! that did not pass), 2 wrong usage.
+
+mod bench;
+mod convert;
+mod engine;
+mod generate;
+mod inspect;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "softdimo", version, about = "One-step image generation", propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make pictures and write them as PNG
+    Generate(generate::Args),
+    /// Print what a model file holds and check its hash
+    Inspect(inspect::Args),
+    /// Make a model file from official checkpoints
+    Convert(convert::Args),
+    /// Replay a golden file and compare every tensor
+    Verify(verify::Args),
+    /// Time opening and running a model, and print its memory
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    end_quietly_on_closed_pipe();
+    let result = match Cli::parse().command {
+        Command::Generate(args) => generate::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Bench(args) => bench::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("softdimo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `softdimo ... | head` ends like any Unix filter; Rust's runtime would panic on the write instead.
+fn end_quietly_on_closed_pipe() {
+    #[cfg(unix)]
+    // SAFETY: the first statement of the program, before any thread or handler exists.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}

@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::pickle::{Pickle, Value};
+use super::pickle::Pickle;
+use super::value::Value;
 use crate::error::{Error, Result};
 
 /// 0x1950a86a20f9469cfc6c, little-endian as the pickle has it.

@@ -7,8 +7,10 @@
 //! leads to tensors; without one, the dict at hand. Dicts inside it are flattened with `.` between the keys.
 //! Values that are neither tensors nor dicts, and keys that are not strings, are left out.
 
+mod globals;
 mod legacy;
 mod pickle;
+mod value;
 mod zip;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +19,8 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use self::legacy::Legacy;
-use self::pickle::{Element, Id, Pickle, Storage, Tensor, Value};
+use self::pickle::Pickle;
+use self::value::{Element, Id, Storage, Tensor, Value};
 use self::zip::Zip;
 use super::mapping::Mapping;
 use crate::error::{Error, Result};

@@ -9,90 +9,11 @@
 
 use std::collections::HashMap;
 
+use super::value::{Id, Value};
 use crate::error::{Error, Result};
-use crate::tensor::Dtype;
 
 /// Most opcodes one pickle may have. A checkpoint of 10,000 tensors has about 500,000.
 pub(super) const MAX_OPCODES: usize = 1 << 22;
-
-/// Most tensors one pickle may make, those of an optimizer included.
-const MAX_TENSORS: usize = 1 << 18;
-
-/// Index of a value in [`Pickle::values`].
-pub(super) type Id = u32;
-
-#[derive(Debug)]
-pub(super) enum Value<'a> {
-    None,
-    Bool(bool),
-    Int(i64),
-    /// Bytes, an integer of more than 64 bits (little-endian), or a float.
-    Bytes(&'a [u8]),
-    Text(&'a str),
-    List(Vec<Id>),
-    Tuple(Vec<Id>),
-    /// In the order of insertion; a key may come twice.
-    Dict(Vec<(Id, Id)>),
-    Global {
-        module: &'a str,
-        name: &'a str,
-    },
-    Storage(Box<Storage<'a>>),
-    Tensor(Box<Tensor<'a>>),
-    /// What a global that is not on the list would have made; named after it.
-    Opaque {
-        module: &'a str,
-        name: &'a str,
-    },
-}
-
-/// Element type of a storage or tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Element<'a> {
-    Known(Dtype),
-    /// A storage of plain bytes; its tensors bring their own type.
-    Untyped,
-    /// A type this library has no dtype for, by its PyTorch name.
-    Other(&'a str),
-}
-
-impl Element<'_> {
-    /// Bytes of one element; the types without a dtype are known only as far as they must be skipped.
-    pub fn size(self) -> Option<usize> {
-        match self {
-            Element::Known(dtype) => Some(dtype.size()),
-            Element::Untyped => Some(1),
-            Element::Other("QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage") => {
-                Some(1)
-            }
-            Element::Other("QInt32Storage") => Some(4),
-            Element::Other("ComplexFloatStorage") => Some(8),
-            Element::Other("ComplexDoubleStorage") => Some(16),
-            Element::Other(_) => None,
-        }
-    }
-}
-
-/// The claim that a storage exists elsewhere in the file; nothing is checked yet.
-#[derive(Clone, Debug)]
-pub(super) struct Storage<'a> {
-    pub element: Element<'a>,
-    pub key: &'a str,
-    /// Elements (bytes when untyped).
-    pub count: u64,
-    /// Legacy files: a window (first element, elements) of the storage.
-    pub window: Option<(u64, u64)>,
-}
-
-/// A tensor as described, not yet checked against its storage. Offset and strides are in elements.
-#[derive(Clone, Debug)]
-pub(super) struct Tensor<'a> {
-    pub storage: Storage<'a>,
-    pub element: Element<'a>,
-    pub offset: u64,
-    pub shape: Vec<u64>,
-    pub strides: Vec<u64>,
-}
 
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
@@ -132,42 +53,20 @@ impl<'a> Pickle<'a> {
     }
 }
 
-impl Value<'_> {
-    /// What it is, for messages.
-    pub fn describe(&self) -> String {
-        match self {
-            Value::None => "None".into(),
-            Value::Bool(_) => "a bool".into(),
-            Value::Int(x) => format!("the integer {x}"),
-            Value::Bytes(_) => "bytes or a number".into(),
-            Value::Text(text) => format!("the string '{}'", text.chars().take(40).collect::<String>()),
-            Value::List(_) => "a list".into(),
-            Value::Tuple(_) => "a tuple".into(),
-            Value::Dict(_) => "a dict".into(),
-            Value::Global { module, name } => format!("the name '{module}.{name}'"),
-            Value::Storage(_) => "a storage".into(),
-            Value::Tensor(_) => "a tensor".into(),
-            Value::Opaque { module, name } => {
-                format!("an object of '{module}.{name}' (code in a pickle is never run)")
-            }
-        }
-    }
-}
-
-struct Machine<'a, 'm> {
-    source: &'a [u8],
+pub(super) struct Machine<'a, 'm> {
+    pub source: &'a [u8],
     at: usize,
     file: &'m str,
     what: &'m str,
     values: Vec<Value<'a>>,
-    stack: Vec<Id>,
+    pub stack: Vec<Id>,
     /// Stack heights at each open MARK. Nothing below the last one can be popped.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
     /// Tensors made so far.
-    tensors: usize,
+    pub tensors: usize,
     /// Key-value pairs copied into dicts so far.
-    pairs: usize,
+    pub pairs: usize,
 }
 
 impl<'a> Machine<'a, '_> {
@@ -388,7 +287,7 @@ impl<'a> Machine<'a, '_> {
         Err(self.broken(format!("at most {MAX_OPCODES} opcodes"), "more"))
     }
 
-    fn broken(&self, expected: impl Into<String>, found: impl Into<String>) -> Error {
+    pub fn broken(&self, expected: impl Into<String>, found: impl Into<String>) -> Error {
         Error::Format {
             file: self.file.into(),
             what: self.what.into(),
@@ -456,21 +355,21 @@ impl<'a> Machine<'a, '_> {
         Ok(())
     }
 
-    fn value(&self, id: Id) -> &Value<'a> {
+    pub fn value(&self, id: Id) -> &Value<'a> {
         &self.values[id as usize]
     }
 
-    fn describe(&self, id: Id) -> String {
+    pub fn describe(&self, id: Id) -> String {
         self.value(id).describe()
     }
 
-    fn add(&mut self, value: Value<'a>) -> Id {
+    pub fn add(&mut self, value: Value<'a>) -> Id {
         // At most one value for each opcode: MAX_OPCODES fits an Id.
         self.values.push(value);
         (self.values.len() - 1) as Id
     }
 
-    fn push(&mut self, value: Value<'a>) {
+    pub fn push(&mut self, value: Value<'a>) {
         let id = self.add(value);
         self.stack.push(id);
     }
@@ -538,213 +437,6 @@ impl<'a> Machine<'a, '_> {
         }
         Ok(())
     }
-
-    /// NEWOBJ and NEWOBJ_EX: an object without the state that would make it useful.
-    fn instance(&mut self, class: Id) -> Result<()> {
-        let value = match *self.value(class) {
-            Value::Global { module: "collections", name: "OrderedDict" } => Value::Dict(Vec::new()),
-            Value::Global { module, name } | Value::Opaque { module, name } => Value::Opaque { module, name },
-            _ => return Err(self.broken("a class to make an object of", self.describe(class))),
-        };
-        self.push(value);
-        Ok(())
-    }
-
-    /// REDUCE: the allow-list. Everything else is recorded as what it would have called.
-    fn reduce(&mut self, callable: Id, arguments: Id) -> Result<Id> {
-        let (module, name) = match *self.value(callable) {
-            Value::Global { module, name } => (module, name),
-            Value::Opaque { module, name } => return Ok(self.add(Value::Opaque { module, name })),
-            _ => return Err(self.broken("a global to call", self.describe(callable))),
-        };
-        let Value::Tuple(list) = self.value(arguments) else {
-            return Err(self.broken(format!("a tuple of arguments for {name}"), self.describe(arguments)));
-        };
-        // A tuple in the memo can be an argument any number of times; no function here looks past the seventh.
-        let list: Vec<Id> = list.iter().take(8).copied().collect();
-        match (module, name) {
-            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3") => {
-                self.tensors += 1;
-                if self.tensors > MAX_TENSORS {
-                    return Err(self.broken(format!("at most {MAX_TENSORS} tensors"), "more"));
-                }
-                let tensor = self.tensor(name, &list)?;
-                Ok(self.add(Value::Tensor(Box::new(tensor))))
-            }
-            // (data, requires_grad, hooks, …): a parameter is its data.
-            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
-                let data = list.first().copied();
-                data.filter(|&id| matches!(self.value(id), Value::Tensor(_) | Value::Opaque { .. }))
-                    .ok_or_else(|| self.bad_arguments(name, "a tensor first", data))
-            }
-            // (function, type, arguments, state): a subclass, or a tensor with attributes. One level only, as
-            // PyTorch writes it: the inner function is never this one again.
-            ("torch._tensor", "_rebuild_from_type_v2") => match list[..] {
-                [function, _, inner, _]
-                    if !matches!(self.value(function), Value::Global { module: "torch._tensor", .. }) =>
-                {
-                    self.reduce(function, inner)
-                }
-                _ => Err(self.bad_arguments(name, "function, type, arguments, state", list.first().copied())),
-            },
-            // OrderedDict() or, from Python 2, OrderedDict([[key, value], …]).
-            ("collections", "OrderedDict") => {
-                let mut items = Vec::new();
-                if let Some(Value::List(pairs)) = list.first().map(|&id| self.value(id)) {
-                    if self.pairs + pairs.len() > MAX_OPCODES {
-                        return Err(self.broken(format!("at most {MAX_OPCODES} dict items"), "more"));
-                    }
-                    for &pair in pairs {
-                        match self.value(pair) {
-                            Value::List(pair) | Value::Tuple(pair) if pair.len() == 2 => {
-                                items.push((pair[0], pair[1]));
-                            }
-                            _ => return Err(self.bad_arguments(name, "key and value pairs", Some(pair))),
-                        }
-                    }
-                }
-                self.pairs += items.len();
-                Ok(self.add(Value::Dict(items)))
-            }
-            ("collections", "defaultdict") => Ok(self.add(Value::Dict(Vec::new()))),
-            ("torch", "Size") => match list[..] {
-                [size] => Ok(size),
-                _ => Err(self.bad_arguments(name, "one tuple", None)),
-            },
-            _ => Ok(self.add(Value::Opaque { module, name })),
-        }
-    }
-
-    fn bad_arguments(&self, function: &str, expected: &str, found: Option<Id>) -> Error {
-        let found = found.map_or("other arguments".into(), |id| self.describe(id));
-        self.broken(format!("{function} with {expected}"), found)
-    }
-
-    /// (storage, offset, size, stride, …); version 3 has the dtype as its seventh argument.
-    fn tensor(&self, function: &str, list: &[Id]) -> Result<Tensor<'a>> {
-        let [storage, offset, size, stride, ..] = *list else {
-            return Err(self.bad_arguments(function, "storage, offset, size, stride", None));
-        };
-        let Value::Storage(storage) = self.value(storage) else {
-            return Err(self.bad_arguments(function, "a storage first", Some(storage)));
-        };
-        let element = if function == "_rebuild_tensor_v3" {
-            match list.get(6).map(|&id| self.value(id)) {
-                Some(&Value::Global { module: "torch", name }) => element_of_dtype(name),
-                _ => return Err(self.bad_arguments(function, "a dtype seventh", list.get(6).copied())),
-            }
-        } else {
-            storage.element
-        };
-        let tensor = Tensor {
-            storage: (**storage).clone(),
-            element,
-            offset: self.unsigned(function, offset)?,
-            shape: self.unsigned_list(function, size)?,
-            strides: self.unsigned_list(function, stride)?,
-        };
-        if tensor.shape.len() != tensor.strides.len() {
-            return Err(self.bad_arguments(function, "a stride for every dimension", Some(stride)));
-        }
-        Ok(tensor)
-    }
-
-    fn unsigned(&self, function: &str, id: Id) -> Result<u64> {
-        match self.value(id) {
-            Value::Int(x) if *x >= 0 => Ok(*x as u64),
-            _ => Err(self.bad_arguments(function, "unsigned integers", Some(id))),
-        }
-    }
-
-    fn unsigned_list(&self, function: &str, id: Id) -> Result<Vec<u64>> {
-        match self.value(id) {
-            Value::Tuple(list) | Value::List(list)
-                if list.len() <= crate::checkpoint::safetensors::MAX_RANK =>
-            {
-                list.iter().map(|&id| self.unsigned(function, id)).collect()
-            }
-            Value::Tuple(list) | Value::List(list) => {
-                Err(self.broken("tensors of at most 8 dimensions", format!("{} dimensions", list.len())))
-            }
-            _ => Err(self.bad_arguments(function, "a size and a stride", Some(id))),
-        }
-    }
-
-    /// ('storage', class, key, location, count[, window]) or, in legacy files, ('module', class, …).
-    fn persistent(&mut self, id: Id) -> Result<()> {
-        let Value::Tuple(list) = self.value(id) else {
-            return Err(self.broken("a tuple as persistent id", self.describe(id)));
-        };
-        let kind = list.first().map(|&id| self.value(id));
-        match (kind, &list[..]) {
-            (Some(Value::Text("storage")), &[_, class, key, _location, count, ref rest @ ..]) => {
-                let what = "a persistent id";
-                let Value::Global { module, name } = *self.value(class) else {
-                    return Err(self.bad_arguments(what, "a storage class second", Some(class)));
-                };
-                let Value::Text(key) = *self.value(key) else {
-                    return Err(self.bad_arguments(what, "a key third", Some(key)));
-                };
-                let element = element_of_storage(module, name)
-                    .ok_or_else(|| self.bad_arguments(what, "a storage class second", Some(class)))?;
-                let count = self.unsigned(what, count)?;
-                let window = match rest.first().map(|&id| self.value(id)) {
-                    None | Some(Value::None) => None,
-                    Some(Value::Tuple(window)) if window.len() == 3 => {
-                        Some((self.unsigned(what, window[1])?, self.unsigned(what, window[2])?))
-                    }
-                    Some(_) => return Err(self.bad_arguments(what, "a view sixth", rest.first().copied())),
-                };
-                self.push(Value::Storage(Box::new(Storage { element, key, count, window })));
-                Ok(())
-            }
-            (Some(Value::Text("module")), &[_, class, ..]) => {
-                self.stack.push(class);
-                Ok(())
-            }
-            _ => {
-                let found = list.first().map_or("an empty tuple".into(), |&id| self.describe(id));
-                Err(self.broken("a persistent id of a storage", found))
-            }
-        }
-    }
-}
-
-fn element_of_storage<'a>(module: &'a str, name: &'a str) -> Option<Element<'a>> {
-    if !matches!(module, "torch" | "torch.cuda" | "torch.storage") {
-        return None;
-    }
-    Some(match name {
-        "BoolStorage" => Element::Known(Dtype::Bool),
-        "ByteStorage" => Element::Known(Dtype::U8),
-        "CharStorage" => Element::Known(Dtype::I8),
-        "ShortStorage" => Element::Known(Dtype::I16),
-        "IntStorage" => Element::Known(Dtype::I32),
-        "LongStorage" => Element::Known(Dtype::I64),
-        "HalfStorage" => Element::Known(Dtype::F16),
-        "BFloat16Storage" => Element::Known(Dtype::BF16),
-        "FloatStorage" => Element::Known(Dtype::F32),
-        "DoubleStorage" => Element::Known(Dtype::F64),
-        "UntypedStorage" | "_UntypedStorage" | "TypedStorage" | "_TypedStorage" => Element::Untyped,
-        other if other.ends_with("Storage") => Element::Other(other),
-        _ => return None,
-    })
-}
-
-fn element_of_dtype(name: &str) -> Element<'_> {
-    Element::Known(match name {
-        "bool" => Dtype::Bool,
-        "uint8" => Dtype::U8,
-        "int8" => Dtype::I8,
-        "int16" => Dtype::I16,
-        "int32" => Dtype::I32,
-        "int64" => Dtype::I64,
-        "float16" => Dtype::F16,
-        "bfloat16" => Dtype::BF16,
-        "float32" => Dtype::F32,
-        "float64" => Dtype::F64,
-        other => return Element::Other(other),
-    })
 }
 
 #[cfg(test)]

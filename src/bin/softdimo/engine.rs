@@ -1,0 +1,101 @@
+//! Options shared by the commands that open an engine, and the search for the default model.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use softdimo::{Engine, Error, MemoryMode, Options, Provider, Result, WeightsMode};
+
+/// File name of the bundled model.
+const BUNDLED: &str = "emoji-32.softdimo.safetensors";
+
+#[derive(Args, Clone)]
+pub struct EngineArgs {
+    /// Model file; default: $SOFTDIMO_MODEL, else the bundled emoji-32
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How a model is run, whichever it is.
+#[derive(Args, Clone)]
+pub struct RunArgs {
+    /// Execution provider: cpu or cuda
+    #[arg(long, default_value = "cpu")]
+    pub provider: String,
+    /// GPU index for cuda
+    #[arg(long, default_value_t = 0)]
+    pub device: i32,
+    /// Threads that compute; 0 = one per core, at most 8
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Weights straight from the mapped file, or packed for speed
+    #[arg(long, value_enum, default_value_t = Memory::Lean)]
+    pub memory: Memory,
+    /// Copy the file into memory instead of mapping it
+    #[arg(long)]
+    pub read: bool,
+    /// ONNX Runtime library file
+    #[arg(long)]
+    pub ort_library: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Memory {
+    Lean,
+    Fast,
+}
+
+impl RunArgs {
+    pub fn options(&self) -> Result<Options> {
+        Ok(Options {
+            provider: Provider::parse(&self.provider)?,
+            device_id: self.device,
+            memory: if self.memory == Memory::Lean { MemoryMode::Lean } else { MemoryMode::Fast },
+            weights: if self.read { WeightsMode::Read } else { WeightsMode::Map },
+            threads: self.threads,
+            ort_library: self.ort_library.clone(),
+            ..Options::default()
+        })
+    }
+}
+
+impl EngineArgs {
+    pub fn open(&self) -> Result<Engine> {
+        Engine::open(self.path()?, self.run.options()?)
+    }
+
+    pub fn path(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.model {
+            return Ok(path.clone());
+        }
+        if let Some(path) = std::env::var_os("SOFTDIMO_MODEL") {
+            return Ok(path.into());
+        }
+        let program = std::env::current_exe().unwrap_or_default();
+        // target/release/softdimo in a checkout, bin/softdimo in an installation.
+        let places: Vec<PathBuf> = [(2, "models"), (1, "share/softdimo"), (3, "models")]
+            .iter()
+            .filter_map(|(up, folder)| Some(program.ancestors().nth(up + 1)?.join(folder).join(BUNDLED)))
+            .collect();
+        places.iter().find(|p| p.exists()).cloned().ok_or_else(|| {
+            let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+            Error::InvalidArgument {
+                what: "--model".into(),
+                expected: "a model file, $SOFTDIMO_MODEL, or the bundled model".into(),
+                found: format!("none of {}", tried.join(", ")),
+            }
+        })
+    }
+}
+
+/// A progress bar on stderr; nothing when stderr is not a terminal.
+pub fn progress_bar(total: u64, what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    bar.set_style(style.progress_chars("=> "));
+    bar.set_message(what.to_string());
+    bar
+}

@@ -1,0 +1,154 @@
+//! `softdimo generate`: labels and seeds to a sheet, or to one PNG each.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use softdimo::image::{RgbaImage, write_png};
+use softdimo::{Decode, Generated, Label, Request, Result};
+
+use crate::engine::{EngineArgs, progress_bar};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Class name, e.g. "red apple"; repeat for several
+    #[arg(long)]
+    label: Vec<String>,
+    /// Class id; repeat for several
+    #[arg(long)]
+    class: Vec<u32>,
+    /// Seed of the first picture of every label; the next ones use seed + 1, + 2, ...
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Pictures per label
+    #[arg(long, default_value_t = 1)]
+    count: usize,
+    /// 1 = one step; more = the multi-step teacher; default: the model's own way
+    #[arg(long, default_value_t = 0)]
+    steps: u32,
+    /// Sample codes, or decode the soft embedding
+    #[arg(long, value_enum, default_value_t = How::Hard)]
+    decode: How,
+    #[arg(long)]
+    temperature: Option<f32>,
+    #[arg(long)]
+    top_k: Option<u32>,
+    #[arg(long)]
+    top_p: Option<f32>,
+    #[arg(long)]
+    mask_ratio: Option<f32>,
+    #[arg(long)]
+    sigma: Option<f32>,
+    #[arg(long)]
+    guidance_scale: Option<f32>,
+    #[arg(long)]
+    randomize_temperature: Option<f32>,
+    /// Enlarge pixels by this factor (nearest neighbour); default: small pictures to about 256 pixels
+    #[arg(long)]
+    enlarge: Option<u32>,
+    /// One file per picture (OUT-LABEL-SEED.png) instead of a sheet: a row per seed, a column per label
+    #[arg(long)]
+    separate: bool,
+    /// Print a JSON report per label
+    #[arg(long)]
+    json: bool,
+    /// PNG to write
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum How {
+    Hard,
+    Soft,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let engine = args.engine.open()?;
+    let names = args.label.iter().map(|l| Label::Name(l.clone()));
+    let mut labels: Vec<Vec<Label>> =
+        names.chain(args.class.iter().map(|&c| Label::Class(c))).map(|l| vec![l]).collect();
+    if labels.is_empty() {
+        labels.push(Vec::new());
+    }
+    let mut results: Vec<Arc<Generated>> = Vec::new();
+    for labels in labels {
+        let request = Request {
+            labels,
+            batch: args.count,
+            seed: args.seed,
+            steps: args.steps,
+            decode: if args.decode == How::Hard { Decode::Hard } else { Decode::Soft },
+            temperature: args.temperature,
+            top_k: args.top_k,
+            top_p: args.top_p,
+            mask_ratio: args.mask_ratio,
+            sigma: args.sigma,
+            guidance_scale: args.guidance_scale,
+            randomize_temperature: args.randomize_temperature,
+            report_gap: args.json && args.steps <= 1,
+            ..Request::default()
+        };
+        let job = engine.submit(&request)?;
+        let bar = progress_bar(0, "generating");
+        let done = job.wait(None, |p| {
+            bar.set_length(p.total.into());
+            bar.set_position(p.step.into());
+            ControlFlow::Continue(())
+        })?;
+        bar.finish_and_clear();
+        if args.json {
+            println!("{}", done.report.json());
+        }
+        results.push(done);
+    }
+    write(&args, &results)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
+    let report = &results[0].report;
+    let factor = args.enlarge.unwrap_or_else(|| (256 / report.width.max(1)).clamp(1, 16) as u32);
+    let mut sheet = Vec::new();
+    for seed in 0..args.count.max(1) {
+        for generated in results {
+            let r = &generated.report;
+            let picture = RgbaImage::from_f32_chw(&generated.picture(seed)?, r.width as u32, r.height as u32)?;
+            let picture = picture.enlarge(factor)?;
+            if args.separate {
+                let label = r.labels[seed].clone().unwrap_or_else(|| format!("class-{}", r.classes[seed]));
+                let label: String = label.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+                let number = args.seed.wrapping_add(seed as u64);
+                let path = numbered(&args.output, &label, number);
+                write_png(&path, &picture.view(), &text(&[generated.clone()]))?;
+                eprintln!("{}", path.display());
+            } else {
+                sheet.push(picture);
+            }
+        }
+    }
+    if !args.separate {
+        let gap = if sheet.len() > 1 { factor } else { 0 };
+        let sheet = RgbaImage::sheet(&sheet, results.len() as u32, gap, [255; 4])?;
+        write_png(&args.output, &sheet.view(), &text(results))?;
+        eprintln!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
+    }
+    Ok(())
+}
+
+/// PNG text that reproduces the pictures: the report of each label's job.
+fn text(results: &[Arc<Generated>]) -> Vec<(String, String)> {
+    let reports: Vec<String> = results.iter().map(|g| g.report.json()).collect();
+    let value = if reports.len() == 1 { reports[0].clone() } else { format!("[{}]", reports.join(",")) };
+    let version = format!("softdimo {}", env!("CARGO_PKG_VERSION"));
+    vec![("Software".into(), version), ("softdimo".into(), value)]
+}
+
+fn numbered(output: &Path, label: &str, seed: u64) -> PathBuf {
+    let stem = output.file_stem().unwrap_or_default().to_string_lossy();
+    output.with_file_name(format!("{stem}-{label}-{seed}.png"))
+}

@@ -1,0 +1,84 @@
+//! `softdimo inspect`: what a model file holds.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+use softdimo::checkpoint::safetensors::SHA256_KEY;
+use softdimo::model::Model;
+use softdimo::{Error, Result, WeightsMode};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model file
+    model: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Also list every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Do not read the whole file to check its hash
+    #[arg(long)]
+    no_hash: bool,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let model = Model::open(&args.model, WeightsMode::Map)?;
+    let file = model.checkpoint().as_safetensors().ok_or_else(|| Error::Unsupported {
+        what: "inspecting this file".into(),
+        reason: "it is not a single safetensors file".into(),
+    })?;
+    let layout = model.architecture().layout();
+    let mut components: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
+    let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, info) in file.tensors() {
+        let entry = components.entry(name.split('.').next().unwrap_or_default()).or_default();
+        *entry = (entry.0 + 1, entry.1 + info.shape.len(), entry.2 + info.len);
+        *dtypes.entry(info.dtype.name()).or_default() += info.len;
+    }
+    let stated = model.metadata().get(SHA256_KEY).cloned().unwrap_or_default();
+    let intact = if args.no_hash { None } else { Some(file.sha256() == stated) };
+
+    if args.json {
+        let parts: Vec<_> = components
+            .iter()
+            .map(|(name, (n, params, bytes))| json!({"name": name, "tensors": n, "parameters": params, "bytes": bytes}))
+            .collect();
+        let value = json!({
+            "file": args.model, "metadata": model.metadata(), "config": model.config(), "components": parts,
+            "dtypes": dtypes, "labels": model.labels(), "sha256_matches": intact,
+        });
+        println!("{value}");
+    } else {
+        println!("file          {}", args.model.display());
+        for (key, value) in model.metadata() {
+            if let Some(key) = key.strip_prefix("modelspec.") {
+                println!("{key:<13} {value}");
+            }
+        }
+        println!("family        {}", model.architecture().family());
+        println!("picture       {}x{}", layout.width, layout.height);
+        println!("tokens        {} x {} of {} codes", layout.positions, layout.splits, layout.codes);
+        println!("classes       {} ({} named)", layout.classes, model.labels().len());
+        for (name, (n, params, bytes)) in &components {
+            println!("{name:<13} {n} tensors, {params} parameters, {bytes} bytes");
+        }
+        let dtypes: Vec<String> = dtypes.iter().map(|(d, b)| format!("{d} {b} bytes")).collect();
+        println!("storage       {}", dtypes.join(", "));
+        println!("config        {}", serde_json::to_string(model.config()).unwrap_or_default());
+        let verdict = match intact {
+            None => "not checked",
+            Some(true) => "matches the tensors",
+            Some(false) => "DOES NOT MATCH the tensors",
+        };
+        println!("sha256        {stated}: {verdict}");
+        if args.tensors {
+            for (name, info) in file.tensors() {
+                println!("{name} {}{}", info.dtype, info.shape);
+            }
+        }
+    }
+    Ok(if intact == Some(false) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

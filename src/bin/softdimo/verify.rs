@@ -1,0 +1,55 @@
+//! `softdimo verify`: replay a golden file, one line per tensor.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use softdimo::{Engine, Result, verify::verify};
+
+use crate::engine::RunArgs;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model file
+    model: PathBuf,
+    /// Golden file: b*/in/* and b*/out/* of the reference
+    golden: PathBuf,
+    #[command(flatten)]
+    run: RunArgs,
+    /// Largest absolute difference of float tensors; default 1e-4 for f32 weights, looser for narrower ones
+    #[arg(long)]
+    tolerance: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let engine = Engine::open(&args.model, args.run.options()?)?;
+    let result = verify(&engine, &args.golden, args.tolerance)?;
+    if args.json {
+        println!("{}", result.json());
+    } else {
+        println!("{:<42} {:>18} {:>10} {:>10} {:>9}", "tensor", "shape", "max abs", "rel L2", "bound");
+        for row in &result.rows {
+            println!(
+                "{:<42} {:>18} {:>10.2e} {:>10.2e} {:>9.1e} {}",
+                row.name,
+                format!("{:?}", row.shape),
+                row.max_abs,
+                row.relative,
+                row.tolerance,
+                if row.passed { "ok" } else { "FAILED" }
+            );
+        }
+        for name in &result.not_checked {
+            println!("{name:<42} not checked");
+        }
+        let failed = result.rows.iter().filter(|r| !r.passed).count();
+        println!(
+            "{} checked, {failed} failed, {} not checked",
+            result.rows.len(),
+            result.not_checked.len()
+        );
+    }
+    Ok(if result.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

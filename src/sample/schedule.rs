@@ -1,0 +1,153 @@
+//! How the masked share and the guidance scale go over the steps of the masked-diffusion sampler.
+
+use std::f32::consts::PI;
+
+/// Share of slots still masked after a progress r in (0, 1].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// 1 - r
+    Linear,
+    /// 1 - √r
+    Root,
+    /// 1 - r²
+    Square,
+    /// cos(r · π/2)
+    Cosine,
+    /// acos(r) / (π/2)
+    Arccos,
+}
+
+impl Schedule {
+    /// The masked share, clamped to \[1e-6, 1\].
+    ///
+    /// In f32 as the reference has it: the count derived from it is a floor, and 1 - 0.9 of f64 lies
+    /// on the other side of 0.1.
+    pub fn mask_ratio(self, progress: f64) -> f32 {
+        let r = progress as f32;
+        let ratio = match self {
+            Schedule::Linear => 1.0 - r,
+            Schedule::Root => 1.0 - r.sqrt(),
+            Schedule::Square => 1.0 - r * r,
+            Schedule::Cosine => libm::cosf(r * PI * 0.5),
+            Schedule::Arccos => libm::acosf(r) / (PI * 0.5),
+        };
+        ratio.clamp(1e-6, 1.0)
+    }
+}
+
+/// How the conditional logits c and the unconditional u combine; s is the guidance scale.
+///
+/// The families differ: scale s of the first form means what s + 1 means in the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuidanceForm {
+    /// c + s·(c - u): MaskBit, MaskGen. No guidance at s = 0.
+    FromConditional,
+    /// u + s·(c - u): Di\[M\]O's code, Meissonic. No guidance at s = 1.
+    FromUnconditional,
+}
+
+/// Factor f on the strength of guidance at step i of n; f = 0 is no guidance in either form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Annealing {
+    /// 1
+    None,
+    /// i/n
+    Linear,
+    /// (1 - cos(π·(i/n)^pow)) / 2
+    Cosine,
+}
+
+/// Classifier-free guidance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guidance {
+    pub form: GuidanceForm,
+    /// s before annealing.
+    pub scale: f32,
+    pub annealing: Annealing,
+    /// Exponent of [`Annealing::Cosine`]; ignored by the others.
+    pub pow: f32,
+}
+
+impl Guidance {
+    /// Plain sampling of the conditional logits.
+    pub const OFF: Guidance =
+        Guidance { form: GuidanceForm::FromConditional, scale: 0.0, annealing: Annealing::None, pow: 1.0 };
+
+    /// s at step `i` of `steps`: s·f, or 1 + (s - 1)·f where 1 is what leaves c alone.
+    pub fn scale_at(&self, i: u32, steps: u32) -> f64 {
+        let t = f64::from(i) / f64::from(steps);
+        let factor = match self.annealing {
+            Annealing::None => 1.0,
+            Annealing::Linear => t,
+            Annealing::Cosine => {
+                (1.0 - libm::cos(std::f64::consts::PI * libm::pow(t, f64::from(self.pow)))) / 2.0
+            }
+        };
+        self.unguided() + (f64::from(self.scale) - self.unguided()) * factor
+    }
+
+    /// Whether step `i` reads the unconditional logits; where not, that half of the network's batch can be
+    /// saved (step 0 of the annealed schedules).
+    pub fn needs_unconditional(&self, i: u32, steps: u32) -> bool {
+        self.scale_at(i, steps) != self.unguided()
+    }
+
+    /// The scale that gives back the conditional logits.
+    fn unguided(&self) -> f64 {
+        match self.form {
+            GuidanceForm::FromConditional => 0.0,
+            GuidanceForm::FromUnconditional => 1.0,
+        }
+    }
+
+    /// One guided logit.
+    pub(super) fn combine(&self, scale: f64, c: f32, u: f32) -> f64 {
+        let (c, u) = (f64::from(c), f64::from(u));
+        match self.form {
+            GuidanceForm::FromConditional => c + scale * (c - u),
+            GuidanceForm::FromUnconditional => u + scale * (c - u),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mask_ratio_table() {
+        for (schedule, expected) in [
+            (Schedule::Linear, [0.75, 0.5, 1e-6]),
+            (Schedule::Root, [0.5, 0.29289323, 1e-6]),
+            (Schedule::Square, [0.9375, 0.75, 1e-6]),
+            (Schedule::Cosine, [0.9238795, 0.70710677, 1e-6]),
+            (Schedule::Arccos, [0.83913875, 0.6666667, 1e-6]),
+        ] {
+            for (progress, expected) in [0.25, 0.5, 1.0].into_iter().zip(expected) {
+                let found = schedule.mask_ratio(progress);
+                assert!((found - expected).abs() <= 1.2e-7, "{schedule:?} at {progress}: {found}");
+            }
+        }
+        // The f32 rounding that the reference's floor sees: f64 has 0.99999… here.
+        assert_eq!((Schedule::Linear.mask_ratio(0.9) * 10.0).floor(), 1.0);
+    }
+
+    #[test]
+    fn guidance_forms() {
+        let form = |form| Guidance { form, scale: 3.0, annealing: Annealing::None, pow: 1.0 };
+        let (from_c, from_u) = (form(GuidanceForm::FromConditional), form(GuidanceForm::FromUnconditional));
+        assert_eq!(from_c.combine(3.0, 2.0, 0.5), 6.5);
+        assert_eq!(from_u.combine(3.0, 2.0, 0.5), 5.0);
+        assert_eq!(from_u.combine(4.0, 2.0, 0.5), from_c.combine(3.0, 2.0, 0.5));
+        assert!(!Guidance::OFF.needs_unconditional(1, 2));
+        for guidance in [from_c, from_u] {
+            let annealed = Guidance { annealing: Annealing::Linear, ..guidance };
+            assert!(guidance.needs_unconditional(0, 4));
+            assert!(!annealed.needs_unconditional(0, 4) && annealed.needs_unconditional(1, 4));
+        }
+        let annealed = Guidance { annealing: Annealing::Linear, ..from_u };
+        assert_eq!(annealed.scale_at(2, 4), 2.0);
+    }
+}
