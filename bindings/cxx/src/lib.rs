@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use softdimo::image::RgbaImage;
 use softdimo::{Error, Generated, MemoryMode, Provider, WeightsMode};
 
 #[cxx::bridge(namespace = "softdimo::bridge")]
@@ -327,17 +328,10 @@ fn read_request(r: &ffi::Request) -> softdimo::Result<softdimo::Request> {
     })
 }
 
-/// The decoder's floats [3, height, width] as RGBA8.
 fn rgba8(done: &Generated, index: usize) -> softdimo::Result<ffi::Image> {
-    let planes = done.picture(index)?;
-    let area = done.report.width * done.report.height;
-    let byte = |v: f32| (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
-    let pixel = |i: usize| [byte(planes[i]), byte(planes[area + i]), byte(planes[2 * area + i]), 255];
-    Ok(ffi::Image {
-        width: done.report.width as u32,
-        height: done.report.height as u32,
-        pixels: (0..area).flat_map(pixel).collect(),
-    })
+    let (width, height) = (done.report.width as u32, done.report.height as u32);
+    let image = RgbaImage::from_f32_chw(&done.picture(index)?, width, height)?;
+    Ok(ffi::Image { width, height, pixels: image.into_data() })
 }
 
 impl Engine {
@@ -389,7 +383,7 @@ impl Engine {
 }
 
 impl Job {
-    fn done(&self) -> softdimo::Result<Arc<Generated>> {
+    fn result(&self) -> softdimo::Result<Arc<Generated>> {
         self.0.get()?.result()
     }
 
@@ -428,22 +422,22 @@ impl Job {
     }
 
     fn image(&self, index: u32) -> Result<ffi::Image> {
-        wall(|| rgba8(self.done()?.as_ref(), index as usize))
+        wall(|| rgba8(&*self.result()?, index as usize))
     }
 
     fn tokens(&self, index: u32) -> Result<Vec<u32>> {
-        wall(|| self.done()?.picture_tokens(index as usize))
+        wall(|| self.result()?.picture_tokens(index as usize))
     }
 
     fn max_probability(&self, index: u32) -> Result<Vec<f32>> {
-        wall(|| self.done()?.picture_max_probability(index as usize))
+        wall(|| self.result()?.picture_max_probability(index as usize))
     }
 
     fn embedding(&self, index: u32) -> Result<Vec<f32>> {
-        wall(|| self.done()?.picture_e_in(index as usize))
+        wall(|| self.result()?.picture_e_in(index as usize))
     }
 
     fn report(&self) -> Result<String> {
-        wall(|| Ok(self.done()?.report.json()))
+        wall(|| Ok(self.result()?.report.json()))
     }
 }
