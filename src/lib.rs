@@ -1,5 +1,4 @@
-//! libsoftdimo: one-step image generation from masked-diffusion students, in process.
-
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 
