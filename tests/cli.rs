@@ -72,7 +72,19 @@ fn generate_separate_files_and_teacher() {
         assert_eq!(read_png(&name).unwrap().0.width(), 256);
     }
     works(&["generate", "--label", "rocket", "--steps", "3", "-o", &out]);
-    works(&["generate", "--label", "rocket", "--decode", "soft", "--memory", "fast", "--threads", "2", "-o", &out]);
+    works(&[
+        "generate",
+        "--label",
+        "rocket",
+        "--decode",
+        "soft",
+        "--memory",
+        "fast",
+        "--threads",
+        "2",
+        "-o",
+        &out,
+    ]);
     assert_eq!(read_png(&out).unwrap().0.height(), 256);
 }
 
