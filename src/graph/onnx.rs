@@ -3,6 +3,8 @@
 //!
 //! Only the few protobuf messages ONNX needs are written, by hand (field numbers from onnx.proto3).
 
+use std::collections::HashSet;
+
 use super::{Graph, Node, Op, Value};
 use crate::tensor::{Dtype, Shape, Tensor};
 
@@ -21,15 +23,22 @@ pub enum Placement<'a> {
     External { location: &'a str, offset: &'a dyn Fn(&str) -> usize },
 }
 
-/// Serialise `graph`. Inputs, outputs and weights keep their names; other values are called `v<index>`.
+/// Serialise `graph`. Inputs, outputs and weights keep their names; other values are called `v<index>`, and
+/// helpers `h<count>`, where those are free.
 pub fn lower(graph: &Graph, placement: Placement<'_>) -> Vec<u8> {
     let nodes = graph.nodes();
-    let mut out = Lowering { names: Vec::new(), body: Message::default(), extra: 0 };
-    let mut declared = std::collections::HashSet::new();
+    let mut taken: HashSet<String> = graph.outputs().into_iter().map(|(name, _)| name).collect();
+    for node in nodes.iter() {
+        if let Op::Input { name, .. } | Op::Weight { name, .. } = &node.op {
+            taken.insert(name.clone());
+        }
+    }
+    let mut out = Lowering { names: Vec::new(), taken, body: Message::default(), extra: 0 };
+    let mut declared = HashSet::new();
     for (i, node) in nodes.iter().enumerate() {
         let name = match &node.op {
             Op::Input { name, .. } | Op::Weight { name, .. } => name.clone(),
-            _ => format!("v{i}"),
+            _ => out.free(format!("v{i}")),
         };
         out.names.push(name.clone());
         match &node.op {
@@ -87,6 +96,8 @@ enum Attribute<'a> {
 struct Lowering {
     /// ONNX name of each node's result.
     names: Vec<String>,
+    /// Names of the graph's own inputs, weights and outputs.
+    taken: HashSet<String>,
     /// GraphProto under construction.
     body: Message,
     /// Counter for helper tensors.
@@ -113,7 +124,15 @@ impl Lowering {
 
     fn fresh(&mut self) -> String {
         self.extra += 1;
-        format!("h{}", self.extra)
+        self.free(format!("h{}", self.extra))
+    }
+
+    /// `name`, made different from the graph's own names.
+    fn free(&self, mut name: String) -> String {
+        while self.taken.contains(&name) {
+            name.push('_');
+        }
+        name
     }
 
     fn emit(&mut self, op_type: &str, inputs: &[&str], output: &str, attributes: &[Attribute<'_>]) {
@@ -211,7 +230,9 @@ impl Lowering {
                 self.emit("Reshape", &[x[0], &shape], &y, &[Int("allowzero", 1)]);
             }
             Op::Slice { axis, start, end, step } => {
-                let [start, end, axis, step] = [start, end, axis, step].map(|v| self.int_tensor(&[*v]));
+                // A step beyond the end selects the first element, however large it is.
+                let step = (*step).min(*end).max(1);
+                let [start, end, axis, step] = [*start, *end, *axis, step].map(|v| self.int_tensor(&[v]));
                 self.emit("Slice", &[x[0], &start, &end, &axis, &step], &y, &[]);
             }
             Op::Transpose { perm } => self.emit("Transpose", &x, &y, &[Ints("perm", ints(perm))]),
