@@ -311,7 +311,7 @@ pub(super) fn eval_node(node: &Node, inputs: &[&Array], feeds: &HashMap<String, 
             for &i in &inputs[1].data {
                 let from_end = if i < 0.0 { i + rows as f64 } else { i };
                 if !(0.0..rows as f64).contains(&from_end) {
-                    return Err(Error::invalid("gather index", format!("-{rows} to {rows} - 1"), i));
+                    return Err(Error::invalid("gather index", format!("an index into {rows} rows"), i));
                 }
                 let k = from_end as usize;
                 data.extend_from_slice(&inputs[0].data[k * row..(k + 1) * row]);

@@ -149,18 +149,19 @@ impl Graph {
             }
         }
         let mut dies_at: Vec<Vec<usize>> = vec![Vec::new(); nodes.len() + 1];
-        let (mut live, mut peak) = (0u64, 0u64);
+        let bytes = |i: usize| (nodes[i].shape.len() * nodes[i].dtype.size()) as u128;
+        let (mut live, mut peak) = (0, 0);
         for (i, node) in nodes.iter().enumerate() {
             if !node.op.is_source() && !node.op.is_view() {
-                live += (node.shape.len() * node.dtype.size()) as u64;
+                live += bytes(i);
                 peak = peak.max(live);
                 dies_at[last_use[i]].push(i);
             }
             for dead in std::mem::take(&mut dies_at[i]) {
-                live -= (nodes[dead].shape.len() * nodes[dead].dtype.size()) as u64;
+                live -= bytes(dead);
             }
         }
-        peak
+        peak.try_into().unwrap_or(u64::MAX)
     }
 }
 

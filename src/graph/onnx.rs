@@ -216,10 +216,17 @@ impl Lowering {
             }
             Op::Gather => self.emit("Gather", &x, &y, &[Int("axis", 0)]),
             Op::OneHot { depth } => {
-                let (d, values) = (self.fresh(), self.fresh());
+                // The CPU provider takes i64 indices of rank 1 or more.
+                let indices = &nodes[node.inputs[0].index()].shape;
+                let at_least_1d = [&[1][..], indices].concat();
+                let (from, to) = (self.int_tensor(&at_least_1d), self.int_tensor(&node.shape));
+                let [wide, flat, hot, d, values] = std::array::from_fn(|_| self.fresh());
                 self.initializer(&d, &Tensor::from_i64([], &[*depth as i64]));
                 self.initializer(&values, &Tensor::from_f32([2], &[0.0, 1.0]));
-                self.emit("OneHot", &[x[0], &d, &values], &y, &[Int("axis", -1)]);
+                self.emit("Cast", &x, &wide, &[Int("to", data_type(Dtype::I64) as i64)]);
+                self.emit("Reshape", &[&wide, &from], &flat, &[Int("allowzero", 1)]);
+                self.emit("OneHot", &[&flat, &d, &values], &hot, &[Int("axis", -1)]);
+                self.emit("Reshape", &[&hot, &to], &y, &[Int("allowzero", 1)]);
             }
             Op::Pad { before, after } => {
                 let pads = self.int_tensor(&[before.as_slice(), after.as_slice()].concat());

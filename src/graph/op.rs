@@ -322,6 +322,7 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
     let require = |holds: bool, expected: &str| if holds { Ok(()) } else { Err(error(expected)) };
     let arity = |low: usize, high: usize| match (low..=high).contains(&inputs.len()) {
         true => Ok(()),
+        false if high == 1 => Err(error("1 operand")),
         false if low == high => Err(error(&format!("{low} operands"))),
         false => Err(error(&format!("{low} or {high} operands"))),
     };
