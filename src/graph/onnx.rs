@@ -23,6 +23,15 @@ pub enum Placement<'a> {
     External { location: &'a str, offset: &'a dyn Fn(&str) -> usize },
 }
 
+impl std::fmt::Debug for Placement<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Placement::Inputs => f.write_str("Inputs"),
+            Placement::External { location, .. } => write!(f, "External({location})"),
+        }
+    }
+}
+
 /// Serialise `graph`. Inputs, outputs and weights keep their names; other values are called `v<index>`, and
 /// helpers `h<count>`, where those are free.
 pub fn lower(graph: &Graph, placement: Placement<'_>) -> Vec<u8> {

@@ -328,8 +328,8 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
     };
     let unary = || arity(1, 1).map(|()| (inputs[0].dtype, inputs[0].shape.clone()));
     let elementwise = |dtype: Dtype| {
-        let shapes = inputs.iter().map(|n| &n.shape);
-        let shape = shapes.fold(Some(Shape::default()), |all, shape| broadcast(&all?, shape));
+        let mut shapes = inputs.iter().map(|n| &n.shape);
+        let shape = shapes.try_fold(Shape::default(), |all, shape| broadcast(&all, shape));
         shape.map(|shape| (dtype, shape)).ok_or_else(|| error("shapes that broadcast"))
     };
     let check_axis = |axis: usize, rank: usize| require(axis < rank, "an axis inside the rank");

@@ -104,7 +104,6 @@ fn binary() -> Vec<Case> {
     for (k, (op, f, y)) in table.into_iter().enumerate() {
         let [a, b] = [floats([3], &[6.0, -1.5, 2.0]), floats([3], &[-2.0, -1.5, 4.0])];
         cases.push(case(op, [a, b], move |g, [a, b]| f(g, a, b)).gives(y));
-        // A row and a column: [1, 2] ∘ [[10], [20]]; operands in both orders tell a ∘ b from b ∘ a.
         for (i, (a, b)) in shapes.into_iter().enumerate() {
             let seed = 200 + 20 * k as u64 + i as u64;
             cases.push(case(op, [random(seed, a), positive(seed, b)], move |g, [a, b]| f(g, a, b)));
@@ -114,6 +113,7 @@ fn binary() -> Vec<Case> {
             cases.push(case(op, inputs, move |g, [a, b]| f(g, a, b)));
         }
     }
+    // [1, 2] − [[10], [20]] in both orders.
     let [row, column] = [floats([2], &[1.0, 2.0]), floats([2, 1], &[10.0, 20.0])];
     let sub = [row.clone(), column.clone()];
     cases.push(case("Sub", sub, |g, [a, b]| g.sub(a, b)).gives([-9.0, -8.0, -19.0, -18.0]));
