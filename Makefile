@@ -1,33 +1,43 @@
-# make install [PREFIX=/usr/local] [LIBDIR=lib] [DESTDIR=]: the release build, for ELF systems. What is installed can
-# be moved as a whole. BUILD is where cargo put libsoftdimo.so and the program, ORT the ONNX Runtime to ship.
+# make sample    build the library, fetch ONNX Runtime, write sample.png
+# make test      run every test
+# make install   PREFIX=/usr/local DESTDIR=
 
-PREFIX ?= /usr/local
-LIBDIR ?= lib
-BUILD ?= $(or $(CARGO_TARGET_DIR),target)/release
-ORT ?= target/onnxruntime/libonnxruntime.so
+CARGO ?= cargo
+CC ?= cc
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# While the major version is 0, the minor one is the ABI (build.rs sets the same SONAME).
+ABI := $(shell sed -n 's/^version = "\([0-9]*\.[0-9]*\)\..*/\1/p' Cargo.toml | head -n 1)
+MODEL := models/emoji-32.softdimo.safetensors
+CFLAGS ?= -O2
+WARNINGS := -Wall -Wextra -pedantic -Werror
 
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;/^version/q' Cargo.toml)
-# While the major version is 0, the minor one is the ABI (build.rs sets the SONAME by the same rule).
-ABI := $(shell echo $(VERSION) | sed "s,^\(0[.][0-9]*\|[1-9][0-9]*\)[.].*,\1,")
-# From the library folder up to the prefix, e.g. "..".
-LIB_TO_PREFIX := $(shell echo $(LIBDIR) | sed 's/[^/][^/]*/../g')
+.PHONY: sample test check lint runtime build clean
 
-install:
-	@for f in $(BUILD)/libsoftdimo.so $(BUILD)/softdimo $(ORT); do \
-	  test -f $$f || { echo "make install: $$f is missing: build the release and fetch the runtime first" >&2; exit 1; }; done
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include $(LIBDIR)/softdimo $(LIBDIR)/pkgconfig $(LIBDIR)/cmake/softdimo)
-	install -m 644 include/softdimo.h bindings/cpp/softdimo.hpp $(DESTDIR)$(PREFIX)/include
-	install -m 755 $(BUILD)/libsoftdimo.so $(DESTDIR)$(PREFIX)/$(LIBDIR)/libsoftdimo.so.$(VERSION)
-	ln -sf libsoftdimo.so.$(VERSION) $(DESTDIR)$(PREFIX)/$(LIBDIR)/libsoftdimo.so.$(ABI)
-	ln -sf libsoftdimo.so.$(ABI) $(DESTDIR)$(PREFIX)/$(LIBDIR)/libsoftdimo.so
-	install -m 755 $(ORT) $(DESTDIR)$(PREFIX)/$(LIBDIR)/libonnxruntime.so
-	# The program looks for the runtime beside itself, and links nothing of libsoftdimo.so.
-	install -m 755 $(BUILD)/softdimo $(DESTDIR)$(PREFIX)/$(LIBDIR)/softdimo/softdimo
-	ln -sf ../libonnxruntime.so $(DESTDIR)$(PREFIX)/$(LIBDIR)/softdimo/libonnxruntime.so
-	ln -sf ../$(LIBDIR)/softdimo/softdimo $(DESTDIR)$(PREFIX)/bin/softdimo
-	for f in pkgconfig/softdimo.pc cmake/softdimo-config.cmake cmake/softdimo-config-version.cmake; do \
-	  sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ABI@|$(ABI)|g' -e 's|@ABI_PATTERN@|$(subst .,[.],$(ABI))|g' \
-	      -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@LIB_TO_PREFIX@|$(LIB_TO_PREFIX)|g' \
-	      bindings/$$f.in > $(DESTDIR)$(PREFIX)/$(LIBDIR)/$$(echo $$f | sed 's|cmake/|cmake/softdimo/|'); done
+sample: build $(TARGET)/release/cli_sample
+	$(TARGET)/release/cli_sample $(MODEL) sample.png
 
-.PHONY: install
+build: runtime
+	$(CARGO) build --release
+	ln -sf libsoftdimo.so $(TARGET)/release/libsoftdimo.so.$(ABI)
+
+# Beside the programs that look there, and where .cargo/config.toml points for everything cargo runs.
+runtime:
+	scripts/fetch-onnxruntime target/onnxruntime $(TARGET)/release $(TARGET)/debug
+
+$(TARGET)/release/cli_sample: examples/cli_sample/cli_sample.c include/softdimo.h build
+	$(CC) -std=c99 $(CFLAGS) $(WARNINGS) -Iinclude $< -o $@ -L$(TARGET)/release -lsoftdimo '-Wl,-rpath,$$ORIGIN'
+
+test: runtime
+	$(CARGO) build --workspace
+	$(CARGO) test --workspace
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+clean:
+	$(CARGO) clean
+	rm -f sample.png
+
+include bindings/install.mk
