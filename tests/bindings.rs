@@ -212,7 +212,9 @@ fn installed(name: &str, libdir: &str) -> PathBuf {
     std::fs::create_dir_all(moved.parent().unwrap()).unwrap();
     std::fs::rename(folder.join("stage/opt/first"), &moved).unwrap();
     let lib = moved.join(libdir);
-    for (link, to) in [("libsoftdimo.so", "libsoftdimo.so.0.1"), ("libsoftdimo.so.0.1", "libsoftdimo.so.0.1.0")] {
+    for (link, to) in
+        [("libsoftdimo.so", "libsoftdimo.so.0.1"), ("libsoftdimo.so.0.1", "libsoftdimo.so.0.1.0")]
+    {
         assert_eq!(std::fs::read_link(lib.join(link)).unwrap(), Path::new(to));
     }
     moved
@@ -257,10 +259,24 @@ fn pkg_config_finds_a_moved_installation() {
     }
 }
 
+/// Found through PATH, in a working directory that has a file of the program's name and a wrong runtime.
 #[test]
-fn installed_program_starts() {
+fn installed_program_finds_its_own_runtime() {
     let prefix = installed("program", "lib");
-    run(Command::new(prefix.join("bin/softdimo")).arg("--version").env_remove("SOFTDIMO_ORT_LIBRARY"));
+    let decoy = folder("decoy");
+    std::fs::write(decoy.join("softdimo"), "not a program").unwrap();
+    std::fs::write(decoy.join("libonnxruntime.so"), "not a library").unwrap();
+    let path = std::env::join_paths(
+        std::iter::once(prefix.join("bin"))
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    );
+    run(Command::new("softdimo")
+        .args(["generate", "--label", "red apple", "--output", "apple.png", "--model"])
+        .arg(model())
+        .current_dir(&decoy)
+        .env("PATH", path.unwrap())
+        .env_remove("SOFTDIMO_ORT_LIBRARY"));
+    assert!(std::fs::read(decoy.join("apple.png")).unwrap().starts_with(b"\x89PNG"));
 }
 
 #[test]

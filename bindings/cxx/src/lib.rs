@@ -220,40 +220,44 @@ pub struct Engine(Quiet<softdimo::Engine>);
 pub struct Job(Quiet<softdimo::Job>);
 
 fn version() -> Result<String> {
-    Ok(env!("CARGO_PKG_VERSION").into())
+    wall(|| Ok(env!("CARGO_PKG_VERSION").into()))
 }
 
 fn default_options() -> Result<ffi::Options> {
-    Ok(ffi::Options {
-        provider: "cpu".into(),
-        device_id: 0,
-        memory_mode: ffi::MemoryMode::Lean,
-        weights_mode: ffi::WeightsMode::Map,
-        threads: 0,
-        niceness: 0,
-        memory_limit: 0,
-        ort_library: String::new(),
+    wall(|| {
+        Ok(ffi::Options {
+            provider: "cpu".into(),
+            device_id: 0,
+            memory_mode: ffi::MemoryMode::Lean,
+            weights_mode: ffi::WeightsMode::Map,
+            threads: 0,
+            niceness: 0,
+            memory_limit: 0,
+            ort_library: String::new(),
+        })
     })
 }
 
 fn default_request() -> Result<ffi::Request> {
-    Ok(ffi::Request {
-        label: String::new(),
-        class_labels: Vec::new(),
-        batch: 1,
-        seed: 0,
-        steps: 0,
-        decode: ffi::Decode::Hard,
-        temperature: -1.0,
-        top_k: -1,
-        top_p: -1.0,
-        mask_ratio: -1.0,
-        sigma: -1.0,
-        guidance_scale: -1.0,
-        randomize_temperature: -1.0,
-        start_tokens: Vec::new(),
-        e_in: Vec::new(),
-        report_gap: false,
+    wall(|| {
+        Ok(ffi::Request {
+            label: String::new(),
+            class_labels: Vec::new(),
+            batch: 1,
+            seed: 0,
+            steps: 0,
+            decode: ffi::Decode::Hard,
+            temperature: -1.0,
+            top_k: -1,
+            top_p: -1.0,
+            mask_ratio: -1.0,
+            sigma: -1.0,
+            guidance_scale: -1.0,
+            randomize_temperature: -1.0,
+            start_tokens: Vec::new(),
+            e_in: Vec::new(),
+            report_gap: false,
+        })
     })
 }
 
@@ -439,5 +443,30 @@ impl Job {
 
     fn report(&self) -> Result<String> {
         wall(|| Ok(self.result()?.report.json()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_become_errors() {
+        let text = |r: Result<()>| r.unwrap_err().to_string();
+        let internal = "SOFTDIMO_ERR_INTERNAL: internal error (please report it): ";
+        assert_eq!(text(wall(|| panic!("a bug"))), format!("{internal}a bug"));
+        assert_eq!(text(wall(|| panic!("bug {}", 7))), format!("{internal}bug 7"));
+        assert_eq!(text(wall(|| std::panic::panic_any(7))), format!("{internal}panic"));
+    }
+
+    #[test]
+    fn a_panic_in_drop_stays_inside() {
+        struct Bad;
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("in drop");
+            }
+        }
+        drop(Quiet(Some(Bad)));
     }
 }
