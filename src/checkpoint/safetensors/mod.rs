@@ -2,7 +2,7 @@
 //!
 //! Rules enforced on reading, beyond JSON: the header is at most 100 MB and inside the file; no key appears
 //! twice; ranks are at most 8; every length equals shape × dtype; the tensors cover the data exactly, without
-//! holes or overlaps. Each broken rule is an [`Error::Format`](crate::Error::Format) that names the tensor or field.
+//! holes or overlaps. Each broken rule is an [`Error::Format`] that names the tensor or field.
 //!
 //! The `safetensors` crate has the last word on every file; its own errors name neither tensor nor values, and it
 //! lets the last of two equal keys win, so the rules are checked here first.
