@@ -4,6 +4,7 @@
 PREFIX ?= /usr/local
 LIBDIR ?= lib
 BUILD ?= $(or $(CARGO_TARGET_DIR),target)/release
+BUNDLED_MODEL ?= models/emoji-32.softdimo.safetensors
 ORT ?= target/onnxruntime/libonnxruntime.so
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;/^version/q' Cargo.toml)
@@ -16,8 +17,9 @@ LIB_TO_PREFIX := $(shell echo $(LIBDIR) | sed 's/[^/][^/]*/../g')
 install:
 	@for f in $(BUILD)/libsoftdimo.so $(BUILD)/softdimo $(ORT); do \
 	  test -f $$f || { echo "make install: $$f is missing: run make build first" >&2; exit 1; }; done
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include $(LIBDIR)/softdimo $(LIBDIR)/pkgconfig $(LIBDIR)/cmake/softdimo)
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include share/softdimo $(LIBDIR)/softdimo $(LIBDIR)/pkgconfig $(LIBDIR)/cmake/softdimo)
 	install -m 644 include/softdimo.h bindings/cpp/softdimo.hpp $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(BUNDLED_MODEL) $(DESTDIR)$(PREFIX)/share/softdimo
 	install -m 755 $(BUILD)/libsoftdimo.so $(DESTDIR)$(PREFIX)/$(LIBDIR)/libsoftdimo.so.$(VERSION)
 	ln -sf libsoftdimo.so.$(VERSION) $(DESTDIR)$(PREFIX)/$(LIBDIR)/libsoftdimo.so.$(SOABI)
 	ln -sf libsoftdimo.so.$(SOABI) $(DESTDIR)$(PREFIX)/$(LIBDIR)/libsoftdimo.so

@@ -261,22 +261,25 @@ fn pkg_config_finds_a_moved_installation() {
 
 /// Found through PATH, in a working directory that has a file of the program's name and a wrong runtime.
 #[test]
-fn installed_program_finds_its_own_runtime() {
-    let prefix = installed("program", "lib");
+fn installed_program_finds_its_own_runtime_and_model() {
     let decoy = folder("decoy");
     std::fs::write(decoy.join("softdimo"), "not a program").unwrap();
     std::fs::write(decoy.join("libonnxruntime.so"), "not a library").unwrap();
-    let path = std::env::join_paths(
-        std::iter::once(prefix.join("bin"))
-            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
-    );
-    run(Command::new("softdimo")
-        .args(["generate", "--label", "red apple", "--output", "apple.png", "--model"])
-        .arg(model())
-        .current_dir(&decoy)
-        .env("PATH", path.unwrap())
-        .env_remove("SOFTDIMO_ORT_LIBRARY"));
-    assert!(std::fs::read(decoy.join("apple.png")).unwrap().starts_with(b"\x89PNG"));
+    for (name, libdir) in [("program", "lib"), ("program_multiarch", "lib/x86_64-linux-gnu")] {
+        let prefix = installed(name, libdir);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path =
+            std::env::join_paths(std::iter::once(prefix.join("bin")).chain(std::env::split_paths(&path)));
+        let png = prefix.join("apple.png");
+        run(Command::new("softdimo")
+            .args(["generate", "--label", "red apple", "--output"])
+            .arg(&png)
+            .current_dir(&decoy)
+            .env("PATH", path.unwrap())
+            .env_remove("SOFTDIMO_MODEL")
+            .env_remove("SOFTDIMO_ORT_LIBRARY"));
+        assert!(std::fs::read(png).unwrap().starts_with(b"\x89PNG"));
+    }
 }
 
 #[test]
