@@ -720,6 +720,7 @@ unsafe fn read_request(request: *const softdimo_request) -> Result<(Request, sof
                 1 => true,
                 other => return Err(Error::invalid("request.report_gap", "0 or 1", other)),
             },
+            optimize: None,
         };
         Ok((value, r))
     }
