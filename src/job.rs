@@ -66,6 +66,9 @@ impl Shared {
     /// One more step done.
     pub fn advance(&self, progress: Progress) {
         let mut state = self.lock();
+        if state.phase.is_final() {
+            return;
+        }
         state.phase = Phase::Running;
         state.progress = progress;
         self.changed.notify_all();
@@ -73,6 +76,9 @@ impl Shared {
 
     pub fn finish(&self, result: Result<Generated>) {
         let mut state = self.lock();
+        if state.phase.is_final() {
+            return;
+        }
         state.phase = match &result {
             Ok(_) => Phase::Done,
             Err(Error::Cancelled) => Phase::Cancelled,
@@ -102,9 +108,13 @@ impl Job {
         &self.shared
     }
 
-    /// Ask for the end; returns at once. Any thread, any time, any number of times.
+    /// Ask for the end; returns at once. Any thread, any time, any number of times. A job that waits behind
+    /// another one ends here: nobody has to wait for that one.
     pub fn cancel(&self) {
         self.shared.cancel.cancel();
+        if self.phase() == Phase::Queued {
+            self.shared.finish(Err(Error::Cancelled));
+        }
     }
 
     pub fn phase(&self) -> Phase {

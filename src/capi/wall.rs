@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::engine::check_process;
 use crate::error::{Error, Result};
 use crate::panic_wall;
 
@@ -11,8 +12,10 @@ thread_local! {
     static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Run a fallible body behind the wall: its error or panic becomes a status and the last error.
+/// Run a fallible body behind the wall: its error or panic becomes a status and the last error. In a forked
+/// child it does not run at all: it could wait for a lock whose owner was not forked.
 pub(super) fn wall(body: impl FnOnce() -> Result<()>) -> i32 {
+    let body = || check_process().and_then(|()| body());
     let outcome = catch_unwind(AssertUnwindSafe(|| panic_wall::quietly(body)));
     let error = match outcome {
         Ok(Ok(())) => return 0,

@@ -1,7 +1,7 @@
 //! The worker thread that owns an engine's sessions, and the handle the rest of the library holds.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::Model;
 use crate::models::program::Program;
+use crate::request::BATCH_LIMIT;
 use crate::tensor::Tensor;
 
 /// Work for the worker thread, with the token that cancels it.
@@ -66,6 +67,19 @@ impl Shared {
     }
 }
 
+/// The process that first opened an engine; 0 before that.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// [`Error::Forked`] in a forked child of the process that first opened an engine: ONNX Runtime and this
+/// library's locks are not usable there.
+pub fn check_process() -> Result<()> {
+    match PROCESS.load(Ordering::SeqCst) {
+        0 => Ok(()),
+        parent if parent == std::process::id() => Ok(()),
+        parent => Err(Error::Forked { parent }),
+    }
+}
+
 impl Engine {
     /// Open a model file. Nothing is read of the weights and no session is prepared: that happens on the
     /// first job, or in [`Engine::warmup`]. Errors: the file's, or that ONNX Runtime or the provider is
@@ -80,6 +94,8 @@ impl Engine {
     }
 
     fn start(model: Model, options: Options) -> Result<Engine> {
+        let _ = PROCESS.compare_exchange(0, std::process::id(), Ordering::SeqCst, Ordering::SeqCst);
+        check_process()?;
         if options.threads > 256 {
             return Err(Error::invalid("threads", "0 (automatic) to 256", options.threads));
         }
@@ -239,6 +255,9 @@ impl Engine {
     /// Prepare the sessions of a one-step job of `batch` pictures, so that the first job is as fast as the
     /// next. With a teacher-only file, prepares the teacher.
     pub fn warmup(&self, batch: usize) -> Result<()> {
+        if !(1..=BATCH_LIMIT).contains(&batch) {
+            return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
+        }
         let cancel = Arc::new(Cancel::default());
         let token = cancel.clone();
         self.call(cancel, move |sessions| {
@@ -318,15 +337,13 @@ mod exit {
     #[allow(unsafe_code)]
     pub(super) fn install() {
         static INSTALLED: std::sync::Once = std::sync::Once::new();
-        static PROCESS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         extern "C" fn handler() {
             // A forked child never had workers, and may have inherited locked mutexes.
-            if PROCESS.load(Ordering::SeqCst) == std::process::id() {
+            if check_process().is_ok() {
                 let _ = std::panic::catch_unwind(|| drain(Duration::from_secs(5)));
             }
         }
         INSTALLED.call_once(|| {
-            PROCESS.store(std::process::id(), Ordering::SeqCst);
             // SAFETY: the handler is a plain function of this library, which is never unloaded.
             unsafe { libc::atexit(handler) };
         });
