@@ -152,13 +152,21 @@ fn full_size_maskbit_opens_lean() {
     assert!((300_000_000..306_000_000).contains(&parameters));
     write_random(Path::new(&generator_file), &tensors, BTreeMap::from([("config".into(), CONFIG.into())]));
     write_random(Path::new(&tokenizer_file), &tokenizer(), BTreeMap::new());
-    softdimo(&["convert", "maskbit", "--generator", &generator_file, "--tokenizer", &tokenizer_file, "-o", &model]);
+    softdimo(&[
+        "convert",
+        "maskbit",
+        "--generator",
+        &generator_file,
+        "--tokenizer",
+        &tokenizer_file,
+        "-o",
+        &model,
+    ]);
     std::fs::remove_file(&generator_file).unwrap();
     std::fs::remove_file(&tokenizer_file).unwrap();
 
     for memory in ["lean", "fast"] {
-        let report =
-            softdimo(&["bench", "generate", "--model", &model, "--memory", memory, "--runs", "2"]);
+        let report = softdimo(&["bench", "generate", "--model", &model, "--memory", memory, "--runs", "2"]);
         println!("{report}");
         if memory == "lean" {
             // The file is warm: conversion has just written it.

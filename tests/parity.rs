@@ -53,7 +53,10 @@ fn every_golden_tensor_of_maskbit() {
                 "enc_indices",
                 "enc_recon",
             ] {
-                assert!(checked.contains(&format!("{batch}/out/{name}").as_str()), "{batch}/{name} not checked");
+                assert!(
+                    checked.contains(&format!("{batch}/out/{name}").as_str()),
+                    "{batch}/{name} not checked"
+                );
             }
         }
     }
@@ -84,8 +87,7 @@ fn conversion_does_not_depend_on_the_container() {
     for generator in ["generator.safetensors", "generator.bin", "generator.legacy.bin"] {
         let output = folder.path().join(format!("{generator}.softdimo.safetensors"));
         let config = folder.path().join("config.json");
-        let official =
-            softdimo::checkpoint::Checkpoint::open(data("maskbit/generator.safetensors")).unwrap();
+        let official = softdimo::checkpoint::Checkpoint::open(data("maskbit/generator.safetensors")).unwrap();
         std::fs::write(&config, &official.metadata()["config"]).unwrap();
         let source = Source {
             generator: Some(data(&format!("maskbit/{generator}"))),
@@ -196,8 +198,9 @@ fn teacher_matches_a_plain_reference() {
             if masked[s] != mask {
                 continue;
             }
-            let z: Vec<f64> =
-                (0..codes).map(|k| c[s * codes + k] + scale * (c[s * codes + k] - u[s * codes + k])).collect();
+            let z: Vec<f64> = (0..codes)
+                .map(|k| c[s * codes + k] + scale * (c[s * codes + k] - u[s * codes + k]))
+                .collect();
             let noisy: Vec<f64> =
                 (0..codes).map(|k| z[k] + rng.gumbel_at(Stream::Gumbel, i, (s * codes + k) as u64)).collect();
             let best = (0..codes).fold(0, |b, k| if noisy[k] > noisy[b] { k } else { b });
