@@ -192,7 +192,8 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let options = teacher_options(run.sessions.model(), r);
     let mask = layout.mask_token as u32;
     let start = starts(r, &layout, 1.0)?;
-    let pictures = start.chunks_exact(layout.slots()).map(|s| MaskedDiffusion::new(options, s.to_vec(), mask));
+    let pictures =
+        start.chunks_exact(layout.slots()).map(|s| MaskedDiffusion::new(options, s.to_vec(), mask));
     let mut pictures = pictures.collect::<Result<Vec<_>>>()?;
     for i in 0..r.steps {
         // With guidance the batch doubles: pictures under their label, then under the null class.

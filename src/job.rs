@@ -74,6 +74,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// The end, unless the job has one already.
     pub fn finish(&self, result: Result<Generated>) {
         let mut state = self.lock();
         if state.phase.is_final() {
@@ -108,8 +109,8 @@ impl Job {
         &self.shared
     }
 
-    /// Ask for the end; returns at once. Any thread, any time, any number of times. A job that waits behind
-    /// another one ends here: nobody has to wait for that one.
+    /// Ask for the end; returns at once. Any thread, any time, any number of times. A job that is still queued
+    /// ends here: it does not wait for the ones before it.
     pub fn cancel(&self) {
         self.shared.cancel.cancel();
         if self.phase() == Phase::Queued {

@@ -1,5 +1,6 @@
-//! libsoftdimo: one-step image generation from masked-diffusion students, in process.
-
+#![doc = include_str!("../README.md")]
+// Shapes are written [B, N, D] throughout; rustdoc would take every one for a link.
+#![allow(rustdoc::broken_intra_doc_links)]
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 

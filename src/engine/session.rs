@@ -106,6 +106,7 @@ impl Compiler {
     /// Compile `graph` over the weights of `checkpoint`. LEAN: weights are inputs of the session, bound over
     /// the checkpoint's own bytes for every run. FAST and devices: weights are initializers, which the
     /// runtime folds and packs once, shared by all sessions of the engine.
+    #[allow(clippy::result_large_err)] // ort's builder errors carry the builder
     pub fn compile(&mut self, name: &str, graph: &Graph, checkpoint: &Checkpoint) -> Result<Session> {
         let stage = format!("preparing '{name}'");
         let b = SessionBuilder::new(&self.runtime.environment).map_err(runtime_error(&stage))?;

@@ -307,18 +307,22 @@ pub(super) fn eval_node(node: &Node, inputs: &[&Array], feeds: &HashMap<String, 
         Op::Gather => {
             let row: usize = inputs[0].shape[1..].iter().product();
             let mut data = Vec::with_capacity(shape.len());
+            let rows = inputs[0].shape[0];
             for &i in &inputs[1].data {
-                let i = i as usize;
-                if i >= inputs[0].shape[0] {
-                    return Err(Error::invalid("gather index", format!("below {}", inputs[0].shape[0]), i));
+                let from_end = if i < 0.0 { i + rows as f64 } else { i };
+                if !(0.0..rows as f64).contains(&from_end) {
+                    return Err(Error::invalid("gather index", format!("an index into {rows} rows"), i));
                 }
-                data.extend_from_slice(&inputs[0].data[i * row..(i + 1) * row]);
+                let k = from_end as usize;
+                data.extend_from_slice(&inputs[0].data[k * row..(k + 1) * row]);
             }
             array(data)
         }
-        Op::OneHot { depth } => array(
-            inputs[0].data.iter().flat_map(|&i| (0..*depth).map(move |k| truth(k as f64 == i))).collect(),
-        ),
+        Op::OneHot { depth } => {
+            let n = *depth as f64;
+            let hot = |i: f64| (0..*depth).map(move |k| truth(k as f64 == if i < 0.0 { i + n } else { i }));
+            array(inputs[0].data.iter().flat_map(|&i| hot(i)).collect())
+        }
         Op::Pad { before, .. } => tabulate(shape, |c| {
             let i: Option<Vec<usize>> = (0..c.len())
                 .map(|k| c[k].checked_sub(before[k]).filter(|&j| j < inputs[0].shape[k]))

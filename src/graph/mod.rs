@@ -6,13 +6,17 @@
 
 mod build;
 pub mod eval;
+mod grad;
 pub mod onnx;
 mod op;
 mod simplify;
 
 use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
+pub use grad::{grad, grad_with_cotangent};
 pub use op::Op;
 pub use simplify::simplify;
 
@@ -45,6 +49,8 @@ pub struct Node {
 pub struct Graph {
     nodes: RefCell<Vec<Node>>,
     outputs: RefCell<Vec<(String, Value)>>,
+    /// First node of each input's and weight's name.
+    names: RefCell<HashMap<String, Value>>,
 }
 
 impl Graph {
@@ -52,30 +58,46 @@ impl Graph {
         Graph::default()
     }
 
-    /// Append a node after checking its operands; the error names the op and both shapes.
+    /// Append a node after checking its operands; the error names the op, its rule and the operands. An
+    /// input's name is its own; a weight may be read more than once, always under one type.
     pub fn push(&self, op: Op, inputs: &[Value]) -> Result<Value> {
         let mut nodes = self.nodes.borrow_mut();
-        let (dtype, shape) = {
-            let operands: Vec<&Node> = inputs.iter().map(|v| &nodes[v.index()]).collect();
-            op::infer(&op, &operands)?
-        };
-        if shape
-            .checked_len()
-            .and_then(|n| n.checked_mul(dtype.size()))
-            .is_none_or(|n| n > isize::MAX as usize)
-        {
-            return Err(Error::invalid(
-                format!("op {}", op.name()),
-                "a result that fits the address space",
-                &shape,
-            ));
-        }
         let value = Value(nodes.len() as u32);
+        let (dtype, shape) = {
+            let operands: Option<Vec<&Node>> = inputs.iter().map(|v| nodes.get(v.index())).collect();
+            let what = || format!("op {}", op.name());
+            let operands =
+                operands.ok_or_else(|| Error::invalid(what(), "values of this graph", "another graph's"))?;
+            let (dtype, shape) = op::infer(&op, &operands)?;
+            // Zero dimensions count as 1, so that products and strides of other axes fit as well.
+            let bytes = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d.max(1)));
+            if bytes.is_none_or(|n| n > isize::MAX as usize) {
+                return Err(Error::invalid(what(), "a result that fits the address space", &shape));
+            }
+            (dtype, shape)
+        };
+        if let Op::Input { name, .. } | Op::Weight { name, .. } = &op {
+            match self.names.borrow_mut().entry(name.clone()) {
+                Entry::Vacant(free) => drop(free.insert(value)),
+                Entry::Occupied(taken) => {
+                    let first = &nodes[taken.get().index()];
+                    if matches!(op, Op::Input { .. }) || first.op != op {
+                        let found = format!("{} {}{}", first.op.name(), first.dtype, first.shape);
+                        return Err(Error::invalid(
+                            format!("op {} {dtype}{shape} named '{name}'", op.name()),
+                            "a name that is free",
+                            found,
+                        ));
+                    }
+                }
+            }
+        }
         nodes.push(Node { op, inputs: inputs.to_vec(), dtype, shape });
         Ok(value)
     }
 
-    /// Name `value` as a result of the graph. Order of calls is order of results.
+    /// Name `value` as a result of the graph. Order of calls is order of results; one value may have several
+    /// names. [`simplify`] rejects a name that another result, an input or a weight has.
     pub fn output(&self, name: impl Into<String>, value: Value) {
         self.outputs.borrow_mut().push((name.into(), value));
     }
@@ -117,29 +139,31 @@ impl Graph {
     /// use: a lower bound of what a session allocates, used for the memory limit.
     pub fn peak_activation_bytes(&self) -> u64 {
         let nodes = self.nodes.borrow();
-        let mut last_use = vec![0usize; nodes.len()];
-        for (i, node) in nodes.iter().enumerate() {
-            last_use[i] = i;
-            for v in &node.inputs {
-                last_use[v.index()] = i;
-            }
-        }
+        let mut last_use: Vec<usize> = (0..nodes.len()).collect();
         for (_, v) in self.outputs.borrow().iter() {
             last_use[v.index()] = nodes.len();
         }
+        for (i, node) in nodes.iter().enumerate().rev() {
+            // A view's operand lives as long as the view itself.
+            let until = if node.op.is_view() { last_use[i] } else { i };
+            for v in &node.inputs {
+                last_use[v.index()] = last_use[v.index()].max(until);
+            }
+        }
         let mut dies_at: Vec<Vec<usize>> = vec![Vec::new(); nodes.len() + 1];
-        let (mut live, mut peak) = (0u64, 0u64);
+        let bytes = |i: usize| (nodes[i].shape.len() * nodes[i].dtype.size()) as u128;
+        let (mut live, mut peak) = (0, 0);
         for (i, node) in nodes.iter().enumerate() {
             if !node.op.is_source() && !node.op.is_view() {
-                live += (node.shape.len() * node.dtype.size()) as u64;
+                live += bytes(i);
                 peak = peak.max(live);
                 dies_at[last_use[i]].push(i);
             }
             for dead in std::mem::take(&mut dies_at[i]) {
-                live -= (nodes[dead].shape.len() * nodes[dead].dtype.size()) as u64;
+                live -= bytes(dead);
             }
         }
-        peak
+        peak.try_into().unwrap_or(u64::MAX)
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! Only the few protobuf messages ONNX needs are written, by hand (field numbers from onnx.proto3).
 
+use std::collections::HashSet;
+
 use super::{Graph, Node, Op, Value};
 use crate::tensor::{Dtype, Shape, Tensor};
 
@@ -30,15 +32,22 @@ impl std::fmt::Debug for Placement<'_> {
     }
 }
 
-/// Serialise `graph`. Inputs, outputs and weights keep their names; other values are called `v<index>`.
+/// Serialise `graph`. Inputs, outputs and weights keep their names; other values are called `v<index>`, and
+/// helpers `h<count>`, where those are free.
 pub fn lower(graph: &Graph, placement: Placement<'_>) -> Vec<u8> {
     let nodes = graph.nodes();
-    let mut out = Lowering { names: Vec::new(), body: Message::default(), extra: 0 };
-    let mut declared = std::collections::HashSet::new();
+    let mut taken: HashSet<String> = graph.outputs().into_iter().map(|(name, _)| name).collect();
+    for node in nodes.iter() {
+        if let Op::Input { name, .. } | Op::Weight { name, .. } = &node.op {
+            taken.insert(name.clone());
+        }
+    }
+    let mut out = Lowering { names: Vec::new(), taken, body: Message::default(), extra: 0 };
+    let mut declared = HashSet::new();
     for (i, node) in nodes.iter().enumerate() {
         let name = match &node.op {
             Op::Input { name, .. } | Op::Weight { name, .. } => name.clone(),
-            _ => format!("v{i}"),
+            _ => out.free(format!("v{i}")),
         };
         out.names.push(name.clone());
         match &node.op {
@@ -96,6 +105,8 @@ enum Attribute<'a> {
 struct Lowering {
     /// ONNX name of each node's result.
     names: Vec<String>,
+    /// Names of the graph's own inputs, weights and outputs.
+    taken: HashSet<String>,
     /// GraphProto under construction.
     body: Message,
     /// Counter for helper tensors.
@@ -122,7 +133,15 @@ impl Lowering {
 
     fn fresh(&mut self) -> String {
         self.extra += 1;
-        format!("h{}", self.extra)
+        self.free(format!("h{}", self.extra))
+    }
+
+    /// `name`, made different from the graph's own names.
+    fn free(&self, mut name: String) -> String {
+        while self.taken.contains(&name) {
+            name.push('_');
+        }
+        name
     }
 
     fn emit(&mut self, op_type: &str, inputs: &[&str], output: &str, attributes: &[Attribute<'_>]) {
@@ -206,10 +225,17 @@ impl Lowering {
             }
             Op::Gather => self.emit("Gather", &x, &y, &[Int("axis", 0)]),
             Op::OneHot { depth } => {
-                let (d, values) = (self.fresh(), self.fresh());
+                // The CPU provider takes i64 indices of rank 1 or more.
+                let indices = &nodes[node.inputs[0].index()].shape;
+                let at_least_1d = [&[1][..], indices].concat();
+                let (from, to) = (self.int_tensor(&at_least_1d), self.int_tensor(&node.shape));
+                let [wide, flat, hot, d, values] = std::array::from_fn(|_| self.fresh());
                 self.initializer(&d, &Tensor::from_i64([], &[*depth as i64]));
                 self.initializer(&values, &Tensor::from_f32([2], &[0.0, 1.0]));
-                self.emit("OneHot", &[x[0], &d, &values], &y, &[Int("axis", -1)]);
+                self.emit("Cast", &x, &wide, &[Int("to", data_type(Dtype::I64) as i64)]);
+                self.emit("Reshape", &[&wide, &from], &flat, &[Int("allowzero", 1)]);
+                self.emit("OneHot", &[&flat, &d, &values], &hot, &[Int("axis", -1)]);
+                self.emit("Reshape", &[&hot, &to], &y, &[Int("allowzero", 1)]);
             }
             Op::Pad { before, after } => {
                 let pads = self.int_tensor(&[before.as_slice(), after.as_slice()].concat());
@@ -220,7 +246,9 @@ impl Lowering {
                 self.emit("Reshape", &[x[0], &shape], &y, &[Int("allowzero", 1)]);
             }
             Op::Slice { axis, start, end, step } => {
-                let [start, end, axis, step] = [start, end, axis, step].map(|v| self.int_tensor(&[*v]));
+                // A step beyond the end selects the first element, however large it is.
+                let step = (*step).min(*end).max(1);
+                let [start, end, axis, step] = [*start, *end, *axis, step].map(|v| self.int_tensor(&[v]));
                 self.emit("Slice", &[x[0], &start, &end, &axis, &step], &y, &[]);
             }
             Op::Transpose { perm } => self.emit("Transpose", &x, &y, &[Ints("perm", ints(perm))]),

@@ -90,9 +90,11 @@ pub enum Op {
     Expand {
         shape: Shape,
     },
-    /// (data [V, ..], indices: integers of any shape) → indices.shape ++ data.shape[1..].
+    /// (data [V, ..], indices: integers of any shape) → indices.shape ++ data.shape[1..]. Indices lie in
+    /// −V..V, negative ones counting from the end; any other fails the run.
     Gather,
-    /// (indices: integers) → f32, one more trailing axis of `depth`, 1 at the index.
+    /// (indices: integers) → f32, one more trailing axis of `depth`, 1 at the index. Negative indices count
+    /// from the end; one outside −depth..depth gives zeros only.
     OneHot {
         depth: usize,
     },
@@ -195,7 +197,12 @@ impl Op {
             other => {
                 let text = format!("{other:?}");
                 match text.find('{') {
-                    Some(at) => text[at + 1..].trim_end_matches('}').trim().replace(": ", "="),
+                    Some(at) => text[at + 1..]
+                        .trim_end_matches('}')
+                        .trim()
+                        .replace(": ", "=")
+                        .replace("Shape([", "[")
+                        .replace("])", "]"),
                     None => String::new(),
                 }
             }
@@ -218,46 +225,118 @@ pub(crate) fn broadcast(a: &Shape, b: &Shape) -> Option<Shape> {
         .map(Shape)
 }
 
-/// Spatial result size of a convolution, or `None` when the kernel does not fit.
-fn conv_dim(size: usize, kernel: usize, pads: usize, stride: usize) -> Option<usize> {
-    let padded = size.checked_add(pads)?;
-    Some(padded.checked_sub(kernel)? / stride.max(1) + 1)
+/// Spatial result size of a convolution, ⌊(size + pads − kernel) / stride⌋ + 1, or `None` when the kernel is
+/// empty or does not fit.
+fn conv_dim(size: usize, kernel: usize, pads: [usize; 2], stride: usize) -> Option<usize> {
+    let padded = size.checked_add(pads[0])?.checked_add(pads[1])?;
+    let steps = padded.checked_sub(kernel)?.checked_div(stride)?;
+    (kernel > 0).then_some(steps + 1)
+}
+
+/// Spatial result size of a transposed convolution, (size − 1)·stride + kernel − pads, or `None` when
+/// nothing is left.
+fn conv_transpose_dim(size: usize, kernel: usize, pads: [usize; 2], stride: usize) -> Option<usize> {
+    let full = size.checked_sub(1)?.checked_mul(stride)?.checked_add(kernel)?;
+    let cropped = full.checked_sub(pads[0])?.checked_sub(pads[1])?;
+    (kernel > 0 && stride > 0 && cropped > 0).then_some(cropped)
+}
+
+/// What `op` asks of its operands' element types; the error is the rule that they break.
+fn check_dtypes(op: &Op, dtypes: &[Dtype]) -> Result<(), &'static str> {
+    let same = dtypes.windows(2).all(|d| d[0] == d[1]);
+    let rule = |holds: bool, text| if holds { Ok(()) } else { Err(text) };
+    match op {
+        // Their lowering brings f32 constants along.
+        Op::Clip { .. } | Op::GroupNormalization { .. } => {
+            rule(dtypes.iter().all(|&d| d == Dtype::F32), "f32 operands")
+        }
+        Op::AveragePool { .. }
+        | Op::Conv { .. }
+        | Op::ConvTranspose { .. }
+        // An integer division by zero would end the process.
+        | Op::Div
+        | Op::Erf
+        | Op::Exp
+        | Op::Gelu { .. }
+        | Op::Gemm { .. }
+        | Op::LayerNormalization { .. }
+        | Op::Log
+        | Op::LogSoftmax { .. }
+        | Op::MatMul
+        | Op::Reciprocal
+        | Op::ReduceMean { .. }
+        | Op::Relu
+        | Op::Resize { .. }
+        | Op::Sigmoid
+        | Op::Softmax { .. }
+        | Op::Sqrt
+        | Op::Tanh => rule(same && dtypes.iter().all(|d| d.is_float()), "operands of one float dtype"),
+        Op::Abs
+        | Op::Add
+        | Op::ArgMax { .. }
+        | Op::Greater
+        | Op::Max
+        | Op::Min
+        | Op::Mul
+        | Op::Neg
+        | Op::ReduceMax { .. }
+        | Op::ReduceSum { .. }
+        | Op::Sign
+        | Op::Sub => rule(same && !dtypes.contains(&Dtype::Bool), "operands of one number dtype"),
+        Op::Concat { .. } | Op::Equal => rule(same, "operands of one dtype"),
+        Op::Gather => {
+            let integer = |d: &Dtype| matches!(d, Dtype::I64 | Dtype::I32);
+            rule(dtypes.get(1).is_none_or(integer), "i64 or i32 indices")
+        }
+        Op::OneHot { .. } => rule(
+            dtypes.iter().all(|d| matches!(d, Dtype::I64 | Dtype::I32)),
+            "i64 or i32 indices",
+        ),
+        Op::Where => {
+            let holds = dtypes.first().is_none_or(|&d| d == Dtype::Bool)
+                && dtypes.iter().skip(1).is_sorted_by(|a, b| a == b);
+            rule(holds, "a bool condition and two operands of one dtype")
+        }
+        Op::Cast { .. }
+        | Op::Constant { .. }
+        | Op::Expand { .. }
+        | Op::Input { .. }
+        | Op::Pad { .. }
+        | Op::Reshape { .. }
+        | Op::Slice { .. }
+        | Op::StopGradient
+        | Op::Transpose { .. }
+        | Op::Weight { .. } => Ok(()),
+    }
 }
 
 /// Result dtype and shape of `op` on `inputs`, or an error naming the op, its rule and the operands.
 pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
-    let found = || {
+    let error = |expected: &str| {
+        let attributes = op.attributes();
+        let braced = if attributes.is_empty() { attributes } else { format!(" {{{attributes}}}") };
         let operands: Vec<String> = inputs.iter().map(|n| format!("{}{}", n.dtype, n.shape)).collect();
-        operands.join(", ")
+        let found = if operands.is_empty() { "no operands".into() } else { operands.join(", ") };
+        Error::invalid(format!("op {}{braced}", op.name()), expected, found)
     };
-    let fail = |expected: &str| {
-        Err(Error::invalid(format!("op {} {{{}}}", op.name(), op.attributes()), expected, found()))
+    let require = |holds: bool, expected: &str| if holds { Ok(()) } else { Err(error(expected)) };
+    let arity = |low: usize, high: usize| match (low..=high).contains(&inputs.len()) {
+        true => Ok(()),
+        false if high == 1 => Err(error("1 operand")),
+        false if low == high => Err(error(&format!("{low} operands"))),
+        false => Err(error(&format!("{low} or {high} operands"))),
     };
-    let arity = |low: usize, high: usize| {
-        if (low..=high).contains(&inputs.len()) {
-            Ok(())
-        } else {
-            fail(&format!("{low} to {high} inputs")).map(|_: (Dtype, Shape)| ())
-        }
+    let unary = || arity(1, 1).map(|()| (inputs[0].dtype, inputs[0].shape.clone()));
+    let elementwise = |dtype: Dtype| {
+        let mut shapes = inputs.iter().map(|n| &n.shape);
+        let shape = shapes.try_fold(Shape::default(), |all, shape| broadcast(&all, shape));
+        shape.map(|shape| (dtype, shape)).ok_or_else(|| error("shapes that broadcast"))
     };
-    let x = inputs.first().map(|n| (n.dtype, n.shape.clone()));
-    let unary = || {
-        arity(1, 1)?;
-        Ok(x.clone().unwrap())
-    };
-    let binary = |result: Option<Dtype>| {
-        arity(2, 2)?;
-        if inputs[0].dtype != inputs[1].dtype {
-            return fail("operands of one dtype");
-        }
-        match broadcast(&inputs[0].shape, &inputs[1].shape) {
-            Some(shape) => Ok((result.unwrap_or(inputs[0].dtype), shape)),
-            None => fail("shapes that broadcast"),
-        }
-    };
-    let check_axis = |axis: usize, rank: usize| {
-        if axis < rank { Ok(()) } else { fail("an axis inside the rank").map(|_: (Dtype, Shape)| ()) }
-    };
+    let check_axis = |axis: usize, rank: usize| require(axis < rank, "an axis inside the rank");
+    let dtypes: Vec<Dtype> = inputs.iter().map(|n| n.dtype).collect();
+    if let Err(rule) = check_dtypes(op, &dtypes) {
+        return Err(error(rule));
+    }
     match op {
         Op::Input { dtype, shape, .. } | Op::Weight { dtype, shape, .. } => {
             arity(0, 0)?;
@@ -268,7 +347,6 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
             Ok((value.dtype(), value.shape().clone()))
         }
         Op::Abs
-        | Op::Clip { .. }
         | Op::Erf
         | Op::Exp
         | Op::Gelu { .. }
@@ -281,152 +359,131 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
         | Op::Sqrt
         | Op::Tanh
         | Op::StopGradient => unary(),
+        Op::Clip { min, max } => {
+            // Also false for NaN.
+            require(min <= max, "min <= max")?;
+            unary()
+        }
         Op::Cast { to } => Ok((*to, unary()?.1)),
-        Op::Add | Op::Div | Op::Max | Op::Min | Op::Mul | Op::Sub => binary(None),
-        Op::Equal | Op::Greater => binary(Some(Dtype::Bool)),
+        Op::Add | Op::Div | Op::Max | Op::Min | Op::Mul | Op::Sub => {
+            arity(2, 2)?;
+            elementwise(dtypes[0])
+        }
+        Op::Equal | Op::Greater => {
+            arity(2, 2)?;
+            elementwise(Dtype::Bool)
+        }
         Op::Where => {
             arity(3, 3)?;
-            if inputs[0].dtype != Dtype::Bool || inputs[1].dtype != inputs[2].dtype {
-                return fail("a bool condition and two operands of one dtype");
-            }
-            match broadcast(&inputs[0].shape, &inputs[1].shape).and_then(|s| broadcast(&s, &inputs[2].shape))
-            {
-                Some(shape) => Ok((inputs[1].dtype, shape)),
-                None => fail("shapes that broadcast"),
-            }
+            elementwise(dtypes[1])
         }
         Op::MatMul => {
             arity(2, 2)?;
             let (a, b) = (&inputs[0].shape, &inputs[1].shape);
-            if a.rank() < 2 || b.rank() < 2 || a[a.rank() - 1] != b[b.rank() - 2] {
-                return fail("[.., M, K] and [.., K, N]");
-            }
+            let matrices = a.rank() >= 2 && b.rank() >= 2 && a[a.rank() - 1] == b[b.rank() - 2];
+            require(matrices, "[.., M, K] and [.., K, N]")?;
             let batch = broadcast(&Shape::from(&a[..a.rank() - 2]), &Shape::from(&b[..b.rank() - 2]));
-            match batch {
-                Some(mut shape) => {
-                    shape.0.extend([a[a.rank() - 2], b[b.rank() - 1]]);
-                    Ok((inputs[0].dtype, shape))
-                }
-                None => fail("leading dimensions that broadcast"),
-            }
+            let mut shape = batch.ok_or_else(|| error("leading dimensions that broadcast"))?;
+            shape.0.extend([a[a.rank() - 2], b[b.rank() - 1]]);
+            Ok((dtypes[0], shape))
         }
         Op::Gemm { trans_a, trans_b } => {
             arity(2, 3)?;
             let (a, b) = (&inputs[0].shape, &inputs[1].shape);
-            if a.rank() != 2 || b.rank() != 2 {
-                return fail("two matrices");
-            }
+            require(a.rank() == 2 && b.rank() == 2, "two matrices")?;
             let (m, ka) = if *trans_a { (a[1], a[0]) } else { (a[0], a[1]) };
             let (kb, n) = if *trans_b { (b[1], b[0]) } else { (b[0], b[1]) };
+            require(ka == kb, "matrices with one inner dimension")?;
             let shape = Shape::from([m, n]);
-            if ka != kb {
-                return fail("matrices with one inner dimension");
-            }
-            if inputs.len() == 3 && broadcast(&inputs[2].shape, &shape).as_ref() != Some(&shape) {
-                return fail("a third operand that broadcasts to [M, N]");
-            }
-            Ok((inputs[0].dtype, shape))
+            let c = inputs.get(2).is_none_or(|c| broadcast(&c.shape, &shape).as_ref() == Some(&shape));
+            require(c, "a third operand that broadcasts to [M, N]")?;
+            Ok((dtypes[0], shape))
         }
         Op::Conv { strides, pads, group } => {
             arity(2, 3)?;
-            let (a, w) = (&inputs[0].shape, &inputs[1].shape);
-            if a.rank() != 4
-                || w.rank() != 4
-                || *group == 0
-                || a[1] != w[1] * group
-                || !w[0].is_multiple_of(*group)
-            {
-                return fail("x [B, C, H, W] and w [O, C/group, kh, kw]");
-            }
-            if inputs.len() == 3 && *inputs[2].shape != [w[0]] {
-                return fail("a bias [O]");
-            }
-            let h = conv_dim(a[2], w[2], pads[0] + pads[2], strides[0]);
-            let wd = conv_dim(a[3], w[3], pads[1] + pads[3], strides[1]);
-            match (h, wd) {
-                (Some(h), Some(wd)) => Ok((inputs[0].dtype, [a[0], w[0], h, wd].into())),
-                _ => fail("a kernel that fits the padded input"),
+            let (x, w) = (&inputs[0].shape, &inputs[1].shape);
+            let shapes = x.rank() == 4
+                && w.rank() == 4
+                && w[1].checked_mul(*group) == Some(x[1])
+                && *group > 0
+                && w[0].is_multiple_of(*group);
+            require(shapes, "x [B, C, H, W] and w [O, C/group, kh, kw]")?;
+            require(inputs.get(2).is_none_or(|b| *b.shape == [w[0]]), "a bias [O]")?;
+            let [top, left, bottom, right] = *pads;
+            let h = conv_dim(x[2], w[2], [top, bottom], strides[0]);
+            let wd = conv_dim(x[3], w[3], [left, right], strides[1]);
+            match h.zip(wd) {
+                Some((h, wd)) => Ok((dtypes[0], [x[0], w[0], h, wd].into())),
+                None => Err(error("strides of 1 or more and a kernel that fits the padded input")),
             }
         }
         Op::ConvTranspose { strides, pads, group } => {
             arity(2, 3)?;
-            let (a, w) = (&inputs[0].shape, &inputs[1].shape);
-            if a.rank() != 4 || w.rank() != 4 || *group == 0 || a[1] != w[0] || !a[1].is_multiple_of(*group) {
-                return fail("x [B, C, H, W] and w [C, O/group, kh, kw]");
-            }
-            let out = w[1] * group;
-            if inputs.len() == 3 && *inputs[2].shape != [out] {
-                return fail("a bias [O]");
-            }
-            let full = |size: usize, k: usize, s: usize| size.saturating_sub(1) * s + k;
-            let h = full(a[2], w[2], strides[0]).checked_sub(pads[0] + pads[2]);
-            let wd = full(a[3], w[3], strides[1]).checked_sub(pads[1] + pads[3]);
-            match (h, wd) {
-                (Some(h), Some(wd)) => Ok((inputs[0].dtype, [a[0], out, h, wd].into())),
-                _ => fail("pads smaller than the full result"),
+            let (x, w) = (&inputs[0].shape, &inputs[1].shape);
+            let shapes =
+                x.rank() == 4 && w.rank() == 4 && x[1] == w[0] && *group > 0 && x[1].is_multiple_of(*group);
+            require(shapes, "x [B, C, H, W] and w [C, O/group, kh, kw]")?;
+            let out = w[1].checked_mul(*group).ok_or_else(|| error("a size without overflow"))?;
+            require(inputs.get(2).is_none_or(|b| *b.shape == [out]), "a bias [O]")?;
+            let [top, left, bottom, right] = *pads;
+            let h = conv_transpose_dim(x[2], w[2], [top, bottom], strides[0]);
+            let wd = conv_transpose_dim(x[3], w[3], [left, right], strides[1]);
+            match h.zip(wd) {
+                Some((h, wd)) => Ok((dtypes[0], [x[0], out, h, wd].into())),
+                None => Err(error("strides of 1 or more and pads smaller than the full result")),
             }
         }
         Op::Concat { axis } => {
-            arity(1, usize::MAX)?;
-            let mut shape = inputs[0].shape.clone();
+            let Some((first, rest)) = inputs.split_first() else {
+                return Err(error("1 or more operands"));
+            };
+            let mut shape = first.shape.clone();
             check_axis(*axis, shape.rank())?;
-            for node in &inputs[1..] {
-                let same = node.dtype == inputs[0].dtype
-                    && node.shape.rank() == shape.rank()
+            for node in rest {
+                let same = node.shape.rank() == shape.rank()
                     && (0..shape.rank()).all(|i| i == *axis || node.shape[i] == shape[i]);
-                if !same {
-                    return fail("operands equal outside the axis");
-                }
-                shape.0[*axis] += node.shape[*axis];
+                require(same, "operands equal outside the axis")?;
+                let sum = shape[*axis].checked_add(node.shape[*axis]);
+                shape.0[*axis] = sum.ok_or_else(|| error("a size without overflow"))?;
             }
-            Ok((inputs[0].dtype, shape))
+            Ok((first.dtype, shape))
         }
         Op::Expand { shape } => {
             let (dtype, from) = unary()?;
-            if broadcast(&from, shape).as_ref() != Some(shape) {
-                return fail("a shape the input broadcasts to");
-            }
+            require(broadcast(&from, shape).as_ref() == Some(shape), "a shape the input broadcasts to")?;
             Ok((dtype, shape.clone()))
         }
         Op::Gather => {
             arity(2, 2)?;
-            let (data, indices) = (&inputs[0].shape, &inputs[1].shape);
-            if data.rank() == 0 || !matches!(inputs[1].dtype, Dtype::I64 | Dtype::I32) {
-                return fail("data of rank 1 or more and integer indices");
-            }
-            let mut shape = indices.clone();
+            let data = &inputs[0].shape;
+            require(data.rank() > 0, "data of rank 1 or more")?;
+            let mut shape = inputs[1].shape.clone();
             shape.0.extend_from_slice(&data[1..]);
-            Ok((inputs[0].dtype, shape))
+            Ok((dtypes[0], shape))
         }
         Op::OneHot { depth } => {
-            let (dtype, mut shape) = unary()?;
-            if !matches!(dtype, Dtype::I64 | Dtype::I32) {
-                return fail("integer indices");
-            }
+            let (_, mut shape) = unary()?;
             shape.0.push(*depth);
             Ok((Dtype::F32, shape))
         }
         Op::Pad { before, after } => {
             let (dtype, shape) = unary()?;
-            if before.len() != shape.rank() || after.len() != shape.rank() {
-                return fail("one padding per axis");
-            }
-            let dims: Vec<usize> = (0..shape.rank()).map(|i| shape[i] + before[i] + after[i]).collect();
+            let rank = shape.rank();
+            require(before.len() == rank && after.len() == rank, "one padding per axis")?;
+            let dims = (0..rank).map(|i| shape[i].checked_add(before[i])?.checked_add(after[i]));
+            let dims = dims.collect::<Option<Vec<_>>>().ok_or_else(|| error("a size without overflow"))?;
             Ok((dtype, dims.into()))
         }
         Op::Reshape { shape } => {
             let (dtype, from) = unary()?;
-            if shape.checked_len() != Some(from.len()) {
-                return fail("as many elements as the input");
-            }
+            require(shape.checked_len() == Some(from.len()), "as many elements as the input")?;
             Ok((dtype, shape.clone()))
         }
         Op::Slice { axis, start, end, step } => {
             let (dtype, mut shape) = unary()?;
             check_axis(*axis, shape.rank())?;
-            if *step == 0 || start > end || *end > shape[*axis] {
-                return fail("start <= end <= size and step > 0");
-            }
+            let inside = start <= end && *end <= shape[*axis] && *step > 0;
+            require(inside, "start <= end <= size and step > 0")?;
             shape.0[*axis] = (end - start).div_ceil(*step);
             Ok((dtype, shape))
         }
@@ -434,27 +491,31 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
             let (dtype, shape) = unary()?;
             let mut sorted = perm.clone();
             sorted.sort_unstable();
-            if sorted != (0..shape.rank()).collect::<Vec<_>>() {
-                return fail("a permutation of the axes");
-            }
+            require(sorted.into_iter().eq(0..shape.rank()), "a permutation of the axes")?;
             Ok((dtype, perm.iter().map(|&p| shape[p]).collect::<Vec<_>>().into()))
         }
         Op::ArgMax { axis } => {
             let (_, mut shape) = unary()?;
             check_axis(*axis, shape.rank())?;
+            require(shape[*axis] > 0, "an axis that is not empty")?;
             shape.0.remove(*axis);
             Ok((Dtype::I64, shape))
         }
         Op::ReduceMax { axis } => {
             let (dtype, mut shape) = unary()?;
             check_axis(*axis, shape.rank())?;
+            require(shape[*axis] > 0, "an axis that is not empty")?;
             shape.0[*axis] = 1;
             Ok((dtype, shape))
         }
         Op::ReduceMean { axes } | Op::ReduceSum { axes } => {
             let (dtype, mut shape) = unary()?;
-            for &axis in axes {
+            for (k, &axis) in axes.iter().enumerate() {
                 check_axis(axis, shape.rank())?;
+                require(!axes[..k].contains(&axis), "each axis once")?;
+                // The mean of nothing is 0/0.
+                let mean = matches!(op, Op::ReduceMean { .. });
+                require(!mean || shape[axis] > 0, "axes that are not empty")?;
                 shape.0[axis] = 1;
             }
             Ok((dtype, shape))
@@ -466,43 +527,36 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
         }
         Op::GroupNormalization { groups, .. } => {
             arity(3, 3)?;
-            let shape = &inputs[0].shape;
-            if shape.rank() < 2
-                || *groups == 0
-                || !shape[1].is_multiple_of(*groups)
-                || *inputs[1].shape != [shape[1]]
-                || *inputs[2].shape != [shape[1]]
-            {
-                return fail("x [B, C, ..] with groups dividing C, scale [C], bias [C]");
-            }
-            Ok((inputs[0].dtype, shape.clone()))
+            let [x, scale, bias] = [0, 1, 2].map(|i| &inputs[i].shape);
+            let shapes = x.rank() >= 2
+                && *groups > 0
+                && x[1].is_multiple_of(*groups)
+                && **scale == [x[1]]
+                && **bias == [x[1]];
+            require(shapes, "x [B, C, ..] with groups dividing C, scale [C], bias [C]")?;
+            Ok((dtypes[0], x.clone()))
         }
         Op::LayerNormalization { .. } => {
             arity(3, 3)?;
-            let shape = &inputs[0].shape;
-            let last = shape.last().copied();
-            if last.is_none() || *inputs[1].shape != [last.unwrap()] || *inputs[2].shape != [last.unwrap()] {
-                return fail("x [.., D], scale [D], bias [D]");
-            }
-            Ok((inputs[0].dtype, shape.clone()))
+            let [x, scale, bias] = [0, 1, 2].map(|i| &inputs[i].shape);
+            let shapes = x.last().is_some_and(|&d| **scale == [d] && **bias == [d]);
+            require(shapes, "x [.., D], scale [D], bias [D]")?;
+            Ok((dtypes[0], x.clone()))
         }
         Op::AveragePool { size } => {
-            let (dtype, shape) = unary()?;
-            if shape.rank() != 4
-                || *size == 0
-                || !shape[2].is_multiple_of(*size)
-                || !shape[3].is_multiple_of(*size)
-            {
-                return fail("x [B, C, H, W] with the window dividing H and W");
-            }
-            Ok((dtype, [shape[0], shape[1], shape[2] / size, shape[3] / size].into()))
+            let (dtype, x) = unary()?;
+            let windows =
+                *size > 0 && x.rank() == 4 && x[2].is_multiple_of(*size) && x[3].is_multiple_of(*size);
+            require(windows, "x [B, C, H, W] with the window dividing H and W")?;
+            Ok((dtype, [x[0], x[1], x[2] / size, x[3] / size].into()))
         }
         Op::Resize { factor } => {
-            let (dtype, shape) = unary()?;
-            if shape.rank() != 4 || *factor == 0 {
-                return fail("x [B, C, H, W] and a factor of 1 or more");
+            let (dtype, x) = unary()?;
+            require(x.rank() == 4 && *factor > 0, "x [B, C, H, W] and a factor of 1 or more")?;
+            match x[2].checked_mul(*factor).zip(x[3].checked_mul(*factor)) {
+                Some((h, w)) => Ok((dtype, [x[0], x[1], h, w].into())),
+                None => Err(error("a size without overflow")),
             }
-            Ok((dtype, [shape[0], shape[1], shape[2] * factor, shape[3] * factor].into()))
         }
     }
 }

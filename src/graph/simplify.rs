@@ -1,36 +1,71 @@
 //! Value-preserving rewrites: dead code goes, equal nodes merge, constants fold, layout chains collapse.
 //! One walk in topological order rebuilds the graph; each rule is one function.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{Graph, Node, Op, Value, eval};
-use crate::error::Result;
-use crate::tensor::{Dtype, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::{Dtype, Tensor, TensorView};
 
 /// Largest constant that folding may create, in elements: folding must never blow up what is stored.
 const FOLD_LIMIT: usize = 1 << 16;
 
-/// An equivalent graph with the same named outputs. Weights are never folded, so they stay file-backed.
+/// An equivalent graph with the same inputs and named outputs. Weights are never folded, so they stay
+/// file-backed. Errors: two outputs of one name, or an output named like an input or a weight.
 pub fn simplify(graph: &Graph) -> Result<Graph> {
+    check_output_names(graph)?;
+    let mut graph = rewrite(graph)?;
+    // Folding and chain skipping leave operands behind that nothing uses any more.
+    while !live_nodes(&graph).iter().all(|&l| l) {
+        graph = rewrite(&graph)?;
+    }
+    Ok(graph)
+}
+
+fn check_output_names(graph: &Graph) -> Result<()> {
     let nodes = graph.nodes();
-    let live = live_nodes(graph, &nodes);
+    let mut taken: HashSet<&str> = nodes
+        .iter()
+        .filter_map(|n| match &n.op {
+            Op::Input { name, .. } | Op::Weight { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    for (name, _) in graph.outputs.borrow().iter() {
+        if !taken.insert(name) {
+            let expected = "a name that no other result, input or weight has";
+            return Err(Error::invalid(format!("output '{name}'"), expected, "a taken name"));
+        }
+    }
+    Ok(())
+}
+
+/// One walk over the live nodes of `graph`.
+fn rewrite(graph: &Graph) -> Result<Graph> {
+    let nodes = graph.nodes();
+    let live = live_nodes(graph);
     let new = Graph::new();
     let mut map: Vec<Option<Value>> = vec![None; nodes.len()];
-    let mut seen: HashMap<String, Value> = HashMap::new();
+    let mut seen: HashMap<u64, Value> = HashMap::new();
     for (i, node) in nodes.iter().enumerate() {
         if !live[i] {
             continue;
         }
-        let inputs: Vec<Value> = node.inputs.iter().map(|v| map[v.index()].unwrap()).collect();
-        let value = match collapse(&new, node, &inputs) {
+        let inputs = node.inputs.iter().map(|v| map[v.index()].unwrap()).collect();
+        let (op, inputs) = skip_layout_chain(&new, &node.op, inputs);
+        let value = match collapse(&new, &op, node, &inputs) {
             Some(kept) => kept,
             None => {
-                let (op, inputs) = skip_layout_chain(&new, &node.op, inputs);
                 let (op, inputs) = fold(&new, op, inputs, node)?;
-                let key = format!("{op:?}{inputs:?}");
-                match seen.get(&key) {
-                    Some(&same) if mergeable(&op) => same,
-                    _ => {
+                let key = hash(&op, &inputs);
+                let equal = |v: &&Value| {
+                    let nodes = new.nodes();
+                    nodes[v.index()].op == op && nodes[v.index()].inputs == inputs
+                };
+                match seen.get(&key).filter(equal) {
+                    Some(&same) => same,
+                    None => {
                         let value = new.push(op, &inputs)?;
                         seen.insert(key, value);
                         value
@@ -43,19 +78,12 @@ pub fn simplify(graph: &Graph) -> Result<Graph> {
     for (name, v) in graph.outputs() {
         new.output(name, map[v.index()].unwrap());
     }
-    // Folding and chain skipping leave operands behind that nothing uses any more.
-    let nodes = new.nodes();
-    let live = live_nodes(&new, &nodes);
-    if live.iter().all(|&l| l) {
-        drop(nodes);
-        return Ok(new);
-    }
-    drop(nodes);
-    simplify(&new)
+    Ok(new)
 }
 
 /// Which nodes some output (or the graph's signature: its inputs) needs.
-fn live_nodes(graph: &Graph, nodes: &[Node]) -> Vec<bool> {
+fn live_nodes(graph: &Graph) -> Vec<bool> {
+    let nodes = graph.nodes();
     let mut live: Vec<bool> = nodes.iter().map(|n| matches!(n.op, Op::Input { .. })).collect();
     for (_, v) in graph.outputs() {
         live[v.index()] = true;
@@ -70,17 +98,34 @@ fn live_nodes(graph: &Graph, nodes: &[Node]) -> Vec<bool> {
     live
 }
 
-/// Large constants print as a handle, not their bytes, so two of them cannot be compared by text.
-fn mergeable(op: &Op) -> bool {
-    !matches!(op, Op::Constant { .. })
+/// Equal nodes have equal hashes. A constant prints without its elements, so its first bytes are hashed too;
+/// tables that begin alike are told apart by comparison.
+fn hash(op: &Op, inputs: &[Value]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    format!("{op:?}").hash(&mut hasher);
+    inputs.hash(&mut hasher);
+    if let Op::Constant { value } = op {
+        let bytes = value.bytes();
+        bytes[..bytes.len().min(256)].hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Whether every element of a constant is `x`. The first one decides for nearly all.
+fn is_filled_with(op: &Op, x: f64) -> bool {
+    let Op::Constant { value } = op else { return false };
+    let mut elements = value.bytes().chunks_exact(value.dtype().size());
+    let Some(data) = elements.next() else { return false };
+    let first = TensorView { dtype: value.dtype(), shape: [1].into(), data };
+    first.to_f64() == [x] && elements.all(|e| e == data)
 }
 
 /// Nodes that are the identity on their input: same-shape Reshape and Expand, identity Transpose, full
 /// Slice, same-dtype Cast, x·1, x+0.
-fn collapse(g: &Graph, node: &Node, inputs: &[Value]) -> Option<Value> {
+fn collapse(g: &Graph, op: &Op, node: &Node, inputs: &[Value]) -> Option<Value> {
     let x = *inputs.first()?;
     let same_type = |v: Value| g.shape(v) == node.shape && g.dtype(v) == node.dtype;
-    match &node.op {
+    match op {
         Op::Reshape { .. } | Op::Expand { .. } | Op::Cast { .. } | Op::Slice { .. } | Op::Concat { .. }
             if inputs.len() == 1 && same_type(x) =>
         {
@@ -88,13 +133,8 @@ fn collapse(g: &Graph, node: &Node, inputs: &[Value]) -> Option<Value> {
         }
         Op::Transpose { perm } if perm.iter().enumerate().all(|(i, &p)| i == p) => Some(x),
         Op::Mul | Op::Add => {
-            let neutral = if matches!(node.op, Op::Mul) { 1.0 } else { 0.0 };
-            let is_neutral = |v: Value| match &g.nodes()[v.index()].op {
-                Op::Constant { value } => {
-                    value.shape().len() <= FOLD_LIMIT && value.to_f64().iter().all(|&e| e == neutral)
-                }
-                _ => false,
-            };
+            let neutral = if matches!(op, Op::Mul) { 1.0 } else { 0.0 };
+            let is_neutral = |v: Value| is_filled_with(&g.nodes()[v.index()].op, neutral);
             match (inputs[0], inputs[1]) {
                 (a, b) if is_neutral(b) && same_type(a) => Some(a),
                 (a, b) if is_neutral(a) && same_type(b) => Some(b),
@@ -120,12 +160,14 @@ fn skip_layout_chain(g: &Graph, op: &Op, inputs: Vec<Value>) -> (Op, Vec<Value>)
     }
 }
 
-/// A node whose operands are all constants becomes a constant of its value.
+/// A node whose operands are all constants becomes a constant of its value. Products are left to the
+/// runtime: the evaluator's plain loops would cost more than they save.
 fn fold(g: &Graph, op: Op, inputs: Vec<Value>, node: &Node) -> Result<(Op, Vec<Value>)> {
     let constant = |v: &Value| matches!(g.nodes()[v.index()].op, Op::Constant { .. });
     let foldable = matches!(node.dtype, Dtype::F32 | Dtype::I64)
         && !op.is_source()
-        && !matches!(op, Op::StopGradient)
+        && !matches!(op, Op::StopGradient | Op::MatMul | Op::Gemm { .. })
+        && !matches!(op, Op::Conv { .. } | Op::ConvTranspose { .. })
         && node.shape.len() <= FOLD_LIMIT
         && inputs.iter().all(constant);
     if !foldable {
@@ -168,8 +210,7 @@ mod tests {
             }
         }
         assert_eq!(eval(&g, &feeds).unwrap(), eval(&s, &feeds).unwrap(), "\n{g}\n{s}");
-        let counts = (g.nodes().len(), s.nodes().len());
-        counts
+        (g.nodes().len(), s.nodes().len())
     }
 
     #[test]
@@ -218,6 +259,26 @@ mod tests {
             g.mul_scalar(g.add_scalar(x, 0.0)?, 1.0)
         });
         assert_eq!(after, 1);
+    }
+
+    #[test]
+    fn equal_constants_merge_and_others_do_not() {
+        let (_, after) = check(|g| {
+            let x = g.input("x", Dtype::F32, [2, 3])?;
+            let twice = |c: f32| g.add(g.mul_scalar(x, c)?, g.mul_scalar(x, c)?);
+            g.add(twice(2.0)?, twice(3.0)?)
+        });
+        assert_eq!(after, 8); // x, two constants, two products, three sums
+    }
+
+    #[test]
+    fn a_chain_that_is_the_identity_vanishes_beside_another_use() {
+        let (_, after) = check(|g| {
+            let x = g.input("x", Dtype::F32, [2, 3])?;
+            let t = g.transpose(x, &[1, 0])?;
+            g.matmul(t, g.transpose(t, &[1, 0])?)
+        });
+        assert_eq!(after, 3);
     }
 
     #[test]

@@ -64,15 +64,28 @@ fn generate(args: &Generate) -> Result<ExitCode> {
 
     println!("model          {}", path.display());
     println!("runtime        ONNX Runtime {}, {}", engine.runtime().version, args.engine.run.provider);
-    println!("mode           {:?}, {} threads, batch {}", args.engine.run.memory, engine.threads(), args.batch);
+    println!(
+        "mode           {:?}, {} threads, batch {}",
+        args.engine.run.memory,
+        engine.threads(),
+        args.batch
+    );
     println!("cpu            {}", cpu());
     println!("open           {:.1} ms", open.as_secs_f64() * 1e3);
     println!("first run      {:.1} ms (prepares sessions)", first.as_secs_f64() * 1e3);
     if let (Some(best), Some(worst)) = (times.first(), times.last()) {
         println!("run            median {:.1} ms (min {best:.1}, max {worst:.1})", times[times.len() / 2]);
     }
-    println!("RssAnon        +{} KiB after open, +{} KiB after runs", opened.anon - before.anon, after.anon - before.anon);
-    println!("RssFile        +{} KiB after open, +{} KiB after runs", opened.file - before.file, after.file - before.file);
+    println!(
+        "RssAnon        +{} KiB after open, +{} KiB after runs",
+        opened.anon - before.anon,
+        after.anon - before.anon
+    );
+    println!(
+        "RssFile        +{} KiB after open, +{} KiB after runs",
+        opened.file - before.file,
+        after.file - before.file
+    );
     println!("peak resident  {} KiB", after.peak);
     Ok(ExitCode::SUCCESS)
 }

@@ -117,14 +117,16 @@ fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
     for seed in 0..args.count.max(1) {
         for generated in results {
             let r = &generated.report;
-            let picture = RgbaImage::from_f32_chw(&generated.picture(seed)?, r.width as u32, r.height as u32)?;
+            let picture =
+                RgbaImage::from_f32_chw(&generated.picture(seed)?, r.width as u32, r.height as u32)?;
             let picture = picture.enlarge(factor)?;
             if args.separate {
                 let label = r.labels[seed].clone().unwrap_or_else(|| format!("class-{}", r.classes[seed]));
-                let label: String = label.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+                let label: String =
+                    label.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
                 let number = args.seed.wrapping_add(seed as u64);
                 let path = numbered(&args.output, &label, number);
-                write_png(&path, &picture.view(), &text(&[generated.clone()]))?;
+                write_png(&path, &picture.view(), &text(std::slice::from_ref(generated)))?;
                 eprintln!("{}", path.display());
             } else {
                 sheet.push(picture);

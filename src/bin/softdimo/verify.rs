@@ -45,11 +45,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             println!("{name:<42} not checked");
         }
         let failed = result.rows.iter().filter(|r| !r.passed).count();
-        println!(
-            "{} checked, {failed} failed, {} not checked",
-            result.rows.len(),
-            result.not_checked.len()
-        );
+        println!("{} checked, {failed} failed, {} not checked", result.rows.len(), result.not_checked.len());
     }
     Ok(if result.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -2,10 +2,10 @@
 //!
 //! Rules enforced on reading, beyond JSON: the header is at most 100 MB and inside the file; no key appears
 //! twice; ranks are at most 8; every length equals shape × dtype; the tensors cover the data exactly, without
-//! holes or overlaps. Each broken rule is an [`Error::Format`](crate::Error::Format) that names the tensor or field.
+//! holes or overlaps. Each broken rule is an [`Error::Format`] that names the tensor or field.
 //!
-//! The `safetensors` crate's parser checks most of this too, but names neither tensor nor values, and lets the
-//! last of two equal keys win; it serves as the reference in the tests instead.
+//! The `safetensors` crate has the last word on every file; its own errors name neither tensor nor values, and it
+//! lets the last of two equal keys win, so the rules are checked here first.
 
 mod header;
 mod write;
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use self::header::Rules;
 pub use self::write::{Entry, write};
 use super::mapping::Mapping;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Shape, TensorView};
 
 /// Longest header that is read or written, in bytes.
@@ -74,6 +74,12 @@ impl SafeTensors {
         let (data_start, header) = rules.header(mapping.bytes())?;
         let tensors = rules.tensors(header.tensors, data_start, mapping.bytes().len())?;
         let metadata = rules.unique(METADATA, header.metadata)?;
+        ::safetensors::SafeTensors::read_metadata(mapping.bytes()).map_err(|e| Error::Format {
+            file: file.into(),
+            what: "header".into(),
+            expected: "one that the safetensors crate accepts".into(),
+            found: e.to_string(),
+        })?;
         Ok(SafeTensors { mapping, data_start, metadata, tensors })
     }
 

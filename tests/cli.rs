@@ -1,0 +1,162 @@
+//! The command line, as scripts use it: exit statuses, outputs, PNG metadata, error texts.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use softdimo::image::read_png;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn softdimo(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_softdimo")).args(arguments).current_dir(root()).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Run, expect this exit status, and return stderr.
+fn fails(status: i32, arguments: &[&str]) -> String {
+    let output = softdimo(arguments);
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    stderr
+}
+
+fn works(arguments: &[&str]) -> String {
+    let output = softdimo(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    stdout(&output)
+}
+
+const MODEL: &str = "models/emoji-32.softdimo.safetensors";
+
+#[test]
+fn generate_writes_a_sheet_that_can_be_reproduced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> String { folder.path().join(name).to_string_lossy().into_owned() };
+    let (a, b, c) = (path("a.png"), path("b.png"), path("c.png"));
+    let labels = ["--label", "red apple", "--label", "ROCKET"];
+    let run = |out: &str, seed: &str| {
+        let arguments = ["generate", "--seed", seed, "--count", "2", "--enlarge", "2", "--json", "-o", out];
+        works(&[&arguments[..], &labels[..]].concat())
+    };
+    let report = run(&a, "7");
+    run(&b, "7");
+    run(&c, "8");
+    let (sheet, text) = read_png(&a).unwrap();
+    assert_eq!((sheet.width(), sheet.height()), (2 * 64 + 2, 2 * 64 + 2));
+    assert!(sheet == read_png(&b).unwrap().0, "same seed, other picture");
+    assert!(sheet != read_png(&c).unwrap().0, "other seed, same picture");
+    let lines: Vec<serde_json::Value> = report.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[1]["labels"][0], "rocket");
+    assert!(lines[0]["soft_hard_difference"][0].as_f64().unwrap() < 0.1);
+    // The PNG carries the reports, so that the pictures can be made again from the file alone.
+    let saved = &text.iter().find(|(k, _)| k == "softdimo").unwrap().1;
+    let saved: serde_json::Value = serde_json::from_str(saved).unwrap();
+    assert_eq!(saved[0]["seed"], 7);
+    assert_eq!(saved[1]["classes"][1], lines[1]["classes"][1]);
+}
+
+#[test]
+fn generate_separate_files_and_teacher() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("x.png").to_string_lossy().into_owned();
+    works(&["generate", "--class", "0", "--count", "2", "--seed", "3", "--separate", "-o", &out]);
+    for seed in [3, 4] {
+        let name: PathBuf = folder.path().join(format!("x-grinning-face-{seed}.png"));
+        assert_eq!(read_png(&name).unwrap().0.width(), 256);
+    }
+    works(&["generate", "--label", "rocket", "--steps", "3", "-o", &out]);
+    works(&[
+        "generate",
+        "--label",
+        "rocket",
+        "--decode",
+        "soft",
+        "--memory",
+        "fast",
+        "--threads",
+        "2",
+        "-o",
+        &out,
+    ]);
+    assert_eq!(read_png(&out).unwrap().0.height(), 256);
+}
+
+#[test]
+fn inspect_checks_the_hash() {
+    let text = works(&["inspect", MODEL]);
+    assert!(text.contains("181 (181 named)") && text.contains("matches the tensors"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&works(&["inspect", "--json", MODEL])).unwrap();
+    assert_eq!(json["sha256_matches"], true);
+    assert_eq!(json["config"]["family"], "maskbit");
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.softdimo.safetensors");
+    let mut bytes = std::fs::read(root().join(MODEL)).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&broken, bytes).unwrap();
+    let output = softdimo(&["inspect", broken.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("DOES NOT MATCH"));
+}
+
+#[test]
+fn verify_prints_a_line_per_tensor_and_judges() {
+    let golden = "tests/data/emoji-32.golden.safetensors";
+    let text = works(&["verify", MODEL, golden]);
+    assert!(text.lines().any(|l| l.starts_with("b0/out/logits ") && l.ends_with("ok")), "{text}");
+    let output = softdimo(&["verify", MODEL, golden, "--tolerance", "1e-9"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("FAILED"));
+    let other = fails(1, &["verify", MODEL, "tests/data/maskbit/golden.safetensors"]);
+    assert!(other.contains("noise") || other.contains("shape") || other.contains("broadcast"), "{other}");
+    fails(1, &["verify", MODEL, MODEL]);
+}
+
+#[test]
+fn convert_names_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("m.softdimo.safetensors").to_string_lossy().into_owned();
+    let g = "tests/data/maskbit/generator.safetensors";
+    let t = "tests/data/maskbit/tokenizer.safetensors";
+    fn convert<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        [&["convert", "maskbit", "-o", out], more].concat()
+    }
+    assert!(works(&convert(&out, &["--generator", g, "--tokenizer", t])).contains("165 tensors"));
+    let cases: [(&[&str], &str); 5] = [
+        (&["--generator", t, "--tokenizer", g], "tensor 'input_proj.weight': expected shape [48, 14]"),
+        (&["--generator", "tests/data/maskbit/generator.bin", "--tokenizer", t], "config 'config'"),
+        (&["--generator", "no-such-file", "--tokenizer", t], "file 'no-such-file' not found"),
+        (&["--tokenizer", t], "a student (--generator) or a teacher (--teacher)"),
+        (&["--generator", "README.md", "--tokenizer", t], "README.md"),
+    ];
+    for (arguments, expected) in cases {
+        let message = fails(1, &convert(&out, arguments));
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn errors_say_what_was_expected() {
+    let out = "/nonexistent-folder/x.png";
+    let message = fails(1, &["generate", "--label", "purple apple", "-o", out]);
+    assert!(message.contains("close: red apple, green apple"), "{message}");
+    assert!(fails(1, &["generate", "--label", "dog", "-o", out]).contains("x.png"));
+    assert!(fails(1, &["generate", "--class", "182", "-o", out]).contains("0 to 181"));
+    assert!(fails(1, &["generate", "--provider", "tpu", "-o", out]).contains("'cpu' or 'cuda'"));
+    let cuda = fails(1, &["generate", "--provider", "cuda", "-o", out]);
+    assert!(cuda.contains("libonnxruntime_providers_cuda.so"), "{cuda}");
+    let missing = fails(1, &["generate", "--ort-library", "/nowhere/libonnxruntime.so", "-o", out]);
+    assert!(missing.contains("/nowhere/libonnxruntime.so") && missing.contains("tried"), "{missing}");
+    assert!(fails(1, &["generate", "--model", "README.md", "-o", out]).contains("README.md"));
+    fails(2, &["generate"]);
+    fails(2, &["frobnicate"]);
+    assert!(fails(1, &["generate", "--count", "300", "-o", out]).contains("1 to 256"));
+    assert!(fails(1, &["generate", "--mask-ratio", "nan", "-o", out]).contains("mask_ratio"));
+}

@@ -1,0 +1,114 @@
+//! Engines over the small MaskBit checkpoint, and the `Weight` op, which needs a model file.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use super::case::close;
+use softdimo::checkpoint::Checkpoint;
+use softdimo::convert::{self, Storage};
+use softdimo::graph::Graph;
+use softdimo::tensor::{Dtype, Tensor};
+use softdimo::{Engine, MemoryMode, Options, WeightsMode};
+
+pub const LEAN: (Storage, MemoryMode) = (Storage::Keep, MemoryMode::Lean);
+
+/// One model file a storage, for all tests of this program.
+fn model(storage: Storage) -> &'static Path {
+    static FILES: [OnceLock<tempfile::TempPath>; 2] = [const { OnceLock::new() }; 2];
+    FILES[usize::from(storage == Storage::F16)].get_or_init(|| {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/maskbit");
+        let source = convert::Source {
+            generator: Some(data.join("generator.safetensors")),
+            tokenizer: data.join("tokenizer.safetensors"),
+            storage,
+            ..Default::default()
+        };
+        let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        convert::maskbit(&source, &file, |_, _| ()).unwrap();
+        file
+    })
+}
+
+pub fn engine((storage, memory): (Storage, MemoryMode)) -> Engine {
+    let options = Options { memory, threads: 1, weights: WeightsMode::Map, ..Default::default() };
+    Engine::open(model(storage), options).unwrap()
+}
+
+/// A matrix, a kernel and a vector, read directly, cast to f32 and used in a product.
+#[test]
+fn weights_come_from_the_model_file() {
+    for storage in [Storage::Keep, Storage::F16] {
+        let checkpoint = Checkpoint::open(model(storage)).unwrap();
+        for memory in [MemoryMode::Lean, MemoryMode::Fast] {
+            let engine = engine((storage, memory));
+            for (name, rank) in [
+                ("student.input_proj.weight", 2),
+                ("student.pos_emb", 3),
+                ("decoder.conv_in.weight", 4),
+                ("student.input_proj.bias", 1),
+            ] {
+                let view = checkpoint.get(name).unwrap();
+                assert_eq!(view.shape.rank(), rank);
+                let narrow = storage == Storage::F16 && rank > 1;
+                assert_eq!(view.dtype, if narrow { Dtype::F16 } else { Dtype::F32 });
+
+                let g = Graph::new();
+                let x = g.input("x", Dtype::F32, [1]).unwrap();
+                let w = g.weight(name, view.dtype, view.shape.clone()).unwrap();
+                let again = g.weight(name, view.dtype, view.shape.clone()).unwrap();
+                let w = g.cast(w, Dtype::F32).unwrap();
+                g.output("w", w);
+                g.output("scaled", g.mul(g.cast(again, Dtype::F32).unwrap(), x).unwrap());
+                let x = Tensor::from_f32([1], &[2.0]);
+                let found = engine.run_graph(g, vec![("x".into(), x)]).unwrap();
+
+                let stored = view.to_f32();
+                assert_eq!(found[0].1.to_f32(), stored, "{name} {storage:?} {memory:?}");
+                let doubled: Vec<f32> = stored.iter().map(|v| 2.0 * v).collect();
+                assert_eq!(found[1].1.to_f32(), doubled, "{name} {storage:?} {memory:?}");
+            }
+        }
+    }
+}
+
+/// The weight operands that the runtime packs or transposes: MatMul, Gemm, Conv, Gather.
+#[test]
+fn weights_are_operands_in_every_storage_and_memory_mode() {
+    for storage in [Storage::Keep, Storage::F16] {
+        let checkpoint = Checkpoint::open(model(storage)).unwrap();
+        let g = Graph::new();
+        let weight = |name: &str| {
+            let view = checkpoint.get(name).unwrap();
+            let w = g.weight(name, view.dtype, view.shape.clone()).unwrap();
+            g.cast(w, Dtype::F32).unwrap()
+        };
+        let (matrix, bias) = (weight("student.input_proj.weight"), weight("student.input_proj.bias"));
+        let kernel = weight("decoder.conv_in.weight");
+        let table = weight("student.class_emb.weight");
+        let x = g.input("x", Dtype::F32, [5, 14]).unwrap();
+        let image = g.input("image", Dtype::F32, [1, 14, 6, 5]).unwrap();
+        let class = g.input("class", Dtype::I64, [3]).unwrap();
+        g.output("gemm", g.gemm(x, matrix, Some(bias), false, true).unwrap());
+        let transposed = g.transpose(matrix, &[1, 0]).unwrap();
+        g.output("matmul", g.matmul(x, transposed).unwrap());
+        g.output("conv", g.conv(image, kernel, None, [1, 1], [1; 4], 1).unwrap());
+        g.output("gather", g.gather(table, class).unwrap());
+
+        let mut feeds = vec![
+            ("x".to_string(), super::case::random(1, [5, 14])),
+            ("image".to_string(), super::case::random(2, [1, 14, 6, 5])),
+            ("class".to_string(), Tensor::from_i64([3], &[0, 10, 4])),
+        ];
+        let engines = [MemoryMode::Lean, MemoryMode::Fast].map(|memory| engine((storage, memory)));
+        let results = engines.map(|e| e.run_graph(g.clone(), feeds.clone()).unwrap());
+        for name in g.weights() {
+            feeds.push((name.clone(), checkpoint.get(&name).unwrap().to_tensor()));
+        }
+        let expected = super::case::evaluate(&g, &feeds);
+        for found in results {
+            for ((name, found), expected) in found.iter().zip(&expected) {
+                close(&found.to_f64(), &expected.data, 1e-5).unwrap_or_else(|e| panic!("{name}: {e}"));
+            }
+        }
+    }
+}
