@@ -65,6 +65,13 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, WorkerState> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
+
+    fn check_poison(&self) -> Result<()> {
+        if self.poisoned.load(Ordering::SeqCst) {
+            return Err(Error::internal("an earlier job of this engine panicked; free it and open it again"));
+        }
+        Ok(())
+    }
 }
 
 /// The process that first opened an engine; 0 before that.
@@ -188,10 +195,7 @@ impl Engine {
     /// [`Engine::check_process`], and [`Error::Internal`] after a caught panic.
     pub fn check(&self) -> Result<()> {
         self.check_process()?;
-        if self.inner.shared.poisoned.load(Ordering::SeqCst) {
-            return Err(Error::internal("an earlier job of this engine panicked; free it and open it again"));
-        }
-        Ok(())
+        self.inner.shared.check_poison()
     }
 
     /// Whether this process is a fork of the one that opened the engine.
@@ -200,7 +204,7 @@ impl Engine {
     }
 
     /// Queue `work` for the worker thread; tasks run one after the other, in order. A panic in `work`
-    /// calls `panicked` and poisons the engine.
+    /// calls `panicked` and poisons the engine: of the tasks behind it, only `panicked` is called.
     pub(crate) fn enqueue(
         &self,
         cancel: Arc<Cancel>,
@@ -211,6 +215,9 @@ impl Engine {
         self.inner.model.mapping().recheck()?;
         let shared = self.inner.shared.clone();
         let work = move |sessions: &mut Sessions| {
+            if let Err(e) = shared.check_poison() {
+                return panicked(e);
+            }
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 crate::panic_wall::quietly(|| work(sessions))
             }));
@@ -366,5 +373,64 @@ mod exit {
                 state = wait.unwrap_or_else(|e| e.into_inner()).0;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Phase;
+    use crate::panic_wall::stderr_of_test;
+    use crate::request::Request;
+
+    fn engine() -> Engine {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Engine::open(folder.join("models/emoji-32.softdimo.safetensors"), Options::default()).unwrap()
+    }
+
+    #[test]
+    fn a_panic_fails_its_job_and_poisons_its_engine_only() {
+        let (broken, other) = (engine(), engine());
+        let finished = broken.submit(&Request::default()).unwrap();
+        finished.wait(None, |_| std::ops::ControlFlow::Continue(())).unwrap();
+
+        // A job queued behind the panic never computes on what the panic left.
+        let (start, started) = channel::<()>();
+        let panics = std::thread::spawn({
+            let broken = broken.clone();
+            move || {
+                broken.call(Arc::default(), move |_| -> Result<()> {
+                    let _ = started.recv();
+                    panic!("on purpose: {}", 40 + 2)
+                })
+            }
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        let queued = broken.submit(&Request::default()).unwrap();
+        drop(start);
+        let error = panics.join().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "internal error (please report it): on purpose: 42");
+        let poisoned = |error: Error| {
+            let refused = "an earlier job of this engine panicked; free it and open it again";
+            assert_eq!(error.to_string(), format!("internal error (please report it): {refused}"));
+        };
+        poisoned(queued.wait(None, |_| std::ops::ControlFlow::Continue(())).unwrap_err());
+        assert_eq!(queued.phase(), Phase::Failed);
+
+        poisoned(broken.submit(&Request::default()).unwrap_err());
+        poisoned(broken.warmup(1).unwrap_err());
+        poisoned(broken.memory().unwrap_err());
+        finished.result().unwrap();
+        other.generate(&Request::default()).unwrap();
+        let worker = Arc::downgrade(&broken.inner.shared);
+        drop((finished, queued, broken));
+        assert!(worker.upgrade().is_none(), "the worker thread is joined");
+        other.generate(&Request::default()).unwrap();
+    }
+
+    #[test]
+    fn a_panic_on_the_worker_prints_nothing() {
+        let name = "engine::worker::tests::a_panic_fails_its_job_and_poisons_its_engine_only";
+        assert_eq!(stderr_of_test(name), "");
     }
 }
