@@ -17,7 +17,7 @@ use std::time::Instant;
 pub use provider::Provider;
 pub use runtime::{ENV_LIBRARY, Runtime, loaded as loaded_runtime};
 pub use session::{Cancel, Session};
-pub use worker::Engine;
+pub use worker::{Engine, check_process};
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
