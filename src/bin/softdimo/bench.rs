@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use softdimo::{Engine, Request, Result};
+use softdimo::{Decode, Engine, Request, Result, Reward, RewardTerm};
 
 use crate::engine::EngineArgs;
 
@@ -17,6 +17,20 @@ pub struct Args {
 enum What {
     /// One-step generation
     Generate(Generate),
+    /// One step of test-time optimisation (pixel-target reward) against one forward pass, in turn
+    Optimize(Optimise),
+}
+
+#[derive(clap::Args)]
+struct Optimise {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Pictures per run
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Pairs of forward passes and steps
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
 }
 
 #[derive(clap::Args)]
@@ -37,6 +51,7 @@ struct Generate {
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.what {
         What::Generate(args) => generate(&args),
+        What::Optimize(args) => optimize(&args),
     }
 }
 
@@ -87,6 +102,46 @@ fn generate(args: &Generate) -> Result<ExitCode> {
         after.file - before.file
     );
     println!("peak resident  {} KiB", after.peak);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Forward = the student and its soft picture from a given embedding; step = the fused session of
+/// forward, reward, gradient and update. Times are the engine's own, in turn, so that both see the same load.
+fn optimize(args: &Optimise) -> Result<ExitCode> {
+    let path = args.engine.path()?;
+    let engine = Engine::open(&path, args.engine.run.options()?)?;
+    let layout = engine.model().architecture().layout();
+    let seeded = engine.generate(&Request::default().with_batch(args.batch))?;
+    let e_in = seeded.e_in.as_ref().map(|e| e.to_f32());
+    let request = Request { e_in, batch: args.batch, decode: Decode::Soft, ..Request::default() };
+    let target = vec![0.5; 3 * layout.width * layout.height];
+    let reward = std::sync::Arc::new(Reward::Target { target, mask: None });
+    let step = |steps: u32| {
+        let term = RewardTerm { reward: reward.clone(), weight: 1.0 };
+        Request { optimize: Some(softdimo::Optimize::new(vec![term], steps)), ..request.clone() }
+    };
+    engine.generate(&request)?;
+    let (mut forward, mut steps) = (Vec::new(), Vec::new());
+    for _ in 0..args.runs.max(1) {
+        forward.push(engine.generate(&request)?.report.milliseconds);
+        let course = engine.generate(&step(1))?.report.optimization.clone();
+        // The first iterate of a session also allocates its memory; the second is what a loop costs.
+        steps.extend(course.and_then(|c| c.iterations.last().map(|i| i.milliseconds)));
+    }
+    let ratios = forward.iter().zip(&steps).map(|(f, s)| s / f);
+    let mut ratios: Vec<f64> = ratios.collect();
+    for list in [&mut forward, &mut steps, &mut ratios] {
+        list.sort_by(f64::total_cmp);
+    }
+    let median = |v: &[f64]| v[v.len() / 2];
+    println!("model          {}", path.display());
+    println!("runtime        ONNX Runtime {}, {}", engine.runtime().version, args.engine.run.provider);
+    println!("mode           {:?}, {} threads, batch {}", args.engine.run.memory, engine.threads(), args.batch);
+    println!("cpu            {}", cpu());
+    println!("forward        median {:.1} ms (min {:.1})", median(&forward), forward[0]);
+    println!("step           median {:.1} ms (min {:.1})", median(&steps), steps[0]);
+    println!("step/forward   median {:.2} (min {:.2}, max {:.2})", median(&ratios), ratios[0], ratios[ratios.len() - 1]);
+    println!("peak resident  {} KiB", Memory::now().peak);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,4 +1,4 @@
-//! The command line: `softdimo generate | inspect | convert | verify | bench`.
+//! The command line: `softdimo generate | optimize | inspect | convert | verify | bench`.
 //!
 //! Results go to stdout, messages and progress to stderr. Exit status: 0 done, 1 failed (or a verification
 //! that did not pass), 2 wrong usage.
@@ -8,6 +8,7 @@ mod convert;
 mod engine;
 mod generate;
 mod inspect;
+mod optimize;
 mod verify;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ struct Cli {
 enum Command {
     /// Make pictures and write them as PNG
     Generate(generate::Args),
+    /// Climb a reward's gradient through the model, and show before and after
+    Optimize(optimize::Args),
     /// Print what a model file holds and check its hash
     Inspect(inspect::Args),
     /// Make a model file from official checkpoints
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     end_quietly_on_closed_pipe();
     let result = match Cli::parse().command {
         Command::Generate(args) => generate::run(args),
+        Command::Optimize(args) => optimize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Verify(args) => verify::run(args),

@@ -1,0 +1,232 @@
+//! `softdimo optimize`: pictures before and after test-time embedding optimisation, and the reward's course.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use softdimo::image::{RgbaImage, read_f32_chw, read_png, write_png};
+use softdimo::tteo::{Course, Variables};
+use softdimo::{Decode, Error, Generated, Label, Optimize, Optimizer, Request, Result, Reward, RewardTerm};
+
+use crate::engine::{EngineArgs, progress_bar};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Class name
+    #[arg(long)]
+    label: Option<String>,
+    /// Class id
+    #[arg(long, conflicts_with = "label")]
+    class: Option<u32>,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Pictures, with seeds seed, seed + 1, ...
+    #[arg(long, default_value_t = 1)]
+    count: usize,
+    /// What to maximise, as [WEIGHT*]NAME: color=R,G,B | target=FILE.png | prior | closeness; repeat to add
+    #[arg(long, required = true, allow_hyphen_values = true)]
+    reward: Vec<String>,
+    #[command(flatten)]
+    loop_: LoopArgs,
+    /// Which picture to write: sampled codes, or the soft embedding that was optimised
+    #[arg(long, value_enum, default_value_t = How::Hard)]
+    decode: How,
+    /// Print the report as JSON instead of the table
+    #[arg(long)]
+    json: bool,
+    /// PNG to write: before above, after below, a column a seed
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+/// The loop's settings.
+#[derive(clap::Args, Clone)]
+pub struct LoopArgs {
+    /// Updates
+    #[arg(long, default_value_t = 20)]
+    steps: u32,
+    /// Learning rate
+    #[arg(long, default_value_t = 0.2)]
+    lr: f32,
+    #[arg(long, value_enum, default_value_t = Rule::Sgd)]
+    optimizer: Rule,
+    /// Of SGD
+    #[arg(long, default_value_t = 0.0)]
+    momentum: f32,
+    /// Scale gradients down to this norm; 0 = off
+    #[arg(long, default_value_t = 0.0)]
+    clip: f32,
+    /// What to move; repeat for several
+    #[arg(long, value_enum)]
+    variable: Vec<Moved>,
+    /// Weight of the pull of the noise's norm towards its prior
+    #[arg(long, default_value_t = 0.0)]
+    norm_regularizer: f32,
+    /// Milliseconds for the loop
+    #[arg(long)]
+    deadline: Option<u64>,
+    /// Report the distance of hard and soft pictures in every iteration
+    #[arg(long)]
+    gap: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum How {
+    Hard,
+    Soft,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Rule {
+    Sgd,
+    Adam,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Moved {
+    Embedding,
+    Noise,
+    Class,
+}
+
+impl LoopArgs {
+    fn settings(&self, terms: Vec<RewardTerm>) -> Optimize {
+        let has = |v: Moved| self.variable.contains(&v);
+        Optimize {
+            lr: self.lr,
+            optimizer: match self.optimizer {
+                Rule::Sgd => Optimizer::Sgd { momentum: self.momentum },
+                Rule::Adam => Optimizer::ADAM,
+            },
+            clip: self.clip,
+            norm_regularizer: self.norm_regularizer,
+            deadline: self.deadline.map(Duration::from_millis),
+            variables: if self.variable.is_empty() {
+                Variables::default()
+            } else {
+                Variables { embedding: has(Moved::Embedding), noise: has(Moved::Noise), class: has(Moved::Class) }
+            },
+            report_gap: self.gap,
+            ..Optimize::new(terms, self.steps)
+        }
+    }
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let engine = args.engine.open()?;
+    let layout = engine.model().architecture().layout();
+    let size = (layout.width as u32, layout.height as u32);
+    let terms = args.reward.iter().map(|r| parse_reward(r, size)).collect::<Result<Vec<_>>>()?;
+    let labels = match (&args.label, args.class) {
+        (Some(name), _) => vec![Label::Name(name.clone())],
+        (None, Some(id)) => vec![Label::Class(id)],
+        (None, None) => Vec::new(),
+    };
+    let decode = if args.decode == How::Hard { Decode::Hard } else { Decode::Soft };
+    let plain = Request { labels, batch: args.count, seed: args.seed, decode, steps: 1, ..Request::default() };
+    let before = engine.generate(&plain)?;
+
+    let request = Request { optimize: Some(args.loop_.settings(terms)), ..plain };
+    let job = engine.submit(&request)?;
+    let bar = progress_bar(0, "optimising");
+    let after = job.wait(None, |p| {
+        bar.set_length(p.total.into());
+        bar.set_position(p.step.into());
+        ControlFlow::Continue(())
+    })?;
+    bar.finish_and_clear();
+
+    if args.json {
+        println!("{}", after.report.json());
+    } else if let Some(course) = &after.report.optimization {
+        print_course(course);
+    }
+    write(&args, &before, &after)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `[WEIGHT*]NAME[=ARGUMENT]`.
+fn parse_reward(text: &str, (width, height): (u32, u32)) -> Result<RewardTerm> {
+    let bad = |expected: &str, found: &str| Error::InvalidArgument {
+        what: format!("--reward {text}"),
+        expected: expected.into(),
+        found: found.into(),
+    };
+    let (weight, rest) = match text.split_once('*') {
+        Some((weight, rest)) => (weight.parse().map_err(|_| bad("a number before '*'", weight))?, rest),
+        None => (1.0, text),
+    };
+    let (name, argument) = rest.split_once('=').unwrap_or((rest, ""));
+    let reward = match name {
+        "color" => {
+            let values: Vec<f32> = argument.split(',').filter_map(|v| v.trim().parse().ok()).collect();
+            let rgb = <[f32; 3]>::try_from(values).map_err(|_| bad("color=R,G,B", argument))?;
+            Reward::Color { rgb, mask: None }
+        }
+        "target" => {
+            let (picture, _) = read_png(argument)?;
+            if (picture.width(), picture.height()) != (width, height) {
+                let found = format!("{}x{}", picture.width(), picture.height());
+                return Err(bad(&format!("a {width}x{height} picture"), &found));
+            }
+            Reward::Target { target: read_f32_chw(&picture.view())?, mask: None }
+        }
+        "prior" => Reward::Prior { seed: 0 },
+        "closeness" => Reward::Closeness,
+        other => return Err(bad("color=R,G,B, target=FILE.png, prior or closeness", other)),
+    };
+    Ok(RewardTerm::new(reward, weight))
+}
+
+/// One line an iteration (means over the pictures), then the totals as a curve.
+fn print_course(course: &Course) {
+    let mean = |v: &[f32]| v.iter().sum::<f32>() / v.len().max(1) as f32;
+    let names: String = course.rewards.iter().map(|n| format!("{n:>12}")).collect();
+    println!("{:>5} {:>12} {names} {:>10} {:>10} {:>8}", "step", "total", "gradient", "max prob", "ms");
+    for i in &course.iterations {
+        let rewards: String = i.rewards.iter().map(|r| format!("{:>12.5}", mean(r))).collect();
+        println!(
+            "{:>5} {:>12.5} {rewards} {:>10.3e} {:>10.4} {:>8.1}",
+            i.step,
+            mean(&i.total),
+            mean(&i.gradient_norm),
+            mean(&i.mean_max_probability),
+            i.milliseconds
+        );
+    }
+    let totals: Vec<f32> = course.iterations.iter().map(|i| mean(&i.total)).collect();
+    println!("total  {}", sparkline(&totals));
+    println!("ended: {}; best iterate per picture: {:?}", course.ended, course.best_step);
+}
+
+/// Values as eighth blocks from the smallest to the largest.
+fn sparkline(values: &[f32]) -> String {
+    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let level = |v: f32| ((v - low) / (high - low).max(1e-20) * 7.0).round().clamp(0.0, 7.0) as usize;
+    values.iter().map(|&v| BLOCKS[level(v)]).collect()
+}
+
+fn write(args: &Args, before: &Generated, after: &Generated) -> Result<()> {
+    let (width, height) = (after.report.width as u32, after.report.height as u32);
+    let factor = (256 / width.max(1)).clamp(1, 8);
+    let mut pictures = Vec::new();
+    for generated in [before, after] {
+        for i in 0..after.report.batch {
+            pictures.push(RgbaImage::from_f32_chw(&generated.picture(i)?, width, height)?.enlarge(factor)?);
+        }
+    }
+    let sheet = RgbaImage::sheet(&pictures, after.report.batch as u32, factor, [255; 4])?;
+    let text = [
+        ("Software".to_string(), format!("softdimo {}", env!("CARGO_PKG_VERSION"))),
+        ("softdimo".to_string(), after.report.json()),
+    ];
+    write_png(&args.output, &sheet.view(), &text)?;
+    eprintln!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
+    Ok(())
+}
