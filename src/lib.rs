@@ -21,6 +21,7 @@ pub mod request;
 pub mod rng;
 pub mod sample;
 pub mod tensor;
+pub mod tokenizer;
 pub mod verify;
 pub mod weights;
 
