@@ -3,9 +3,11 @@
  * What is not in this file is not a published interface. Conventions:
  *
  * - Functions return a status (SOFTDIMO_OK or SOFTDIMO_ERR_*); softdimo_last_error() has the text for the
- *   calling thread. Out parameters are written only on success.
- * - Structs start with struct_size and are filled by their _init function; reserved fields stay zero.
- *   Structs of older and newer versions of this header are accepted. Unknown values are errors.
+ *   calling thread. Out parameters are written only on success, except that a buffer too small still
+ *   reports the size needed.
+ * - Structs start with struct_size and are filled by their _init function, which is told sizeof(struct);
+ *   reserved fields stay zero. Structs of older and newer versions of this header are accepted. Unknown
+ *   values are errors.
  * - NULL where a pointer is required is an error, except that every _free(NULL) is a no-op.
  * - Strings are UTF-8 and NUL-terminated.
  * - Any function may be called from any thread. All computing happens on the engine's own threads, named
@@ -14,6 +16,8 @@
  * - The library never prints, exits, changes the locale, the working directory, signal handlers (unless
  *   SOFTDIMO_WEIGHTS_MAP_GUARDED is asked for) or the caller's floating-point mode. It stays mapped after
  *   dlclose(). In a child after fork(), calls return SOFTDIMO_ERR_FORKED and frees do nothing.
+ * - A job advances on its own, but its callbacks run only inside a wait or poll of it; a STOP that comes
+ *   after the job's end changes nothing.
  * - Same seed, model and provider: same tokens, for any thread count.
  */
 
@@ -452,7 +456,8 @@ int32_t softdimo_engine_warmup(const struct softdimo_engine *engine,
 int32_t softdimo_engine_trim(const struct softdimo_engine *engine);
 
 // Replay a golden file (safetensors with `b*/in/..` and `b*/out/..`) and write a JSON report with the
-// largest difference of every tensor: proof that this model file computes what its reference computes.
+// largest difference of every tensor: proof that this model file computes what its reference computes. Every
+// call runs the whole replay, so give it room at once (64 KiB is plenty for one file).
 int32_t softdimo_engine_verify(const struct softdimo_engine *engine,
                                const char *golden,
                                char *buffer,

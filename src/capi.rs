@@ -694,7 +694,8 @@ pub unsafe extern "C" fn softdimo_engine_trim(engine: *const softdimo_engine) ->
 }
 
 /// Replay a golden file (safetensors with `b*/in/..` and `b*/out/..`) and write a JSON report with the
-/// largest difference of every tensor: proof that this model file computes what its reference computes.
+/// largest difference of every tensor: proof that this model file computes what its reference computes. Every
+/// call runs the whole replay, so give it room at once (64 KiB is plenty for one file).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_verify(
     engine: *const softdimo_engine,

@@ -22,6 +22,7 @@ pub mod reward;
 pub mod rng;
 pub mod sample;
 pub mod tensor;
+pub mod tokenizer;
 pub mod tteo;
 pub mod verify;
 pub mod weights;

@@ -136,11 +136,21 @@ fn optimize(args: &Optimise) -> Result<ExitCode> {
     let median = |v: &[f64]| v[v.len() / 2];
     println!("model          {}", path.display());
     println!("runtime        ONNX Runtime {}, {}", engine.runtime().version, args.engine.run.provider);
-    println!("mode           {:?}, {} threads, batch {}", args.engine.run.memory, engine.threads(), args.batch);
+    println!(
+        "mode           {:?}, {} threads, batch {}",
+        args.engine.run.memory,
+        engine.threads(),
+        args.batch
+    );
     println!("cpu            {}", cpu());
     println!("forward        median {:.1} ms (min {:.1})", median(&forward), forward[0]);
     println!("step           median {:.1} ms (min {:.1})", median(&steps), steps[0]);
-    println!("step/forward   median {:.2} (min {:.2}, max {:.2})", median(&ratios), ratios[0], ratios[ratios.len() - 1]);
+    println!(
+        "step/forward   median {:.2} (min {:.2}, max {:.2})",
+        median(&ratios),
+        ratios[0],
+        ratios[ratios.len() - 1]
+    );
     println!("peak resident  {} KiB", Memory::now().peak);
     Ok(ExitCode::SUCCESS)
 }

@@ -108,7 +108,11 @@ impl LoopArgs {
             variables: if self.variable.is_empty() {
                 Variables::default()
             } else {
-                Variables { embedding: has(Moved::Embedding), noise: has(Moved::Noise), class: has(Moved::Class) }
+                Variables {
+                    embedding: has(Moved::Embedding),
+                    noise: has(Moved::Noise),
+                    class: has(Moved::Class),
+                }
             },
             report_gap: self.gap,
             ..Optimize::new(terms, self.steps)
@@ -127,7 +131,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         (None, None) => Vec::new(),
     };
     let decode = if args.decode == How::Hard { Decode::Hard } else { Decode::Soft };
-    let plain = Request { labels, batch: args.count, seed: args.seed, decode, steps: 1, ..Request::default() };
+    let plain =
+        Request { labels, batch: args.count, seed: args.seed, decode, steps: 1, ..Request::default() };
     let before = engine.generate(&plain)?;
 
     let request = Request { optimize: Some(args.loop_.settings(terms)), ..plain };
