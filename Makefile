@@ -39,3 +39,5 @@ lint:
 clean:
 	$(CARGO) clean
 	rm -f sample.png
+
+include bindings/install.mk

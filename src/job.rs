@@ -66,13 +66,20 @@ impl Shared {
     /// One more step done.
     pub fn advance(&self, progress: Progress) {
         let mut state = self.lock();
+        if state.phase.is_final() {
+            return;
+        }
         state.phase = Phase::Running;
         state.progress = progress;
         self.changed.notify_all();
     }
 
+    /// The end, unless the job has one already.
     pub fn finish(&self, result: Result<Generated>) {
         let mut state = self.lock();
+        if state.phase.is_final() {
+            return;
+        }
         state.phase = match &result {
             Ok(_) => Phase::Done,
             Err(Error::Cancelled) => Phase::Cancelled,
@@ -102,9 +109,13 @@ impl Job {
         &self.shared
     }
 
-    /// Ask for the end; returns at once. Any thread, any time, any number of times.
+    /// Ask for the end; returns at once. Any thread, any time, any number of times. A job that is still queued
+    /// ends here: it does not wait for the ones before it.
     pub fn cancel(&self) {
         self.shared.cancel.cancel();
+        if self.phase() == Phase::Queued {
+            self.shared.finish(Err(Error::Cancelled));
+        }
     }
 
     pub fn phase(&self) -> Phase {

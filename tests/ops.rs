@@ -8,6 +8,8 @@ mod case;
 mod elementwise;
 #[path = "ops/errors.rs"]
 mod errors;
+#[path = "ops/gradients.rs"]
+mod gradients;
 #[path = "ops/graphs.rs"]
 mod graphs;
 #[path = "ops/layout.rs"]

@@ -137,10 +137,11 @@ fn own_folder() -> Option<PathBuf> {
         CStr::from_ptr(name)
     };
     let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
-    // A program started through PATH has a bare name here; its real file is what the kernel says.
+    // A program started through PATH has a bare name here, which says nothing about folders (a file of that
+    // name in the working directory is another one); its real file is what the kernel says.
     let path = match path.canonicalize() {
-        Ok(path) => path,
-        Err(_) => std::env::current_exe().ok()?,
+        Ok(real) if path.components().count() > 1 => real,
+        _ => std::env::current_exe().ok()?,
     };
     path.parent().map(Path::to_path_buf)
 }

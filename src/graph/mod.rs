@@ -6,6 +6,7 @@
 
 mod build;
 pub mod eval;
+mod grad;
 pub mod onnx;
 mod op;
 mod simplify;
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 
+pub use grad::{grad, grad_with_cotangent};
 pub use op::Op;
 pub use simplify::simplify;
 

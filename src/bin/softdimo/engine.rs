@@ -74,8 +74,10 @@ impl EngineArgs {
             return Ok(path.into());
         }
         let program = std::env::current_exe().unwrap_or_default();
-        // target/release/softdimo in a checkout, bin/softdimo in an installation.
-        let places: Vec<PathBuf> = [(2, "models"), (1, "share/softdimo"), (3, "models")]
+        // target/release/softdimo in a checkout; lib/softdimo/softdimo or lib/TRIPLE/softdimo/softdimo in an
+        // installation (bin/softdimo links there).
+        let share = "share/softdimo";
+        let places: Vec<PathBuf> = [(2, "models"), (1, share), (2, share), (3, share), (3, "models")]
             .iter()
             .filter_map(|(up, folder)| Some(program.ancestors().nth(up + 1)?.join(folder).join(BUNDLED)))
             .collect();

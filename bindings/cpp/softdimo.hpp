@@ -1,0 +1,902 @@
+/* softdimo.hpp: C++17 over softdimo.h. Header only: include it and link libsoftdimo, whose ABI is the C one.
+ *
+ * Results     Every fallible call returns Expected<T>: a status (SOFTDIMO_OK or SOFTDIMO_ERR_*), a message, and
+ *             the value when the status is SOFTDIMO_OK. Nothing here throws on its own. Where the compiler has
+ *             exceptions on, Expected<T>::value() throws softdimo::Error for those who prefer that:
+ *                 auto engine = softdimo::Engine::open("emoji.softdimo.safetensors").value();
+ *             Works with -fno-exceptions -fno-rtti. The names differ between the two kinds of build (an inline
+ *             namespace), so files of both kinds can be linked into one program, but objects must not cross.
+ *             Standard containers allocate: std::bad_alloc stays what it is in the build at hand.
+ * Ownership   Engine and Job own their handles, are move-only, and free on destruction. A Job keeps its engine
+ *             running, so they may be destroyed in any order. Calls on a moved-from object return
+ *             SOFTDIMO_ERR_NULL_ARGUMENT. Options and Request own all strings and arrays given to them and can
+ *             be copied, reused and destroyed right after the call that takes them.
+ * Threads     const member functions of Engine and Job may be called from any thread at the same time; moving,
+ *             assigning and destroying need the object to be unused elsewhere. Options, Request and Image are
+ *             plain values.
+ * Callbacks   Run only on a thread that is inside a call of this library: progress inside Job::wait*, Job::poll
+ *             or Engine::generate*; log inside a call on the engine or one of its jobs. If several threads wait
+ *             on one job, its callback may run on several of them at once. The Job keeps the progress callback
+ *             alive, the Engine and its Jobs keep the log callback alive. A callback that throws counts as
+ *             Flow::Stop; the exception ends there. A progress callback must not destroy its job, and a log
+ *             callback must not call into this library.
+ * Strings     UTF-8, without NUL inside.
+ */
+
+#ifndef SOFTDIMO_HPP
+#define SOFTDIMO_HPP
+
+#include "softdimo.h"
+
+#include <cassert>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if defined(__cpp_exceptions)
+#include <stdexcept>
+#define SOFTDIMO_HPP_NAMESPACE with_exceptions
+#else
+#define SOFTDIMO_HPP_NAMESPACE without_exceptions
+#endif
+
+namespace softdimo {
+inline namespace SOFTDIMO_HPP_NAMESPACE {
+
+// ---------------------------------------------------------------------------------------------- results
+
+// Why a call failed.
+struct Failure {
+    std::int32_t status; // SOFTDIMO_ERR_*
+    std::string message; // names the thing, what was expected and what was found
+};
+
+#if defined(__cpp_exceptions)
+// What Expected<T>::value() throws.
+class Error : public std::runtime_error {
+public:
+    explicit Error(const Failure& failure) : std::runtime_error(failure.message), status_(failure.status) {}
+
+    // SOFTDIMO_ERR_*.
+    std::int32_t status() const noexcept { return status_; }
+
+private:
+    std::int32_t status_;
+};
+#endif
+
+namespace detail {
+
+// The part of Expected<T> that does not depend on T.
+class Outcome {
+public:
+    explicit operator bool() const noexcept { return ok(); }
+    bool ok() const noexcept { return failure_.status == SOFTDIMO_OK; }
+
+    // SOFTDIMO_OK or SOFTDIMO_ERR_*.
+    std::int32_t status() const noexcept { return failure_.status; }
+
+    // Empty on success.
+    const std::string& message() const noexcept { return failure_.message; }
+
+    // To hand a failure on as an Expected of another type. Only when !ok().
+    const Failure& failure() const noexcept {
+        assert(!ok());
+        return failure_;
+    }
+
+protected:
+    Outcome() : failure_{SOFTDIMO_OK, {}} {}
+    explicit Outcome(Failure failure) : failure_(std::move(failure)) { assert(!ok()); }
+
+#if defined(__cpp_exceptions)
+    void throw_failure() const {
+        if (!ok()) {
+            throw Error(failure_);
+        }
+    }
+#endif
+
+private:
+    Failure failure_;
+};
+
+} // namespace detail
+
+// A T, or why there is none.
+template <class T>
+class [[nodiscard]] Expected : public detail::Outcome {
+public:
+    Expected(T value) : value_(std::move(value)) {}
+    Expected(Failure failure) : Outcome(std::move(failure)) {}
+
+    // Only when ok(), as with a pointer.
+    T& operator*() & noexcept { return assert(ok()), *value_; }
+    const T& operator*() const& noexcept { return assert(ok()), *value_; }
+    T&& operator*() && noexcept { return assert(ok()), *std::move(value_); }
+    T* operator->() noexcept { return assert(ok()), &*value_; }
+    const T* operator->() const noexcept { return assert(ok()), &*value_; }
+
+#if defined(__cpp_exceptions)
+    // The value; throws Error when there is none.
+    T& value() & { return throw_failure(), *value_; }
+    const T& value() const& { return throw_failure(), *value_; }
+    T value() && { return throw_failure(), *std::move(value_); }
+#endif
+
+private:
+    std::optional<T> value_;
+};
+
+// Success, or why not.
+template <>
+class [[nodiscard]] Expected<void> : public detail::Outcome {
+public:
+    Expected() = default;
+    Expected(Failure failure) : Outcome(std::move(failure)) {}
+
+#if defined(__cpp_exceptions)
+    // Throws Error on failure.
+    void value() const { throw_failure(); }
+#endif
+};
+
+// Name of a status, e.g. "SOFTDIMO_ERR_IO".
+inline const char* status_name(std::int32_t status) noexcept { return softdimo_status_name(status); }
+
+// Version of the loaded library, e.g. "0.1.0".
+inline std::string_view version() noexcept { return softdimo_version(); }
+
+// Whether the loaded library speaks the ABI of the softdimo.h this was compiled with (same major number).
+inline bool abi_matches() noexcept { return softdimo_abi_version() >> 16 == SOFTDIMO_ABI_VERSION >> 16; }
+
+// ------------------------------------------------------------------------------------------- enumerations
+
+// What a callback wants. A callback that returns void means Continue; one that throws means Stop.
+enum class Flow : std::int32_t { Continue = SOFTDIMO_CONTINUE, Stop = SOFTDIMO_STOP };
+
+enum class MemoryMode : std::uint32_t { Lean = SOFTDIMO_MEMORY_LEAN, Fast = SOFTDIMO_MEMORY_FAST };
+
+enum class WeightsMode : std::uint32_t {
+    Map = SOFTDIMO_WEIGHTS_MAP,
+    Read = SOFTDIMO_WEIGHTS_READ,
+    MapGuarded = SOFTDIMO_WEIGHTS_MAP_GUARDED
+};
+
+enum class Decode : std::uint32_t { Hard = SOFTDIMO_DECODE_HARD, Soft = SOFTDIMO_DECODE_SOFT };
+
+enum class LogLevel : std::int32_t {
+    Error = SOFTDIMO_LOG_ERROR,
+    Warning = SOFTDIMO_LOG_WARNING,
+    Info = SOFTDIMO_LOG_INFO
+};
+
+// The last three are final.
+enum class JobState : std::uint32_t {
+    Queued = SOFTDIMO_JOB_QUEUED,
+    Running = SOFTDIMO_JOB_RUNNING,
+    Done = SOFTDIMO_JOB_DONE,
+    Failed = SOFTDIMO_JOB_FAILED,
+    Cancelled = SOFTDIMO_JOB_CANCELLED
+};
+
+// Steps done and steps in all (network calls, not pictures).
+using ProgressFunction = std::function<Flow(std::uint32_t step, std::uint32_t total)>;
+
+// A message, valid during the call. Stop: no more messages.
+using LogFunction = std::function<Flow(LogLevel level, std::string_view message)>;
+
+// --------------------------------------------------------------------------------------------- internals
+
+namespace detail {
+
+// The failure of a call on this thread that just returned `status`.
+inline Failure failure(std::int32_t status) {
+    std::string message(static_cast<std::size_t>(softdimo_last_error(nullptr, 0)), '\0');
+    softdimo_last_error(message.data(), message.size());
+    message.pop_back(); // the NUL
+    return {status, std::move(message)};
+}
+
+inline Expected<void> check(std::int32_t status) {
+    if (status != SOFTDIMO_OK) {
+        return failure(status);
+    }
+    return {};
+}
+
+// Refuse text that C would cut short. `what` names it in the message.
+inline Expected<void> check_text(std::string_view text, const char* what) {
+    if (text.find('\0') != std::string_view::npos) {
+        return Failure{SOFTDIMO_ERR_INVALID_ARGUMENT,
+                       std::string(what) + ": expected text without NUL, found one inside"};
+    }
+    return {};
+}
+
+// Run a call that follows the library's array convention. `guess` elements are offered first, so that a call
+// whose result fits is made once; 0 asks for the size first.
+template <class T, class Call>
+Expected<std::vector<T>> fetch(std::size_t guess, Call call) {
+    std::vector<T> values(guess);
+    for (;;) {
+        std::uint64_t needed = 0;
+        const std::int32_t status = call(values.empty() ? nullptr : values.data(), values.size(), &needed);
+        if (status != SOFTDIMO_OK && status != SOFTDIMO_ERR_BUFFER_TOO_SMALL) {
+            return failure(status);
+        }
+        const bool copied = status == SOFTDIMO_OK && needed <= values.size();
+        values.resize(static_cast<std::size_t>(needed));
+        if (copied) {
+            return values;
+        }
+    }
+}
+
+template <class Call>
+Expected<std::string> fetch_text(Call call, std::size_t guess = 4096) {
+    auto bytes = fetch<char>(guess, call);
+    if (!bytes) {
+        return bytes.failure();
+    }
+    return std::string(bytes->data(), bytes->empty() ? 0 : bytes->size() - 1);
+}
+
+// Call a callback; nothing it throws leaves.
+template <class Function, class... Args>
+std::int32_t call_guarded(const Function& function, Args... args) noexcept {
+#if defined(__cpp_exceptions)
+    try {
+        return static_cast<std::int32_t>(function(args...));
+    } catch (...) {
+        return SOFTDIMO_STOP;
+    }
+#else
+    return static_cast<std::int32_t>(function(args...));
+#endif
+}
+
+inline std::int32_t on_progress(void* user_data, std::uint32_t step, std::uint32_t total) noexcept {
+    return call_guarded(*static_cast<const ProgressFunction*>(user_data), step, total);
+}
+
+inline std::int32_t on_log(void* user_data, std::int32_t level, const char* message) noexcept {
+    return call_guarded(*static_cast<const LogFunction*>(user_data), static_cast<LogLevel>(level), message);
+}
+
+inline void on_release(void* user_data, const void*, std::uint64_t) noexcept {
+    delete static_cast<std::vector<std::uint8_t>*>(user_data);
+}
+
+// A callback that returns void goes on.
+template <class Signature, class F>
+std::function<Signature> with_flow(F function) {
+    if constexpr (std::is_constructible_v<std::function<Signature>, F>) {
+        return std::function<Signature>(std::move(function));
+    } else {
+        return [function = std::move(function)](auto&&... args) mutable {
+            function(std::forward<decltype(args)>(args)...);
+            return Flow::Continue;
+        };
+    }
+}
+
+inline const char* c_str_or_null(const std::optional<std::string>& text) noexcept {
+    return text ? text->c_str() : nullptr;
+}
+
+// The unsigned number under `key` at the top level of a JSON object that this library wrote.
+inline std::optional<std::uint32_t> json_number(std::string_view json, std::string_view key) {
+    int depth = 0;
+    for (std::size_t i = 0; i < json.size(); ++i) {
+        const char c = json[i];
+        if (c == '{' || c == '[') {
+            ++depth;
+        } else if (c == '}' || c == ']') {
+            --depth;
+        } else if (c == '"') {
+            const std::size_t start = ++i;
+            while (i < json.size() && json[i] != '"') {
+                i += json[i] == '\\' ? 2 : 1;
+            }
+            if (i + 1 >= json.size()) {
+                return std::nullopt;
+            }
+            if (depth != 1 || json[i + 1] != ':' || json.substr(start, i - start) != key) {
+                continue;
+            }
+            i += 2;
+            if (i >= json.size() || json[i] < '0' || json[i] > '9') {
+                return std::nullopt;
+            }
+            std::uint32_t value = 0;
+            for (; i < json.size() && json[i] >= '0' && json[i] <= '9'; ++i) {
+                value = value * 10 + static_cast<std::uint32_t>(json[i] - '0');
+            }
+            return value;
+        }
+    }
+    return std::nullopt;
+}
+
+struct FreeEngine {
+    void operator()(softdimo_engine* engine) const noexcept { softdimo_engine_free(engine); }
+};
+
+struct FreeJob {
+    void operator()(softdimo_job* job) const noexcept { softdimo_job_free(job); }
+};
+
+} // namespace detail
+
+// ------------------------------------------------------------------------------------------------- values
+
+// Sizes of a model, out of Engine::info().
+struct Layout {
+    std::uint32_t width = 0;      // of a picture, in pixels
+    std::uint32_t height = 0;     // of a picture, in pixels
+    std::uint32_t positions = 0;  // token positions of a picture
+    std::uint32_t splits = 0;     // tokens per position
+    std::uint32_t codes = 0;      // values a token can take
+    std::uint32_t mask_token = 0; // the token that says "not chosen yet"
+    std::uint32_t embedding = 0;  // floats per position of a start embedding
+    std::uint32_t classes = 0;    // class labels; this number itself means no label
+};
+
+// An owned picture: RGBA, 8 bits a channel, sRGB, rows tightly packed from the top.
+class Image {
+public:
+    Image() = default;
+
+    // A black, transparent picture.
+    Image(std::uint32_t width, std::uint32_t height)
+        : width_(width), height_(height), pixels_(std::size_t{4} * width * height) {}
+
+    std::uint32_t width() const noexcept { return width_; }   // pixels
+    std::uint32_t height() const noexcept { return height_; } // pixels
+    std::uint32_t stride() const noexcept { return 4 * width_; } // bytes from one row to the next
+
+    // 4 * width * height bytes.
+    std::uint8_t* data() noexcept { return pixels_.data(); }
+    const std::uint8_t* data() const noexcept { return pixels_.data(); }
+    const std::vector<std::uint8_t>& pixels() const& noexcept { return pixels_; }
+    std::vector<std::uint8_t> pixels() && noexcept { return std::move(pixels_); }
+
+    // This picture as the C functions take it; valid until it is changed or destroyed.
+    softdimo_image view() noexcept {
+        softdimo_image view;
+        softdimo_image_init(&view);
+        view.width = width_;
+        view.height = height_;
+        view.data = pixels_.data();
+        view.capacity = pixels_.size();
+        return view;
+    }
+
+    // Write a PNG file. `text` becomes its text chunks (keyword, value): with Job::report() there, the file
+    // says how to make the picture again. Errors: SOFTDIMO_ERR_IO, SOFTDIMO_ERR_INVALID_ARGUMENT.
+    Expected<void> write_png(const std::string& path,
+                             const std::vector<std::pair<std::string, std::string>>& text = {}) const {
+        if (auto fine = detail::check_text(path, "path"); !fine) {
+            return fine;
+        }
+        std::vector<const char*> pairs;
+        for (const auto& [keyword, value] : text) {
+            pairs.push_back(keyword.c_str());
+            pairs.push_back(value.c_str());
+        }
+        // The function reads the picture only; the struct has one pointer for reading and writing.
+        const softdimo_image view = const_cast<Image*>(this)->view();
+        return detail::check(softdimo_image_write_png(&view, path.c_str(), pairs.empty() ? nullptr : pairs.data(),
+                                                      static_cast<std::uint32_t>(text.size())));
+    }
+
+private:
+    std::uint32_t width_ = 0;
+    std::uint32_t height_ = 0;
+    std::vector<std::uint8_t> pixels_;
+};
+
+// How to open an engine; see softdimo_engine_options for the meaning, units and defaults of each.
+class Options {
+public:
+    Options() { softdimo_engine_options_init(&raw_); }
+
+    Options& memory_mode(MemoryMode mode) { return raw_.memory_mode = static_cast<std::uint32_t>(mode), *this; }
+    Options& weights_mode(WeightsMode mode) { return raw_.weights_mode = static_cast<std::uint32_t>(mode), *this; }
+    // 0 = one per core, at most 8.
+    Options& threads(std::uint32_t count) { return raw_.threads = count, *this; }
+    // 0 to 19.
+    Options& niceness(std::int32_t niceness) { return raw_.niceness = niceness, *this; }
+    Options& device_id(std::int32_t id) { return raw_.device_id = id, *this; }
+    // Bytes beyond mapped pages; 0 = no limit.
+    Options& memory_limit(std::uint64_t bytes) { return raw_.memory_limit = bytes, *this; }
+    // "cpu" or "cuda".
+    Options& provider(std::string name) { return provider_ = std::move(name), *this; }
+    // Path of the ONNX Runtime library.
+    Options& ort_library(std::string path) { return ort_library_ = std::move(path), *this; }
+    // Receive messages of `level` and more severe ones: Flow(LogLevel, std::string_view), or returning void.
+    template <class F>
+    Options& log(F function, LogLevel level = LogLevel::Warning) {
+        log_ = std::make_shared<const LogFunction>(
+            detail::with_flow<Flow(LogLevel, std::string_view)>(std::move(function)));
+        raw_.log_level = static_cast<std::int32_t>(level);
+        return *this;
+    }
+
+    // As the C functions take it; valid while this object lives unchanged.
+    softdimo_engine_options raw() const noexcept {
+        softdimo_engine_options raw = raw_;
+        raw.provider = detail::c_str_or_null(provider_);
+        raw.ort_library = detail::c_str_or_null(ort_library_);
+        if (log_ && *log_) {
+            raw.log = detail::on_log;
+            raw.log_user_data = const_cast<LogFunction*>(log_.get());
+        }
+        return raw;
+    }
+
+private:
+    friend class Engine;
+
+    Expected<void> check() const {
+        auto fine = detail::check_text(provider_.value_or(""), "options.provider");
+        return fine ? detail::check_text(ort_library_.value_or(""), "options.ort_library") : fine;
+    }
+
+    softdimo_engine_options raw_;
+    std::optional<std::string> provider_;
+    std::optional<std::string> ort_library_;
+    std::shared_ptr<const LogFunction> log_;
+};
+
+// What to generate; see softdimo_request for the meaning and range of each. What is not set takes the model's
+// default.
+class Request {
+public:
+    Request() { softdimo_request_init(&raw_); }
+
+    // Class name for all pictures, case ignored.
+    Request& label(std::string name) { return label_ = std::move(name), *this; }
+    // Class id for all pictures; Layout::classes means no label.
+    Request& class_label(std::int32_t id) { return class_labels({id}); }
+    // Class ids, one for all pictures or one each.
+    Request& class_labels(std::vector<std::int32_t> ids) { return class_labels_ = std::move(ids), *this; }
+    Request& prompt(std::string text) { return prompt_ = std::move(text), *this; }
+    Request& negative_prompt(std::string text) { return negative_prompt_ = std::move(text), *this; }
+    // Pictures to make, 1 to 256; picture b uses seed + b.
+    Request& batch(std::uint32_t pictures) { return raw_.batch = pictures, *this; }
+    Request& seed(std::uint64_t seed) { return raw_.seed = seed, *this; }
+    // 0: the model's own way; 1: one step; more: the multi-step teacher.
+    Request& steps(std::uint32_t steps) { return raw_.steps = steps, *this; }
+    // 0 = arg-max.
+    Request& temperature(float value) { return raw_.temperature = value, *this; }
+    Request& top_p(float value) { return raw_.top_p = value, *this; }
+    // 0 = all.
+    Request& top_k(std::int32_t value) { return raw_.top_k = value, *this; }
+    Request& mask_ratio(float value) { return raw_.mask_ratio = value, *this; }
+    Request& sigma(float value) { return raw_.sigma = value, *this; }
+    Request& guidance_scale(float value) { return raw_.guidance_scale = value, *this; }
+    Request& randomize_temperature(float value) { return raw_.randomize_temperature = value, *this; }
+    Request& decode(Decode decode) { return raw_.decode = static_cast<std::uint32_t>(decode), *this; }
+    Request& report_gap(bool report) { return raw_.report_gap = report ? 1 : 0, *this; }
+    // [batch, positions, splits].
+    Request& start_tokens(std::vector<std::uint32_t> tokens) { return start_tokens_ = std::move(tokens), *this; }
+    // [batch, positions, embedding].
+    Request& e_in(std::vector<float> embedding) { return e_in_ = std::move(embedding), *this; }
+    // Called after each step: Flow(std::uint32_t step, std::uint32_t total), or returning void. Stop, or throwing,
+    // cancels the job; one that is already finished stays finished.
+    template <class F>
+    Request& progress(F function) {
+        progress_ = detail::with_flow<Flow(std::uint32_t, std::uint32_t)>(std::move(function));
+        return *this;
+    }
+
+    // As the C functions take it; valid while this object lives unchanged.
+    softdimo_request raw() const noexcept {
+        softdimo_request raw = raw_;
+        raw.label = detail::c_str_or_null(label_);
+        raw.prompt = detail::c_str_or_null(prompt_);
+        raw.negative_prompt = detail::c_str_or_null(negative_prompt_);
+        raw.class_labels = class_labels_.empty() ? nullptr : class_labels_.data();
+        raw.class_label_count = static_cast<std::uint32_t>(class_labels_.size());
+        raw.start_tokens = start_tokens_.empty() ? nullptr : start_tokens_.data();
+        raw.start_token_count = start_tokens_.size();
+        raw.e_in = e_in_.empty() ? nullptr : e_in_.data();
+        raw.e_in_count = e_in_.size();
+        if (progress_) {
+            raw.progress = detail::on_progress;
+            raw.progress_user_data = const_cast<ProgressFunction*>(&progress_);
+        }
+        return raw;
+    }
+
+private:
+    friend class Engine;
+
+    Expected<void> check() const {
+        auto fine = detail::check_text(label_.value_or(""), "request.label");
+        if (fine) {
+            fine = detail::check_text(prompt_.value_or(""), "request.prompt");
+        }
+        return fine ? detail::check_text(negative_prompt_.value_or(""), "request.negative_prompt") : fine;
+    }
+
+    softdimo_request raw_;
+    std::optional<std::string> label_;
+    std::optional<std::string> prompt_;
+    std::optional<std::string> negative_prompt_;
+    std::vector<std::int32_t> class_labels_;
+    std::vector<std::uint32_t> start_tokens_;
+    std::vector<float> e_in_;
+    ProgressFunction progress_;
+};
+
+// ---------------------------------------------------------------------------------------------------- job
+
+// A submitted request. Destroying it cancels what is still running and waits for that.
+class Job {
+public:
+    Job(Job&&) noexcept = default;
+
+    Job& operator=(Job&& other) noexcept {
+        handle_ = std::move(other.handle_); // first: the old job goes before its callbacks
+        progress_ = std::move(other.progress_);
+        log_ = std::move(other.log_);
+        layout_ = other.layout_;
+        return *this;
+    }
+
+    // State, without waiting; calls the progress callback if there is news. For frame loops.
+    Expected<JobState> poll() const {
+        std::uint32_t state = 0;
+        if (const std::int32_t status = softdimo_job_poll(handle_.get(), &state)) {
+            return detail::failure(status);
+        }
+        return static_cast<JobState>(state);
+    }
+
+    // Wait for the end. SOFTDIMO_ERR_CANCELLED, or the job's own failure.
+    Expected<void> wait() const { return detail::check(softdimo_job_wait(handle_.get(), -1)); }
+
+    // Wait at most `timeout` (negative counts as 0); SOFTDIMO_ERR_TIMEOUT when that was not enough, and the job
+    // goes on.
+    Expected<void> wait_for(std::chrono::milliseconds timeout) const {
+        const std::int64_t milliseconds = timeout.count() < 0 ? 0 : static_cast<std::int64_t>(timeout.count());
+        return detail::check(softdimo_job_wait(handle_.get(), milliseconds));
+    }
+
+    // Ask for the end; returns at once. Any thread, any number of times, also before the job starts.
+    Expected<void> cancel() const { return detail::check(softdimo_job_cancel(handle_.get())); }
+
+    // State and steps (network calls done, and in all), without waiting and without callbacks.
+    Expected<softdimo_progress> progress() const {
+        softdimo_progress progress{};
+        progress.struct_size = sizeof progress;
+        if (const std::int32_t status = softdimo_job_progress(handle_.get(), &progress)) {
+            return detail::failure(status);
+        }
+        return progress;
+    }
+
+    // The functions below read picture `index` of a finished job. Errors: SOFTDIMO_ERR_NOT_READY before the end,
+    // the job's own failure after a bad one, SOFTDIMO_ERR_INVALID_ARGUMENT for an index beyond the batch.
+
+    // Its pixels, RGBA8.
+    Expected<Image> image(std::uint32_t index = 0) const {
+        Image image(layout_.width, layout_.height);
+        softdimo_image view = image.view();
+        if (const std::int32_t status = softdimo_job_image(handle_.get(), index, &view)) {
+            return detail::failure(status);
+        }
+        return image;
+    }
+
+    // Its pixels into memory of the caller's: any format, stride and origin softdimo_image can say.
+    Expected<void> image_into(std::uint32_t index, softdimo_image& image) const {
+        return detail::check(softdimo_job_image(handle_.get(), index, &image));
+    }
+
+    // The decoder's floats [3, height, width], nominally in [0, 1], not clamped.
+    Expected<std::vector<float>> image_f32(std::uint32_t index = 0) const {
+        return fetch<float>(softdimo_job_image_f32, index);
+    }
+
+    // Tokens [positions, splits]: the picture, bit for bit.
+    Expected<std::vector<std::uint32_t>> tokens(std::uint32_t index = 0) const {
+        return fetch<std::uint32_t>(softdimo_job_tokens, index);
+    }
+
+    // Largest softmax probability of each token [positions, splits], 0 to 1.
+    Expected<std::vector<float>> max_probability(std::uint32_t index = 0) const {
+        return fetch<float>(softdimo_job_max_probability, index);
+    }
+
+    // Start embedding [positions, embedding] of a one-step job, for Request::e_in.
+    Expected<std::vector<float>> embedding(std::uint32_t index = 0) const {
+        return fetch<float>(softdimo_job_embedding, index);
+    }
+
+    // JSON about the finished job: the request with every default filled in, model, runtime, confidence, time.
+    Expected<std::string> report() const {
+        return detail::fetch_text([this](char* buffer, std::uint64_t capacity, std::uint64_t* needed) {
+            return softdimo_job_report(handle_.get(), buffer, capacity, needed);
+        });
+    }
+
+    // Why the job failed; empty when it did not.
+    Expected<std::string> error() const {
+        return detail::fetch_text([this](char* buffer, std::uint64_t capacity, std::uint64_t* needed) {
+            return softdimo_job_error(handle_.get(), buffer, capacity, needed);
+        });
+    }
+
+    // The C handle, still owned by this object.
+    softdimo_job* handle() const noexcept { return handle_.get(); }
+
+private:
+    friend class Engine;
+
+    Job(softdimo_job* handle, std::unique_ptr<const ProgressFunction> progress,
+        std::shared_ptr<const LogFunction> log, const Layout& layout)
+        : layout_(layout), log_(std::move(log)), progress_(std::move(progress)), handle_(handle) {}
+
+    template <class T, class Function>
+    Expected<std::vector<T>> fetch(Function function, std::uint32_t index) const {
+        return detail::fetch<T>(0, [this, function, index](T* values, std::uint64_t capacity, std::uint64_t* needed) {
+            return function(handle_.get(), index, values, capacity, needed);
+        });
+    }
+
+    Layout layout_;
+    std::shared_ptr<const LogFunction> log_;
+    std::unique_ptr<const ProgressFunction> progress_;
+    std::unique_ptr<softdimo_job, detail::FreeJob> handle_; // last: destroyed before its callbacks
+};
+
+// ------------------------------------------------------------------------------------------------- engine
+
+// An opened model on an execution provider.
+class Engine {
+public:
+    // Open the model file at `path`. Errors: SOFTDIMO_ERR_NOT_FOUND, _IO, _FORMAT and so on for the file,
+    // _RUNTIME_NOT_FOUND without a usable ONNX Runtime, _PROVIDER, and _UNSUPPORTED when the loaded library has
+    // another ABI than the header. Weights are mapped, not read: blocks for milliseconds.
+    static Expected<Engine> open(const std::string& path, const Options& options = {}) {
+        if (auto fine = detail::check_text(path, "path"); !fine) {
+            return fine.failure();
+        }
+        return open_with(options, [&](const softdimo_engine_options& raw, softdimo_engine** engine) {
+            return softdimo_engine_open(path.c_str(), &raw, engine);
+        });
+    }
+
+    // Open a model file that is in memory; the bytes are freed once the engine and its jobs are gone.
+    static Expected<Engine> open_memory(std::vector<std::uint8_t> bytes, const Options& options = {}) {
+        auto kept = std::make_unique<std::vector<std::uint8_t>>(std::move(bytes));
+        return open_with(options, [&](const softdimo_engine_options& raw, softdimo_engine** engine) {
+            const std::int32_t status = softdimo_engine_open_memory(kept->data(), kept->size(), detail::on_release,
+                                                                    kept.get(), &raw, engine);
+            if (status == SOFTDIMO_OK) {
+                static_cast<void>(kept.release()); // on_release deletes it
+            }
+            return status;
+        });
+    }
+
+    // The same over bytes of the caller's, which must stay unchanged until `release` is called (once, possibly on
+    // another thread). A NULL `release` means that they outlive the engine and its jobs. On failure `release` is
+    // not called.
+    static Expected<Engine> open_memory(const void* data, std::uint64_t length, softdimo_release_fn release,
+                                        void* user_data, const Options& options = {}) {
+        return open_with(options, [&](const softdimo_engine_options& raw, softdimo_engine** engine) {
+            return softdimo_engine_open_memory(data, length, release, user_data, &raw, engine);
+        });
+    }
+
+    Engine(Engine&&) noexcept = default;
+
+    Engine& operator=(Engine&& other) noexcept {
+        handle_ = std::move(other.handle_); // first: the old engine goes before its callback
+        log_ = std::move(other.log_);
+        layout_ = other.layout_;
+        return *this;
+    }
+
+    // Sizes of pictures, tokens and embeddings.
+    const Layout& layout() const noexcept { return layout_; }
+
+    // JSON: model, architecture, sizes, labels, defaults, provider, runtime.
+    Expected<std::string> info() const { return info_of(handle_.get()); }
+
+    // Number of class names; 0 when the model has none.
+    Expected<std::uint32_t> label_count() const {
+        std::uint32_t count = 0;
+        if (const std::int32_t status = softdimo_engine_label_count(handle_.get(), &count)) {
+            return detail::failure(status);
+        }
+        return count;
+    }
+
+    // Class names; the index is the class id.
+    Expected<std::vector<std::string>> labels() const {
+        auto count = label_count();
+        if (!count) {
+            return count.failure();
+        }
+        std::vector<std::string> labels;
+        for (std::uint32_t i = 0; i < *count; ++i) {
+            const char* label = nullptr;
+            if (const std::int32_t status = softdimo_engine_label(handle_.get(), i, &label)) {
+                return detail::failure(status);
+            }
+            labels.emplace_back(label);
+        }
+        return labels;
+    }
+
+    // Bytes the engine holds, by kind. Waits for the running job.
+    Expected<softdimo_memory> memory() const {
+        softdimo_memory memory{};
+        memory.struct_size = sizeof memory;
+        if (const std::int32_t status = softdimo_engine_memory(handle_.get(), &memory)) {
+            return detail::failure(status);
+        }
+        return memory;
+    }
+
+    // Prepare all that a one-step job of `batch` pictures needs. Blocks.
+    Expected<void> warmup(std::uint32_t batch = 1) const {
+        return detail::check(softdimo_engine_warmup(handle_.get(), batch));
+    }
+
+    // Give back what can be prepared again. Waits for the running job.
+    Expected<void> trim() const { return detail::check(softdimo_engine_trim(handle_.get())); }
+
+    // Replay a golden file; JSON with the largest difference of every tensor. Blocks.
+    Expected<std::string> verify(const std::string& golden) const {
+        if (auto fine = detail::check_text(golden, "golden"); !fine) {
+            return fine.failure();
+        }
+        // The C function does the whole work on every call: offer room enough for any report at once.
+        const std::size_t room = std::size_t{1} << 18;
+        return detail::fetch_text(
+            [&](char* buffer, std::uint64_t capacity, std::uint64_t* needed) {
+                return softdimo_engine_verify(handle_.get(), golden.c_str(), buffer, capacity, needed);
+            },
+            room);
+    }
+
+    // Generate and wait: request.batch pictures.
+    Expected<std::vector<Image>> generate(const Request& request) const {
+        auto job = submit(request);
+        if (!job) {
+            return job.failure();
+        }
+        if (auto done = job->wait(); !done) {
+            return done.failure();
+        }
+        std::vector<Image> images;
+        for (std::uint32_t i = 0; i < request.raw_.batch; ++i) {
+            auto image = job->image(i);
+            if (!image) {
+                return image.failure();
+            }
+            images.push_back(*std::move(image));
+        }
+        return images;
+    }
+
+    // Generate into memory of the caller's and wait. `images` has `count` (= request.batch) elements; nothing is
+    // written unless all succeed.
+    Expected<void> generate_into(const Request& request, softdimo_image* images, std::uint32_t count) const {
+        if (auto fine = request.check(); !fine) {
+            return fine;
+        }
+        const softdimo_request raw = request.raw();
+        return detail::check(softdimo_generate(handle_.get(), &raw, images, count));
+    }
+
+    // Queue a request and return at once. Jobs of one engine run one after the other, in order.
+    Expected<Job> submit(const Request& request) const {
+        if (auto fine = request.check(); !fine) {
+            return fine.failure();
+        }
+        softdimo_request raw = request.raw();
+        std::unique_ptr<const ProgressFunction> progress;
+        if (raw.progress != nullptr) {
+            // The job's own copy, at an address that stays.
+            progress = std::make_unique<const ProgressFunction>(request.progress_);
+            raw.progress_user_data = const_cast<ProgressFunction*>(progress.get());
+        }
+        softdimo_job* job = nullptr;
+        if (const std::int32_t status = softdimo_submit(handle_.get(), &raw, &job)) {
+            return detail::failure(status);
+        }
+        return Job(job, std::move(progress), log_, layout_);
+    }
+
+    // The C handle, still owned by this object.
+    softdimo_engine* handle() const noexcept { return handle_.get(); }
+
+private:
+    Engine(softdimo_engine* handle, std::shared_ptr<const LogFunction> log)
+        : log_(std::move(log)), handle_(handle) {}
+
+    template <class Open>
+    static Expected<Engine> open_with(const Options& options, Open open) {
+        if (!abi_matches()) {
+            return Failure{SOFTDIMO_ERR_UNSUPPORTED,
+                           "libsoftdimo ABI: expected major " + std::to_string(SOFTDIMO_ABI_VERSION >> 16) +
+                               ", found " + std::to_string(softdimo_abi_version() >> 16) + " (library version " +
+                               softdimo_version() + ")"};
+        }
+        if (auto fine = options.check(); !fine) {
+            return fine.failure();
+        }
+        const softdimo_engine_options raw = options.raw();
+        softdimo_engine* handle = nullptr;
+        if (const std::int32_t status = open(raw, &handle)) {
+            return detail::failure(status);
+        }
+        Engine engine(handle, options.log_);
+        auto info = engine.info();
+        if (!info) {
+            return info.failure();
+        }
+        Layout& layout = engine.layout_;
+        for (auto [key, field] : {std::pair{"width", &layout.width}, {"height", &layout.height},
+                                  {"positions", &layout.positions}, {"splits", &layout.splits},
+                                  {"codes", &layout.codes}, {"mask_token", &layout.mask_token},
+                                  {"embedding", &layout.embedding}, {"classes", &layout.classes}}) {
+            auto number = detail::json_number(*info, key);
+            if (!number) {
+                return Failure{SOFTDIMO_ERR_INTERNAL, std::string("engine info: expected a number '") + key +
+                                                          "', found none"};
+            }
+            *field = *number;
+        }
+        return engine;
+    }
+
+    static Expected<std::string> info_of(const softdimo_engine* engine) {
+        return detail::fetch_text([=](char* buffer, std::uint64_t capacity, std::uint64_t* needed) {
+            return softdimo_engine_info(engine, buffer, capacity, needed);
+        });
+    }
+
+    Layout layout_;
+    std::shared_ptr<const LogFunction> log_;
+    std::unique_ptr<softdimo_engine, detail::FreeEngine> handle_; // last: destroyed before its callback
+};
+
+// JSON about each execution provider this library knows: {"name", "available", "reason"}. Availability is known
+// once an engine was opened.
+inline Expected<std::vector<std::string>> providers() {
+    std::vector<std::string> providers;
+    for (std::uint32_t i = 0; i < softdimo_provider_count(); ++i) {
+        auto info = detail::fetch_text([=](char* buffer, std::uint64_t capacity, std::uint64_t* needed) {
+            return softdimo_provider_info(i, buffer, capacity, needed);
+        });
+        if (!info) {
+            return info.failure();
+        }
+        providers.push_back(*std::move(info));
+    }
+    return providers;
+}
+
+} // namespace SOFTDIMO_HPP_NAMESPACE
+} // namespace softdimo
+
+#undef SOFTDIMO_HPP_NAMESPACE
+
+#endif // SOFTDIMO_HPP
