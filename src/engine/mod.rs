@@ -167,6 +167,13 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         checkpoint.recheck()?;
+        let in_place = self.options.memory == MemoryMode::Lean && self.options.provider == Provider::Cpu;
+        if !in_place && checkpoint.as_safetensors().is_none() {
+            return Err(Error::Unsupported {
+                what: format!("running a graph over {}", checkpoint.file()),
+                reason: "only LEAN on the CPU reads weights from anything but one safetensors file".into(),
+            });
+        }
         let mut compiler = self.compiler.fresh();
         let mut session = compiler.compile("graph", graph, checkpoint)?;
         session.run(inputs, cancel)
