@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::engine::{Engine, Sessions};
+use crate::engine::{Cancel, Engine, Sessions};
 use crate::error::{Error, Result};
 use crate::job::{Job, Progress, Shared};
 use crate::model::Model;
@@ -15,6 +15,7 @@ use crate::request::{Decode, Request, Resolved};
 use crate::rng::{Philox, Stream};
 use crate::sample::{Guidance, Logits, MaskedDiffusion, MaskedDiffusionOptions, sample_tokens, start_tokens};
 use crate::tensor::Tensor;
+use crate::tteo::{self, Course, Optimize, Optimized, Start};
 
 /// The result of a job.
 #[derive(Clone, Debug)]
@@ -103,6 +104,9 @@ pub struct Report {
     /// Mean absolute difference of hard and soft picture (0 to 1 scale), where asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub soft_hard_difference: Option<Vec<f32>>,
+    /// The course of an optimisation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimization: Option<Course>,
     /// Wall time of the job on the worker, preparing sessions included.
     pub milliseconds: f64,
 }
@@ -120,12 +124,16 @@ struct Run<'a> {
     job: &'a Shared,
     layout: Layout,
     progress: Progress,
+    /// An optimisation was cancelled: what remains is making pictures of its best iterate.
+    cancelled: bool,
 }
 
 impl Run<'_> {
     /// One network call, one step of progress.
     fn call(&mut self, program: Program, batch: usize, inputs: &[(&str, &Tensor)]) -> Result<Tensor> {
-        let output = self.sessions.run(program, batch, inputs, &self.job.cancel)?;
+        let finishing = Cancel::default();
+        let cancel = if self.cancelled { &finishing } else { &*self.job.cancel };
+        let output = self.sessions.run(program, batch, inputs, cancel)?;
         self.progress.step += 1;
         self.job.advance(self.progress);
         Ok(output)
@@ -145,22 +153,29 @@ struct Pictures {
     max_probability: Option<Tensor>,
     e_in: Option<Tensor>,
     other_images: Option<Tensor>,
+    course: Option<Course>,
 }
 
-/// The one-step path: x_init → e_in → student → logits → codes or soft embedding → picture.
+/// The one-step path: x_init → e_in → (optimised) → student → logits → codes or soft embedding → picture.
 fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
     let class = Tensor::from_i64([b], &r.classes);
-    let e_in = match &r.e_in {
+    let start = match &r.e_in {
         Some(e_in) => Tensor::from_f32([b, layout.positions, layout.embedding], e_in),
+        None => embed(run, r, r.sigma, &perturbation(r, &layout))?,
+    };
+    let (e_in, logits, course) = match &r.optimize {
         None => {
-            let start = run.tokens(b, &starts(r, &layout, r.mask_ratio)?);
-            let noise = perturbation(r, &layout);
-            let sigma = Tensor::from_f32([1], &[r.sigma]);
-            run.call(Program::Embed, b, &[("tokens", &start), ("noise", &noise), ("sigma", &sigma)])?
+            let logits = run.call(Program::Student, b, &[("e_in", &start), ("class", &class)])?;
+            (start, logits, None)
+        }
+        Some(o) => {
+            let best = climb(run, r, o, start, class)?;
+            let inputs = [("e_in", &best.e_in), ("condition", &best.condition)];
+            let logits = run.call(Program::StudentConditioned, b, &inputs)?;
+            (best.e_in, logits, Some(best.course))
         }
     };
-    let logits = run.call(Program::Student, b, &[("e_in", &e_in), ("class", &class)])?;
 
     let (mut tokens, mut max_probability) = (Vec::new(), Vec::new());
     let z = logits.to_f32();
@@ -183,7 +198,37 @@ fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let other = if r.decode == Decode::Hard { Decode::Soft } else { Decode::Hard };
     let other_images = if r.report_gap { Some(decode(other)?) } else { None };
     let max_probability = Some(Tensor::from_f32(tokens.shape().clone(), &max_probability));
-    Ok(Pictures { images, tokens, max_probability, e_in: Some(e_in), other_images })
+    Ok(Pictures { images, tokens, max_probability, e_in: Some(e_in), other_images, course })
+}
+
+/// e_in = √(1−σ²)·E(x_init) + σ·n.
+fn embed(run: &mut Run, r: &Resolved, sigma: f32, noise: &Tensor) -> Result<Tensor> {
+    let start = run.tokens(r.batch, &starts(r, &run.layout, r.mask_ratio)?);
+    let sigma = Tensor::from_f32([1], &[sigma]);
+    run.call(Program::Embed, r.batch, &[("tokens", &start), ("noise", noise), ("sigma", &sigma)])
+}
+
+/// Test-time optimisation from `start`. A cancelled loop hands over its best iterate, and the rest of the job
+/// runs to make pictures of it, unless nobody will look at them.
+fn climb(run: &mut Run, r: &Resolved, o: &Optimize, e_in: Tensor, class: Tensor) -> Result<Optimized> {
+    let (mut clean, mut noise) = (None, None);
+    if o.variables.noise && r.e_in.is_none() {
+        let n = perturbation(r, &run.layout);
+        let whole = embed(run, r, r.sigma, &n)?.to_f32();
+        let rest: Vec<f32> = whole.iter().zip(n.to_f32()).map(|(e, n)| e - n * r.sigma).collect();
+        clean = Some(Tensor::from_f32(n.shape().clone(), &rest));
+        noise = Some(n);
+    }
+    let start = Start { e_in, clean, noise, sigma: r.sigma, class };
+    let best = tteo::optimize(run.sessions, run.job, o, start, run.progress)?;
+    run.progress.step += best.course.iterations.len() as u32;
+    if best.cancelled {
+        if run.job.is_abandoned() {
+            return Err(Error::Cancelled);
+        }
+        run.cancelled = true;
+    }
+    Ok(best)
 }
 
 /// The teacher: `steps` rounds of predict, keep the most confident, mask the rest again.
@@ -216,7 +261,7 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let tokens: Vec<u32> = pictures.iter().flat_map(|p| p.predicted().to_vec()).collect();
     let tokens = run.tokens(b, &tokens);
     let images = run.call(Program::DecodeHard, b, &[("tokens", &tokens)])?;
-    Ok(Pictures { images, tokens, max_probability: None, e_in: None, other_images: None })
+    Ok(Pictures { images, tokens, max_probability: None, e_in: None, other_images: None, course: None })
 }
 
 fn teacher_options(model: &Model, r: &Resolved) -> MaskedDiffusionOptions {
@@ -263,21 +308,23 @@ fn perturbation(r: &Resolved, layout: &Layout) -> Tensor {
     Tensor::from_f32([r.batch, layout.positions, layout.embedding], &noise)
 }
 
-/// Run a resolved request on the worker thread.
-fn execute(sessions: &mut Sessions, job: &Shared, r: &Resolved) -> Result<Generated> {
+/// Run a resolved request on the worker thread. True: cancelled, and this is the best so far.
+fn execute(sessions: &mut Sessions, job: &Shared, r: &Resolved) -> Result<(Generated, bool)> {
     job.cancel.check()?;
     let start = Instant::now();
     let layout = sessions.model().architecture().layout();
-    let total = match r.steps {
-        1 => 2 + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
-        n => n + 1,
+    let total = match (r.steps, &r.optimize) {
+        (1, None) => 2 + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
+        (1, Some(o)) => 4 + o.steps + u32::from(r.report_gap),
+        (n, _) => n + 1,
     };
-    let mut run = Run { sessions, job, layout, progress: Progress { step: 0, total } };
+    let mut run = Run { sessions, job, layout, progress: Progress { step: 0, total }, cancelled: false };
     job.advance(run.progress);
     let pictures = if r.steps == 1 { one_step(&mut run, r)? } else { multi_step(&mut run, r)? };
+    let cancelled = run.cancelled;
     let report = report(sessions, r, &layout, &pictures, start);
     let Pictures { images, tokens, max_probability, e_in, .. } = pictures;
-    Ok(Generated { images, tokens, max_probability, e_in, report })
+    Ok((Generated { images, tokens, max_probability, e_in, report }, cancelled))
 }
 
 fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, start: Instant) -> Report {
@@ -317,6 +364,7 @@ fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, star
             .as_ref()
             .map(|p| p.to_f32().chunks_exact(layout.slots()).map(mean).collect()),
         soft_hard_difference: difference,
+        optimization: p.course.clone(),
         milliseconds: start.elapsed().as_secs_f64() * 1e3,
     }
 }
@@ -340,7 +388,10 @@ impl Engine {
                 let result = execute(sessions, &shared, &resolved);
                 // A truncated model file shows as wrong numbers, not as an error, when the guard is on.
                 let intact = sessions.model().mapping().recheck();
-                shared.finish(intact.and(result));
+                match intact.and(result) {
+                    Ok((best, true)) => shared.finish_cancelled(best),
+                    other => shared.finish(other.map(|(done, _)| done)),
+                }
             },
             move |e| broken.finish(Err(e)),
         );

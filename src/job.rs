@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use crate::engine::{Cancel, Engine};
 use crate::error::{Error, Result};
 use crate::generate::Generated;
+use crate::reward::{Reward, RewardAnswer, RewardImage};
+use crate::tensor::Tensor;
 
 /// Where a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,20 @@ struct State {
     phase: Phase,
     progress: Progress,
     result: Option<Result<Arc<Generated>>>,
+    question: Question,
+    /// The owner is gone or the process exits: end without a last picture.
+    abandoned: bool,
+}
+
+/// A callback reward in flight: the worker asks, the thread that waits for the job answers.
+#[derive(Debug, Default)]
+enum Question {
+    #[default]
+    None,
+    Asked(Arc<Reward>, Tensor),
+    Answering,
+    /// Scores [B] and gradient [B, 3, H, W]; `None` when the callback said stop.
+    Answered(Result<Option<(Tensor, Tensor)>>),
 }
 
 /// The side of a job that the worker thread fills in.
@@ -90,6 +106,60 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Put a question to the thread that waits for this job, and wait for its answer. `None`: the callback
+    /// said stop, or the job was cancelled first.
+    pub fn ask(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
+        let mut state = self.lock();
+        state.question = Question::Asked(reward.clone(), image);
+        self.changed.notify_all();
+        loop {
+            match std::mem::take(&mut state.question) {
+                Question::Answered(answer) => return answer,
+                // Between asking and answering, cancelling takes the question back.
+                Question::Asked(..) | Question::None if self.cancel.is_cancelled() => return Ok(None),
+                other => state.question = other,
+            }
+            let wait = self.changed.wait_timeout(state, Duration::from_millis(50));
+            state = wait.unwrap_or_else(|e| e.into_inner()).0;
+        }
+    }
+
+    /// Whether nobody will read a result any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.lock().abandoned
+    }
+
+    /// The end of a cancelled job that has something to show: waiting reports the cancellation, the result
+    /// can be read.
+    pub fn finish_cancelled(&self, best: Generated) {
+        let mut state = self.lock();
+        if state.phase.is_final() {
+            return;
+        }
+        state.phase = Phase::Cancelled;
+        state.result = Some(Ok(Arc::new(best)));
+        self.changed.notify_all();
+    }
+}
+
+/// Run the callback on this thread and check its answer.
+fn answer(reward: &Reward, image: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
+    let Reward::Callback(callback) = reward else {
+        return Err(Error::internal("only callbacks are asked"));
+    };
+    let shape = image.shape().clone();
+    let pixels = image.to_f32();
+    let (mut scores, mut gradient) = (vec![f32::NAN; shape[0]], vec![0.0; pixels.len()]);
+    let view = RewardImage { pixels: &pixels, batch: shape[0], width: shape[3], height: shape[2] };
+    let mut answer = RewardAnswer { scores: &mut scores, gradient: &mut gradient };
+    let mut callback = callback.lock().unwrap_or_else(|e| e.into_inner());
+    if callback(&view, &mut answer).is_break() {
+        return Ok(None);
+    }
+    Ok(Some((Tensor::from_f32([shape[0]], &scores), Tensor::from_f32(shape, &gradient))))
+}
+
 /// A submitted request. Dropping it cancels the job and waits for it to end.
 #[derive(Debug)]
 pub struct Job {
@@ -100,7 +170,13 @@ pub struct Job {
 
 impl Job {
     pub(crate) fn new(engine: Engine) -> Job {
-        let state = State { phase: Phase::Queued, progress: Progress::default(), result: None };
+        let state = State {
+            phase: Phase::Queued,
+            progress: Progress::default(),
+            result: None,
+            question: Question::None,
+            abandoned: false,
+        };
         let shared = Shared { cancel: Arc::default(), state: Mutex::new(state), changed: Condvar::new() };
         Job { shared: Arc::new(shared), engine }
     }
@@ -151,8 +227,26 @@ impl Job {
                 state = self.shared.lock();
                 continue;
             }
+            if state.phase == Phase::Cancelled {
+                return Err(Error::Cancelled);
+            }
             if let Some(result) = &state.result {
                 return result.clone();
+            }
+            if matches!(state.question, Question::Asked(..)) {
+                let Question::Asked(reward, image) =
+                    std::mem::replace(&mut state.question, Question::Answering)
+                else {
+                    unreachable!("matched above")
+                };
+                drop(state);
+                // A panicking callback must not leave the worker waiting.
+                let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&reward, &image)));
+                state = self.shared.lock();
+                let told = told.unwrap_or_else(|_| Err(Error::internal("the reward callback panicked")));
+                state.question = Question::Answered(told);
+                self.shared.changed.notify_all();
+                continue;
             }
             state = match deadline {
                 None => self.shared.changed.wait(state).unwrap_or_else(|e| e.into_inner()),
@@ -183,6 +277,7 @@ impl Drop for Job {
         if self.engine.is_foreign_process() {
             return;
         }
+        self.shared.lock().abandoned = true;
         self.cancel();
         let mut state = self.shared.lock();
         while !state.phase.is_final() {

@@ -18,9 +18,11 @@ pub mod models;
 pub mod nn;
 mod panic_wall;
 pub mod request;
+pub mod reward;
 pub mod rng;
 pub mod sample;
 pub mod tensor;
+pub mod tteo;
 pub mod verify;
 pub mod weights;
 
@@ -30,3 +32,5 @@ pub use generate::Generated;
 pub use job::Job;
 pub use model::WeightsMode;
 pub use request::{Decode, Label, Request};
+pub use reward::{Reward, RewardTerm};
+pub use tteo::{Optimize, Optimizer};

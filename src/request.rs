@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::SampleOptions;
+use crate::tteo::Optimize;
 
 /// Which condition a picture is generated under.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Request {
     pub e_in: Option<Vec<f32>>,
     /// Also decode the other way and report the mean absolute difference of the two pictures.
     pub report_gap: bool,
+    /// Test-time embedding optimisation of a one-step job.
+    pub optimize: Option<Optimize>,
 }
 
 /// Most pictures one request may ask for.
@@ -77,6 +80,7 @@ pub(crate) struct Resolved {
     pub start_tokens: Option<Vec<u32>>,
     pub e_in: Option<Vec<f32>>,
     pub report_gap: bool,
+    pub optimize: Option<Optimize>,
 }
 
 impl Request {
@@ -154,6 +158,16 @@ impl Request {
                 reason: "the multi-step sampler starts from tokens; use start_tokens, or steps 1".into(),
             });
         }
+        if let Some(optimize) = &self.optimize {
+            if !one_step {
+                return Err(Error::Unsupported {
+                    what: "optimisation with steps > 1".into(),
+                    reason: "the multi-step sampler chooses tokens, which have no gradient; use steps 1"
+                        .into(),
+                });
+            }
+            optimize.validate(model, self.sigma.unwrap_or(defaults.sigma))?;
+        }
         let slots = batch * layout.slots();
         if let Some(tokens) = &self.start_tokens {
             let found = format!("{} tokens", tokens.len());
@@ -201,6 +215,7 @@ impl Request {
             start_tokens: self.start_tokens.clone(),
             e_in: self.e_in.clone(),
             report_gap: self.report_gap,
+            optimize: self.optimize.clone(),
         })
     }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
-use crate::engine::{Cancel, Engine};
+use crate::engine::{Cancel, Engine, Sessions};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, simplify};
+use crate::graph::{Graph, grad, simplify};
 use crate::model::Model;
 use crate::models::{Architecture, conv_vqgan, maskbit, program::perturb};
 use crate::tensor::{Dtype, Tensor};
@@ -65,6 +65,7 @@ pub fn verify(engine: &Engine, path: impl AsRef<Path>, tolerance: Option<f64>) -
     });
     let bounds = Bounds {
         float: tolerance.unwrap_or(if narrow { TOLERANCE_F16 } else { TOLERANCE_F32 }),
+        gradient: if narrow { GRADIENT_F16 } else { GRADIENT_F32 },
         integer: if narrow { INTEGER_SHARE_F16 } else { 0.0 },
     };
     let cancel = Arc::new(Cancel::default());
@@ -78,7 +79,9 @@ pub fn verify(engine: &Engine, path: impl AsRef<Path>, tolerance: Option<f64>) -
             let inputs = inputs(&file, &batch)?;
             let graph = graph(&model, &inputs)?;
             let feeds: Vec<(&str, &Tensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
-            for (name, found) in sessions.run_graph("verify", &graph, &feeds, &cancel)? {
+            let mut results = sessions.run_graph("verify", &graph, &feeds, &cancel)?;
+            results.extend(climb(sessions, &model, &file, &batch, &inputs, &cancel)?);
+            for (name, found) in results {
                 let name = format!("{batch}/out/{name}");
                 if let Some(expected) = file.get(&name) {
                     rows.push(compare(&name, &found, &expected.to_tensor(), &bounds)?);
@@ -102,8 +105,14 @@ pub fn verify(engine: &Engine, path: impl AsRef<Path>, tolerance: Option<f64>) -
     Ok(Verification { rows, not_checked, passed })
 }
 
+/// Relative L2 bound of gradients: f32 noise is 1e-5; weights rounded to f16 move them by some percent.
+const GRADIENT_F32: f64 = 1e-4;
+const GRADIENT_F16: f64 = 0.1;
+
 struct Bounds {
     float: f64,
+    /// Relative L2 distance of gradients and of what was moved along them.
+    gradient: f64,
     integer: f64,
 }
 
@@ -203,6 +212,67 @@ fn graph(model: &Model, inputs: &[(String, Tensor)]) -> Result<Graph> {
     simplify(&g)
 }
 
+/// The golden reward R = mean(image_soft · target), its gradient, and three steps e ← e + 0.2·∂R/∂e, from the
+/// golden e_in. (Its mean over the batch puts a factor 1/B into every picture's gradient.)
+fn climb(
+    sessions: &mut Sessions,
+    model: &Model,
+    golden: &Checkpoint,
+    batch: &str,
+    inputs: &[(String, Tensor)],
+    cancel: &Cancel,
+) -> Result<Vec<(String, Tensor)>> {
+    let find = |name: &str| inputs.iter().find(|(n, _)| n == name).map(|(_, t)| t.clone());
+    let (Some(labels), Some(dropped), Some(target), Some(e_in)) = (
+        find("labels"),
+        find("drop_label"),
+        golden.get(&format!("{batch}/in/target")).map(|t| t.to_tensor()),
+        golden.get(&format!("{batch}/out/e_in")).map(|t| t.to_tensor()),
+    ) else {
+        return Ok(Vec::new());
+    };
+    let Architecture::MaskBit { generator: cfg, tokenizer } = model.architecture();
+    let g = Graph::new();
+    let (root, student) =
+        (model.weights(), if model.has_component("student") { "student" } else { "teacher" });
+    let w = root.at(student);
+    let pairs = labels.to_i64().into_iter().zip(dropped.to_i64());
+    let class = pairs.map(|(label, dropped)| if dropped > 0 { cfg.nclass as i64 } else { label });
+    let class = g.constant(Tensor::from_i64(labels.shape().clone(), &class.collect::<Vec<_>>()))?;
+    let condition = maskbit::embed_class(&g, &w, cfg, class)?;
+    let e = g.input("e", Dtype::F32, e_in.shape().clone())?;
+    let p = g.softmax(maskbit::logits(&g, &w, cfg, e, condition)?, 3)?;
+    let soft = maskbit::decoder_embedding(&g, cfg, maskbit::soft_bits(&g, cfg, p)?)?;
+    let image = conv_vqgan::decode(&g, &root, tokenizer, soft)?;
+    let reward = g.reduce_mean(g.mul(image, g.constant(target)?)?, &[0, 1, 2, 3])?;
+    let gradient = grad(&g, reward, &[e])?[0];
+    g.output("image", image);
+    g.output("reward", g.reshape(reward, [1])?);
+    g.output("gradient", gradient);
+    g.output("next", g.add(e, g.mul_scalar(gradient, 0.2)?)?);
+    let mut session = sessions.compile("verify (gradient)", &simplify(&g)?)?;
+
+    let (mut e, mut found, mut rewards) = (e_in, Vec::new(), Vec::new());
+    for k in 0..=3 {
+        let mut out = session.run(&[("e", &e)], cancel)?.into_iter().map(|(_, t)| t);
+        let mut next = || out.next().ok_or_else(|| Error::internal("the gradient graph lost an output"));
+        let (image, reward, gradient, stepped) = (next()?, next()?, next()?, next()?);
+        rewards.extend(reward.to_f32());
+        found.push((format!("tteo/e_in_{k}"), e));
+        if k == 0 {
+            found.push(("reward".into(), reward));
+            found.push(("grad_e_in".into(), gradient.clone()));
+        }
+        if k == 3 {
+            found.push(("tteo/image_final".into(), image));
+        }
+        found.push((format!("tteo/grad_{k}"), gradient));
+        e = stepped;
+    }
+    found.push(("tteo/reward".into(), Tensor::from_f32([4], &rewards)));
+    Ok(found)
+}
+
 /// Split token ids [B, N, splits] → ids of the whole codebook [B, N]: Σ_s tok_s · 2^(s·bits).
 fn combined(g: &Graph, cfg: &maskbit::Config, tokens: crate::graph::Value) -> Result<crate::graph::Value> {
     let place: Vec<i64> = (0..cfg.codebook_splits).map(|s| 1 << (s * cfg.split_bits())).collect();
@@ -228,12 +298,22 @@ fn compare(name: &str, found: &Tensor, expected: &Tensor, bounds: &Bounds) -> Re
     let relative = a.iter().zip(&b).map(difference).map(square).sum::<f64>().sqrt() / norm.max(1e-30);
     // Codes are ±1 decisions: like integers, they agree or they do not.
     let discrete = expected.dtype() == Dtype::I64 || name.ends_with("_code");
-    let (max_abs, tolerance) = if discrete {
+    let worst = a.iter().zip(&b).map(difference).fold(0.0, f64::max);
+    let (max_abs, tolerance, passed) = if discrete {
         let wrong = a.iter().zip(&b).filter(|(x, y)| x != y).count();
-        (wrong as f64 / a.len().max(1) as f64, bounds.integer)
+        let share = wrong as f64 / a.len().max(1) as f64;
+        (share, bounds.integer, share <= bounds.integer)
+    } else if name.contains("grad_") {
+        (worst, bounds.gradient, relative <= bounds.gradient)
+    } else if name.contains("tteo/e_in") {
+        (worst, 2.0 * bounds.gradient, relative <= 2.0 * bounds.gradient)
+    } else if name.ends_with("reward") {
+        (worst, 20.0 * bounds.float, worst <= 20.0 * bounds.float)
+    } else if name.ends_with("image_final") {
+        // Three steps carry the gradient's noise into the picture.
+        (worst, 10.0 * bounds.float, worst <= 10.0 * bounds.float)
     } else {
-        (a.iter().zip(&b).map(difference).fold(0.0, f64::max), bounds.float)
+        (worst, bounds.float, worst <= bounds.float)
     };
-    let passed = max_abs <= tolerance;
     Ok(Row { name: name.into(), shape: expected.shape().to_vec(), max_abs, relative, tolerance, passed })
 }

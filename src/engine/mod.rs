@@ -17,7 +17,7 @@ use std::time::Instant;
 pub use provider::Provider;
 pub use runtime::{ENV_LIBRARY, Runtime, loaded as loaded_runtime};
 pub use session::{Cancel, Session};
-pub use worker::Engine;
+pub use worker::{Engine, check_process};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -137,13 +137,21 @@ impl Sessions {
         }
         let graph = program.graph(&self.model, batch)?;
         let cost = Cost { weights: graph.weights(), activations: graph.peak_activation_bytes() };
-        self.check_limit(program, &cost)?;
+        self.check_limit(program.name(), &cost)?;
         let start = Instant::now();
         let session = self.compiler.compile(program.name(), &graph, self.model.checkpoint())?;
         let milliseconds = start.elapsed().as_millis();
         self.log.info(format!("prepared '{}' for {batch} pictures in {milliseconds} ms", program.name()));
         self.cache.insert((program, batch), (session, cost));
         Ok(())
+    }
+
+    /// Compile a graph of the caller's over this model's weights; the caller keeps the session. Refused when
+    /// its activations alone would exceed the memory limit.
+    pub(crate) fn compile(&mut self, name: &str, graph: &Graph) -> Result<Session> {
+        let cost = Cost { weights: graph.weights(), activations: graph.peak_activation_bytes() };
+        self.check_limit(name, &cost)?;
+        self.compiler.compile(name, graph, self.model.checkpoint())
     }
 
     /// Compile and run a graph of the caller's over this model's weights, once.
@@ -180,7 +188,7 @@ impl Sessions {
     }
 
     /// Refuse a session that would exceed the memory limit, before anything is allocated for it.
-    fn check_limit(&self, program: Program, cost: &Cost) -> Result<()> {
+    fn check_limit(&self, name: &str, cost: &Cost) -> Result<()> {
         if self.options.memory_limit == 0 {
             return Ok(());
         }
@@ -189,7 +197,7 @@ impl Sessions {
         let needed = needed.weights + needed.activations;
         if needed > self.options.memory_limit {
             return Err(Error::OutOfMemory {
-                what: format!("preparing '{}'", program.name()),
+                what: format!("preparing '{name}'"),
                 needed,
                 limit: self.options.memory_limit,
             });

@@ -241,6 +241,16 @@ impl Compiler {
 }
 
 impl Session {
+    /// As [`Session::run`], from a list that may hold more than the graph has inputs.
+    pub(crate) fn run_some(
+        &mut self,
+        feeds: &[(String, Tensor)],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        self.run(&feeds, cancel)
+    }
+
     /// Run with `inputs` by name (every input of the graph exactly once) and return the results in the
     /// graph's order. Ends with [`Error::Cancelled`] soon after `cancel` is set.
     pub fn run(&mut self, inputs: &[(&str, &Tensor)], cancel: &Cancel) -> Result<Vec<(String, Tensor)>> {

@@ -167,6 +167,17 @@ impl Architecture {
         }
     }
 
+    /// Token distribution p [B, N, splits, V] → input embedding [B, N, D] of the expected tokens, masked where
+    /// `shown` [1, N, splits, 1] is 0.
+    pub fn embed_soft(&self, g: &Graph, w: &Weights, p: Value, shown: Value) -> Result<Value> {
+        match self {
+            Architecture::MaskBit { generator: cfg, .. } => {
+                // Masked bits are 0, so hiding a token is scaling its distribution's expectation.
+                maskbit::embed_bits(g, w, cfg, maskbit::soft_bits(g, cfg, g.mul(p, shown)?)?)
+            }
+        }
+    }
+
     /// Class ids [B] (i64) → condition embedding.
     pub fn condition(&self, g: &Graph, w: &Weights, class: Value) -> Result<Value> {
         match self {

@@ -13,6 +13,12 @@ pub enum Program {
     Embed,
     /// `e_in` [B, N, D], `class` [B] → `logits` [B, N, splits, V]; the one-step student.
     Student,
+    /// `class` [B] → `condition`, the student's class embedding [B, D].
+    Condition,
+    /// `e_in` [B, N, D], `condition` [B, D] → `logits`: the student under an embedded condition.
+    StudentConditioned,
+    /// `logits` → `tokens` [B, N, splits], the most probable ones.
+    ArgMax,
     /// `tokens` [B, N, splits], `class` [B] → `logits`; one call of the multi-step teacher.
     Teacher,
     /// `tokens` [B, N, splits] → `image` [B, 3, H, W].
@@ -24,9 +30,12 @@ pub enum Program {
 }
 
 impl Program {
-    pub const ALL: [Program; 6] = [
+    pub const ALL: [Program; 9] = [
         Program::Embed,
         Program::Student,
+        Program::Condition,
+        Program::StudentConditioned,
+        Program::ArgMax,
         Program::Teacher,
         Program::DecodeHard,
         Program::DecodeSoft,
@@ -38,6 +47,9 @@ impl Program {
         match self {
             Program::Embed => "embed",
             Program::Student => "student",
+            Program::Condition => "condition",
+            Program::StudentConditioned => "student (conditioned)",
+            Program::ArgMax => "arg-max",
             Program::Teacher => "teacher",
             Program::DecodeHard => "decode (hard)",
             Program::DecodeSoft => "decode (soft)",
@@ -48,7 +60,10 @@ impl Program {
     /// Whether `model` holds the networks this program needs.
     pub fn available(self, model: &Model) -> bool {
         match self {
-            Program::Embed | Program::Student => model.has_component("student"),
+            Program::Embed | Program::Student | Program::Condition | Program::StudentConditioned => {
+                model.has_component("student")
+            }
+            Program::ArgMax => true,
             Program::Teacher => model.has_component("teacher"),
             Program::DecodeHard | Program::DecodeSoft => model.has_component("decoder"),
             Program::Encode => model.has_component("encoder"),
@@ -76,6 +91,19 @@ impl Program {
                 let w = w.at("student");
                 let condition = a.condition(&g, &w, class)?;
                 g.output("logits", a.logits(&g, &w, e_in, condition)?);
+            }
+            Program::Condition => {
+                let class = g.input("class", Dtype::I64, [batch])?;
+                g.output("condition", a.condition(&g, &w.at("student"), class)?);
+            }
+            Program::StudentConditioned => {
+                let e_in = g.input("e_in", Dtype::F32, [batch, n, d])?;
+                let condition = g.input("condition", Dtype::F32, [batch, d])?;
+                g.output("logits", a.logits(&g, &w.at("student"), e_in, condition)?);
+            }
+            Program::ArgMax => {
+                let logits = g.input("logits", Dtype::F32, [batch, n, layout.splits, layout.codes])?;
+                g.output("tokens", g.arg_max(logits, 3)?);
             }
             Program::Teacher => {
                 let tokens = a.tokens_input(&g, batch)?;
