@@ -1,6 +1,6 @@
 //! Graph → ONNX Runtime session over weights that stay in the model's mapping, and running it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,7 +135,7 @@ impl Compiler {
         let model = if in_place {
             onnx::lower(graph, Placement::Inputs)
         } else {
-            b = self.place_initializers(b, &values, checkpoint, &stage)?;
+            b = self.place_initializers(b, graph, &values, checkpoint, &stage)?;
             let offset = |n: &str| checkpoint.tensor_range(n).map_or(0, |(offset, _)| offset);
             onnx::lower(graph, Placement::External { location: WEIGHTS, offset: &offset })
         };
@@ -155,13 +155,16 @@ impl Compiler {
         Ok(Session { session, inputs, weights })
     }
 
-    /// Hand the weights to a session as initializers. The runtime's optimisers read the "file" `WEIGHTS`,
-    /// which is our own mapping under a name; its kernels take the shared values, so that packed copies
-    /// are made once per engine and not once per session.
+    /// Hand the weights to a session as initializers in the "file" `WEIGHTS`, which is our own mapping under
+    /// a name. Matrices that only products read are also given as shared values, so that their packed copies
+    /// are made once per engine and not once per session. Others must not be: the runtime's optimisers may
+    /// rewrite an initializer under its own name (a Transpose pushed through an Add does), and a value given
+    /// by that name would silently undo it.
     #[allow(unsafe_code)]
     fn place_initializers(
         &self,
         mut b: SessionBuilder,
+        graph: &Graph,
         values: &[(String, Arc<DynValue>)],
         checkpoint: &Checkpoint,
         stage: &str,
@@ -184,7 +187,8 @@ impl Compiler {
         };
         // SAFETY: a status of the API, taken over here.
         unsafe { ort::Error::result_from_status(status) }.map_err(runtime_error(stage))?;
-        for (name, value) in values {
+        let packed = packed_by_products(graph);
+        for (name, value) in values.iter().filter(|(name, _)| packed.contains(name.as_str())) {
             b = b.with_initializer(name, value.clone()).map_err(builder_error(stage))?;
         }
         match &self.prepacked {
@@ -238,6 +242,27 @@ impl Compiler {
         self.weights.insert(name.into(), value.clone());
         Ok(value)
     }
+}
+
+/// Weights whose every use is the second operand of a Gemm: kernels pack them, no optimiser rewrites them.
+fn packed_by_products(graph: &Graph) -> HashSet<String> {
+    let nodes = graph.nodes();
+    let mut names = HashSet::new();
+    let mut others = HashSet::new();
+    for node in nodes.iter() {
+        for (at, input) in node.inputs.iter().enumerate() {
+            if let Op::Weight { name, .. } = &nodes[input.index()].op {
+                let product = matches!(node.op, Op::Gemm { .. }) && at == 1;
+                if product { names.insert(name.clone()) } else { others.insert(name.clone()) };
+            }
+        }
+    }
+    let outputs = graph.outputs();
+    others.extend(outputs.iter().filter_map(|(_, v)| match &nodes[v.index()].op {
+        Op::Weight { name, .. } => Some(name.clone()),
+        _ => None,
+    }));
+    &names - &others
 }
 
 impl Session {

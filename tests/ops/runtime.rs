@@ -112,3 +112,25 @@ fn weights_are_operands_in_every_storage_and_memory_mode() {
         }
     }
 }
+
+/// The runtime pushes the outer transposes through the addition and rewrites the weight for it; FAST must not
+/// put the original back. (A square weight, so that a wrong one would not even fail.)
+#[test]
+fn optimisers_may_rewrite_weights() {
+    let checkpoint = Checkpoint::open(model(Storage::Keep)).unwrap();
+    let name = "student.last_layer.0.weight";
+    let view = checkpoint.get(name).unwrap();
+    let n = view.shape[0];
+    assert_eq!(*view.shape, [n, n]);
+    let g = Graph::new();
+    let x = g.input("x", Dtype::F32, [2, n, n]).unwrap();
+    let w = g.weight(name, Dtype::F32, [n, n]).unwrap();
+    let y = g.exp(g.add(g.transpose(x, &[0, 2, 1]).unwrap(), w).unwrap()).unwrap();
+    g.output("y", g.log(g.transpose(y, &[0, 2, 1]).unwrap()).unwrap());
+    let x = super::case::random(7, [2, n, n]);
+    let run = |memory| {
+        let feeds = vec![("x".to_string(), x.clone())];
+        engine((Storage::Keep, memory)).run_graph(g.clone(), feeds).unwrap().remove(0).1.to_f64()
+    };
+    close(&run(MemoryMode::Fast), &run(MemoryMode::Lean), 1e-5).unwrap();
+}
