@@ -16,7 +16,7 @@ use read::{array, cstr, handle, optional_cstr, out, read_struct, write_floats, w
 use wall::{guard, wall};
 
 use crate::checkpoint::Mapping;
-use crate::engine::{Engine, MemoryMode, Options, Provider};
+use crate::engine::{Engine, MemoryMode, Options, Provider, check_process};
 use crate::error::{Error, Result, Status};
 use crate::generate::Generated;
 use crate::image;
@@ -425,10 +425,11 @@ pub unsafe extern "C" fn softdimo_engine_open_memory(
         unsafe {
             read::required(engine, "engine")?;
             read::required(data.cast_mut(), "data")?;
+            let size = read::size(length, "length")?;
             let (options, log) = read_options(options)?;
             let armed = Arc::new(AtomicBool::new(false));
             let call = read::Release { release, user_data, data, length, armed: armed.clone() };
-            let mapping = Mapping::foreign(data.cast(), length as usize, Some(Box::new(move || call.call())));
+            let mapping = Mapping::foreign(data.cast(), size, Some(Box::new(move || call.call())));
             let opened = Engine::from_mapping(Arc::new(mapping), "(memory)", options)?;
             armed.store(true, Ordering::SeqCst);
             out(engine, "engine", engine_handle(opened, log))
@@ -451,7 +452,10 @@ unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Optio
     };
     let options = Options {
         provider: provider.map_or(Ok(Provider::Cpu), Provider::parse)?,
-        device_id: o.device_id,
+        device_id: match o.device_id {
+            0.. => o.device_id,
+            other => return Err(Error::invalid("options.device_id", "0 or more", other)),
+        },
         memory: match o.memory_mode {
             SOFTDIMO_MEMORY_LEAN => MemoryMode::Lean,
             SOFTDIMO_MEMORY_FAST => MemoryMode::Fast,
@@ -474,6 +478,9 @@ unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Optio
         memory_limit: o.memory_limit,
         ort_library: library.map(Into::into),
     };
+    if !(SOFTDIMO_LOG_ERROR..=SOFTDIMO_LOG_INFO).contains(&o.log_level) {
+        return Err(Error::invalid("options.log_level", "1 (error) to 3 (info)", o.log_level));
+    }
     Ok((options, (o.log, o.log_user_data, o.log_level)))
 }
 
@@ -595,7 +602,7 @@ pub unsafe extern "C" fn softdimo_engine_verify(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_free(engine: *mut softdimo_engine) {
     guard(|| {
-        if !engine.is_null() {
+        if !engine.is_null() && check_process().is_ok() {
             // SAFETY: made by `engine_handle`, freed once.
             drop(unsafe { Box::from_raw(engine) });
         }
@@ -834,7 +841,6 @@ pub unsafe extern "C" fn softdimo_job_poll(job: *const softdimo_job, state: *mut
         unsafe {
             let j = handle(job, "job")?;
             read::required(state, "state")?;
-            j.job.engine().check_process()?;
             let p = j.job.progress();
             if p.total > 0 && j.report(p.step, p.total).is_break() {
                 j.job.cancel();
@@ -852,7 +858,6 @@ pub unsafe extern "C" fn softdimo_job_wait(job: *const softdimo_job, timeout_ms:
     wall(|| {
         // SAFETY: a live handle.
         let j = unsafe { handle(job, "job")? };
-        j.job.engine().check_process()?;
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         j.wait(timeout).map(drop)
     })
@@ -864,7 +869,6 @@ pub unsafe extern "C" fn softdimo_job_cancel(job: *const softdimo_job) -> i32 {
     wall(|| {
         // SAFETY: a live handle.
         let j = unsafe { handle(job, "job")? };
-        j.job.engine().check_process()?;
         j.job.cancel();
         Ok(())
     })
@@ -1027,7 +1031,7 @@ pub unsafe extern "C" fn softdimo_job_error(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_free(job: *mut softdimo_job) {
     guard(|| {
-        if !job.is_null() {
+        if !job.is_null() && check_process().is_ok() {
             // SAFETY: made by `softdimo_submit`, freed once.
             drop(unsafe { Box::from_raw(job) });
         }

@@ -93,7 +93,7 @@ pub(super) unsafe fn read_struct<T: Versioned>(pointer: *const T, what: &'static
     }
 }
 
-/// Fill a caller's versioned struct, as far as its version goes.
+/// Fill a caller's versioned struct as far as its version goes; fields of a newer one become zero.
 pub(super) unsafe fn write_struct<T: Versioned>(
     pointer: *mut T,
     what: &'static str,
@@ -105,6 +105,7 @@ pub(super) unsafe fn write_struct<T: Versioned>(
         value.set_size(size as u32);
         let known = size.min(size_of::<T>());
         std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), pointer.cast::<u8>(), known);
+        std::ptr::write_bytes(pointer.cast::<u8>().add(known), 0, size - known);
     }
     Ok(())
 }
@@ -152,6 +153,12 @@ pub(super) unsafe fn array<'a, T>(
         // SAFETY: non-NULL, aligned, and `length` elements long as the caller says.
         (false, n) => Ok(Some(unsafe { std::slice::from_raw_parts(pointer, n as usize) })),
     }
+}
+
+/// A number of bytes in memory.
+pub(super) fn size(bytes: u64, what: &str) -> Result<usize> {
+    let fits = usize::try_from(bytes).ok().filter(|&n| n <= isize::MAX as usize);
+    fits.ok_or_else(|| Error::invalid(what, "a size that fits the address space", bytes))
 }
 
 /// Reserved fields must be zero.
@@ -239,10 +246,7 @@ pub(super) unsafe fn images(first: *mut softdimo_image, count: u32) -> Result<Ve
 /// The caller's pixels as a view.
 pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>> {
     required(image.data, "image.data")?;
-    let capacity =
-        usize::try_from(image.capacity).ok().filter(|&n| n <= isize::MAX as usize).ok_or_else(|| {
-            Error::invalid("image.capacity", "a size that fits the address space", image.capacity)
-        })?;
+    let capacity = size(image.capacity, "image.capacity")?;
     if capacity == 0 {
         let what = "image.capacity".to_string();
         return Err(Error::BufferTooSmall { what, expected: 1, found: 0 });
