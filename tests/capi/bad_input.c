@@ -332,6 +332,8 @@ static void null_arguments(const char *model) {
   softdimo_job *job = NULL;
   softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
   softdimo_progress progress = {sizeof progress, 0, 0, 0};
+  softdimo_layout layout = {sizeof layout, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  softdimo_reward *reward = NULL;
   const char *label;
   char text[16];
   float f[4];
@@ -340,7 +342,7 @@ static void null_arguments(const char *model) {
 #define NULLS(words, call) REFUSED(NULL_ARGUMENT, "argument '" words "' is NULL", call)
   NULLS("buffer", softdimo_provider_info(0, NULL, 0, NULL));
   NULLS("buffer", softdimo_provider_info(0, NULL, 16, &needed));
-  NULLS("options", softdimo_engine_options_init(NULL));
+  NULLS("options", softdimo_engine_options_init(NULL, sizeof(softdimo_engine_options)));
   NULLS("path", softdimo_engine_open(NULL, NULL, &opened));
   NULLS("engine", softdimo_engine_open(model, NULL, NULL));
   NULLS("data", softdimo_engine_open_memory(NULL, 10, NULL, NULL, NULL, &opened));
@@ -354,12 +356,14 @@ static void null_arguments(const char *model) {
   NULLS("label", softdimo_engine_label(engine, 0, NULL));
   NULLS("engine", softdimo_engine_memory(NULL, &memory));
   NULLS("softdimo_memory", softdimo_engine_memory(engine, NULL));
+  NULLS("engine", softdimo_engine_layout(NULL, &layout));
+  NULLS("softdimo_layout", softdimo_engine_layout(engine, NULL));
   NULLS("engine", softdimo_engine_warmup(NULL, 1));
   NULLS("engine", softdimo_engine_trim(NULL));
   NULLS("engine", softdimo_engine_verify(NULL, model, text, sizeof text, &needed));
   NULLS("golden", softdimo_engine_verify(engine, NULL, text, sizeof text, &needed));
-  NULLS("request", softdimo_request_init(NULL));
-  NULLS("image", softdimo_image_init(NULL));
+  NULLS("request", softdimo_request_init(NULL, sizeof(softdimo_request)));
+  NULLS("image", softdimo_image_init(NULL, sizeof(softdimo_image)));
   NULLS("engine", softdimo_generate(NULL, &r, &image, 1));
   NULLS("softdimo_request", softdimo_generate(engine, NULL, &image, 1));
   NULLS("softdimo_image", softdimo_generate(engine, &r, NULL, 1));
@@ -388,11 +392,18 @@ static void null_arguments(const char *model) {
   NULLS("buffer", softdimo_job_error(done, NULL, 16, NULL));
   NULLS("softdimo_image", softdimo_image_write_png(NULL, model, NULL, 0));
   NULLS("path", softdimo_image_write_png(&image, NULL, NULL, 0));
-  CHECK(opened == NULL && job == NULL && needed == 0);
+  NULLS("softdimo_image", softdimo_reward_target(NULL, NULL, 0, &reward));
+  NULLS("reward", softdimo_reward_target(&image, NULL, 0, NULL));
+  NULLS("reward", softdimo_reward_color(1, 0, 0, NULL, 0, NULL));
+  NULLS("reward", softdimo_reward_prior(0, NULL));
+  NULLS("reward", softdimo_reward_closeness(NULL));
+  NULLS("callback", softdimo_reward_from_callback(NULL, NULL, &reward));
+  CHECK(opened == NULL && job == NULL && needed == 0 && reward == NULL);
 
   /* No pointer to be NULL, or NULL is fine. */
   softdimo_engine_free(NULL);
   softdimo_job_free(NULL);
+  softdimo_reward_free(NULL);
   CHECK(softdimo_last_error(NULL, 0) > 1 && softdimo_last_error(NULL, 100) > 1);
   CHECK(softdimo_abi_version() == SOFTDIMO_ABI_VERSION);
   CHECK(softdimo_version()[0] && softdimo_provider_count() == 2);
@@ -410,6 +421,7 @@ static union {
   softdimo_image image;
   softdimo_memory memory;
   softdimo_progress progress;
+  softdimo_layout layout;
 } any;
 
 #define SIZES(type, value, call, undo)                                                                       \

@@ -83,7 +83,7 @@ static inline int end(void) {
 
 static inline softdimo_engine_options default_options(void) {
   softdimo_engine_options options;
-  OK(softdimo_engine_options_init(&options));
+  OK(softdimo_engine_options_init(&options, sizeof options));
   return options;
 }
 
@@ -96,7 +96,7 @@ static inline softdimo_engine *open_engine(const char *path, const softdimo_engi
 
 static inline softdimo_request default_request(uint64_t seed) {
   softdimo_request request;
-  OK(softdimo_request_init(&request));
+  OK(softdimo_request_init(&request, sizeof request));
   request.seed = seed;
   return request;
 }
@@ -127,7 +127,7 @@ static inline void run_tokens(const softdimo_engine *engine, const softdimo_requ
 /* A tight RGBA8 view of `pixels`, which hold SIDE x SIDE of them. */
 static inline softdimo_image picture(void *pixels) {
   softdimo_image image;
-  OK(softdimo_image_init(&image));
+  OK(softdimo_image_init(&image, sizeof image));
   image.width = image.height = SIDE;
   image.data = pixels;
   image.capacity = PIXELS * 4;

@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
     softdimo_job *job = NULL;
     softdimo_request request;
     if (p_softdimo_engine_open(argv[1], NULL, &engine)) return 3;
-    if (p_softdimo_request_init(&request)) return 4;
+    if (p_softdimo_request_init(&request, sizeof request)) return 4;
     if (p_softdimo_submit(engine, &request, &job)) return 5;
     if (p_softdimo_job_wait(job, -1)) return 6;
     if (p_softdimo_job_tokens(job, 0, i ? tokens : first, TOKENS, &needed)) return 7;
