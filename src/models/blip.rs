@@ -124,7 +124,8 @@ pub fn vision(g: &Graph, w: &Weights, cfg: &VisionConfig, pixels: Value) -> Resu
     let n = (cfg.img_size / p) * (cfg.img_size / p);
     let patch = w.at("patch_embed.proj");
     let weight = g.reshape(patch.get(g, "weight", [d, 3, p, p])?, [d, 3 * p * p])?;
-    let x = nn::affine(g, nn::patches(g, pixels, p)?, weight, Some(patch.get(g, "bias", [d])?))?; // [B, patches, D]
+    let x = nn::patches(g, pixels, p)?; // [B, patches, 3·patch²]
+    let x = nn::affine(g, x, weight, Some(patch.get(g, "bias", [d])?))?; // [B, patches, D]
     let class = g.expand(w.get(g, "cls_token", [1, 1, d])?, [b, 1, d])?;
     let x = g.concat(&[class, x], 1)?; // [B, 1 + patches, D]
     let mut x = g.add(x, w.get(g, "pos_embed", [1, 1 + n, d])?)?;

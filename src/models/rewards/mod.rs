@@ -1,12 +1,12 @@
 //! Rewards: how well a picture fits a prompt, or how pleasing it is, as functions over the graph.
 //!
 //! [`RewardArchitecture`] dispatches. A prompt's features are computed once
-//! ([`RewardArchitecture::text_features`]) and fed to every scoring ([`RewardArchitecture::score`]). ImageReward
-//! has none: its text tokens look at the picture, so it scores from token ids
+//! ([`RewardArchitecture::text_features`]) and fed to every scoring ([`RewardArchitecture::score`]).
+//! ImageReward has none: its text tokens look at the picture, so it scores from token ids
 //! ([`RewardArchitecture::score_tokens`], which serves every family).
 //!
-//! Reference: ExplainableML/ReNO, rewards/{clip,pickscore,hps,aesthetic,imagereward}.py, with one score per picture and
-//! prompt of a pair. ReNO rounds the aesthetic network's input to half precision; this does not.
+//! Reference: ExplainableML/ReNO, rewards/{clip,pickscore,hps,aesthetic,imagereward}.py, with one score
+//! per picture and prompt of a pair. ReNO rounds the aesthetic network's input to half precision; this does not.
 //! Checked by tests/rewards.rs and tests/image_reward.rs against golden tensors of the official code.
 //!
 //! | family | networks | score | range |
