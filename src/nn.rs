@@ -125,6 +125,16 @@ pub fn conv2d_same(
     g.conv(x, weight, bias, [stride, stride], pads, 1)
 }
 
+/// Picture [B, C, H, W] cut into `p`×`p` patches, row by row: [B, patches, C·p·p]. The input of a convolution
+/// whose stride is its kernel, as an [`affine`] map: its gradient is another.
+pub fn patches(g: &Graph, x: Value, p: usize) -> Result<Value> {
+    let s = g.shape(x);
+    let (b, c, rows, columns) = (s[0], s[1], s[2] / p, s[3] / p);
+    let x = g.reshape(x, [b, c, rows, p, columns, p])?;
+    let x = g.transpose(x, &[0, 2, 4, 1, 3, 5])?; // [B, rows, columns, C, p, p]
+    g.reshape(x, [b, rows * columns, c * p * p])
+}
+
 /// `torch.nn.Embedding`: integer indices of any shape → [.., D]; `weight` [rows, D].
 pub fn embedding(g: &Graph, w: &Weights, indices: Value, rows: usize, d: usize) -> Result<Value> {
     g.gather(w.get(g, "weight", [rows, d])?, indices)

@@ -1,5 +1,6 @@
 //! The model families, behind one interface: [`Architecture`] dispatches, each file holds one network.
 
+pub mod blip;
 pub mod clip;
 pub mod conv_vqgan;
 pub mod maskbit;

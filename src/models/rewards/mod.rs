@@ -2,22 +2,25 @@
 //!
 //! [`RewardArchitecture`] dispatches. A prompt's features are computed once
 //! ([`RewardArchitecture::text_features`]) and fed to every scoring ([`RewardArchitecture::score`]).
+//! ImageReward has none: its text tokens look at the picture, so it scores from token ids
+//! ([`RewardArchitecture::score_tokens`], which serves every family).
 //!
-//! Reference: ExplainableML/ReNO, rewards/{clip,pickscore,hps,aesthetic}.py, with one score per picture and
-//! prompt of a pair. ReNO rounds the aesthetic network's input to half precision; this does not.
-//! Checked by tests/rewards.rs against golden tensors of the official code.
+//! Reference: ExplainableML/ReNO, rewards/{clip,pickscore,hps,aesthetic,imagereward}.py, with one score
+//! per picture and prompt of a pair. ReNO rounds the aesthetic network's input to half precision; this does not.
+//! Checked by tests/rewards.rs and tests/image_reward.rs against golden tensors of the official code.
 //!
 //! | family | networks | score | range |
 //! |---|---|---|---|
 //! | `clip_score`, `pickscore` | CLIP | exp(`logit_scale`)·cos(image, text) | −100 to 100 |
 //! | `hpsv2` | CLIP | cos(image, text) | −1 to 1 |
 //! | `aesthetic` | CLIP's vision tower, `layers.{0,2,4,6,7}` | five linear layers over the normalised features | about 1 to 10 |
+//! | `image_reward` | BLIP, `mlp.layers.{0,2,4,6,7}` | five linear layers over the text's first hidden state, standardised | about −2 to 2 |
 
 pub mod preprocess;
 
 use serde::{Deserialize, Serialize};
 
-use super::clip;
+use super::{blip, clip};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::nn;
@@ -36,11 +39,18 @@ pub enum RewardArchitecture {
     HpsV2 { text: clip::TextConfig, vision: clip::VisionConfig },
     /// LAION's aesthetic predictor: a mark for the picture alone.
     Aesthetic { vision: clip::VisionConfig },
+    /// ImageReward: BLIP tuned on people's rankings of pictures for a prompt.
+    #[serde(rename = "image_reward")]
+    ImageReward { text: blip::TextConfig, vision: blip::VisionConfig },
 }
 
-/// Widths of the aesthetic predictor's layers, by their index in the official module; the indices between
-/// are dropout. No activation follows any of them.
-const AESTHETIC_LAYERS: [(usize, usize); 5] = [(0, 1024), (2, 128), (4, 64), (6, 16), (7, 1)];
+/// Widths of the layers that turn features into a mark, for `aesthetic` and `image_reward`, by their index in
+/// the official modules; the indices between are dropout. No activation follows any of them.
+const MARK_LAYERS: [(usize, usize); 5] = [(0, 1024), (2, 128), (4, 64), (6, 16), (7, 1)];
+
+/// What ImageReward standardises its marks by, as published.
+const IMAGE_REWARD_MEAN: f64 = 0.16717362830052426;
+const IMAGE_REWARD_STD: f64 = 1.0333394966054072;
 
 impl RewardArchitecture {
     /// Family name as in the file.
@@ -50,6 +60,7 @@ impl RewardArchitecture {
             RewardArchitecture::PickScore { .. } => "pickscore",
             RewardArchitecture::HpsV2 { .. } => "hpsv2",
             RewardArchitecture::Aesthetic { .. } => "aesthetic",
+            RewardArchitecture::ImageReward { .. } => "image_reward",
         }
     }
 
@@ -72,6 +83,19 @@ impl RewardArchitecture {
                 Ok(())
             }
             RewardArchitecture::Aesthetic { vision } => vision.validate(file),
+            RewardArchitecture::ImageReward { text, vision } => {
+                text.validate(file)?;
+                vision.validate(file)?;
+                if text.encoder_width != vision.embed_dim {
+                    return Err(Error::Config {
+                        file: file.into(),
+                        key: "encoder_width".into(),
+                        expected: format!("the vision transformer's embed_dim {}", vision.embed_dim),
+                        found: text.encoder_width.to_string(),
+                    });
+                }
+                Ok(())
+            }
         }
     }
 
@@ -80,13 +104,14 @@ impl RewardArchitecture {
         match self {
             RewardArchitecture::ClipScore { .. }
             | RewardArchitecture::PickScore { .. }
-            | RewardArchitecture::HpsV2 { .. } => true,
+            | RewardArchitecture::HpsV2 { .. }
+            | RewardArchitecture::ImageReward { .. } => true,
             RewardArchitecture::Aesthetic { .. } => false,
         }
     }
 
     /// Token ids [B, N] (i64) → the prompts' features [B, P], of length 1. An error for rewards that read
-    /// no prompt.
+    /// no prompt, or read it together with the picture.
     pub fn text_features(&self, g: &Graph, w: &Weights, ids: Value) -> Result<Value> {
         match self {
             RewardArchitecture::ClipScore { text, .. }
@@ -98,6 +123,7 @@ impl RewardArchitecture {
                 what: "text features".into(),
                 reason: "an aesthetic score reads no prompt".into(),
             }),
+            RewardArchitecture::ImageReward { .. } => Err(text_meets_picture()),
         }
     }
 
@@ -114,6 +140,9 @@ impl RewardArchitecture {
             | RewardArchitecture::PickScore { vision, .. }
             | RewardArchitecture::HpsV2 { vision, .. }
             | RewardArchitecture::Aesthetic { vision } => preprocess::clip_image(g, image, vision.image_size),
+            RewardArchitecture::ImageReward { vision, .. } => {
+                preprocess::clip_image(g, image, vision.img_size)
+            }
         }
     }
 
@@ -135,13 +164,47 @@ impl RewardArchitecture {
                 cosine(g, clip::vision(g, w, vision, pixels)?, text_features)?
             }
             RewardArchitecture::Aesthetic { vision } => {
-                let mut x = nn::l2_normalize(g, clip::vision(g, w, vision, pixels)?)?; // [B, P]
-                for (i, out) in AESTHETIC_LAYERS {
-                    x = nn::linear(g, &w.at(format!("layers.{i}")), x, out)?;
-                }
-                x // [B, 1]
+                mark(g, w, nn::l2_normalize(g, clip::vision(g, w, vision, pixels)?)?)?
             }
+            RewardArchitecture::ImageReward { .. } => return Err(text_meets_picture()),
         };
+        g.reshape(score, [b])
+    }
+
+    /// Image [B, 3, H, W] in [0, 1], and token ids with their mask (i64, [B, N] or [1, N] for one prompt of
+    /// all pictures; 1 = text, 0 = padding) → score [B], for every family in one graph. Only ImageReward
+    /// reads the mask.
+    pub fn score_tokens(
+        &self,
+        g: &Graph,
+        w: &Weights,
+        image: Value,
+        ids: Value,
+        mask: Value,
+    ) -> Result<Value> {
+        self.score_pixels_tokens(g, w, self.preprocess(g, image)?, ids, mask)
+    }
+
+    /// [`RewardArchitecture::score_tokens`] of a preprocessed image.
+    pub fn score_pixels_tokens(
+        &self,
+        g: &Graph,
+        w: &Weights,
+        pixels: Value,
+        ids: Value,
+        mask: Value,
+    ) -> Result<Value> {
+        let RewardArchitecture::ImageReward { text, vision } = self else {
+            let features = if self.reads_prompt() { Some(self.text_features(g, w, ids)?) } else { None };
+            return self.score_pixels(g, w, pixels, features);
+        };
+        let b = g.shape(pixels)[0];
+        let image = blip::vision(g, &w.at("blip.visual_encoder"), vision, pixels)?; // [B, N, D]
+        let x = blip::text(g, &w.at("blip.text_encoder"), text, ids, mask, image)?; // [B, L, T]
+        let first = g.reshape(g.slice(x, 1, 0, 1)?, [b, text.hidden_size])?; // at [CLS]
+        let mark = mark(g, &w.at("mlp"), first)?; // [B, 1]
+        let score =
+            g.mul_scalar(g.add_scalar(mark, -IMAGE_REWARD_MEAN as f32)?, (1.0 / IMAGE_REWARD_STD) as f32)?;
         g.reshape(score, [b])
     }
 }
@@ -155,4 +218,19 @@ fn cosine(g: &Graph, image: Value, text: Option<Value>) -> Result<Value> {
         return Err(Error::invalid("text features", format!("{shape} or one row of it"), found));
     };
     g.reduce_sum(g.mul(nn::l2_normalize(g, image)?, text)?, &[1])
+}
+
+/// Features [B, P] → a mark [B, 1], by linear layers alone.
+fn mark(g: &Graph, w: &Weights, mut x: Value) -> Result<Value> {
+    for (i, out) in MARK_LAYERS {
+        x = nn::linear(g, &w.at(format!("layers.{i}")), x, out)?;
+    }
+    Ok(x)
+}
+
+fn text_meets_picture() -> Error {
+    Error::Unsupported {
+        what: "text features".into(),
+        reason: "ImageReward reads the prompt while looking at the picture: score from token ids".into(),
+    }
 }
