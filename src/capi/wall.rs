@@ -75,7 +75,11 @@ mod tests {
         assert_eq!(wall(|| std::panic::panic_any(5)), 21);
         internal("panic");
         let empty: [u8; 0] = [];
-        assert_eq!(wall(|| Ok(assert!(std::hint::black_box(empty.as_slice())[0] == 0))), 21);
+        let out_of_bounds = || {
+            assert!(std::hint::black_box(empty.as_slice())[0] == 0);
+            Ok(())
+        };
+        assert_eq!(wall(out_of_bounds), 21);
         internal("index out of bounds: the len is 0 but the index is 0");
         assert_eq!(wall(|| Err(Error::Cancelled)), 17);
         assert_eq!(last_error(), "the job was cancelled");

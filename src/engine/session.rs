@@ -253,7 +253,11 @@ fn packed_by_products(graph: &Graph) -> HashSet<String> {
         for (at, input) in node.inputs.iter().enumerate() {
             if let Op::Weight { name, .. } = &nodes[input.index()].op {
                 let product = matches!(node.op, Op::Gemm { .. }) && at == 1;
-                if product { names.insert(name.clone()) } else { others.insert(name.clone()) };
+                if product {
+                    names.insert(name.clone())
+                } else {
+                    others.insert(name.clone())
+                };
             }
         }
     }
