@@ -136,6 +136,12 @@ impl Compiler {
             onnx::lower(graph, Placement::Inputs)
         } else {
             b = self.place_initializers(b, graph, &values, checkpoint, &stage)?;
+            if let Some(name) = names.iter().find(|n| checkpoint.tensor_range(n).is_none()) {
+                return Err(Error::Unsupported {
+                    what: format!("packing the weights of {}", checkpoint.file()),
+                    reason: format!("'{name}' is not in a safetensors file; convert it, or use LEAN on the CPU"),
+                });
+            }
             let offset = |n: &str| checkpoint.tensor_range(n).map_or(0, |(offset, _)| offset);
             onnx::lower(graph, Placement::External { location: WEIGHTS, offset: &offset })
         };

@@ -39,7 +39,9 @@ pub fn grad_with_cotangent(g: &Graph, y: Value, dy: Value, wrt: &[Value]) -> Res
         if node.op.is_source() {
             continue;
         }
-        let flows = vjp(g, &node, Value(i as u32), dy)?;
+        // Cotangents nobody asks for (most weights') are not even written down.
+        let wanted: Vec<bool> = node.inputs.iter().map(|v| depends[v.index()]).collect();
+        let flows = vjp(g, &node, Value(i as u32), dy, &wanted)?;
         for (&input, flow) in node.inputs.iter().zip(flows) {
             let (Some(flow), true) = (flow, depends[input.index()]) else { continue };
             let flow = unbroadcast(g, flow, &g.shape(input))?;
@@ -58,8 +60,12 @@ pub fn grad_with_cotangent(g: &Graph, y: Value, dy: Value, wrt: &[Value]) -> Res
 }
 
 /// The rule table: cotangents of the inputs, in input order. `None` is a zero: the op is constant there, or
-/// its input is not a float.
-fn vjp(g: &Graph, node: &Node, y: Value, dy: Value) -> Result<Vec<Option<Value>>> {
+/// its input is not a float; rules whose inputs cost much apart also skip what is not `wanted`.
+fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<Vec<Option<Value>>> {
+    let want = |i: usize, f: &dyn Fn() -> Result<Value>| match wanted.get(i) {
+        Some(true) => f().map(Some),
+        _ => Ok(None),
+    };
     let input = |i: usize| node.inputs[i];
     let (x, a) = (node.inputs.first().copied().unwrap_or(y), node.inputs.first().copied().unwrap_or(y));
     let b = node.inputs.get(1).copied().unwrap_or(y);
@@ -95,15 +101,15 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value) -> Result<Vec<Option<Value>>
         Op::Constant { .. } | Op::Input { .. } | Op::Weight { .. } => Ok(Vec::new()),
         // x̄ = w transposed over dy; w̄ = x correlated with dy; bias: Σ dy
         Op::Conv { strides, pads, group } => {
-            let dx = conv_input(g, &g.shape(x), b, dy, *strides, *pads, *group)?;
-            let dw = conv_weight(g, x, dy, &g.shape(b), *strides, *pads, *group)?;
-            Ok(with_bias(vec![Some(dx), Some(dw)], conv_bias(g, node, dy)?))
+            let dx = want(0, &|| conv_input(g, &g.shape(x), b, dy, *strides, *pads, *group))?;
+            let dw = want(1, &|| conv_weight(g, x, dy, &g.shape(b), *strides, *pads, *group))?;
+            Ok(vec![dx, dw, want(2, &|| conv_bias(g, dy))?])
         }
         // x̄ = w over dy (an ordinary convolution); w̄ = dy correlated with x
         Op::ConvTranspose { strides, pads, group } => {
-            let dx = g.conv(dy, b, None, *strides, *pads, *group)?;
-            let dw = conv_weight(g, dy, x, &g.shape(b), *strides, *pads, *group)?;
-            Ok(with_bias(vec![Some(dx), Some(dw)], conv_bias(g, node, dy)?))
+            let dx = want(0, &|| g.conv(dy, b, None, *strides, *pads, *group))?;
+            let dw = want(1, &|| conv_weight(g, dy, x, &g.shape(b), *strides, *pads, *group))?;
+            Ok(vec![dx, dw, want(2, &|| conv_bias(g, dy))?])
         }
         // ā = dy/b, b̄ = −dy·y/b
         Op::Div => two(g.div(dy, b)?, g.neg(g.div(g.mul(dy, y)?, b)?)?),
@@ -146,16 +152,15 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value) -> Result<Vec<Option<Value>>
         }
         // y = op(a)·op(b) + c:  ā, b̄ by the four cases of transposition, c̄ = dy
         Op::Gemm { trans_a, trans_b } => {
-            let da = match (trans_a, trans_b) {
-                (false, _) => g.gemm(dy, b, None, false, !trans_b)?, // dy·op(b)ᵀ
-                (true, _) => g.gemm(b, dy, None, *trans_b, true)?,   // op(b)·dyᵀ
+            let da = || match trans_a {
+                false => g.gemm(dy, b, None, false, !trans_b), // dy·op(b)ᵀ
+                true => g.gemm(b, dy, None, *trans_b, true),   // op(b)·dyᵀ
             };
-            let db = match (trans_a, trans_b) {
-                (_, false) => g.gemm(a, dy, None, !trans_a, false)?, // op(a)ᵀ·dy
-                (_, true) => g.gemm(dy, a, None, true, *trans_a)?,   // dyᵀ·op(a)
+            let db = || match trans_b {
+                false => g.gemm(a, dy, None, !trans_a, false), // op(a)ᵀ·dy
+                true => g.gemm(dy, a, None, true, *trans_a),   // dyᵀ·op(a)
             };
-            let bias = if node.inputs.len() == 3 { Some(dy) } else { None };
-            Ok(with_bias(vec![Some(da), Some(db)], bias))
+            Ok(vec![want(0, &da)?, want(1, &db)?, Some(dy)])
         }
         // per group, with x̂ = (x − μ)·r and d = dy·scale:  x̄ = r·(d − mean d − x̂·mean(d·x̂))
         Op::GroupNormalization { groups, eps } => {
@@ -168,21 +173,24 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value) -> Result<Vec<Option<Value>>
             let (dx, normal) = normalize(g, g.reshape(x, grouped)?, g.reshape(d, grouped)?, 2, *eps)?;
             let normal = g.reshape(normal, shape.clone())?;
             let per_channel = |v: Value| g.reshape(g.reduce_sum(v, &rest)?, [shape[1]]);
-            let (scale, bias) = (per_channel(g.mul(dy, normal)?)?, per_channel(dy)?);
-            Ok(vec![Some(g.reshape(dx, shape.clone())?), Some(scale), Some(bias)])
+            let scale = want(1, &|| per_channel(g.mul(dy, normal)?))?;
+            Ok(vec![Some(g.reshape(dx, shape.clone())?), scale, want(2, &|| per_channel(dy))?])
         }
         // as GroupNormalization, over the last axis
         Op::LayerNormalization { eps } => {
             let last = g.shape(x).rank() - 1;
             let (dx, normal) = normalize(g, x, g.mul(dy, input(1))?, last, *eps)?;
-            Ok(vec![Some(dx), Some(g.mul(dy, normal)?), Some(dy)])
+            Ok(vec![Some(dx), want(1, &|| g.mul(dy, normal))?, Some(dy)])
         }
         // x̄ = dy/x
         Op::Log => one(g.div(dy, x)?),
         // x̄ = dy − exp(y)·Σ dy
         Op::LogSoftmax { axis } => one(g.sub(dy, g.mul(g.exp(y)?, g.reduce_sum(dy, &[*axis])?)?)?),
         // ā = dy·bᵀ, b̄ = aᵀ·dy
-        Op::MatMul => two(g.matmul(dy, swap_last(g, b)?)?, g.matmul(swap_last(g, a)?, dy)?),
+        Op::MatMul => Ok(vec![
+            want(0, &|| g.matmul(dy, swap_last(g, b)?))?,
+            want(1, &|| g.matmul(swap_last(g, a)?, dy))?,
+        ]),
         // to the larger one; ties share
         Op::Max => two(g.mul(dy, share(g, a, b)?)?, g.mul(dy, share(g, b, a)?)?),
         Op::Min => two(g.mul(dy, share(g, b, a)?)?, g.mul(dy, share(g, a, b)?)?),
@@ -273,11 +281,6 @@ fn unbroadcast(g: &Graph, dy: Value, shape: &Shape) -> Result<Value> {
     let axes: Vec<usize> =
         (0..from.rank()).filter(|&i| i < lead || (shape[i - lead] == 1 && from[i] != 1)).collect();
     g.reshape(g.reduce_sum(dy, &axes)?, shape.clone())
-}
-
-fn with_bias(mut flows: Vec<Option<Value>>, bias: Option<Value>) -> Vec<Option<Value>> {
-    flows.extend(bias.map(Some));
-    flows
 }
 
 /// Transpose of the last two axes.
@@ -392,11 +395,8 @@ fn conv_weight(
     g.concat(&parts, 0)
 }
 
-/// Cotangent of a convolution's bias, where it has one: Σ dy per channel.
-fn conv_bias(g: &Graph, node: &Node, dy: Value) -> Result<Option<Value>> {
-    if node.inputs.len() < 3 {
-        return Ok(None);
-    }
+/// Cotangent of a convolution's bias: Σ dy per channel.
+fn conv_bias(g: &Graph, dy: Value) -> Result<Value> {
     let channels = g.shape(dy)[1];
-    Ok(Some(g.reshape(g.reduce_sum(dy, &[0, 2, 3])?, [channels])?))
+    g.reshape(g.reduce_sum(dy, &[0, 2, 3])?, [channels])
 }
