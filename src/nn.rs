@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Value};
-use crate::tensor::Shape;
+use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
 
 /// `torch.nn.Linear`: x [.., I] → [.., O]; `weight` [O, I], `bias` [O].
@@ -38,6 +38,18 @@ pub fn group_norm(g: &Graph, w: &Weights, x: Value, groups: usize, eps: f32) -> 
 
 /// `softmax(q·kᵀ/√d)·v` for q [B, M, D], k and v [B, N, D] split into `heads` of width d = D/heads.
 pub fn attention(g: &Graph, q: Value, k: Value, v: Value, heads: usize) -> Result<Value> {
+    masked_attention(g, q, k, v, heads, None)
+}
+
+/// [`attention`] with `mask`, which broadcasts to [B, heads, M, N], added to the scores: `softmax(q·kᵀ/√d + mask)·v`.
+pub fn masked_attention(
+    g: &Graph,
+    q: Value,
+    k: Value,
+    v: Value,
+    heads: usize,
+    mask: Option<Value>,
+) -> Result<Value> {
     let shape = g.shape(q);
     let (b, m, width) = (shape[0], shape[1], shape[2]);
     let n = g.shape(k)[1];
@@ -45,19 +57,52 @@ pub fn attention(g: &Graph, q: Value, k: Value, v: Value, heads: usize) -> Resul
     let q = g.transpose(g.reshape(q, [b, m, heads, d])?, &[0, 2, 1, 3])?; // [B, heads, M, d]
     let k = g.transpose(g.reshape(k, [b, n, heads, d])?, &[0, 2, 3, 1])?; // [B, heads, d, N]
     let v = g.transpose(g.reshape(v, [b, n, heads, d])?, &[0, 2, 1, 3])?; // [B, heads, N, d]
-    let scores = g.mul_scalar(g.matmul(q, k)?, (d as f32).powf(-0.5))?; // [B, heads, M, N]
+    let mut scores = g.mul_scalar(g.matmul(q, k)?, (d as f32).powf(-0.5))?; // [B, heads, M, N]
+    if let Some(mask) = mask {
+        scores = g.add(scores, mask)?;
+    }
     let y = g.matmul(g.softmax(scores, 3)?, v)?; // [B, heads, M, d]
     g.reshape(g.transpose(y, &[0, 2, 1, 3])?, [b, m, width])
+}
+
+/// Mask [n, n] under which a position sees itself and those before it: 0 where it may look, −∞ elsewhere.
+pub fn causal_mask(g: &Graph, n: usize) -> Result<Value> {
+    let row = |i: usize| (0..n).map(move |j| if j <= i { 0.0 } else { f32::NEG_INFINITY });
+    g.constant(Tensor::from_f32([n, n], &(0..n).flat_map(row).collect::<Vec<_>>()))
 }
 
 /// `torch.nn.MultiheadAttention` as self-attention of x [B, N, D]; packed `in_proj_weight` [3D, D] in
 /// q, k, v order, `in_proj_bias` [3D], `out_proj`.
 pub fn multihead_attention(g: &Graph, w: &Weights, x: Value, heads: usize) -> Result<Value> {
+    masked_multihead_attention(g, w, x, heads, None)
+}
+
+/// [`multihead_attention`] with an additive mask that broadcasts to [B, heads, N, N].
+pub fn masked_multihead_attention(
+    g: &Graph,
+    w: &Weights,
+    x: Value,
+    heads: usize,
+    mask: Option<Value>,
+) -> Result<Value> {
     let d = g.shape(x)[2];
     let weight = w.get(g, "in_proj_weight", [3 * d, d])?;
     let qkv = affine(g, x, weight, Some(w.get(g, "in_proj_bias", [3 * d])?))?; // [B, N, 3D]
     let part = |i: usize| g.slice(qkv, 2, i * d, (i + 1) * d);
-    linear(g, &w.at("out_proj"), attention(g, part(0)?, part(1)?, part(2)?, heads)?, d)
+    let y = masked_attention(g, part(0)?, part(1)?, part(2)?, heads, mask)?;
+    linear(g, &w.at("out_proj"), y, d)
+}
+
+/// x·σ(1.702·x), OpenAI's approximation of GELU.
+pub fn quick_gelu(g: &Graph, x: Value) -> Result<Value> {
+    g.mul(x, g.sigmoid(g.mul_scalar(x, 1.702)?)?)
+}
+
+/// x [B, D] / ‖x‖₂ per row; a zero row stays zero.
+pub fn l2_normalize(g: &Graph, x: Value) -> Result<Value> {
+    let square = g.reduce_sum(g.mul(x, x)?, &[1])?; // [B, 1]
+    let zero = g.equal(square, g.scalar(0.0)?)?;
+    g.div(x, g.sqrt(g.where_(zero, g.scalar(1.0)?, square)?)?)
 }
 
 /// 2-D convolution with TensorFlow SAME padding: total `max((⌈i/s⌉−1)·s + k − i, 0)`, the smaller half on

@@ -19,6 +19,7 @@ pub use runtime::{ENV_LIBRARY, Runtime, loaded as loaded_runtime};
 pub use session::{Cancel, Session};
 pub use worker::Engine;
 
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{Model, WeightsMode};
@@ -162,6 +163,21 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         self.compiler.compile(name, graph, self.model.checkpoint())?.run(inputs, cancel)
+    }
+
+    /// Compile and run a graph over the weights of `checkpoint` instead of this model's, once. Nothing is
+    /// kept: a weight of either must not stand in for one of the same name of the other.
+    pub fn run_graph_over(
+        &mut self,
+        checkpoint: &Checkpoint,
+        graph: &Graph,
+        inputs: &[(&str, &Tensor)],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Tensor)>> {
+        checkpoint.recheck()?;
+        let mut compiler = self.compiler.fresh();
+        let mut session = compiler.compile("graph", graph, checkpoint)?;
+        session.run(inputs, cancel)
     }
 
     /// Refuse a session that would exceed the memory limit, before anything is allocated for it.

@@ -93,6 +93,11 @@ impl Compiler {
         Compiler { runtime, options, threads, weights: HashMap::new(), prepacked }
     }
 
+    /// One like this that shares no weights with it, for graphs over another checkpoint.
+    pub fn fresh(&self) -> Compiler {
+        Compiler::new(self.runtime.clone(), self.options.clone(), self.threads.clone())
+    }
+
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }

@@ -11,7 +11,7 @@ use super::log::LogQueue;
 use super::session::Cancel;
 use super::threads::Threads;
 use super::{MemoryUse, Options, Runtime, Sessions, runtime};
-use crate::checkpoint::Mapping;
+use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::Model;
@@ -233,6 +233,21 @@ impl Engine {
         self.call(cancel, move |sessions| {
             let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
             sessions.run_graph("graph", &graph, &inputs, &token)
+        })
+    }
+
+    /// [`Engine::run_graph`] over the weights of another checkpoint, on this engine's provider and threads.
+    pub fn run_graph_over(
+        &self,
+        checkpoint: Arc<Checkpoint>,
+        graph: Graph,
+        inputs: Vec<(String, Tensor)>,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let cancel = Arc::new(Cancel::default());
+        let token = cancel.clone();
+        self.call(cancel, move |sessions| {
+            let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
+            sessions.run_graph_over(&checkpoint, &graph, &inputs, &token)
         })
     }
 

@@ -1,8 +1,10 @@
 //! The model families, behind one interface: [`Architecture`] dispatches, each file holds one network.
 
+pub mod clip;
 pub mod conv_vqgan;
 pub mod maskbit;
 pub mod program;
+pub mod rewards;
 
 use serde::{Deserialize, Serialize};
 
