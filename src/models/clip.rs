@@ -33,7 +33,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::nn;
 use crate::tensor::{Dtype, Tensor};
@@ -102,6 +102,56 @@ pub struct VisionConfig {
     /// Width of the features.
     pub projection_dim: usize,
     pub hidden_act: Activation,
+}
+
+impl TextConfig {
+    /// Refuse sizes that make no sense. `file` is named in the error.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("projection_dim", self.projection_dim),
+        ];
+        check_sizes(file, &sizes, self.hidden_size, self.num_attention_heads)
+    }
+}
+
+impl VisionConfig {
+    /// Refuse sizes that make no sense. `file` is named in the error.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        let sizes = [
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("image_size", self.image_size),
+            ("patch_size", self.patch_size),
+            ("projection_dim", self.projection_dim),
+        ];
+        check_sizes(file, &sizes, self.hidden_size, self.num_attention_heads)?;
+        if self.image_size > 4096 || !self.image_size.is_multiple_of(self.patch_size) {
+            return Err(wrong(file, "image_size", "a multiple of patch_size up to 4096", self.image_size));
+        }
+        Ok(())
+    }
+}
+
+fn wrong(file: &str, key: &str, expected: &str, found: usize) -> Error {
+    let found = found.to_string();
+    Error::Config { file: file.into(), key: key.into(), expected: expected.into(), found }
+}
+
+fn check_sizes(file: &str, sizes: &[(&str, usize)], width: usize, heads: usize) -> Result<()> {
+    for &(key, size) in [("hidden_size", width), ("num_attention_heads", heads)].iter().chain(sizes) {
+        let limit = if key == "num_hidden_layers" { 1024 } else { super::SIZE_LIMIT };
+        if size == 0 || size > limit {
+            return Err(wrong(file, key, &format!("1 to {limit}"), size));
+        }
+    }
+    if !width.is_multiple_of(heads) {
+        return Err(wrong(file, "num_attention_heads", &format!("a divisor of hidden_size {width}"), heads));
+    }
+    Ok(())
 }
 
 /// What the text tower is used for, all from one pass. What nobody uses costs nothing: `simplify` drops it.

@@ -53,6 +53,28 @@ impl RewardArchitecture {
         }
     }
 
+    /// Refuse sizes that contradict each other. `file` is named in the error.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        match self {
+            RewardArchitecture::ClipScore { text, vision }
+            | RewardArchitecture::PickScore { text, vision }
+            | RewardArchitecture::HpsV2 { text, vision } => {
+                text.validate(file)?;
+                vision.validate(file)?;
+                if text.projection_dim != vision.projection_dim {
+                    return Err(Error::Config {
+                        file: file.into(),
+                        key: "projection_dim".into(),
+                        expected: "one value in text and vision".into(),
+                        found: format!("{} and {}", text.projection_dim, vision.projection_dim),
+                    });
+                }
+                Ok(())
+            }
+            RewardArchitecture::Aesthetic { vision } => vision.validate(file),
+        }
+    }
+
     /// Whether a score depends on a prompt.
     pub fn reads_prompt(&self) -> bool {
         match self {

@@ -39,11 +39,13 @@ fn axis(from: usize, to: usize, size: usize) -> Vec<f32> {
 }
 
 /// Weights [from] of output sample `i`: the kernel about the sample's centre, stretched by the scale when
-/// shrinking (antialias), cut off at the border and scaled to sum 1.
+/// shrinking (antialias), cut off at the border and scaled to sum 1. Scale and centre are f32, as PyTorch
+/// has them: their rounding moves a pixel by up to 2e-5.
 fn resize_row(from: usize, to: usize, i: usize) -> Vec<f32> {
-    let scale = from as f64 / to as f64;
+    let scale = f64::from(from as f32 / to as f32);
+    let centre = f64::from((scale * (i as f64 + 0.5)) as f32);
     let stretch = scale.max(1.0);
-    let (centre, support) = (scale * (i as f64 + 0.5), 2.0 * stretch);
+    let support = 2.0 * stretch;
     let first = (centre - support + 0.5).max(0.0) as usize;
     let end = ((centre + support + 0.5) as usize).min(from);
     let weight = |j: usize| match (first..end).contains(&j) {
