@@ -2,6 +2,7 @@
 
 pub mod clip;
 pub mod conv_vqgan;
+pub mod efficientnet;
 pub mod maskbit;
 pub mod program;
 pub mod rewards;

@@ -1,23 +1,25 @@
 //! Rewards: how well a picture fits a prompt, or how pleasing it is, as functions over the graph.
 //!
 //! [`RewardArchitecture`] dispatches. A prompt's features are computed once ([`RewardArchitecture::text_features`])
-//! and fed to every scoring of a picture ([`RewardArchitecture::score`]).
+//! and fed to every scoring of a picture ([`RewardArchitecture::score`]). A classifier reads a class instead.
 //!
 //! Reference: ExplainableML/ReNO, rewards/{clip,pickscore,hps,aesthetic}.py, with one score per picture and
 //! prompt of a pair. ReNO rounds the aesthetic network's input to half precision; this does not.
-//! Checked by tests/rewards.rs against golden tensors of the official code.
+//! Checked by tests/rewards.rs against golden tensors of the official code; the classifier, which is not
+//! ReNO's, by tests/classifier.rs.
 //!
 //! | family | networks | score | range |
 //! |---|---|---|---|
 //! | `clip_score`, `pickscore` | CLIP | exp(`logit_scale`)·cos(image, text) | −100 to 100 |
 //! | `hpsv2` | CLIP | cos(image, text) | −1 to 1 |
 //! | `aesthetic` | CLIP's vision tower, `layers.{0,2,4,6,7}` | five linear layers over the normalised features | about 1 to 10 |
+//! | `classifier` | EfficientNet-Lite0 | ln p(class of the picture) | up to 0 |
 
 pub mod preprocess;
 
 use serde::{Deserialize, Serialize};
 
-use super::clip;
+use super::{clip, efficientnet};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::nn;
@@ -36,6 +38,8 @@ pub enum RewardArchitecture {
     HpsV2 { text: clip::TextConfig, vision: clip::VisionConfig },
     /// LAION's aesthetic predictor: a mark for the picture alone.
     Aesthetic { vision: clip::VisionConfig },
+    /// An ImageNet classifier's belief in a class.
+    Classifier { classifier: efficientnet::Config },
 }
 
 /// Widths of the aesthetic predictor's layers, by their index in the official module; the indices between
@@ -50,6 +54,7 @@ impl RewardArchitecture {
             RewardArchitecture::PickScore { .. } => "pickscore",
             RewardArchitecture::HpsV2 { .. } => "hpsv2",
             RewardArchitecture::Aesthetic { .. } => "aesthetic",
+            RewardArchitecture::Classifier { .. } => "classifier",
         }
     }
 
@@ -72,6 +77,7 @@ impl RewardArchitecture {
                 Ok(())
             }
             RewardArchitecture::Aesthetic { vision } => vision.validate(file),
+            RewardArchitecture::Classifier { classifier } => classifier.validate(file),
         }
     }
 
@@ -81,8 +87,13 @@ impl RewardArchitecture {
             RewardArchitecture::ClipScore { .. }
             | RewardArchitecture::PickScore { .. }
             | RewardArchitecture::HpsV2 { .. } => true,
-            RewardArchitecture::Aesthetic { .. } => false,
+            RewardArchitecture::Aesthetic { .. } | RewardArchitecture::Classifier { .. } => false,
         }
+    }
+
+    /// Whether a score depends on a class id.
+    pub fn reads_class(&self) -> bool {
+        matches!(self, RewardArchitecture::Classifier { .. })
     }
 
     /// Token ids [B, N] (i64) → the prompts' features [B, P], of length 1. An error for rewards that read
@@ -98,13 +109,18 @@ impl RewardArchitecture {
                 what: "text features".into(),
                 reason: "an aesthetic score reads no prompt".into(),
             }),
+            RewardArchitecture::Classifier { .. } => Err(Error::Unsupported {
+                what: "text features".into(),
+                reason: "a classifier reads class ids, not a prompt".into(),
+            }),
         }
     }
 
-    /// Image [B, 3, H, W] in [0, 1] and the prompts' features, [B, P] or [1, P] for one prompt of all
-    /// pictures → score [B], higher is better.
-    pub fn score(&self, g: &Graph, w: &Weights, image: Value, text_features: Option<Value>) -> Result<Value> {
-        self.score_pixels(g, w, self.preprocess(g, image)?, text_features)
+    /// Image [B, 3, H, W] in [0, 1] and its condition → score [B], higher is better. The condition is the
+    /// prompts' features, [B, P] or [1, P] for one prompt of all pictures; of a classifier, class ids (i64),
+    /// [B] or [1].
+    pub fn score(&self, g: &Graph, w: &Weights, image: Value, condition: Option<Value>) -> Result<Value> {
+        self.score_pixels(g, w, self.preprocess(g, image)?, condition)
     }
 
     /// Image [B, 3, H, W] in [0, 1] → what the network reads.
@@ -114,6 +130,9 @@ impl RewardArchitecture {
             | RewardArchitecture::PickScore { vision, .. }
             | RewardArchitecture::HpsV2 { vision, .. }
             | RewardArchitecture::Aesthetic { vision } => preprocess::clip_image(g, image, vision.image_size),
+            RewardArchitecture::Classifier { classifier } => {
+                efficientnet::preprocess(g, image, classifier.image_size)
+            }
         }
     }
 
@@ -123,16 +142,16 @@ impl RewardArchitecture {
         g: &Graph,
         w: &Weights,
         pixels: Value,
-        text_features: Option<Value>,
+        condition: Option<Value>,
     ) -> Result<Value> {
         let b = g.shape(pixels)[0];
         let score = match self {
             RewardArchitecture::ClipScore { vision, .. } | RewardArchitecture::PickScore { vision, .. } => {
                 let scale = g.exp(w.get(g, "logit_scale", [])?)?;
-                g.mul(cosine(g, clip::vision(g, w, vision, pixels)?, text_features)?, scale)?
+                g.mul(cosine(g, clip::vision(g, w, vision, pixels)?, condition)?, scale)?
             }
             RewardArchitecture::HpsV2 { vision, .. } => {
-                cosine(g, clip::vision(g, w, vision, pixels)?, text_features)?
+                cosine(g, clip::vision(g, w, vision, pixels)?, condition)?
             }
             RewardArchitecture::Aesthetic { vision } => {
                 let mut x = nn::l2_normalize(g, clip::vision(g, w, vision, pixels)?)?; // [B, P]
@@ -140,6 +159,13 @@ impl RewardArchitecture {
                     x = nn::linear(g, &w.at(format!("layers.{i}")), x, out)?;
                 }
                 x // [B, 1]
+            }
+            RewardArchitecture::Classifier { classifier } => {
+                let Some(ids) = condition else {
+                    return Err(Error::invalid("class ids", "one or one a picture", "none"));
+                };
+                let logits = efficientnet::classify(g, w, classifier, pixels)?.logits;
+                efficientnet::log_probability(g, logits, ids)?
             }
         };
         g.reshape(score, [b])
