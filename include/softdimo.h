@@ -148,6 +148,19 @@
 
 #define SOFTDIMO_JOB_CANCELLED 4
 
+// Gradient ascent, with momentum where set (default; the paper's choice).
+#define SOFTDIMO_OPTIMIZER_SGD 0
+
+// Adam with its usual constants.
+#define SOFTDIMO_OPTIMIZER_ADAM 1
+
+// What an optimisation moves: the start embedding (default), only its noise part, the class embedding.
+#define SOFTDIMO_VARIABLE_EMBEDDING 1
+
+#define SOFTDIMO_VARIABLE_NOISE 2
+
+#define SOFTDIMO_VARIABLE_CLASS 4
+
 // Severity of log messages; a callback gets those at its level and below.
 #define SOFTDIMO_LOG_ERROR 1
 
@@ -160,6 +173,10 @@ typedef struct softdimo_engine softdimo_engine;
 
 // A submitted request. Thread-safe, except that it must not be freed while another call uses it.
 typedef struct softdimo_job softdimo_job;
+
+// A reward that optimisation climbs. Immutable; may be used by several jobs; must outlive the call that takes
+// it, not the job.
+typedef struct softdimo_reward softdimo_reward;
 
 // Called with a UTF-8 message that is valid during the call, on a thread that is inside a call with this
 // engine or one of its jobs. Must not throw and must not call back into this library.
@@ -198,6 +215,26 @@ typedef struct softdimo_engine_options {
 // Called once, when the engine no longer reads the bytes given to `softdimo_engine_open_memory`.
 typedef void (*softdimo_release_fn)(void *user_data, const void *data, uint64_t length);
 
+// Shapes of a model. Set struct_size before the call.
+typedef struct softdimo_layout {
+  uint32_t struct_size;
+  // Picture size in pixels.
+  uint32_t width;
+  uint32_t height;
+  // Tokens of a picture are [positions, splits].
+  uint32_t positions;
+  uint32_t splits;
+  // Codes per token; the mask token has this id.
+  uint32_t codes;
+  uint32_t mask_token;
+  // Width of a start embedding [positions, embedding].
+  uint32_t embedding;
+  // Class ids are below this; this number itself means no label.
+  uint32_t classes;
+  // Zero.
+  uint32_t reserved;
+} softdimo_layout;
+
 // Memory of an engine in bytes. Set struct_size before the call.
 typedef struct softdimo_memory {
   uint32_t struct_size;
@@ -214,6 +251,14 @@ typedef struct softdimo_memory {
 // Called with the steps done and the steps in all, on the thread that is inside `softdimo_generate`,
 // `softdimo_job_wait` or `softdimo_job_poll`. Must not throw, and must not free the job.
 typedef int32_t (*softdimo_progress_fn)(void *user_data, uint32_t step, uint32_t total);
+
+// A reward with its weight in the sum that is maximised.
+typedef struct softdimo_reward_term {
+  const struct softdimo_reward *reward;
+  float weight;
+  // Must be zero.
+  uint32_t reserved;
+} softdimo_reward_term;
 
 // A request. Call `softdimo_request_init` first. Pointers need to live only during the call that takes
 // the request. A float or top_k of -1 takes the model's default.
@@ -262,8 +307,27 @@ typedef struct softdimo_request {
   // Called after each step; NULL for none.
   softdimo_progress_fn progress;
   void *progress_user_data;
+  // Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none.
+  const struct softdimo_reward_term *rewards;
+  uint32_t reward_count;
+  // Updates; the start counts as iterate 0, and the best iterate is kept.
+  uint32_t optimize_steps;
+  // Learning rate; -1 = 0.2.
+  float lr;
+  // `SOFTDIMO_OPTIMIZER_*`.
+  uint32_t optimizer;
+  // Of SGD, 0 to below 1.
+  float momentum;
+  // Scale each picture's gradient down to this norm; 0 = off.
+  float clip;
+  // Weight of the pull of the noise's norm towards its prior; 0 = off; needs SOFTDIMO_VARIABLE_NOISE.
+  float norm_regularizer;
+  // `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
+  uint32_t variables;
+  // Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
+  int64_t deadline_ms;
   // Must be zero.
-  uint32_t reserved[8];
+  uint32_t reserved[10];
 } softdimo_request;
 
 // A caller-owned picture buffer. Call `softdimo_image_init` first.
@@ -293,6 +357,18 @@ typedef struct softdimo_progress {
   uint32_t total;
 } softdimo_progress;
 
+// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores [batch]
+// and gradient = dscore/dpixels, of the pictures' shape (zeros at first). Called only on the thread that is
+// inside `softdimo_generate` or `softdimo_job_wait` for the job; without such a thread the job stands still.
+// SOFTDIMO_STOP ends the optimisation like a cancel. Must not throw, and must not free the job.
+typedef int32_t (*softdimo_reward_fn)(void *user_data,
+                                      const float *pixels,
+                                      uint32_t batch,
+                                      uint32_t width,
+                                      uint32_t height,
+                                      float *scores,
+                                      float *gradient);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -321,8 +397,9 @@ int32_t softdimo_provider_info(uint32_t index,
                                uint64_t capacity,
                                uint64_t *needed);
 
-// Fill `options` with defaults. Errors: NULL.
-int32_t softdimo_engine_options_init(struct softdimo_engine_options *options);
+// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown size.
+int32_t softdimo_engine_options_init(struct softdimo_engine_options *options,
+                                     uint32_t struct_size);
 
 // Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
 // freed with `softdimo_engine_free`. Blocks for milliseconds: weights are mapped, not read.
@@ -358,6 +435,10 @@ int32_t softdimo_engine_label(const struct softdimo_engine *engine,
                               uint32_t index,
                               const char **label);
 
+// Picture size, tokens and embedding of the model.
+int32_t softdimo_engine_layout(const struct softdimo_engine *engine,
+                               struct softdimo_layout *layout);
+
 // Bytes the engine holds, by kind. Waits for the running job.
 int32_t softdimo_engine_memory(const struct softdimo_engine *engine,
                                struct softdimo_memory *memory);
@@ -382,11 +463,15 @@ int32_t softdimo_engine_verify(const struct softdimo_engine *engine,
 // running until they are freed. In a forked child this does nothing.
 void softdimo_engine_free(struct softdimo_engine *engine);
 
-// Fill `request` with defaults: one picture, seed 0, no label. Errors: NULL.
-int32_t softdimo_request_init(struct softdimo_request *request);
+// Fill `request` with defaults: one picture, seed 0, no label; `struct_size` is `sizeof(softdimo_request)`.
+// Errors: NULL, unknown size.
+int32_t softdimo_request_init(struct softdimo_request *request,
+                              uint32_t struct_size);
 
-// Fill `image` with defaults: RGBA8, top-left origin, no buffer. Errors: NULL.
-int32_t softdimo_image_init(struct softdimo_image *image);
+// Fill `image` with defaults: RGBA8, top-left origin, no buffer; `struct_size` is `sizeof(softdimo_image)`.
+// Errors: NULL, unknown size.
+int32_t softdimo_image_init(struct softdimo_image *image,
+                            uint32_t struct_size);
 
 // Generate `image_count` (= request.batch) pictures into caller-owned buffers and wait. Nothing is written
 // unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes apart.
@@ -468,6 +553,40 @@ int32_t softdimo_job_error(const struct softdimo_job *job,
 
 // Free a job: NULL is fine. A running job is cancelled and waited for. In a forked child this does nothing.
 void softdimo_job_free(struct softdimo_job *job);
+
+// A reward for looking like `target` (the model's picture size): −mean squared difference over the mask.
+// `mask` holds `mask_count` = width·height weights of 0 or more, top row first, or is NULL for all pixels.
+// Free with `softdimo_reward_free`; a size that does not fit shows when a request uses it.
+int32_t softdimo_reward_target(const struct softdimo_image *target,
+                               const float *mask,
+                               uint64_t mask_count,
+                               struct softdimo_reward **reward);
+
+// A reward for a direction in colour space: mean over the mask of r·R + g·G + b·B. Mask: see
+// `softdimo_reward_target`.
+int32_t softdimo_reward_color(float r,
+                              float g,
+                              float b,
+                              const float *mask,
+                              uint64_t mask_count,
+                              struct softdimo_reward **reward);
+
+// A reward for staying what the label says, by the model's own teacher: its log-likelihood of the tokens
+// under two complementary seeded masks, in nats per token. Add it to any simple reward.
+int32_t softdimo_reward_prior(uint64_t seed,
+                              struct softdimo_reward **reward);
+
+// A reward for staying near the start embedding: −mean squared distance.
+int32_t softdimo_reward_closeness(struct softdimo_reward **reward);
+
+// The host's own reward. `callback` and `user_data` must stay valid until the reward is freed and every job
+// that uses it has ended.
+int32_t softdimo_reward_from_callback(softdimo_reward_fn callback,
+                                      void *user_data,
+                                      struct softdimo_reward **reward);
+
+// Free a reward: NULL is fine. Jobs that use it keep what they need.
+void softdimo_reward_free(struct softdimo_reward *reward);
 
 // Write a picture as PNG (RGB8 becomes RGB, all else RGBA). `text` holds `pair_count` pairs of keyword and
 // value for `tEXt`/`iTXt` chunks (NULL for none): put `softdimo_job_report` there to reproduce the picture.

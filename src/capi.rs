@@ -12,17 +12,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use read::{array, cstr, handle, optional_cstr, out, read_struct, write_floats, write_struct, write_text};
+use read::{
+    array, cstr, handle, init_struct, optional_cstr, out, read_struct, write_floats, write_struct, write_text,
+};
 use wall::{guard, wall};
 
 use crate::checkpoint::Mapping;
-use crate::engine::{Engine, MemoryMode, Options, Provider};
+use crate::engine::{Engine, MemoryMode, Options, Provider, check_process};
 use crate::error::{Error, Result, Status};
 use crate::generate::Generated;
 use crate::image;
 use crate::job::{Job, Phase};
 use crate::model::WeightsMode;
 use crate::request::{Decode, Label, Request};
+use crate::reward::{Reward, RewardTerm};
+use crate::tteo::{Optimize, Optimizer, Variables};
 
 /// ABI of this header: major << 16 | minor. A library with another major number must be refused; one with
 /// a larger minor number only adds to what is declared here.
@@ -115,6 +119,16 @@ pub const SOFTDIMO_JOB_RUNNING: u32 = 1;
 pub const SOFTDIMO_JOB_DONE: u32 = 2;
 pub const SOFTDIMO_JOB_FAILED: u32 = 3;
 pub const SOFTDIMO_JOB_CANCELLED: u32 = 4;
+
+/// Gradient ascent, with momentum where set (default; the paper's choice).
+pub const SOFTDIMO_OPTIMIZER_SGD: u32 = 0;
+/// Adam with its usual constants.
+pub const SOFTDIMO_OPTIMIZER_ADAM: u32 = 1;
+
+/// What an optimisation moves: the start embedding (default), only its noise part, the class embedding.
+pub const SOFTDIMO_VARIABLE_EMBEDDING: u32 = 1;
+pub const SOFTDIMO_VARIABLE_NOISE: u32 = 2;
+pub const SOFTDIMO_VARIABLE_CLASS: u32 = 4;
 
 /// Severity of log messages; a callback gets those at its level and below.
 pub const SOFTDIMO_LOG_ERROR: i32 = 1;
@@ -233,8 +247,27 @@ pub struct softdimo_request {
     /// Called after each step; NULL for none.
     pub progress: softdimo_progress_fn,
     pub progress_user_data: *mut c_void,
+    /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none.
+    pub rewards: *const softdimo_reward_term,
+    pub reward_count: u32,
+    /// Updates; the start counts as iterate 0, and the best iterate is kept.
+    pub optimize_steps: u32,
+    /// Learning rate; -1 = 0.2.
+    pub lr: f32,
+    /// `SOFTDIMO_OPTIMIZER_*`.
+    pub optimizer: u32,
+    /// Of SGD, 0 to below 1.
+    pub momentum: f32,
+    /// Scale each picture's gradient down to this norm; 0 = off.
+    pub clip: f32,
+    /// Weight of the pull of the noise's norm towards its prior; 0 = off; needs SOFTDIMO_VARIABLE_NOISE.
+    pub norm_regularizer: f32,
+    /// `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
+    pub variables: u32,
+    /// Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
+    pub deadline_ms: i64,
     /// Must be zero.
-    pub reserved: [u32; 8],
+    pub reserved: [u32; 10],
 }
 
 /// A caller-owned picture buffer. Call `softdimo_image_init` first.
@@ -282,6 +315,60 @@ pub struct softdimo_progress {
     pub step: u32,
     pub total: u32,
 }
+
+/// Shapes of a model. Set struct_size before the call.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct softdimo_layout {
+    pub struct_size: u32,
+    /// Picture size in pixels.
+    pub width: u32,
+    pub height: u32,
+    /// Tokens of a picture are [positions, splits].
+    pub positions: u32,
+    pub splits: u32,
+    /// Codes per token; the mask token has this id.
+    pub codes: u32,
+    pub mask_token: u32,
+    /// Width of a start embedding [positions, embedding].
+    pub embedding: u32,
+    /// Class ids are below this; this number itself means no label.
+    pub classes: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A reward that optimisation climbs. Immutable; may be used by several jobs; must outlive the call that takes
+/// it, not the job.
+pub struct softdimo_reward {
+    reward: Arc<Reward>,
+}
+
+/// A reward with its weight in the sum that is maximised.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct softdimo_reward_term {
+    pub reward: *const softdimo_reward,
+    pub weight: f32,
+    /// Must be zero.
+    pub reserved: u32,
+}
+
+/// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores [batch]
+/// and gradient = dscore/dpixels, of the pictures' shape (zeros at first). Called only on the thread that is
+/// inside `softdimo_generate` or `softdimo_job_wait` for the job; without such a thread the job stands still.
+/// SOFTDIMO_STOP ends the optimisation like a cancel. Must not throw, and must not free the job.
+pub type softdimo_reward_fn = Option<
+    unsafe extern "C" fn(
+        user_data: *mut c_void,
+        pixels: *const f32,
+        batch: u32,
+        width: u32,
+        height: u32,
+        scores: *mut f32,
+        gradient: *mut f32,
+    ) -> i32,
+>;
 
 /// Where an engine's log messages go.
 #[derive(Clone)]
@@ -365,12 +452,15 @@ pub unsafe extern "C" fn softdimo_provider_info(
     })
 }
 
-/// Fill `options` with defaults. Errors: NULL.
+/// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown size.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_engine_options_init(options: *mut softdimo_engine_options) -> i32 {
+pub unsafe extern "C" fn softdimo_engine_options_init(
+    options: *mut softdimo_engine_options,
+    struct_size: u32,
+) -> i32 {
     wall(|| {
         let value = softdimo_engine_options {
-            struct_size: size_of::<softdimo_engine_options>() as u32,
+            struct_size: 0,
             memory_mode: SOFTDIMO_MEMORY_LEAN,
             weights_mode: SOFTDIMO_WEIGHTS_MAP,
             threads: 0,
@@ -384,8 +474,8 @@ pub unsafe extern "C" fn softdimo_engine_options_init(options: *mut softdimo_eng
             log_level: SOFTDIMO_LOG_WARNING,
             reserved: [0; 7],
         };
-        // SAFETY: the caller passes a struct of this header's layout, or NULL.
-        unsafe { out(options, "options", value) }
+        // SAFETY: NULL, or the caller's struct of `struct_size` bytes.
+        unsafe { init_struct(options, struct_size, "options", value) }
     })
 }
 
@@ -425,10 +515,11 @@ pub unsafe extern "C" fn softdimo_engine_open_memory(
         unsafe {
             read::required(engine, "engine")?;
             read::required(data.cast_mut(), "data")?;
+            let size = read::size(length, "length")?;
             let (options, log) = read_options(options)?;
             let armed = Arc::new(AtomicBool::new(false));
             let call = read::Release { release, user_data, data, length, armed: armed.clone() };
-            let mapping = Mapping::foreign(data.cast(), length as usize, Some(Box::new(move || call.call())));
+            let mapping = Mapping::foreign(data.cast(), size, Some(Box::new(move || call.call())));
             let opened = Engine::from_mapping(Arc::new(mapping), "(memory)", options)?;
             armed.store(true, Ordering::SeqCst);
             out(engine, "engine", engine_handle(opened, log))
@@ -451,7 +542,10 @@ unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Optio
     };
     let options = Options {
         provider: provider.map_or(Ok(Provider::Cpu), Provider::parse)?,
-        device_id: o.device_id,
+        device_id: match o.device_id {
+            0.. => o.device_id,
+            other => return Err(Error::invalid("options.device_id", "0 or more", other)),
+        },
         memory: match o.memory_mode {
             SOFTDIMO_MEMORY_LEAN => MemoryMode::Lean,
             SOFTDIMO_MEMORY_FAST => MemoryMode::Fast,
@@ -474,6 +568,9 @@ unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Optio
         memory_limit: o.memory_limit,
         ort_library: library.map(Into::into),
     };
+    if !(SOFTDIMO_LOG_ERROR..=SOFTDIMO_LOG_INFO).contains(&o.log_level) {
+        return Err(Error::invalid("options.log_level", "1 (error) to 3 (info)", o.log_level));
+    }
     Ok((options, (o.log, o.log_user_data, o.log_level)))
 }
 
@@ -526,6 +623,32 @@ pub unsafe extern "C" fn softdimo_engine_label(
             .ok_or_else(|| Error::invalid("label index", format!("below {}", e.labels.len()), index))?;
         // SAFETY: as above.
         unsafe { out(label, "label", name.as_ptr()) }
+    })
+}
+
+/// Picture size, tokens and embedding of the model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_layout(
+    engine: *const softdimo_engine,
+    layout: *mut softdimo_layout,
+) -> i32 {
+    wall(|| {
+        // SAFETY: a live handle and a struct of the caller's.
+        let l = unsafe { handle(engine, "engine")? }.engine.model().architecture().layout();
+        let value = softdimo_layout {
+            struct_size: 0,
+            width: l.width as u32,
+            height: l.height as u32,
+            positions: l.positions as u32,
+            splits: l.splits as u32,
+            codes: l.codes as u32,
+            mask_token: l.mask_token as u32,
+            embedding: l.embedding as u32,
+            classes: l.classes as u32,
+            reserved: 0,
+        };
+        // SAFETY: as above.
+        unsafe { write_struct(layout, "softdimo_layout", value) }
     })
 }
 
@@ -595,19 +718,20 @@ pub unsafe extern "C" fn softdimo_engine_verify(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_free(engine: *mut softdimo_engine) {
     guard(|| {
-        if !engine.is_null() {
+        if !engine.is_null() && check_process().is_ok() {
             // SAFETY: made by `engine_handle`, freed once.
             drop(unsafe { Box::from_raw(engine) });
         }
     });
 }
 
-/// Fill `request` with defaults: one picture, seed 0, no label. Errors: NULL.
+/// Fill `request` with defaults: one picture, seed 0, no label; `struct_size` is `sizeof(softdimo_request)`.
+/// Errors: NULL, unknown size.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_request_init(request: *mut softdimo_request) -> i32 {
+pub unsafe extern "C" fn softdimo_request_init(request: *mut softdimo_request, struct_size: u32) -> i32 {
     wall(|| {
         let value = softdimo_request {
-            struct_size: size_of::<softdimo_request>() as u32,
+            struct_size: 0,
             batch: 1,
             seed: 0,
             label: std::ptr::null(),
@@ -632,19 +756,30 @@ pub unsafe extern "C" fn softdimo_request_init(request: *mut softdimo_request) -
             e_in_count: 0,
             progress: None,
             progress_user_data: std::ptr::null_mut(),
-            reserved: [0; 8],
+            rewards: std::ptr::null(),
+            reward_count: 0,
+            optimize_steps: 0,
+            lr: -1.0,
+            optimizer: SOFTDIMO_OPTIMIZER_SGD,
+            momentum: 0.0,
+            clip: 0.0,
+            norm_regularizer: 0.0,
+            variables: 0,
+            deadline_ms: -1,
+            reserved: [0; 10],
         };
-        // SAFETY: the caller passes a struct of this header's layout, or NULL.
-        unsafe { out(request, "request", value) }
+        // SAFETY: NULL, or the caller's struct of `struct_size` bytes.
+        unsafe { init_struct(request, struct_size, "request", value) }
     })
 }
 
-/// Fill `image` with defaults: RGBA8, top-left origin, no buffer. Errors: NULL.
+/// Fill `image` with defaults: RGBA8, top-left origin, no buffer; `struct_size` is `sizeof(softdimo_image)`.
+/// Errors: NULL, unknown size.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_image_init(image: *mut softdimo_image) -> i32 {
+pub unsafe extern "C" fn softdimo_image_init(image: *mut softdimo_image, struct_size: u32) -> i32 {
     wall(|| {
         let value = softdimo_image {
-            struct_size: size_of::<softdimo_image>() as u32,
+            struct_size: 0,
             width: 0,
             height: 0,
             stride: 0,
@@ -653,8 +788,8 @@ pub unsafe extern "C" fn softdimo_image_init(image: *mut softdimo_image) -> i32 
             data: std::ptr::null_mut(),
             capacity: 0,
         };
-        // SAFETY: the caller passes a struct of this header's layout, or NULL.
-        unsafe { out(image, "image", value) }
+        // SAFETY: NULL, or the caller's struct of `struct_size` bytes.
+        unsafe { init_struct(image, struct_size, "image", value) }
     })
 }
 
@@ -720,10 +855,61 @@ unsafe fn read_request(request: *const softdimo_request) -> Result<(Request, sof
                 1 => true,
                 other => return Err(Error::invalid("request.report_gap", "0 or 1", other)),
             },
-            optimize: None,
+            optimize: read_optimize(&r)?,
         };
         Ok((value, r))
     }
+}
+
+/// The optimisation a request asks for, if any.
+unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimize>> {
+    // SAFETY: NULL with 0, or `reward_count` terms with live rewards, as documented.
+    let terms = unsafe { array(r.rewards, u64::from(r.reward_count), "request.rewards")? };
+    let Some(terms) = terms else {
+        if r.optimize_steps > 0 {
+            return Err(Error::invalid("request.rewards", "at least one with optimize_steps", "NULL"));
+        }
+        return Ok(None);
+    };
+    let mut list = Vec::new();
+    for term in terms {
+        read::zero(&[term.reserved], "request.rewards[..].reserved")?;
+        // SAFETY: a live handle, or NULL.
+        let reward = unsafe { handle(term.reward, "request.rewards[..].reward")? }.reward.clone();
+        list.push(RewardTerm { reward, weight: term.weight });
+    }
+    let known = SOFTDIMO_VARIABLE_EMBEDDING | SOFTDIMO_VARIABLE_NOISE | SOFTDIMO_VARIABLE_CLASS;
+    if r.variables & !known != 0 {
+        return Err(Error::invalid("request.variables", "a sum of SOFTDIMO_VARIABLE_*", r.variables));
+    }
+    let has = |bit: u32| r.variables & bit != 0;
+    let mut optimize = Optimize::new(list, r.optimize_steps);
+    if r.lr != -1.0 {
+        optimize.lr = r.lr;
+    }
+    optimize.optimizer = match r.optimizer {
+        SOFTDIMO_OPTIMIZER_SGD => Optimizer::Sgd { momentum: r.momentum },
+        SOFTDIMO_OPTIMIZER_ADAM if r.momentum == 0.0 => Optimizer::ADAM,
+        SOFTDIMO_OPTIMIZER_ADAM => return Err(Error::invalid("request.momentum", "0 with Adam", r.momentum)),
+        other => return Err(Error::invalid("request.optimizer", "0 (SGD) or 1 (Adam)", other)),
+    };
+    optimize.clip = r.clip;
+    optimize.norm_regularizer = r.norm_regularizer;
+    optimize.report_gap = r.report_gap == 1;
+    optimize.deadline = match r.deadline_ms {
+        -1 => None,
+        ms => Some(Duration::from_millis(
+            u64::try_from(ms).map_err(|_| Error::invalid("request.deadline_ms", "-1 or more", ms))?,
+        )),
+    };
+    if r.variables != 0 {
+        optimize.variables = Variables {
+            embedding: has(SOFTDIMO_VARIABLE_EMBEDDING),
+            noise: has(SOFTDIMO_VARIABLE_NOISE),
+            class: has(SOFTDIMO_VARIABLE_CLASS),
+        };
+    }
+    Ok(Some(optimize))
 }
 
 unsafe fn submit(engine: *const softdimo_engine, request: *const softdimo_request) -> Result<softdimo_job> {
@@ -834,7 +1020,6 @@ pub unsafe extern "C" fn softdimo_job_poll(job: *const softdimo_job, state: *mut
         unsafe {
             let j = handle(job, "job")?;
             read::required(state, "state")?;
-            j.job.engine().check_process()?;
             let p = j.job.progress();
             if p.total > 0 && j.report(p.step, p.total).is_break() {
                 j.job.cancel();
@@ -852,7 +1037,6 @@ pub unsafe extern "C" fn softdimo_job_wait(job: *const softdimo_job, timeout_ms:
     wall(|| {
         // SAFETY: a live handle.
         let j = unsafe { handle(job, "job")? };
-        j.job.engine().check_process()?;
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         j.wait(timeout).map(drop)
     })
@@ -864,7 +1048,6 @@ pub unsafe extern "C" fn softdimo_job_cancel(job: *const softdimo_job) -> i32 {
     wall(|| {
         // SAFETY: a live handle.
         let j = unsafe { handle(job, "job")? };
-        j.job.engine().check_process()?;
         j.job.cancel();
         Ok(())
     })
@@ -1027,9 +1210,115 @@ pub unsafe extern "C" fn softdimo_job_error(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_free(job: *mut softdimo_job) {
     guard(|| {
-        if !job.is_null() {
+        if !job.is_null() && check_process().is_ok() {
             // SAFETY: made by `softdimo_submit`, freed once.
             drop(unsafe { Box::from_raw(job) });
+        }
+    });
+}
+
+unsafe fn new_reward(reward: Reward, out_reward: *mut *mut softdimo_reward) -> Result<()> {
+    let handle = Box::into_raw(Box::new(softdimo_reward { reward: Arc::new(reward) }));
+    // SAFETY: an out pointer, checked by the callers before anything is made.
+    unsafe { out(out_reward, "reward", handle) }
+}
+
+/// A mask over pixels, row-major from the top: `count` = width·height weights of 0 or more, or NULL for all.
+unsafe fn read_mask(mask: *const f32, count: u64) -> Result<Option<Vec<f32>>> {
+    // SAFETY: NULL with 0, or `count` floats.
+    Ok(unsafe { array(mask, count, "mask")? }.map(<[_]>::to_vec))
+}
+
+/// A reward for looking like `target` (the model's picture size): −mean squared difference over the mask.
+/// `mask` holds `mask_count` = width·height weights of 0 or more, top row first, or is NULL for all pixels.
+/// Free with `softdimo_reward_free`; a size that does not fit shows when a request uses it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_target(
+    target: *const softdimo_image,
+    mask: *const f32,
+    mask_count: u64,
+    reward: *mut *mut softdimo_reward,
+) -> i32 {
+    wall(|| {
+        // SAFETY: an image view, an array and an out pointer, as documented.
+        unsafe {
+            read::required(reward, "reward")?;
+            let view = read::images(target.cast_mut(), 1)?.remove(0);
+            let target = image::read_f32_chw(&read::read_view(&view)?)?;
+            new_reward(Reward::Target { target, mask: read_mask(mask, mask_count)? }, reward)
+        }
+    })
+}
+
+/// A reward for a direction in colour space: mean over the mask of r·R + g·G + b·B. Mask: see
+/// `softdimo_reward_target`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_color(
+    r: f32,
+    g: f32,
+    b: f32,
+    mask: *const f32,
+    mask_count: u64,
+    reward: *mut *mut softdimo_reward,
+) -> i32 {
+    wall(|| {
+        // SAFETY: an array and an out pointer, as documented.
+        unsafe {
+            read::required(reward, "reward")?;
+            new_reward(Reward::Color { rgb: [r, g, b], mask: read_mask(mask, mask_count)? }, reward)
+        }
+    })
+}
+
+/// A reward for staying what the label says, by the model's own teacher: its log-likelihood of the tokens
+/// under two complementary seeded masks, in nats per token. Add it to any simple reward.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_prior(seed: u64, reward: *mut *mut softdimo_reward) -> i32 {
+    wall(|| {
+        // SAFETY: an out pointer.
+        unsafe {
+            read::required(reward, "reward")?;
+            new_reward(Reward::Prior { seed }, reward)
+        }
+    })
+}
+
+/// A reward for staying near the start embedding: −mean squared distance.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_closeness(reward: *mut *mut softdimo_reward) -> i32 {
+    wall(|| {
+        // SAFETY: an out pointer.
+        unsafe {
+            read::required(reward, "reward")?;
+            new_reward(Reward::Closeness, reward)
+        }
+    })
+}
+
+/// The host's own reward. `callback` and `user_data` must stay valid until the reward is freed and every job
+/// that uses it has ended.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_from_callback(
+    callback: softdimo_reward_fn,
+    user_data: *mut c_void,
+    reward: *mut *mut softdimo_reward,
+) -> i32 {
+    wall(|| {
+        read::required(reward, "reward")?;
+        let callback = callback.ok_or(Error::NullArgument { what: "callback" })?;
+        let host = read::HostReward { callback, user_data };
+        // SAFETY: an out pointer, checked above.
+        unsafe { new_reward(Reward::callback(move |image, answer| host.call(image, answer)), reward) }
+    })
+}
+
+/// Free a reward: NULL is fine. Jobs that use it keep what they need.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_free(reward: *mut softdimo_reward) {
+    guard(|| {
+        if !reward.is_null() {
+            // SAFETY: made by a softdimo_reward_* function, freed once.
+            drop(unsafe { Box::from_raw(reward) });
         }
     });
 }
@@ -1056,7 +1345,7 @@ pub unsafe extern "C" fn softdimo_image_write_png(
                     cstr(pair[1], "text value")?.to_string(),
                 ));
             }
-            image::write_png(path, &read::view(&view)?.as_view(), &pairs)
+            image::write_png(path, &read::read_view(&view)?, &pairs)
         }
     })
 }

@@ -145,6 +145,24 @@ impl ImageViewMut<'_> {
     }
 }
 
+/// Reads pixels as floats `[3, height, width]` in \[0, 1\], alpha dropped; the inverse of [`write_f32_chw`].
+///
+/// # Errors
+/// As [`ImageView::validate`].
+pub fn read_f32_chw(view: &ImageView<'_>) -> Result<Vec<f32>> {
+    let picture = RgbaImage::from_view(view)?;
+    let pixels = picture.data().as_chunks::<4>().0;
+    if view.format == PixelFormat::Rgba32F {
+        let rows: Vec<&[u8]> = view.rows()?.collect();
+        let channel = |c: usize| {
+            let rows = rows.iter().flat_map(|row| row.chunks_exact(16));
+            rows.map(move |p| f32::from_ne_bytes(p[4 * c..4 * c + 4].try_into().unwrap()))
+        };
+        return Ok((0..3).flat_map(channel).collect());
+    }
+    Ok((0..3).flat_map(|c| pixels.iter().map(move |p| f32::from(p[c]) / 255.0)).collect())
+}
+
 /// Writes a decoder's picture, `[3, height, width]` with values in \[0, 1\], into the view.
 ///
 /// x is clamped to \[0, 1\] (NaN becomes 0); 8-bit formats get ⌊255·x + 0.5⌋, the f32 format the clamped

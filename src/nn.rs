@@ -41,7 +41,7 @@ pub fn attention(g: &Graph, q: Value, k: Value, v: Value, heads: usize) -> Resul
     masked_attention(g, q, k, v, heads, None)
 }
 
-/// [`attention`] with `mask`, which broadcasts to [B, heads, M, N], added to the scores: `softmax(q·kᵀ/√d + mask)·v`.
+/// [`attention`] with `mask`, which broadcasts to [B, heads, M, N]: `softmax(q·kᵀ/√d + mask)·v`.
 pub fn masked_attention(
     g: &Graph,
     q: Value,

@@ -36,3 +36,13 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_string());
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
 }
+
+/// What a test of this crate writes to stderr in a process of its own, where nothing captures it.
+#[cfg(test)]
+pub(crate) fn stderr_of_test(name: &str) -> String {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", name, "--nocapture"]).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && stdout.contains("1 passed"), "{name}: {stdout}");
+    String::from_utf8(output.stderr).unwrap()
+}

@@ -373,7 +373,7 @@ public:
     // This picture as the C functions take it; valid until it is changed or destroyed.
     softdimo_image view() noexcept {
         softdimo_image view;
-        softdimo_image_init(&view);
+        softdimo_image_init(&view, sizeof(view));
         view.width = width_;
         view.height = height_;
         view.data = pixels_.data();
@@ -408,7 +408,7 @@ private:
 // How to open an engine; see softdimo_engine_options for the meaning, units and defaults of each.
 class Options {
 public:
-    Options() { softdimo_engine_options_init(&raw_); }
+    Options() { softdimo_engine_options_init(&raw_, sizeof(raw_)); }
 
     Options& memory_mode(MemoryMode mode) { return raw_.memory_mode = static_cast<std::uint32_t>(mode), *this; }
     Options& weights_mode(WeightsMode mode) { return raw_.weights_mode = static_cast<std::uint32_t>(mode), *this; }
@@ -462,7 +462,7 @@ private:
 // default.
 class Request {
 public:
-    Request() { softdimo_request_init(&raw_); }
+    Request() { softdimo_request_init(&raw_, sizeof(raw_)); }
 
     // Class name for all pictures, case ignored.
     Request& label(std::string name) { return label_ = std::move(name), *this; }

@@ -22,15 +22,6 @@ static int fail(const char *what, int32_t status) {
   return EXIT_FAILURE;
 }
 
-/* Read a number of the engine's JSON description, e.g. "width". */
-static uint32_t info_number(const char *json, const char *key) {
-  char quoted[64];
-  const char *at;
-  snprintf(quoted, sizeof quoted, "\"%s\":", key);
-  at = strstr(json, quoted);
-  return at ? (uint32_t)strtoul(at + strlen(quoted), NULL, 10) : 0;
-}
-
 /* Copy a w x h RGBA picture into the sheet at (x, y), every pixel `scale` times as large. */
 static void paste(uint32_t *sheet, uint32_t sheet_width, const uint32_t *picture, uint32_t w, uint32_t h,
                   uint32_t x, uint32_t y, uint32_t scale) {
@@ -43,16 +34,19 @@ static void paste(uint32_t *sheet, uint32_t sheet_width, const uint32_t *picture
 /* Generate ROWS seeds of each label and write the sheet. */
 static int make_sheet(const softdimo_engine *engine, const char *path, const char *const *labels,
                       uint32_t label_count, uint64_t seed, uint32_t scale) {
-  char info[16384], seed_text[32];
+  char seed_text[32];
   uint32_t w, h, gap = scale, sheet_width, sheet_height, column, row;
   uint32_t *pictures, *sheet;
   softdimo_image images[ROWS], whole;
   softdimo_request request;
+  softdimo_layout layout;
   const char *text[4];
-  int32_t status = softdimo_engine_info(engine, info, sizeof info, NULL);
-  if (status != SOFTDIMO_OK) return fail("info", status);
-  w = info_number(info, "width");
-  h = info_number(info, "height");
+  int32_t status;
+  layout.struct_size = sizeof layout;
+  status = softdimo_engine_layout(engine, &layout);
+  if (status != SOFTDIMO_OK) return fail("layout", status);
+  w = layout.width;
+  h = layout.height;
   sheet_width = label_count * (w * scale + gap) + gap;
   sheet_height = ROWS * (h * scale + gap) + gap;
   pictures = malloc((size_t)ROWS * w * h * 4);
@@ -66,12 +60,12 @@ static int make_sheet(const softdimo_engine *engine, const char *path, const cha
   memset(sheet, 0xff, (size_t)sheet_width * sheet_height * 4);
 
   for (column = 0; column < label_count && status == SOFTDIMO_OK; column++) {
-    softdimo_request_init(&request);
+    softdimo_request_init(&request, sizeof request);
     request.label = labels[column];
     request.seed = seed;
     request.batch = ROWS;
     for (row = 0; row < ROWS; row++) {
-      softdimo_image_init(&images[row]);
+      softdimo_image_init(&images[row], sizeof images[row]);
       images[row].width = w;
       images[row].height = h;
       images[row].data = pictures + (size_t)row * w * h;
@@ -89,7 +83,7 @@ static int make_sheet(const softdimo_engine *engine, const char *path, const cha
     text[1] = "softdimo cli_sample";
     text[2] = "seed";
     text[3] = seed_text;
-    softdimo_image_init(&whole);
+    softdimo_image_init(&whole, sizeof whole);
     whole.width = sheet_width;
     whole.height = sheet_height;
     whole.data = sheet;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{softdimo_image, softdimo_release_fn};
 use crate::error::{Error, Result};
-use crate::image::{ImageViewMut, Origin, PixelFormat};
+use crate::image::{ImageView, ImageViewMut, Origin, PixelFormat};
+use crate::reward::{RewardAnswer, RewardImage};
 
 /// Largest text or struct a caller may hand in.
 const TEXT_LIMIT: usize = 1 << 20;
@@ -22,23 +23,22 @@ pub(super) trait Versioned: Copy {
 macro_rules! versioned {
     ($($t:ty = $v1:literal),* $(,)?) => {
         $(impl Versioned for $t {
-            // Version 1 is the current one; once the struct grows, this stays at the number below.
-            const V1_SIZE: usize = size_of::<$t>();
+            const V1_SIZE: usize = if cfg!(target_pointer_width = "64") { $v1 } else { size_of::<$t>() };
             fn set_size(&mut self, size: u32) {
                 self.struct_size = size;
             }
         }
-        #[cfg(target_pointer_width = "64")]
-        const _: () = assert!(<$t>::V1_SIZE == $v1, "the layout of version 1 is frozen");)*
+        const _: () = assert!(size_of::<$t>() >= <$t>::V1_SIZE, "structs only grow");)*
     };
 }
 
 versioned! {
     super::softdimo_engine_options = 96,
-    super::softdimo_request = 176,
+    super::softdimo_request = 232,
     softdimo_image = 40,
     super::softdimo_memory = 32,
     super::softdimo_progress = 16,
+    super::softdimo_layout = 40,
 }
 
 pub(super) fn required<T>(pointer: *mut T, what: &'static str) -> Result<()> {
@@ -50,6 +50,28 @@ pub(super) unsafe fn out<T>(pointer: *mut T, what: &'static str, value: T) -> Re
     required(pointer, what)?;
     // SAFETY: non-NULL, so valid for writing a T.
     unsafe { pointer.write_unaligned(value) };
+    Ok(())
+}
+
+/// Fill a caller's struct with defaults, as far as the caller's version of it goes.
+pub(super) unsafe fn init_struct<T: Versioned>(
+    pointer: *mut T,
+    struct_size: u32,
+    what: &'static str,
+    mut value: T,
+) -> Result<()> {
+    required(pointer, what)?;
+    let size = struct_size as usize;
+    if !(T::V1_SIZE..=STRUCT_LIMIT).contains(&size) {
+        return Err(Error::StructSize { what, minimum: T::V1_SIZE, found: size });
+    }
+    value.set_size(struct_size);
+    let known = size.min(size_of::<T>());
+    // SAFETY: the caller's struct has `struct_size` bytes; what this version does not know becomes zero.
+    unsafe {
+        std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), pointer.cast::<u8>(), known);
+        pointer.cast::<u8>().add(known).write_bytes(0, size - known);
+    }
     Ok(())
 }
 
@@ -93,7 +115,7 @@ pub(super) unsafe fn read_struct<T: Versioned>(pointer: *const T, what: &'static
     }
 }
 
-/// Fill a caller's versioned struct, as far as its version goes.
+/// Fill a caller's versioned struct as far as its version goes; fields of a newer one become zero.
 pub(super) unsafe fn write_struct<T: Versioned>(
     pointer: *mut T,
     what: &'static str,
@@ -105,6 +127,7 @@ pub(super) unsafe fn write_struct<T: Versioned>(
         value.set_size(size as u32);
         let known = size.min(size_of::<T>());
         std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), pointer.cast::<u8>(), known);
+        std::ptr::write_bytes(pointer.cast::<u8>().add(known), 0, size - known);
     }
     Ok(())
 }
@@ -152,6 +175,12 @@ pub(super) unsafe fn array<'a, T>(
         // SAFETY: non-NULL, aligned, and `length` elements long as the caller says.
         (false, n) => Ok(Some(unsafe { std::slice::from_raw_parts(pointer, n as usize) })),
     }
+}
+
+/// A number of bytes in memory.
+pub(super) fn size(bytes: u64, what: &str) -> Result<usize> {
+    let fits = usize::try_from(bytes).ok().filter(|&n| n <= isize::MAX as usize);
+    fits.ok_or_else(|| Error::invalid(what, "a size that fits the address space", bytes))
 }
 
 /// Reserved fields must be zero.
@@ -236,17 +265,18 @@ pub(super) unsafe fn images(first: *mut softdimo_image, count: u32) -> Result<Ve
     }
 }
 
-/// The caller's pixels as a view.
-pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>> {
+/// Bytes at `image.data`, checked.
+fn capacity(image: &softdimo_image) -> Result<usize> {
     required(image.data, "image.data")?;
-    let capacity =
-        usize::try_from(image.capacity).ok().filter(|&n| n <= isize::MAX as usize).ok_or_else(|| {
-            Error::invalid("image.capacity", "a size that fits the address space", image.capacity)
-        })?;
-    if capacity == 0 {
-        let what = "image.capacity".to_string();
-        return Err(Error::BufferTooSmall { what, expected: 1, found: 0 });
+    match size(image.capacity, "image.capacity")? {
+        0 => Err(Error::BufferTooSmall { what: "image.capacity".into(), expected: 1, found: 0 }),
+        n => Ok(n),
     }
+}
+
+/// The caller's pixels, for writing.
+pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>> {
+    let capacity = capacity(image)?;
     Ok(ImageViewMut {
         width: image.width,
         height: image.height,
@@ -255,6 +285,20 @@ pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>
         origin: Origin::try_from(image.origin)?,
         // SAFETY: the caller owns `capacity` bytes at `data` for the duration of the call.
         data: unsafe { std::slice::from_raw_parts_mut(image.data.cast(), capacity) },
+    })
+}
+
+/// The caller's pixels, for reading.
+pub(super) unsafe fn read_view<'a>(image: &softdimo_image) -> Result<ImageView<'a>> {
+    let capacity = capacity(image)?;
+    Ok(ImageView {
+        width: image.width,
+        height: image.height,
+        stride: image.stride as usize,
+        format: PixelFormat::try_from(image.format)?,
+        origin: Origin::try_from(image.origin)?,
+        // SAFETY: as in `view`, and nothing is written.
+        data: unsafe { std::slice::from_raw_parts(image.data.cast_const().cast(), capacity) },
     })
 }
 
@@ -275,6 +319,36 @@ impl Release {
         if let (true, Some(release)) = (self.armed.load(Ordering::SeqCst), self.release) {
             // SAFETY: the caller promised a callback of this signature.
             unsafe { release(self.user_data, self.data, self.length) };
+        }
+    }
+}
+
+/// A C callback as a reward.
+pub(super) struct HostReward {
+    pub callback: unsafe extern "C" fn(*mut c_void, *const f32, u32, u32, u32, *mut f32, *mut f32) -> i32,
+    pub user_data: *mut c_void,
+}
+
+// SAFETY: it is called only on the thread that waits for a job, one call at a time; the header says so.
+unsafe impl Send for HostReward {}
+
+impl HostReward {
+    pub fn call(&self, image: &RewardImage, answer: &mut RewardAnswer) -> std::ops::ControlFlow<()> {
+        // SAFETY: the caller promised a callback of this signature; the buffers have the documented sizes.
+        let status = unsafe {
+            (self.callback)(
+                self.user_data,
+                image.pixels.as_ptr(),
+                image.batch as u32,
+                image.width as u32,
+                image.height as u32,
+                answer.scores.as_mut_ptr(),
+                answer.gradient.as_mut_ptr(),
+            )
+        };
+        match status {
+            super::SOFTDIMO_CONTINUE => std::ops::ControlFlow::Continue(()),
+            _ => std::ops::ControlFlow::Break(()),
         }
     }
 }

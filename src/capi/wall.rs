@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::engine::check_process;
 use crate::error::{Error, Result};
 use crate::panic_wall;
 
@@ -11,8 +12,10 @@ thread_local! {
     static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Run a fallible body behind the wall: its error or panic becomes a status and the last error.
+/// Run a fallible body behind the wall: its error or panic becomes a status and the last error. In a forked
+/// child it does not run at all: it could wait for a lock whose owner was not forked.
 pub(super) fn wall(body: impl FnOnce() -> Result<()>) -> i32 {
+    let body = || check_process().and_then(|()| body());
     let outcome = catch_unwind(AssertUnwindSafe(|| panic_wall::quietly(body)));
     let error = match outcome {
         Ok(Ok(())) => return 0,
@@ -47,4 +50,58 @@ pub(super) unsafe fn copy_last_error(buffer: *mut c_char, capacity: u64) -> u64 
         }
     }
     text.len() as u64 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::panic_wall::stderr_of_test;
+
+    fn last_error() -> String {
+        let mut text = [0; 256];
+        // SAFETY: the buffer holds 256 bytes.
+        let needed = unsafe { copy_last_error(text.as_mut_ptr().cast(), 256) };
+        String::from_utf8(text[..needed as usize - 1].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_panic_becomes_a_status_and_a_message() {
+        let internal =
+            |message: &str| assert_eq!(last_error(), format!("internal error (please report it): {message}"));
+        assert_eq!(wall(|| panic!("a plain message")), 21);
+        internal("a plain message");
+        assert_eq!(wall(|| panic!("formatted: {}", 7)), 21);
+        internal("formatted: 7");
+        assert_eq!(wall(|| std::panic::panic_any(5)), 21);
+        internal("panic");
+        let empty: [u8; 0] = [];
+        assert_eq!(wall(|| Ok(assert!(std::hint::black_box(empty.as_slice())[0] == 0))), 21);
+        internal("index out of bounds: the len is 0 but the index is 0");
+        assert_eq!(wall(|| Err(Error::Cancelled)), 17);
+        assert_eq!(last_error(), "the job was cancelled");
+        // Success leaves the last error alone, and so do the functions that cannot fail.
+        assert_eq!(wall(|| Ok(())), 0);
+        guard(|| panic!("while freeing"));
+        assert_eq!(last_error(), "the job was cancelled");
+        // A wall inside a wall, as a callback that calls back into the library makes it.
+        assert_eq!(wall(|| if wall(|| panic!("inner")) == 21 { panic!("outer") } else { Ok(()) }), 21);
+        internal("outer");
+    }
+
+    #[test]
+    fn panics_behind_the_wall_print_nothing() {
+        assert_eq!(stderr_of_test("capi::wall::tests::a_panic_becomes_a_status_and_a_message"), "");
+    }
+
+    #[test]
+    fn a_panic_after_the_wall_prints() {
+        assert_eq!(wall(|| panic!("behind it")), 21);
+        assert!(catch_unwind(|| panic!("in front of it")).is_err());
+    }
+
+    #[test]
+    fn panics_of_others_still_print() {
+        let text = stderr_of_test("capi::wall::tests::a_panic_after_the_wall_prints");
+        assert!(text.contains("in front of it") && !text.contains("behind it"), "{text}");
+    }
 }

@@ -17,7 +17,7 @@ use std::time::Instant;
 pub use provider::Provider;
 pub use runtime::{ENV_LIBRARY, Runtime, loaded as loaded_runtime};
 pub use session::{Cancel, Session};
-pub use worker::Engine;
+pub use worker::{Engine, check_process};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -175,6 +175,13 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         checkpoint.recheck()?;
+        let in_place = self.options.memory == MemoryMode::Lean && self.options.provider == Provider::Cpu;
+        if !in_place && checkpoint.as_safetensors().is_none() {
+            return Err(Error::Unsupported {
+                what: format!("running a graph over {}", checkpoint.file()),
+                reason: "only LEAN on the CPU reads weights from anything but one safetensors file".into(),
+            });
+        }
         let mut compiler = self.compiler.fresh();
         let mut session = compiler.compile("graph", graph, checkpoint)?;
         session.run(inputs, cancel)

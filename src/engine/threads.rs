@@ -34,6 +34,7 @@ impl Threads {
         let spawn = || {
             Builder::new().name(name.into()).spawn(move || {
                 lower_priority(niceness);
+                default_float_mode();
                 work();
             })
         };
@@ -88,6 +89,23 @@ fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
 #[cfg(not(unix))]
 fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
     spawn()
+}
+
+/// Round to nearest, keep denormals, trap nothing. A new thread inherits the mode of the one that made it, and
+/// a host that flushes denormals or traps divisions must neither get other pictures nor a signal.
+#[allow(unsafe_code)]
+fn default_float_mode() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: loads the documented power-on value into this thread's MXCSR.
+    unsafe {
+        let mode: u32 = 0x1f80;
+        std::arch::asm!("ldmxcsr [{}]", in(reg) &mode, options(nostack, readonly));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: FPCR 0 is the architecture's default mode.
+    unsafe {
+        std::arch::asm!("msr fpcr, xzr", options(nostack, nomem));
+    }
 }
 
 /// Add to the niceness of the calling thread only (Linux threads have their own).

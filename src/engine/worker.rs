@@ -1,7 +1,7 @@
 //! The worker thread that owns an engine's sessions, and the handle the rest of the library holds.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::Model;
 use crate::models::program::Program;
+use crate::request::BATCH_LIMIT;
 use crate::tensor::Tensor;
 
 /// Work for the worker thread, with the token that cancels it.
@@ -64,6 +65,26 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, WorkerState> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
+
+    fn check_poison(&self) -> Result<()> {
+        if self.poisoned.load(Ordering::SeqCst) {
+            return Err(Error::internal("an earlier job of this engine panicked; free it and open it again"));
+        }
+        Ok(())
+    }
+}
+
+/// The process that first opened an engine; 0 before that.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// [`Error::Forked`] in a forked child of the process that first opened an engine: ONNX Runtime and this
+/// library's locks are not usable there.
+pub fn check_process() -> Result<()> {
+    match PROCESS.load(Ordering::SeqCst) {
+        0 => Ok(()),
+        parent if parent == std::process::id() => Ok(()),
+        parent => Err(Error::Forked { parent }),
+    }
 }
 
 impl Engine {
@@ -80,6 +101,8 @@ impl Engine {
     }
 
     fn start(model: Model, options: Options) -> Result<Engine> {
+        let _ = PROCESS.compare_exchange(0, std::process::id(), Ordering::SeqCst, Ordering::SeqCst);
+        check_process()?;
         if options.threads > 256 {
             return Err(Error::invalid("threads", "0 (automatic) to 256", options.threads));
         }
@@ -172,10 +195,7 @@ impl Engine {
     /// [`Engine::check_process`], and [`Error::Internal`] after a caught panic.
     pub fn check(&self) -> Result<()> {
         self.check_process()?;
-        if self.inner.shared.poisoned.load(Ordering::SeqCst) {
-            return Err(Error::internal("an earlier job of this engine panicked; free it and open it again"));
-        }
-        Ok(())
+        self.inner.shared.check_poison()
     }
 
     /// Whether this process is a fork of the one that opened the engine.
@@ -184,7 +204,7 @@ impl Engine {
     }
 
     /// Queue `work` for the worker thread; tasks run one after the other, in order. A panic in `work`
-    /// calls `panicked` and poisons the engine.
+    /// calls `panicked` and poisons the engine: of the tasks behind it, only `panicked` is called.
     pub(crate) fn enqueue(
         &self,
         cancel: Arc<Cancel>,
@@ -195,6 +215,9 @@ impl Engine {
         self.inner.model.mapping().recheck()?;
         let shared = self.inner.shared.clone();
         let work = move |sessions: &mut Sessions| {
+            if let Err(e) = shared.check_poison() {
+                return panicked(e);
+            }
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 crate::panic_wall::quietly(|| work(sessions))
             }));
@@ -254,6 +277,9 @@ impl Engine {
     /// Prepare the sessions of a one-step job of `batch` pictures, so that the first job is as fast as the
     /// next. With a teacher-only file, prepares the teacher.
     pub fn warmup(&self, batch: usize) -> Result<()> {
+        if !(1..=BATCH_LIMIT).contains(&batch) {
+            return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
+        }
         let cancel = Arc::new(Cancel::default());
         let token = cancel.clone();
         self.call(cancel, move |sessions| {
@@ -333,15 +359,13 @@ mod exit {
     #[allow(unsafe_code)]
     pub(super) fn install() {
         static INSTALLED: std::sync::Once = std::sync::Once::new();
-        static PROCESS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         extern "C" fn handler() {
             // A forked child never had workers, and may have inherited locked mutexes.
-            if PROCESS.load(Ordering::SeqCst) == std::process::id() {
+            if check_process().is_ok() {
                 let _ = std::panic::catch_unwind(|| drain(Duration::from_secs(5)));
             }
         }
         INSTALLED.call_once(|| {
-            PROCESS.store(std::process::id(), Ordering::SeqCst);
             // SAFETY: the handler is a plain function of this library, which is never unloaded.
             unsafe { libc::atexit(handler) };
         });
@@ -364,5 +388,64 @@ mod exit {
                 state = wait.unwrap_or_else(|e| e.into_inner()).0;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Phase;
+    use crate::panic_wall::stderr_of_test;
+    use crate::request::Request;
+
+    fn engine() -> Engine {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Engine::open(folder.join("models/emoji-32.softdimo.safetensors"), Options::default()).unwrap()
+    }
+
+    #[test]
+    fn a_panic_fails_its_job_and_poisons_its_engine_only() {
+        let (broken, other) = (engine(), engine());
+        let finished = broken.submit(&Request::default()).unwrap();
+        finished.wait(None, |_| std::ops::ControlFlow::Continue(())).unwrap();
+
+        // A job queued behind the panic never computes on what the panic left.
+        let (start, started) = channel::<()>();
+        let panics = std::thread::spawn({
+            let broken = broken.clone();
+            move || {
+                broken.call(Arc::default(), move |_| -> Result<()> {
+                    let _ = started.recv();
+                    panic!("on purpose: {}", 40 + 2)
+                })
+            }
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        let queued = broken.submit(&Request::default()).unwrap();
+        drop(start);
+        let error = panics.join().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "internal error (please report it): on purpose: 42");
+        let poisoned = |error: Error| {
+            let refused = "an earlier job of this engine panicked; free it and open it again";
+            assert_eq!(error.to_string(), format!("internal error (please report it): {refused}"));
+        };
+        poisoned(queued.wait(None, |_| std::ops::ControlFlow::Continue(())).unwrap_err());
+        assert_eq!(queued.phase(), Phase::Failed);
+
+        poisoned(broken.submit(&Request::default()).unwrap_err());
+        poisoned(broken.warmup(1).unwrap_err());
+        poisoned(broken.memory().unwrap_err());
+        finished.result().unwrap();
+        other.generate(&Request::default()).unwrap();
+        let worker = Arc::downgrade(&broken.inner.shared);
+        drop((finished, queued, broken));
+        assert!(worker.upgrade().is_none(), "the worker thread is joined");
+        other.generate(&Request::default()).unwrap();
+    }
+
+    #[test]
+    fn a_panic_on_the_worker_prints_nothing() {
+        let name = "engine::worker::tests::a_panic_fails_its_job_and_poisons_its_engine_only";
+        assert_eq!(stderr_of_test(name), "");
     }
 }

@@ -212,9 +212,13 @@ pub fn vision(g: &Graph, w: &Weights, cfg: &VisionConfig, pixels: Value) -> Resu
 pub fn vision_hidden(g: &Graph, w: &Weights, cfg: &VisionConfig, pixels: Value) -> Result<Value> {
     let (b, d, p, k) = (g.shape(pixels)[0], cfg.hidden_size, cfg.patch_size, cfg.keys);
     let name = k.pick("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight");
-    let x = g.conv(pixels, w.get(g, name, [d, 3, p, p])?, None, [p, p], [0; 4], 1)?; // [B, D, grid, grid]
-    let n = g.shape(x)[2] * g.shape(x)[3];
-    let x = g.transpose(g.reshape(x, [b, d, n])?, &[0, 2, 1])?; // [B, patches, D]
+    // A convolution whose stride is its kernel, as one Gemm: its gradient is another.
+    let grid = cfg.image_size / p;
+    let n = grid * grid;
+    let x = g.reshape(pixels, [b, 3, grid, p, grid, p])?;
+    let x = g.transpose(x, &[0, 2, 4, 1, 3, 5])?; // [B, grid, grid, 3, patch, patch]
+    let weight = g.reshape(w.get(g, name, [d, 3, p, p])?, [d, 3 * p * p])?;
+    let x = nn::affine(g, g.reshape(x, [b, n, 3 * p * p])?, weight, None)?; // [B, patches, D]
     let name = k.pick("vision_model.embeddings.class_embedding", "visual.class_embedding");
     let class = g.expand(w.get(g, name, [d])?, [b, 1, d])?;
     let x = g.concat(&[class, x], 1)?; // [B, 1 + patches, D]

@@ -10,10 +10,12 @@
 #define SAME(name, a, b) typedef char name[(a) == (b) ? 1 : -1]
 
 SAME(options_size, sizeof(softdimo_engine_options), 96);
-SAME(request_size, sizeof(softdimo_request), 176);
+SAME(request_size, sizeof(softdimo_request), 232);
 SAME(image_size, sizeof(softdimo_image), 40);
 SAME(memory_size, sizeof(softdimo_memory), 32);
 SAME(progress_size, sizeof(softdimo_progress), 16);
+SAME(layout_size, sizeof(softdimo_layout), 40);
+SAME(term_size, sizeof(softdimo_reward_term), 16);
 SAME(options_first, offsetof(softdimo_engine_options, struct_size), 0);
 SAME(request_first, offsetof(softdimo_request, struct_size), 0);
 SAME(image_first, offsetof(softdimo_image, struct_size), 0);
@@ -35,6 +37,7 @@ int main(void) {
         FUNCTION(softdimo_engine_label_count),
         FUNCTION(softdimo_engine_label),
         FUNCTION(softdimo_engine_memory),
+        FUNCTION(softdimo_engine_layout),
         FUNCTION(softdimo_engine_warmup),
         FUNCTION(softdimo_engine_trim),
         FUNCTION(softdimo_engine_verify),
@@ -55,6 +58,12 @@ int main(void) {
         FUNCTION(softdimo_job_report),
         FUNCTION(softdimo_job_error),
         FUNCTION(softdimo_job_free),
+        FUNCTION(softdimo_reward_target),
+        FUNCTION(softdimo_reward_color),
+        FUNCTION(softdimo_reward_prior),
+        FUNCTION(softdimo_reward_closeness),
+        FUNCTION(softdimo_reward_from_callback),
+        FUNCTION(softdimo_reward_free),
         FUNCTION(softdimo_image_write_png),
     };
     size_t i;

@@ -37,10 +37,10 @@ int main(int argc, char **argv) {
     if ((status = softdimo_engine_open(argv[1], NULL, &engine)) != SOFTDIMO_OK) {
         return failed("softdimo_engine_open", status);
     }
-    softdimo_request_init(&request);
+    softdimo_request_init(&request, sizeof request);
     request.label = "red apple";
     request.seed = 7;
-    softdimo_image_init(&image);
+    softdimo_image_init(&image, sizeof image);
     image.width = 32;
     image.height = 32;
     image.data = pixels;

@@ -329,6 +329,7 @@ fn read_request(r: &ffi::Request) -> softdimo::Result<softdimo::Request> {
         start_tokens: (!r.start_tokens.is_empty()).then(|| r.start_tokens.clone()),
         e_in: (!r.e_in.is_empty()).then(|| r.e_in.clone()),
         report_gap: r.report_gap,
+        ..softdimo::Request::default()
     })
 }
 

@@ -1,7 +1,8 @@
 //! Rewards: how well a picture fits a prompt, or how pleasing it is, as functions over the graph.
 //!
-//! [`RewardArchitecture`] dispatches. A prompt's features are computed once ([`RewardArchitecture::text_features`])
-//! and fed to every scoring of a picture ([`RewardArchitecture::score`]). A classifier reads a class instead.
+//! [`RewardArchitecture`] dispatches. A prompt's features are computed once
+//! ([`RewardArchitecture::text_features`]) and fed to every scoring ([`RewardArchitecture::score`]).
+//! A classifier reads a class instead of a prompt.
 //!
 //! Reference: ExplainableML/ReNO, rewards/{clip,pickscore,hps,aesthetic}.py, with one score per picture and
 //! prompt of a pair. ReNO rounds the aesthetic network's input to half precision; this does not.

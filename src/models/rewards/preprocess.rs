@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::tensor::Tensor;
 
-/// CLIP's mean and standard deviation of red, green, blue.
+/// CLIP's mean and standard deviation of red, green, blue, as published.
 const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
+#[allow(clippy::excessive_precision)]
 const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
 
 /// Image [B, 3, H, W] in [0, 1] → pixels [B, 3, size, size] as CLIP wants them: (A_h·x·A_wᵀ − mean) / std.

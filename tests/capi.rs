@@ -1,0 +1,129 @@
+//! The C ABI as its users meet it: strict C99 programs (`tests/capi/*.c`), compiled against
+//! `include/softdimo.h`, linked to the shared library, each run as a process of its own. A program checks one
+//! theme; here its files are made and its output is held against what it may print, which is nothing of the
+//! library's. `cargo test --test capi -- --nocapture` shows every message and measurement.
+
+#![cfg(target_os = "linux")]
+
+#[path = "capi/models.rs"]
+mod models;
+#[path = "capi/program.rs"]
+mod program;
+
+use program::{program, run};
+
+#[test]
+fn bad_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = models::fixture(folder.path());
+    let hostile = folder.path().join("hostile");
+    std::fs::create_dir(&hostile).unwrap();
+    models::hostile(&model, &hostile);
+    run(program("bad_input").args([&model, &hostile, &folder.path().to_path_buf()]));
+}
+
+/// The sweep over bad arguments leaves out no function of the header.
+#[test]
+fn bad_input_covers_every_function() {
+    let read = |name: &str| std::fs::read_to_string(program::root().join(name)).unwrap();
+    let (header, sweep) =
+        (read("include/softdimo.h"), read("tests/capi/bad_input.c") + &read("tests/capi/check.h"));
+    let declared =
+        header.lines().filter(|l| !l.starts_with("//") && !l.starts_with(" ") && !l.starts_with("typedef"));
+    let functions: Vec<&str> = declared
+        .filter_map(|line| line.split_once('(').and_then(|(before, _)| before.rsplit([' ', '*']).next()))
+        .filter(|name| name.starts_with("softdimo_"))
+        .collect();
+    assert!(functions.len() >= 33, "{functions:?}");
+    for name in functions {
+        assert!(sweep.contains(&format!("{name}(")), "{name} is not called");
+    }
+}
+
+#[test]
+fn no_usable_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = models::fixture(folder.path());
+    let check = |setup: &dyn Fn(&mut std::process::Command), option: &str, words: &[&str]| {
+        let mut command = program("runtime");
+        setup(&mut command);
+        run(command.arg(&model).arg(option).arg(program::runtime()).args(words));
+    };
+    let keep = |_: &mut std::process::Command| ();
+    let text = folder.path().join("text.so");
+    std::fs::write(&text, "not a library").unwrap();
+
+    // The option and the environment variable are orders: nothing else is tried.
+    check(&keep, "/nowhere/libonnxruntime.so", &["tried: option '/nowhere/libonnxruntime.so': "]);
+    check(&keep, "libm.so.6", &["option 'libm.so.6': it does not export OrtGetApiBase"]);
+    check(&keep, text.to_str().unwrap(), &["text.so': ", "file too short"]);
+    check(&keep, folder.path().to_str().unwrap(), &["option '"]);
+    check(&keep, "", &["option ''"]);
+    let environment = |c: &mut std::process::Command| {
+        c.env("SOFTDIMO_ORT_LIBRARY", "/nowhere/x.so");
+    };
+    check(&environment, "-", &["tried: SOFTDIMO_ORT_LIBRARY '/nowhere/x.so': "]);
+
+    // Without either: beside the library, then the system loader, which here finds junk under both names.
+    let alone = folder.path().join("alone");
+    let junk = folder.path().join("junk");
+    std::fs::create_dir(&alone).unwrap();
+    std::fs::create_dir(&junk).unwrap();
+    program::place(&alone, |from, to| std::fs::copy(from, to).map(drop));
+    for name in ["libonnxruntime.so", "libonnxruntime.so.1"] {
+        std::fs::write(junk.join(name), "junk").unwrap();
+    }
+    let search = |c: &mut std::process::Command| {
+        c.env_remove("SOFTDIMO_ORT_LIBRARY");
+        c.env("LD_LIBRARY_PATH", std::env::join_paths([&alone, &junk]).unwrap());
+    };
+    let beside =
+        format!("beside libsoftdimo '{}/libonnxruntime.so': ", alone.canonicalize().unwrap().display());
+    let words = [&beside, "system loader 'libonnxruntime.so': ", "system loader 'libonnxruntime.so.1': "];
+    check(&search, "-", &words);
+}
+
+#[test]
+fn hygiene() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("hygiene").arg(models::fixture(folder.path())));
+}
+
+#[test]
+fn determinism() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("determinism").arg(models::fixture(folder.path())).args(["red apple", "moon"]));
+}
+
+/// The same on the bundled model, whose weights are f16.
+#[test]
+fn determinism_of_the_bundled_model() {
+    run(program("determinism").arg(models::bundled()).args(["skull", "red heart"]));
+}
+
+#[test]
+fn jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("jobs").arg(models::fixture(folder.path())));
+}
+
+#[test]
+fn fork_and_exit() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("fork_exit").arg(models::fixture(folder.path())).arg(program::library()));
+    run(program("plugin").arg(models::fixture(folder.path())).arg(program::library()));
+}
+
+#[test]
+fn truncation() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("truncation").arg(models::fixture(folder.path())).arg(folder.path()));
+}
+
+#[test]
+fn parity() {
+    let folder = tempfile::tempdir().unwrap();
+    let batches = models::golden(folder.path());
+    let golden = models::data("maskbit/golden.safetensors");
+    run(program("parity").arg(models::fixture(folder.path())).arg(golden).args(batches));
+}

@@ -1,0 +1,154 @@
+/* Shared by the C programs of this folder: checks that say where and why, and a few shortcuts.
+ *
+ * A program prints only lines that start with "# " (measurements, messages for eyeballing) and a last line
+ * "ok"; tests/capi.rs refuses anything else, so a library that prints is found out. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#define _GNU_SOURCE
+#include "softdimo.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Sizes of the fixture model and of the bundled one: both make pictures of 32 x 32 from 64 x 2 tokens. */
+enum { SIDE = 32, PIXELS = SIDE * SIDE, TOKENS = 128, CODES = 128 };
+
+static const char *last_error(void) {
+  static char text[4096];
+  softdimo_last_error(text, sizeof text);
+  return text;
+}
+
+static void fail(const char *file, int line, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  printf("%s:%d: ", file, line);
+  vprintf(format, arguments);
+  printf("\n");
+  va_end(arguments);
+  fflush(stdout);
+  _exit(1);
+}
+
+/* The expression holds. */
+#define CHECK(expression)                                                                                    \
+  do {                                                                                                       \
+    if (!(expression)) fail(__FILE__, __LINE__, "%s (last error: %s)", #expression, last_error());           \
+  } while (0)
+
+/* The call returns `expected`. */
+#define STATUS(expected, call)                                                                               \
+  do {                                                                                                       \
+    int32_t status_ = (call), expected_ = (expected);                                                        \
+    if (status_ != expected_)                                                                                \
+      fail(__FILE__, __LINE__, "%s: expected %s, found %s: %s", #call, softdimo_status_name(expected_),      \
+           softdimo_status_name(status_), status_ ? last_error() : "");                                      \
+  } while (0)
+
+#define OK(call) STATUS(SOFTDIMO_OK, call)
+
+/* The call returns `expected` and the message holds `words`. */
+#define FAILS(expected, words, call)                                                                         \
+  do {                                                                                                       \
+    STATUS(expected, call);                                                                                  \
+    if (!strstr(last_error(), words))                                                                        \
+      fail(__FILE__, __LINE__, "%s: expected a message with '%s', found '%s'", #call, words, last_error());  \
+  } while (0)
+
+static inline double seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static inline void sleep_ms(long ms) {
+  struct timespec t;
+  t.tv_sec = ms / 1000;
+  t.tv_nsec = ms % 1000 * 1000000;
+  nanosleep(&t, NULL);
+}
+
+/* A hang ends the program by SIGALRM; the last line says that everything was checked. */
+static inline void begin(void) { alarm(200); }
+static inline int end(void) {
+  printf("ok\n");
+  fflush(stdout);
+  return 0;
+}
+
+static inline softdimo_engine_options default_options(void) {
+  softdimo_engine_options options;
+  OK(softdimo_engine_options_init(&options, sizeof options));
+  return options;
+}
+
+static inline softdimo_engine *open_engine(const char *path, const softdimo_engine_options *options) {
+  softdimo_engine *engine = NULL;
+  OK(softdimo_engine_open(path, options, &engine));
+  CHECK(engine);
+  return engine;
+}
+
+static inline softdimo_request default_request(uint64_t seed) {
+  softdimo_request request;
+  OK(softdimo_request_init(&request, sizeof request));
+  request.seed = seed;
+  return request;
+}
+
+static inline softdimo_job *submit(const softdimo_engine *engine, const softdimo_request *request) {
+  softdimo_job *job = NULL;
+  OK(softdimo_submit(engine, request, &job));
+  CHECK(job);
+  return job;
+}
+
+/* Tokens of picture `index` of a finished job. */
+static inline void tokens_of(const softdimo_job *job, uint32_t index, uint32_t tokens[TOKENS]) {
+  uint64_t needed = 0;
+  OK(softdimo_job_tokens(job, index, tokens, TOKENS, &needed));
+  CHECK(needed == TOKENS);
+}
+
+/* Tokens of the first picture of a request, by submit and wait. */
+static inline void run_tokens(const softdimo_engine *engine, const softdimo_request *request,
+                              uint32_t tokens[TOKENS]) {
+  softdimo_job *job = submit(engine, request);
+  OK(softdimo_job_wait(job, -1));
+  tokens_of(job, 0, tokens);
+  softdimo_job_free(job);
+}
+
+/* A tight RGBA8 view of `pixels`, which hold SIDE x SIDE of them. */
+static inline softdimo_image picture(void *pixels) {
+  softdimo_image image;
+  OK(softdimo_image_init(&image, sizeof image));
+  image.width = image.height = SIDE;
+  image.data = pixels;
+  image.capacity = PIXELS * 4;
+  return image;
+}
+
+/* The job has begun to compute. */
+static inline void wait_until_running(const softdimo_job *job, uint32_t steps) {
+  softdimo_progress progress;
+  progress.struct_size = sizeof progress;
+  do {
+    OK(softdimo_job_progress(job, &progress));
+    CHECK(progress.state <= SOFTDIMO_JOB_RUNNING);
+  } while (progress.step < steps);
+}
+
+/* A job that takes many seconds: as many steps of the teacher as there may be. */
+static inline softdimo_request long_request(void) {
+  softdimo_request request = default_request(1);
+  request.steps = 10000;
+  return request;
+}
+
+#endif
