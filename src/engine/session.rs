@@ -139,7 +139,9 @@ impl Compiler {
             if let Some(name) = names.iter().find(|n| checkpoint.tensor_range(n).is_none()) {
                 return Err(Error::Unsupported {
                     what: format!("packing the weights of {}", checkpoint.file()),
-                    reason: format!("'{name}' is not in a safetensors file; convert it, or use LEAN on the CPU"),
+                    reason: format!(
+                        "'{name}' is not in a safetensors file; convert it, or use LEAN on the CPU"
+                    ),
                 });
             }
             let offset = |n: &str| checkpoint.tensor_range(n).map_or(0, |(offset, _)| offset);

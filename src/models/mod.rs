@@ -3,6 +3,7 @@
 pub mod blip;
 pub mod clip;
 pub mod conv_vqgan;
+pub mod efficientnet;
 pub mod maskbit;
 pub mod program;
 pub mod rewards;

@@ -3,11 +3,13 @@
 //! [`RewardArchitecture`] dispatches. A prompt's features are computed once
 //! ([`RewardArchitecture::text_features`]) and fed to every scoring ([`RewardArchitecture::score`]).
 //! ImageReward has none: its text tokens look at the picture, so it scores from token ids
-//! ([`RewardArchitecture::score_tokens`], which serves every family).
+//! ([`RewardArchitecture::score_tokens`], which serves every family). A classifier reads a class instead of a
+//! prompt.
 //!
 //! Reference: ExplainableML/ReNO, rewards/{clip,pickscore,hps,aesthetic,imagereward}.py, with one score
 //! per picture and prompt of a pair. ReNO rounds the aesthetic network's input to half precision; this does not.
-//! Checked by tests/rewards.rs and tests/image_reward.rs against golden tensors of the official code.
+//! Checked by tests/rewards.rs and tests/image_reward.rs against golden tensors of the official code; the
+//! classifier, which is not ReNO's, by tests/classifier.rs.
 //!
 //! | family | networks | score | range |
 //! |---|---|---|---|
@@ -15,12 +17,13 @@
 //! | `hpsv2` | CLIP | cos(image, text) | −1 to 1 |
 //! | `aesthetic` | CLIP's vision tower, `layers.{0,2,4,6,7}` | five linear layers over the normalised features | about 1 to 10 |
 //! | `image_reward` | BLIP, `mlp.layers.{0,2,4,6,7}` | five linear layers over the text's first hidden state, standardised | about −2 to 2 |
+//! | `classifier` | EfficientNet-Lite0 | ln p(class of the picture) | up to 0 |
 
 pub mod preprocess;
 
 use serde::{Deserialize, Serialize};
 
-use super::{blip, clip};
+use super::{blip, clip, efficientnet};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::nn;
@@ -42,6 +45,8 @@ pub enum RewardArchitecture {
     /// ImageReward: BLIP tuned on people's rankings of pictures for a prompt.
     #[serde(rename = "image_reward")]
     ImageReward { text: blip::TextConfig, vision: blip::VisionConfig },
+    /// An ImageNet classifier's belief in a class.
+    Classifier { classifier: efficientnet::Config },
 }
 
 /// Widths of the layers that turn features into a mark, for `aesthetic` and `image_reward`, by their index in
@@ -61,6 +66,7 @@ impl RewardArchitecture {
             RewardArchitecture::HpsV2 { .. } => "hpsv2",
             RewardArchitecture::Aesthetic { .. } => "aesthetic",
             RewardArchitecture::ImageReward { .. } => "image_reward",
+            RewardArchitecture::Classifier { .. } => "classifier",
         }
     }
 
@@ -96,6 +102,7 @@ impl RewardArchitecture {
                 }
                 Ok(())
             }
+            RewardArchitecture::Classifier { classifier } => classifier.validate(file),
         }
     }
 
@@ -106,8 +113,13 @@ impl RewardArchitecture {
             | RewardArchitecture::PickScore { .. }
             | RewardArchitecture::HpsV2 { .. }
             | RewardArchitecture::ImageReward { .. } => true,
-            RewardArchitecture::Aesthetic { .. } => false,
+            RewardArchitecture::Aesthetic { .. } | RewardArchitecture::Classifier { .. } => false,
         }
+    }
+
+    /// Whether a score depends on a class id.
+    pub fn reads_class(&self) -> bool {
+        matches!(self, RewardArchitecture::Classifier { .. })
     }
 
     /// Token ids [B, N] (i64) → the prompts' features [B, P], of length 1. An error for rewards that read
@@ -124,13 +136,18 @@ impl RewardArchitecture {
                 reason: "an aesthetic score reads no prompt".into(),
             }),
             RewardArchitecture::ImageReward { .. } => Err(text_meets_picture()),
+            RewardArchitecture::Classifier { .. } => Err(Error::Unsupported {
+                what: "text features".into(),
+                reason: "a classifier reads class ids, not a prompt".into(),
+            }),
         }
     }
 
-    /// Image [B, 3, H, W] in [0, 1] and the prompts' features, [B, P] or [1, P] for one prompt of all
-    /// pictures → score [B], higher is better.
-    pub fn score(&self, g: &Graph, w: &Weights, image: Value, text_features: Option<Value>) -> Result<Value> {
-        self.score_pixels(g, w, self.preprocess(g, image)?, text_features)
+    /// Image [B, 3, H, W] in [0, 1] and its condition → score [B], higher is better. The condition is the
+    /// prompts' features, [B, P] or [1, P] for one prompt of all pictures; of a classifier, class ids (i64),
+    /// [B] or [1].
+    pub fn score(&self, g: &Graph, w: &Weights, image: Value, condition: Option<Value>) -> Result<Value> {
+        self.score_pixels(g, w, self.preprocess(g, image)?, condition)
     }
 
     /// Image [B, 3, H, W] in [0, 1] → what the network reads.
@@ -143,6 +160,9 @@ impl RewardArchitecture {
             RewardArchitecture::ImageReward { vision, .. } => {
                 preprocess::clip_image(g, image, vision.img_size)
             }
+            RewardArchitecture::Classifier { classifier } => {
+                efficientnet::preprocess(g, image, classifier.image_size)
+            }
         }
     }
 
@@ -152,21 +172,28 @@ impl RewardArchitecture {
         g: &Graph,
         w: &Weights,
         pixels: Value,
-        text_features: Option<Value>,
+        condition: Option<Value>,
     ) -> Result<Value> {
         let b = g.shape(pixels)[0];
         let score = match self {
             RewardArchitecture::ClipScore { vision, .. } | RewardArchitecture::PickScore { vision, .. } => {
                 let scale = g.exp(w.get(g, "logit_scale", [])?)?;
-                g.mul(cosine(g, clip::vision(g, w, vision, pixels)?, text_features)?, scale)?
+                g.mul(cosine(g, clip::vision(g, w, vision, pixels)?, condition)?, scale)?
             }
             RewardArchitecture::HpsV2 { vision, .. } => {
-                cosine(g, clip::vision(g, w, vision, pixels)?, text_features)?
+                cosine(g, clip::vision(g, w, vision, pixels)?, condition)?
             }
             RewardArchitecture::Aesthetic { vision } => {
                 mark(g, w, nn::l2_normalize(g, clip::vision(g, w, vision, pixels)?)?)?
             }
             RewardArchitecture::ImageReward { .. } => return Err(text_meets_picture()),
+            RewardArchitecture::Classifier { classifier } => {
+                let Some(ids) = condition else {
+                    return Err(Error::invalid("class ids", "one or one a picture", "none"));
+                };
+                let logits = efficientnet::classify(g, w, classifier, pixels)?.logits;
+                efficientnet::log_probability(g, logits, ids)?
+            }
         };
         g.reshape(score, [b])
     }
