@@ -108,6 +108,12 @@ fn jobs() {
 }
 
 #[test]
+fn optimize() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("optimize").arg(models::fixture(folder.path())));
+}
+
+#[test]
 fn fork_and_exit() {
     let folder = tempfile::tempdir().unwrap();
     run(program("fork_exit").arg(models::fixture(folder.path())).arg(program::library()));
