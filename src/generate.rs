@@ -124,16 +124,23 @@ struct Run<'a> {
     job: &'a Shared,
     layout: Layout,
     progress: Progress,
-    /// An optimisation was cancelled: what remains is making pictures of its best iterate.
+    /// An optimisation is over: what remains is making pictures of its best iterate.
+    optimized: bool,
+    /// It was cancelled, or those pictures were.
     cancelled: bool,
 }
 
 impl Run<'_> {
-    /// One network call, one step of progress.
+    /// One network call, one step of progress. After an optimisation a cancel does not throw its best iterate
+    /// away, unless nobody will look at it.
     fn call(&mut self, program: Program, batch: usize, inputs: &[(&str, &Tensor)]) -> Result<Tensor> {
-        let finishing = Cancel::default();
-        let cancel = if self.cancelled { &finishing } else { &*self.job.cancel };
-        let output = self.sessions.run(program, batch, inputs, cancel)?;
+        let output = match self.sessions.run(program, batch, inputs, &self.job.cancel) {
+            Err(Error::Cancelled) if self.optimized && !self.job.is_abandoned() => {
+                self.cancelled = true;
+                self.sessions.run(program, batch, inputs, &Cancel::default())?
+            }
+            other => other?,
+        };
         self.progress.step += 1;
         self.job.advance(self.progress);
         Ok(output)
@@ -208,8 +215,7 @@ fn embed(run: &mut Run, r: &Resolved, sigma: f32, noise: &Tensor) -> Result<Tens
     run.call(Program::Embed, r.batch, &[("tokens", &start), ("noise", noise), ("sigma", &sigma)])
 }
 
-/// Test-time optimisation from `start`. A cancelled loop hands over its best iterate, and the rest of the job
-/// runs to make pictures of it, unless nobody will look at them.
+/// Test-time optimisation from `start`. A cancelled loop hands over its best iterate.
 fn climb(run: &mut Run, r: &Resolved, o: &Optimize, e_in: Tensor, class: Tensor) -> Result<Optimized> {
     let (mut clean, mut noise) = (None, None);
     if o.variables.noise && r.e_in.is_none() {
@@ -222,12 +228,7 @@ fn climb(run: &mut Run, r: &Resolved, o: &Optimize, e_in: Tensor, class: Tensor)
     let start = Start { e_in, clean, noise, sigma: r.sigma, class };
     let best = tteo::optimize(run.sessions, run.job, o, start, run.progress)?;
     run.progress.step += best.course.iterations.len() as u32;
-    if best.cancelled {
-        if run.job.is_abandoned() {
-            return Err(Error::Cancelled);
-        }
-        run.cancelled = true;
-    }
+    (run.optimized, run.cancelled) = (true, best.cancelled);
     Ok(best)
 }
 
@@ -315,10 +316,21 @@ fn execute(sessions: &mut Sessions, job: &Shared, r: &Resolved) -> Result<(Gener
     let layout = sessions.model().architecture().layout();
     let total = match (r.steps, &r.optimize) {
         (1, None) => 2 + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
-        (1, Some(o)) => 4 + o.steps + u32::from(r.report_gap),
+        (1, Some(o)) => {
+            // Where the noise moves, what it is added to is embedded too.
+            let embeds = if r.e_in.is_some() { 0 } else { 1 + u32::from(o.variables.noise) };
+            embeds + o.steps + 3 + u32::from(r.report_gap)
+        }
         (n, _) => n + 1,
     };
-    let mut run = Run { sessions, job, layout, progress: Progress { step: 0, total }, cancelled: false };
+    let mut run = Run {
+        sessions,
+        job,
+        layout,
+        progress: Progress { step: 0, total },
+        optimized: false,
+        cancelled: false,
+    };
     job.advance(run.progress);
     let pictures = if r.steps == 1 { one_step(&mut run, r)? } else { multi_step(&mut run, r)? };
     let cancelled = run.cancelled;

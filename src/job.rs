@@ -192,6 +192,9 @@ impl Job {
         if self.phase() == Phase::Queued {
             self.shared.finish(Err(Error::Cancelled));
         }
+        // A worker that waits for a callback's answer sees it now, not at its next look.
+        let _state = self.shared.lock();
+        self.shared.changed.notify_all();
     }
 
     pub fn phase(&self) -> Phase {
@@ -233,7 +236,8 @@ impl Job {
             if let Some(result) = &state.result {
                 return result.clone();
             }
-            if matches!(state.question, Question::Asked(..)) {
+            // After a cancel the worker takes the question back: no callback is called after a STOP.
+            if matches!(state.question, Question::Asked(..)) && !self.shared.cancel.is_cancelled() {
                 let Question::Asked(reward, image) =
                     std::mem::replace(&mut state.question, Question::Answering)
                 else {

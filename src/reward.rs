@@ -129,8 +129,10 @@ impl Reward {
             None => Ok(()),
             Some(mask) => {
                 sized("reward mask", mask, pixels)?;
-                if mask.iter().any(|&m| m < 0.0) || mask.iter().sum::<f32>() <= 0.0 {
-                    return Err(Error::invalid("reward mask", "weights of 0 or more, not all 0", "others"));
+                let sum = mask.iter().sum::<f32>();
+                if mask.iter().any(|&m| m < 0.0) || sum <= 0.0 || sum.is_infinite() {
+                    let expected = "weights of 0 or more with a finite sum above 0";
+                    return Err(Error::invalid("reward mask", expected, format!("a sum of {sum}")));
                 }
                 Ok(())
             }

@@ -450,7 +450,12 @@ pub(crate) fn optimize(
         let gap = match o.report_gap {
             false => None,
             true => {
-                Some(gap(sessions, &variables, &start, o, &take(&mut results, "condition")?, &image, job)?)
+                let condition = take(&mut results, "condition")?;
+                match gap(sessions, &variables, &start, o, &condition, &image, job) {
+                    // The iterate counts all the same; the loop ends at its next look.
+                    Err(Error::Cancelled) => None,
+                    gap => Some(gap?),
+                }
             }
         };
         course.iterations.push(Iteration {

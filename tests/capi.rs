@@ -108,6 +108,31 @@ fn jobs() {
 }
 
 #[test]
+fn optimize() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("optimize").arg(models::fixture(folder.path())));
+}
+
+/// `examples/optimize`: the reward of the host's own rises, and the sheet holds two different pictures.
+#[test]
+fn example_optimize() {
+    let folder = tempfile::tempdir().unwrap();
+    let sheet = folder.path().join("sheet.png");
+    let output = program::example("optimize").arg(models::bundled()).arg(&sheet).arg("8").output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    print!("# {stdout}");
+    let numbers: Vec<f32> = stdout.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert!(numbers[1] > numbers[0], "{stdout}");
+    let (sheet, _) = softdimo::image::read_png(&sheet).unwrap();
+    assert_eq!((sheet.width(), sheet.height()), (64, 32));
+    let half = |from: usize| -> Vec<&[u8]> {
+        sheet.data().chunks_exact(64 * 4).map(|row| &row[from..from + 32 * 4]).collect()
+    };
+    assert!(half(0) != half(32 * 4));
+}
+
+#[test]
 fn fork_and_exit() {
     let folder = tempfile::tempdir().unwrap();
     run(program("fork_exit").arg(models::fixture(folder.path())).arg(program::library()));

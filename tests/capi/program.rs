@@ -46,13 +46,22 @@ pub fn place(folder: &Path, put: impl Fn(&Path, &Path) -> std::io::Result<()>) {
 
 /// `tests/capi/NAME.c`, compiled as strict C99 without a warning.
 pub fn program(name: &str) -> Command {
-    let source = root().join("tests/capi").join(name).with_extension("c");
+    compile(&root().join("tests/capi").join(name).with_extension("c"), name)
+}
+
+/// `examples/NAME/NAME.c`, compiled as strictly.
+pub fn example(name: &str) -> Command {
+    let source = root().join("examples").join(name).join(name).with_extension("c");
+    compile(&source, &format!("example_{name}"))
+}
+
+fn compile(source: &Path, name: &str) -> Command {
     let executable = linked().join(name);
     let mut compiler = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
     compiler
         .args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-g", "-O1", "-pthread"])
         .arg(format!("-I{}", root().join("include").display()))
-        .arg(&source)
+        .arg(source)
         .arg("-o")
         .arg(&executable)
         .arg(format!("-L{}", linked().display()))
