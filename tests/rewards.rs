@@ -124,6 +124,7 @@ fn graph(reward: &Reward, checkpoint: &Checkpoint, inputs: &Named) -> Graph {
         }
         RewardArchitecture::Aesthetic { vision } => (vision, None),
         RewardArchitecture::ImageReward { .. } => unreachable!("tests/image_reward.rs has it"),
+        RewardArchitecture::Classifier { .. } => unreachable!("tests/classifier.rs has it"),
     };
     assert_eq!(text_features.is_some(), a.reads_prompt());
     let features = a.reads_prompt().then(|| a.text_features(&g, &w, ids.unwrap()).unwrap());
