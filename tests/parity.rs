@@ -221,3 +221,20 @@ fn teacher_matches_a_plain_reference() {
     let expected: Vec<i64> = predicted.iter().map(|&t| i64::from(t)).collect();
     assert_eq!(found.tokens.to_i64(), expected);
 }
+
+/// The provider report is the runtime's own, per prepared session; trimming forgets the sessions.
+#[test]
+fn the_provider_report_says_what_runs_where() {
+    let engine = Engine::open(bundled(), Options::default()).unwrap();
+    assert!(engine.assignments().is_empty());
+    engine.generate(&Request::class(0)).unwrap();
+    let sessions = engine.assignments();
+    assert!(sessions.contains_key("student x1"), "{sessions:?}");
+    for (name, providers) in &sessions {
+        assert_eq!(providers.keys().collect::<Vec<_>>(), ["CPUExecutionProvider"], "{name}");
+        assert!(providers["CPUExecutionProvider"] > 0, "{name}");
+    }
+    assert!(engine.info_json().contains("CPUExecutionProvider"));
+    engine.trim().unwrap();
+    assert!(engine.assignments().is_empty());
+}

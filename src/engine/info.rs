@@ -29,6 +29,7 @@ impl Engine {
             "provider": self.options().provider.name(),
             "memory_mode": if self.options().memory == MemoryMode::Lean { "lean" } else { "fast" },
             "threads": self.threads(),
+            "sessions": self.assignments(),
             "runtime": { "version": self.runtime().version, "path": self.runtime().path },
             "library": env!("CARGO_PKG_VERSION"),
         });

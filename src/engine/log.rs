@@ -1,6 +1,7 @@
-//! Messages of one engine, kept until the host asks for them: the library itself never prints.
+//! Messages of one engine, kept until the host asks for them: the library itself never prints. And what its
+//! prepared sessions run on.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 /// Most messages kept; older ones go first.
@@ -9,19 +10,43 @@ const CAPACITY: usize = 256;
 /// Severity of an informational message (`SOFTDIMO_LOG_INFO`).
 const INFO: i32 = 3;
 
+/// Session name → execution provider → nodes.
+pub(super) type Assignments = BTreeMap<String, BTreeMap<String, usize>>;
+
 #[derive(Debug, Default)]
-pub(super) struct LogQueue(Mutex<VecDeque<(i32, String)>>);
+pub(super) struct LogQueue {
+    messages: Mutex<VecDeque<(i32, String)>>,
+    assignments: Mutex<Assignments>,
+}
 
 impl LogQueue {
     pub fn info(&self, message: String) {
-        let mut queue = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut queue = self.messages.lock().unwrap_or_else(|e| e.into_inner());
         if queue.len() == CAPACITY {
             queue.pop_front();
         }
         queue.push_back((INFO, message));
     }
 
+    /// A session was prepared.
+    pub fn prepared(&self, name: &str, batch: usize, milliseconds: u128, nodes: &BTreeMap<String, usize>) {
+        let on: Vec<String> = nodes.iter().map(|(provider, n)| format!("{n} nodes on {provider}")).collect();
+        self.info(format!("prepared '{name}' for {batch} pictures in {milliseconds} ms: {}", on.join(", ")));
+        let mut assignments = self.assignments.lock().unwrap_or_else(|e| e.into_inner());
+        assignments.insert(format!("{name} x{batch}"), nodes.clone());
+    }
+
+    /// Sessions were dropped.
+    pub fn trimmed(&self) {
+        self.assignments.lock().unwrap_or_else(|e| e.into_inner()).clear();
+    }
+
+    /// What the prepared sessions run on.
+    pub fn assignments(&self) -> Assignments {
+        self.assignments.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
     pub fn take(&self) -> Vec<(i32, String)> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).drain(..).collect()
+        self.messages.lock().unwrap_or_else(|e| e.into_inner()).drain(..).collect()
     }
 }

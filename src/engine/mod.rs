@@ -141,7 +141,7 @@ impl Sessions {
         let start = Instant::now();
         let session = self.compiler.compile(program.name(), &graph, self.model.checkpoint())?;
         let milliseconds = start.elapsed().as_millis();
-        self.log.info(format!("prepared '{}' for {batch} pictures in {milliseconds} ms", program.name()));
+        self.log.prepared(program.name(), batch, milliseconds, &session.assignment);
         self.cache.insert((program, batch), (session, cost));
         Ok(())
     }
@@ -247,6 +247,7 @@ impl Sessions {
     /// Drop every prepared session and packed copy; the next run prepares again.
     pub fn trim(&mut self) {
         self.cache.clear();
+        self.log.trimmed();
         self.compiler.clear();
         release_heap();
     }

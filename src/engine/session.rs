@@ -1,6 +1,6 @@
 //! Graph → ONNX Runtime session over weights that stay in the model's mapping, and running it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,6 +74,8 @@ pub struct Session {
     inputs: Vec<(String, Dtype, Shape)>,
     /// Weights that are bound for every run.
     weights: Vec<(String, Arc<DynValue>)>,
+    /// Nodes each execution provider was given, as the runtime reports it.
+    pub assignment: BTreeMap<String, usize>,
 }
 
 /// Name under which the runtime knows the bytes of the model file.
@@ -125,6 +127,7 @@ impl Compiler {
             .and_then(|b| b.with_intra_op_spinning(false))
             .and_then(|b| b.with_inter_op_spinning(false))
             .and_then(|b| b.with_thread_manager(self.threads.manager()))
+            .and_then(|b| b.with_config_entry("session.record_ep_graph_assignment_info", "1"))
             .map_err(builder_error(&stage))?;
         let mut b = self.options.provider.register(b, &self.runtime, self.options.device_id)?;
 
@@ -160,7 +163,8 @@ impl Compiler {
             })
             .collect();
         let weights = if in_place { values } else { Vec::new() };
-        Ok(Session { session, inputs, weights })
+        let assignment = assignment(&session)?;
+        Ok(Session { session, inputs, weights, assignment })
     }
 
     /// Hand the weights to a session as initializers in the "file" `WEIGHTS`, which is our own mapping under
@@ -275,6 +279,32 @@ fn packed_by_products(graph: &Graph) -> HashSet<String> {
         _ => None,
     }));
     &names - &others
+}
+
+/// Which execution provider runs how many nodes: what was really done with the graph, not what was asked.
+#[allow(unsafe_code)]
+fn assignment(session: &ort::session::Session) -> Result<BTreeMap<String, usize>> {
+    let failed = runtime_error("reading the provider assignment");
+    let api = ort::api();
+    let mut counts = BTreeMap::new();
+    // SAFETY: the session is alive for the whole function; arrays and names that the API hands out belong to it
+    // and live as long; every out pointer is valid.
+    unsafe {
+        let (mut parts, mut n) = (std::ptr::null(), 0);
+        let status = (api.Session_GetEpGraphAssignmentInfo)(ort::AsPointer::ptr(session), &mut parts, &mut n);
+        ort::Error::result_from_status(status).map_err(&failed)?;
+        for i in 0..n {
+            let part = *parts.add(i);
+            let (mut name, mut nodes, mut count) = (std::ptr::null(), std::ptr::null(), 0);
+            let status = (api.EpAssignedSubgraph_GetEpName)(part, &mut name);
+            ort::Error::result_from_status(status).map_err(&failed)?;
+            let status = (api.EpAssignedSubgraph_GetNodes)(part, &mut nodes, &mut count);
+            ort::Error::result_from_status(status).map_err(&failed)?;
+            let name = std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned();
+            *counts.entry(name).or_insert(0) += count;
+        }
+    }
+    Ok(counts)
 }
 
 impl Session {

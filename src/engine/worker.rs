@@ -1,5 +1,6 @@
 //! The worker thread that owns an engine's sessions, and the handle the rest of the library holds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -177,6 +178,11 @@ impl Engine {
     /// Threads that take part in one run.
     pub fn threads(&self) -> usize {
         self.inner.threads
+    }
+
+    /// Which execution provider runs how many nodes of each prepared session, as ONNX Runtime reports it.
+    pub fn assignments(&self) -> BTreeMap<String, BTreeMap<String, usize>> {
+        self.inner.shared.log.assignments()
     }
 
     /// Messages since the last call, oldest first, with their `SOFTDIMO_LOG_*` level.
