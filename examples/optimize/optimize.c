@@ -62,10 +62,10 @@ int main(int argc, char **argv) {
   check("reward", softdimo_reward_prior(0, &prior));
   memset(terms, 0, sizeof terms);
   terms[0].reward = blue, terms[0].weight = 1;
-  terms[1].reward = prior, terms[1].weight = 0.3f;
+  terms[1].reward = prior, terms[1].weight = 0.03f; /* more of it holds the label more firmly */
   request.rewards = terms, request.reward_count = 2;
   request.optimize_steps = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 20;
-  request.lr = 2;
+  request.lr = 6;
   image.data = sheet + side, image.capacity -= side; /* the right half of the sheet */
   check("optimise", softdimo_generate(engine, &request, &image, 1));
   printf("bluer: %.4f before, %.4f after %u steps\n", first, last, request.optimize_steps);
@@ -73,8 +73,7 @@ int main(int argc, char **argv) {
   image.width *= 2, image.data = sheet, image.capacity += side;
   check("write", softdimo_image_write_png(&image, argv[2], NULL, 0));
   free(sheet);
-  softdimo_reward_free(blue);
-  softdimo_reward_free(prior);
+  softdimo_reward_free(blue), softdimo_reward_free(prior);
   softdimo_engine_free(engine);
   return EXIT_SUCCESS;
 }

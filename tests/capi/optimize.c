@@ -6,7 +6,6 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stddef.h>
 
 enum { STEPS = 4, VALUES = 3 * PIXELS };
 
@@ -93,8 +92,8 @@ typedef struct {
 } host;
 
 /* The built-in target reward, by hand. */
-static int32_t on_reward(void *user_data, const float *pixels, uint32_t batch, uint32_t width, uint32_t height,
-                         float *scores, float *gradient) {
+static int32_t on_reward(void *user_data, const float *pixels, uint32_t batch, uint32_t width,
+                         uint32_t height, float *scores, float *gradient) {
   host *h = user_data;
   CHECK(pthread_equal(h->thread, pthread_self()));
   CHECK(batch == 2 && width == SIDE && height == SIDE);
@@ -228,9 +227,15 @@ static void lifetimes(void) {
   softdimo_reward_free(reward);
 }
 
-static void *cancel_soon(void *job) {
-  sleep_ms(100);
-  OK(softdimo_job_cancel(job));
+typedef struct {
+  host *h;
+  softdimo_job *job;
+} pair;
+
+static void *cancel_during_a_call(void *user_data) {
+  pair *p = user_data;
+  while (atomic_load(&p->h->calls) == 0) sleep_ms(1);
+  OK(softdimo_job_cancel(p->job));
   return NULL;
 }
 
@@ -239,9 +244,9 @@ static void cancel_while_the_callback_runs(void) {
   softdimo_reward *reward = host_reward(&h);
   h.wait_ms = 400;
   softdimo_job *job = start(reward, 100000);
-  wait_until_asked(job);
+  pair p = {&h, job};
   pthread_t other;
-  CHECK(!pthread_create(&other, NULL, cancel_soon, job));
+  CHECK(!pthread_create(&other, NULL, cancel_during_a_call, &p));
   double began = seconds();
   STATUS(SOFTDIMO_ERR_CANCELLED, softdimo_job_wait(job, -1));
   printf("# cancelled while a callback of 400 ms ran: %.0f ms\n", (seconds() - began) * 1e3);
@@ -379,7 +384,8 @@ static void no_leak(void) {
 int main(int argc, char **argv) {
   begin();
   CHECK(argc == 2);
-  for (size_t i = 0; i < sizeof target_pixels; i++) target_pixels[i] = i % 4 == 3 ? 255 : (uint8_t)(i * 37 % 251);
+  for (size_t i = 0; i < sizeof target_pixels; i++)
+    target_pixels[i] = i % 4 == 3 ? 255 : (uint8_t)(i * 37 % 251);
   engine = open_engine(argv[1], NULL);
   callback_equals_built_in();
   only_the_waiting_thread();
