@@ -4,6 +4,7 @@
 mod info;
 mod log;
 mod provider;
+mod rehearsal;
 mod runtime;
 mod session;
 mod threads;
@@ -117,9 +118,14 @@ impl Sessions {
         inputs: &[(&str, &Tensor)],
         cancel: &Cancel,
     ) -> Result<Tensor> {
+        let first = !self.cache.contains_key(&(program, batch));
         self.prepare(program, batch, cancel)?;
         let (session, _) = self.cache.get_mut(&(program, batch)).expect("just prepared");
-        let mut outputs = session.run(inputs, cancel)?;
+        let outputs = session.run(inputs, cancel);
+        if first {
+            worker::exit::install();
+        }
+        let mut outputs = outputs?;
         Ok(outputs.remove(0).1)
     }
 
@@ -139,7 +145,9 @@ impl Sessions {
         let cost = Cost { weights: graph.weights(), activations: graph.peak_activation_bytes() };
         self.check_limit(program.name(), &cost)?;
         let start = Instant::now();
-        let session = self.compiler.compile(program.name(), &graph, self.model.checkpoint())?;
+        let session = self.compiler.compile(program.name(), &graph, self.model.checkpoint());
+        worker::exit::install();
+        let session = session?;
         let milliseconds = start.elapsed().as_millis();
         self.log.prepared(program.name(), batch, milliseconds, &session.assignment);
         self.cache.insert((program, batch), (session, cost));
@@ -242,6 +250,18 @@ impl Sessions {
         g.output("y", g.add(x, x)?);
         let x = Tensor::from_f32([1], &[1.0]);
         self.run_graph("provider check", &g, &[("x", &x)], &Cancel::default()).map(drop)
+    }
+
+    /// Have ONNX Runtime build its static objects, once per process; see [`rehearsal`]. A failure is none yet:
+    /// the first job will say what is wrong.
+    fn rehearse(&mut self) {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            let inputs = rehearsal::inputs();
+            let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
+            let _ = rehearsal::graph()
+                .and_then(|graph| self.run_graph("rehearsal", &graph, &inputs, &Cancel::default()));
+        });
     }
 
     /// Drop every prepared session and packed copy; the next run prepares again.

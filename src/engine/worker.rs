@@ -122,11 +122,12 @@ impl Engine {
             threads.spawn("softdimo-worker", move || {
                 let library = options.ort_library.clone();
                 let started = runtime::load(library.as_deref()).and_then(|runtime| {
-                    exit::install();
                     let log = shared.log.clone();
                     log.info(format!("ONNX Runtime {} from {}", runtime.version, runtime.path.display()));
                     let mut sessions = Sessions::new(model, options, runtime.clone(), pool, log);
                     sessions.check_provider()?;
+                    sessions.rehearse();
+                    exit::install();
                     Ok((runtime, sessions))
                 });
                 match started {
@@ -349,10 +350,15 @@ fn serve(tasks: Receiver<Task>, mut sessions: Sessions, shared: &Shared) {
     }
 }
 
-/// At `exit()` ONNX Runtime's own static objects are destroyed, so no worker may be inside it then. The
-/// handler is installed after the library was loaded, hence runs before those destructors.
-mod exit {
+/// At `exit()` ONNX Runtime's own static objects are destroyed, so no worker may be inside it then. Exit
+/// handlers run in reverse order, and objects built on first use register their destructors late: the
+/// handler is installed after a rehearsal that has most of them built, and once more after each of the
+/// first sessions was prepared and used.
+pub(super) mod exit {
     use super::*;
+
+    /// Most times the handler is installed; what has not been built by then is not built any more.
+    const INSTALLS: u32 = 64;
 
     static ENGINES: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
@@ -362,35 +368,42 @@ mod exit {
         engines.push(Arc::downgrade(shared));
     }
 
+    /// Run before every destructor that has been registered so far.
     #[allow(unsafe_code)]
-    pub(super) fn install() {
-        static INSTALLED: std::sync::Once = std::sync::Once::new();
+    pub(in super::super) fn install() {
+        static INSTALLED: AtomicU32 = AtomicU32::new(0);
         extern "C" fn handler() {
             // A forked child never had workers, and may have inherited locked mutexes.
             if check_process().is_ok() {
                 let _ = std::panic::catch_unwind(|| drain(Duration::from_secs(5)));
             }
         }
-        INSTALLED.call_once(|| {
+        if INSTALLED.fetch_add(1, Ordering::SeqCst) < INSTALLS {
             // SAFETY: the handler is a plain function of this library, which is never unloaded.
             unsafe { libc::atexit(handler) };
-        });
+        }
     }
 
     /// End the running jobs of every engine early.
     fn drain(limit: Duration) {
         let Ok(engines) = ENGINES.try_lock() else { return };
+        let engines: Vec<Arc<Shared>> = engines.iter().filter_map(Weak::upgrade).collect();
         let deadline = Instant::now() + limit;
-        for shared in engines.iter().filter_map(Weak::upgrade) {
+        for shared in &engines {
             let mut state = shared.lock();
             state.closing = true;
-            while let Some(cancel) = state.current.clone() {
+            if let Some(cancel) = &state.current {
                 cancel.cancel();
+            }
+        }
+        for shared in &engines {
+            let mut state = shared.lock();
+            while state.current.is_some() {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
                 }
-                let wait = shared.changed.wait_timeout(state, left.min(Duration::from_millis(50)));
+                let wait = shared.changed.wait_timeout(state, left);
                 state = wait.unwrap_or_else(|e| e.into_inner()).0;
             }
         }
