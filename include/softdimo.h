@@ -172,6 +172,12 @@
 
 #define SOFTDIMO_LOG_INFO 3
 
+// Most pictures one request may ask for.
+#define BATCH_LIMIT 256
+
+// An execution provider this library can be asked for.
+typedef struct Provider Provider;
+
 // An opened model on an execution provider. Thread-safe; may be shared.
 typedef struct softdimo_engine softdimo_engine;
 
@@ -373,6 +379,8 @@ typedef int32_t (*softdimo_reward_fn)(void *user_data,
                                       float *scores,
                                       float *gradient);
 
+
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -477,6 +485,13 @@ int32_t softdimo_request_init(struct softdimo_request *request,
 // Errors: NULL, unknown size.
 int32_t softdimo_image_init(struct softdimo_image *image,
                             uint32_t struct_size);
+
+// Write a picture as PNG (RGB8 becomes RGB, all else RGBA). `text` holds `pair_count` pairs of keyword and
+// value for `tEXt`/`iTXt` chunks (NULL for none): put `softdimo_job_report` there to reproduce the picture.
+int32_t softdimo_image_write_png(const struct softdimo_image *image,
+                                 const char *path,
+                                 const char *const *text,
+                                 uint32_t pair_count);
 
 // Generate `image_count` (= request.batch) pictures into caller-owned buffers and wait. Nothing is written
 // unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes apart.
@@ -592,13 +607,6 @@ int32_t softdimo_reward_from_callback(softdimo_reward_fn callback,
 
 // Free a reward: NULL is fine. Jobs that use it keep what they need.
 void softdimo_reward_free(struct softdimo_reward *reward);
-
-// Write a picture as PNG (RGB8 becomes RGB, all else RGBA). `text` holds `pair_count` pairs of keyword and
-// value for `tEXt`/`iTXt` chunks (NULL for none): put `softdimo_job_report` there to reproduce the picture.
-int32_t softdimo_image_write_png(const struct softdimo_image *image,
-                                 const char *path,
-                                 const char *const *text,
-                                 uint32_t pair_count);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -1,4 +1,4 @@
-//! `include/softdimo.h` is what cbindgen makes of `src/capi.rs`; `BLESS=1 cargo test --test header` rewrites it.
+//! `include/softdimo.h` is what cbindgen makes of `src/capi.rs` and `src/capi/`; `BLESS=1 cargo test --test header` rewrites it.
 
 use std::path::Path;
 
@@ -6,11 +6,12 @@ use std::path::Path;
 fn header_is_up_to_date() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
-    let bindings = cbindgen::Builder::new()
-        .with_config(config)
-        .with_src(root.join("src/capi.rs"))
-        .generate()
-        .expect("cbindgen reads src/capi.rs");
+    let files =
+        ["capi.rs", "capi/engine.rs", "capi/request.rs", "capi/picture.rs", "capi/job.rs", "capi/reward.rs"];
+    let sources = files.iter().fold(cbindgen::Builder::new().with_config(config), |builder, file| {
+        builder.with_src(root.join("src").join(file))
+    });
+    let bindings = sources.generate().expect("cbindgen reads src/capi.rs");
     let mut text = Vec::new();
     bindings.write(&mut text);
     let text = String::from_utf8(text).unwrap();
