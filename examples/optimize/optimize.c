@@ -55,7 +55,7 @@ int main(int argc, char **argv) {
   image.width = layout.width, image.height = layout.height, image.stride = 2 * side;
   image.data = sheet, image.capacity = 2 * side * layout.height;
   check("init", softdimo_request_init(&request, sizeof request));
-  request.label = "red apple";
+  request.label = "red apple", request.seed = 10;
   check("generate", softdimo_generate(engine, &request, &image, 1));
 
   check("reward", softdimo_reward_from_callback(bluer, &calls, &blue));
