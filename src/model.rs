@@ -44,6 +44,35 @@ pub struct Defaults {
     pub teacher: TeacherDefaults,
 }
 
+impl Defaults {
+    /// Refuse values that no request could carry. `file` is named in the error.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        let t = &self.teacher;
+        let ranges = [
+            ("mask_ratio", self.mask_ratio, 0.0, 1.0),
+            ("sigma", self.sigma, 0.0, 1.0),
+            ("temperature", self.temperature, 0.0, 1e4),
+            ("top_p", self.top_p, f32::MIN_POSITIVE, 1.0),
+            ("teacher.temperature", t.temperature, f32::MIN_POSITIVE, 1e4),
+            ("teacher.guidance_scale", t.guidance_scale, 0.0, 1e4),
+            ("teacher.guidance_power", t.guidance_power, 0.0, 1e4),
+            ("teacher.randomize_temperature", t.randomize_temperature, 0.0, 1e4),
+            ("teacher.steps", t.steps as f32, 1.0, 1e4),
+        ];
+        for (key, value, low, high) in ranges {
+            if !(value.is_finite() && (low..=high).contains(&value)) {
+                return Err(Error::Config {
+                    file: file.into(),
+                    key: format!("request_defaults.{key}"),
+                    expected: format!("{low} to {high}"),
+                    found: value.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 fn one() -> f32 {
     1.0
 }
@@ -142,6 +171,7 @@ impl Model {
         let config: Config = serde_json::from_str(get("softdimo.config")?)
             .map_err(|e| config_error("softdimo.config", "a valid configuration", e.to_string()))?;
         config.architecture.validate(file)?;
+        config.request_defaults.validate(file)?;
         let labels: Vec<Label> = match metadata.get("softdimo.labels") {
             None => Vec::new(),
             Some(text) => serde_json::from_str(text)
@@ -230,5 +260,21 @@ impl Model {
             .collect();
         let hint = if near.is_empty() { String::new() } else { format!(" (close: {})", near.join(", ")) };
         Err(Error::UnknownLabel { label: label.into(), count: self.labels.len(), hint })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_checked() {
+        let good = r#"{"mask_ratio": 0.6, "sigma": 0.1, "temperature": 1.0}"#;
+        let parse = |text: &str| serde_json::from_str::<Defaults>(text).unwrap();
+        parse(good).validate("f").unwrap();
+        for (from, to) in [("0.6", "1.5"), ("0.1", "-0.1"), ("1.0", "-3")] {
+            let error = parse(&good.replace(from, to)).validate("f").unwrap_err();
+            assert!(error.to_string().contains(to), "{error}");
+        }
     }
 }

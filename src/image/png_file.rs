@@ -18,7 +18,7 @@ const MAX_METADATA: usize = 64 << 20;
 ///
 /// `text` becomes one chunk per (keyword, text), in this order: `tEXt` where the text is Latin-1, else
 /// UTF-8 `iTXt`. The file appears under its name complete or not at all: it is written beside it and
-/// renamed. It replaces an existing file.
+/// renamed. It replaces an existing file, and nothing but a file.
 ///
 /// # Errors
 /// As [`ImageView::validate`]; `InvalidArgument` for a keyword or text PNG cannot hold;
@@ -28,6 +28,7 @@ pub fn write_png(path: impl AsRef<Path>, image: &ImageView<'_>, text: &[(String,
     image.validate()?;
     text.iter().try_for_each(check_text)?;
     let temporary = temporary_sibling(path)?;
+    Error::check_replaceable(path)?;
     let written = File::create_new(&temporary)
         .map_err(png::EncodingError::IoError)
         .map_err(|e| encoding_error(path, e))
@@ -276,7 +277,17 @@ mod tests {
         let missing = dir.path().join("no/such/dir/a.png");
         let error = write_png(&missing, &picture().view(), &[]).unwrap_err();
         assert_eq!(error.to_string(), format!("file '{}' not found", missing.display()));
-        // The target is a directory: the rename fails, the temporary file goes.
+        #[cfg(unix)]
+        {
+            // A name that leads to a device stays what it is.
+            let device = dir.path().join("device.png");
+            std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+            let error = write_png(&device, &picture().view(), &[]).unwrap_err();
+            assert!(error.to_string().contains("expected an ordinary file"), "{error}");
+            assert!(fs::symlink_metadata(&device).unwrap().is_symlink());
+            fs::remove_file(&device).unwrap();
+        }
+        // The target is a directory: refused, and no temporary file stays.
         fs::create_dir(&path).unwrap();
         assert!(write_png(&path, &picture().view(), &[]).is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -44,6 +44,7 @@ pub fn write<'a>(
     order.sort_by(|a, b| (b.dtype.size(), &a.name).cmp(&(a.dtype.size(), &b.name)));
     let header = compose_header(metadata, &order)?;
 
+    Error::check_replaceable(path)?;
     let temporary = Temporary::create(path)?;
     let failed = |e| Error::io(&temporary.path, e);
     let mut out = BufWriter::with_capacity(1 << 20, &temporary.file);
