@@ -175,6 +175,9 @@ fn full_size_maskbit_opens_lean() {
             let anon = figure(&report, "RssAnon", "RssAnon");
             assert!(anon < 60.0 * 1024.0, "RssAnon after open: expected less than 60 MB, found {anon} KiB");
         }
-        println!("{}", softdimo(&["bench", "optimize", "--model", &model, "--memory", memory, "--runs", "2"]));
+        println!(
+            "{}",
+            softdimo(&["bench", "optimize", "--model", &model, "--memory", memory, "--runs", "2"])
+        );
     }
 }
