@@ -11,7 +11,7 @@ MODEL := models/emoji-32.softdimo.safetensors
 CFLAGS ?= -O2
 WARNINGS := -Wall -Wextra -pedantic -Werror
 
-.PHONY: sample test check lint runtime build clean
+.PHONY: sample test lint runtime build clean
 
 sample: build $(TARGET)/release/cli_sample
 	$(TARGET)/release/cli_sample $(MODEL) sample.png
