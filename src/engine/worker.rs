@@ -347,6 +347,10 @@ fn serve(tasks: Receiver<Task>, mut sessions: Sessions, shared: &Shared) {
     if shared.lock().closing {
         // ONNX Runtime's statics may be gone already; the kernel takes the memory back.
         std::mem::forget(sessions);
+    } else {
+        // What an engine held goes back to the system with it, not only to the heap of a thread that ends.
+        drop(sessions);
+        super::release_heap();
     }
 }
 
