@@ -219,9 +219,9 @@ fn embed(run: &mut Run, r: &Resolved, sigma: f32, noise: &Tensor) -> Result<Tens
 fn climb(run: &mut Run, r: &Resolved, o: &Optimize, e_in: Tensor, class: Tensor) -> Result<Optimized> {
     let (mut clean, mut noise) = (None, None);
     if o.variables.noise && r.e_in.is_none() {
+        // e_in = clean + σ·n was made from this very n.
         let n = perturbation(r, &run.layout);
-        let whole = embed(run, r, r.sigma, &n)?.to_f32();
-        let rest: Vec<f32> = whole.iter().zip(n.to_f32()).map(|(e, n)| e - n * r.sigma).collect();
+        let rest: Vec<f32> = e_in.to_f32().iter().zip(n.to_f32()).map(|(e, n)| e - n * r.sigma).collect();
         clean = Some(Tensor::from_f32(n.shape().clone(), &rest));
         noise = Some(n);
     }
@@ -316,11 +316,7 @@ fn execute(sessions: &mut Sessions, job: &Shared, r: &Resolved) -> Result<(Gener
     let layout = sessions.model().architecture().layout();
     let total = match (r.steps, &r.optimize) {
         (1, None) => 2 + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
-        (1, Some(o)) => {
-            // Where the noise moves, what it is added to is embedded too.
-            let embeds = if r.e_in.is_some() { 0 } else { 1 + u32::from(o.variables.noise) };
-            embeds + o.steps + 3 + u32::from(r.report_gap)
-        }
+        (1, Some(o)) => 3 + o.steps + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
         (n, _) => n + 1,
     };
     let mut run = Run {

@@ -139,3 +139,9 @@ pub fn patches(g: &Graph, x: Value, p: usize) -> Result<Value> {
 pub fn embedding(g: &Graph, w: &Weights, indices: Value, rows: usize, d: usize) -> Result<Value> {
     g.gather(w.get(g, "weight", [rows, d])?, indices)
 }
+
+/// Sum over everything but the batch: [B, ..] → [B].
+pub fn sum_per_picture(g: &Graph, x: Value, batch: usize) -> Result<Value> {
+    let axes: Vec<usize> = (1..g.shape(x).rank()).collect();
+    g.reshape(g.reduce_sum(x, &axes)?, [batch])
+}

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::model::Model;
 use crate::models::Layout;
+use crate::nn;
 use crate::rng::{Philox, Stream};
 use crate::tensor::{Dtype, Tensor};
 
@@ -168,18 +169,18 @@ impl Reward {
                 let weights = g.input(&name("weights"), Dtype::F32, [1, 1, h, w])?;
                 let d = g.sub(s.image, target)?;
                 let square = g.mul(g.mul(d, d)?, weights)?;
-                g.mul_scalar(per_picture(g, square, batch)?, -1.0 / 3.0)?
+                g.mul_scalar(nn::sum_per_picture(g, square, batch)?, -1.0 / 3.0)?
             }
             Reward::Color { .. } => {
                 let rgb = g.input(&name("rgb"), Dtype::F32, [1, 3, 1, 1])?;
                 let weights = g.input(&name("weights"), Dtype::F32, [1, 1, h, w])?;
-                per_picture(g, g.mul(g.mul(s.image, rgb)?, weights)?, batch)?
+                nn::sum_per_picture(g, g.mul(g.mul(s.image, rgb)?, weights)?, batch)?
             }
             Reward::Prior { .. } => prior(g, model, &name("keep"), s)?,
             Reward::Closeness => {
                 let d = g.sub(s.e, s.e_start)?;
                 let n = (layout.positions * layout.embedding) as f32;
-                g.mul_scalar(per_picture(g, g.mul(d, d)?, batch)?, -1.0 / n)?
+                g.mul_scalar(nn::sum_per_picture(g, g.mul(d, d)?, batch)?, -1.0 / n)?
             }
             Reward::Callback(_) => return Ok(None),
         }))
@@ -217,12 +218,6 @@ impl Reward {
     }
 }
 
-/// Sum over everything but the batch: [B, ..] → [B].
-fn per_picture(g: &Graph, x: Value, batch: usize) -> Result<Value> {
-    let axes: Vec<usize> = (1..g.shape(x).rank()).collect();
-    g.reshape(g.reduce_sum(x, &axes)?, [batch])
-}
-
 /// See [`Reward::Prior`].
 fn prior(g: &Graph, model: &Model, keep: &str, s: &Scene) -> Result<Value> {
     let (a, w) = (model.architecture(), model.weights().at("teacher"));
@@ -244,5 +239,5 @@ fn prior(g: &Graph, model: &Model, keep: &str, s: &Scene) -> Result<Value> {
         g.mul(g.mul(s.p, q)?, scored)
     };
     let sum = g.add(half(0, hidden)?, half(1, keep)?)?; // every token is scored where it was hidden
-    g.mul_scalar(per_picture(g, sum, batch)?, 1.0 / l.slots() as f32)
+    g.mul_scalar(nn::sum_per_picture(g, sum, batch)?, 1.0 / l.slots() as f32)
 }

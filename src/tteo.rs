@@ -15,6 +15,7 @@ use crate::graph::{Graph, Value, grad, simplify};
 use crate::job::{Progress, Shared};
 use crate::model::Model;
 use crate::models::program::Program;
+use crate::nn;
 use crate::reward::{RewardTerm, Scene};
 use crate::tensor::{Dtype, Tensor};
 
@@ -286,7 +287,7 @@ fn step_graph(model: &Model, batch: usize, o: &Optimize) -> Result<Graph> {
     let gradients = grad(&g, loss, &soft.variables)?;
     let mut square = g.expand(g.scalar(0.0)?, [batch])?;
     for &d in &gradients {
-        square = g.add(square, sum_per_picture(&g, g.mul(d, d)?, batch)?)?;
+        square = g.add(square, nn::sum_per_picture(&g, g.mul(d, d)?, batch)?)?;
     }
     let norm = g.sqrt(square)?;
     g.output("norm", norm);
@@ -333,16 +334,10 @@ fn correction(g: &Graph, i: usize, name: &str) -> Result<Value> {
     g.input(&format!("s{i}.{name}"), Dtype::F32, [1])
 }
 
-/// Σ over everything but the batch: [B, ..] → [B].
-fn sum_per_picture(g: &Graph, x: Value, batch: usize) -> Result<Value> {
-    let axes: Vec<usize> = (1..g.shape(x).rank()).collect();
-    g.reshape(g.reduce_sum(x, &axes)?, [batch])
-}
-
 /// ReNO's ½‖n‖² − (d − 1)·ln‖n‖, summed over pictures: [1].
 fn prior_norm(g: &Graph, n: Value, batch: usize) -> Result<Value> {
     let d = g.shape(n).len() / batch;
-    let square = sum_per_picture(g, g.mul(n, n)?, batch)?;
+    let square = nn::sum_per_picture(g, g.mul(n, n)?, batch)?;
     let pull = g.sub(g.mul_scalar(square, 0.5)?, g.mul_scalar(g.log(square)?, 0.5 * (d as f32 - 1.0))?)?;
     g.reduce_sum(pull, &[0])
 }
