@@ -79,6 +79,8 @@ pub struct Report {
     pub batch: usize,
     pub classes: Vec<i64>,
     pub labels: Vec<Option<String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<String>,
     pub steps: u32,
     pub decode: &'static str,
     pub temperature: f32,
@@ -351,6 +353,7 @@ fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, star
         batch: r.batch,
         classes: r.classes.clone(),
         labels: r.classes.iter().map(|&c| model.labels().get(c as usize).map(|l| l.name.clone())).collect(),
+        prompts: r.prompts.clone(),
         steps: r.steps,
         decode: if r.decode == Decode::Hard { "hard" } else { "soft" },
         temperature: r.sampling.temperature,

@@ -30,6 +30,11 @@ pub enum Decode {
 pub struct Request {
     /// One label for all pictures, or one per picture; empty means the null class.
     pub labels: Vec<Label>,
+    /// One prompt for all pictures, or one per picture: read by models that are conditioned on text and by
+    /// rewards that score a picture against text.
+    pub prompts: Vec<String>,
+    /// What the multi-step sampler is guided away from, for models that are conditioned on text.
+    pub negative_prompt: Option<String>,
     /// Number of pictures, 1 to 256; 0 is taken as 1.
     pub batch: usize,
     pub seed: u64,
@@ -68,6 +73,8 @@ pub const BATCH_LIMIT: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
     pub classes: Vec<i64>,
+    /// The prompt of every picture; empty when there is none.
+    pub prompts: Vec<String>,
     pub batch: usize,
     pub seed: u64,
     pub steps: u32,
@@ -193,6 +200,7 @@ impl Request {
         }
         Ok(Resolved {
             classes: self.classes(model, batch)?,
+            prompts: self.prompts(batch)?,
             batch,
             seed: self.seed,
             steps,
@@ -217,6 +225,28 @@ impl Request {
             report_gap: self.report_gap,
             optimize: self.optimize.clone(),
         })
+    }
+
+    /// The prompt of every picture, or none. A prompt that nothing reads is refused: it would change nothing.
+    fn prompts(&self, batch: usize) -> Result<Vec<String>> {
+        let read = self.optimize.iter().flat_map(|o| &o.terms).any(|t| t.reward.reads_prompt());
+        let given =
+            [("prompt", !self.prompts.is_empty()), ("negative_prompt", self.negative_prompt.is_some())];
+        if let Some((what, _)) =
+            given.into_iter().find(|(what, given)| *given && !(read && *what == "prompt"))
+        {
+            return Err(Error::Unsupported {
+                what: format!("request.{what}"),
+                reason: "this model is conditioned on class labels; use label or class_labels".into(),
+            });
+        }
+        match self.prompts.len() {
+            0 if read => Err(Error::invalid("prompt", "a text: a reward reads it", "none")),
+            0 => Ok(Vec::new()),
+            1 => Ok(vec![self.prompts[0].clone(); batch]),
+            n if n == batch => Ok(self.prompts.clone()),
+            n => Err(Error::invalid("prompts", format!("1 or {batch} (one per picture)"), n)),
+        }
     }
 
     /// The class id of every picture.

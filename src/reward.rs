@@ -112,6 +112,17 @@ impl Reward {
         matches!(self, Reward::Callback(_))
     }
 
+    /// Whether its score depends on the request's prompt.
+    pub fn reads_prompt(&self) -> bool {
+        match self {
+            Reward::Target { .. }
+            | Reward::Color { .. }
+            | Reward::Prior { .. }
+            | Reward::Closeness
+            | Reward::Callback(_) => false,
+        }
+    }
+
     /// Refuse a reward that does not fit the model.
     pub(crate) fn validate(&self, model: &Model) -> Result<()> {
         let layout = model.architecture().layout();

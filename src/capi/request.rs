@@ -56,14 +56,8 @@ pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(R
         let r = read_struct(request, "softdimo_request")?;
         read::zero(&r.reserved, "request.reserved")?;
         read::zero(&[r.reserved0], "request.reserved0")?;
-        for (text, what) in [(r.prompt, "request.prompt"), (r.negative_prompt, "request.negative_prompt")] {
-            if optional_cstr(text, what)?.is_some() {
-                return Err(Error::Unsupported {
-                    what: what.into(),
-                    reason: "this model is conditioned on class labels; use label or class_labels".into(),
-                });
-            }
-        }
+        let prompt = optional_cstr(r.prompt, "request.prompt")?;
+        let negative_prompt = optional_cstr(r.negative_prompt, "request.negative_prompt")?;
         let ids = array(r.class_labels, u64::from(r.class_label_count), "request.class_labels")?;
         let mut labels: Vec<Label> = Vec::new();
         for &id in ids.unwrap_or_default() {
@@ -83,6 +77,8 @@ pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(R
         }
         let value = Request {
             labels,
+            prompts: prompt.into_iter().map(String::from).collect(),
+            negative_prompt: negative_prompt.map(String::from),
             batch: match r.batch {
                 0 => return Err(Error::invalid("request.batch", "1 to 256", 0)),
                 n => n as usize,
