@@ -180,6 +180,7 @@ impl Lowering {
             }
             Op::Abs
             | Op::Add
+            | Op::Cos
             | Op::Div
             | Op::Equal
             | Op::Erf
@@ -195,6 +196,7 @@ impl Lowering {
             | Op::Relu
             | Op::Sigmoid
             | Op::Sign
+            | Op::Sin
             | Op::Sqrt
             | Op::Sub
             | Op::Tanh
