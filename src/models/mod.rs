@@ -5,8 +5,12 @@ pub mod clip;
 pub mod conv_vqgan;
 pub mod efficientnet;
 pub mod maskbit;
+pub mod maskgen;
+pub mod mmdit;
 pub mod program;
 pub mod rewards;
+mod sizes;
+pub mod tatitok;
 
 use serde::{Deserialize, Serialize};
 
