@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::condition::Conditioned;
 use crate::engine::{Cancel, Engine, Sessions};
 use crate::error::{Error, Result};
 use crate::job::{Job, Progress, Shared};
 use crate::model::Model;
 use crate::models::Layout;
-use crate::models::program::Program;
+use crate::models::program::{Program, Role};
 use crate::request::{Decode, Request, Resolved};
 use crate::rng::{Philox, Stream};
 use crate::sample::{Guidance, Logits, MaskedDiffusion, MaskedDiffusionOptions, sample_tokens, start_tokens};
@@ -168,23 +169,19 @@ struct Pictures {
 /// The one-step path: x_init → e_in → (optimised) → student → logits → codes or soft embedding → picture.
 fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
-    let class = Tensor::from_i64([b], &r.classes);
+    let condition = condition(run, r, Role::Student, false)?;
     let start = match &r.e_in {
         Some(e_in) => Tensor::from_f32([b, layout.positions, layout.embedding], e_in),
         None => embed(run, r, r.sigma, &perturbation(r, &layout))?,
     };
-    let (e_in, logits, course) = match &r.optimize {
-        None => {
-            let logits = run.call(Program::Student, b, &[("e_in", &start), ("class", &class)])?;
-            (start, logits, None)
-        }
+    let (e_in, condition, course) = match &r.optimize {
+        None => (start, condition, None),
         Some(o) => {
-            let best = climb(run, r, o, start, class)?;
-            let inputs = [("e_in", &best.e_in), ("condition", &best.condition)];
-            let logits = run.call(Program::StudentConditioned, b, &inputs)?;
-            (best.e_in, logits, Some(best.course))
+            let best = climb(run, r, o, start, condition)?;
+            (best.e_in, best.condition, Some(best.course))
         }
     };
+    let logits = run.call(Program::Student, b, &condition.with(&[("e_in", &e_in)]))?;
 
     let (mut tokens, mut max_probability) = (Vec::new(), Vec::new());
     let z = logits.to_f32();
@@ -198,9 +195,10 @@ fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let temperature = if r.sampling.temperature > 0.0 { r.sampling.temperature } else { 1.0 };
     let temperature = Tensor::from_f32([1], &[temperature]);
     let mut decode = |how: Decode| match how {
-        Decode::Hard => run.call(Program::DecodeHard, b, &[("tokens", &tokens)]),
+        Decode::Hard => run.call(Program::DecodeHard, b, &condition.with(&[("tokens", &tokens)])),
         Decode::Soft => {
-            run.call(Program::DecodeSoft, b, &[("logits", &logits), ("temperature", &temperature)])
+            let inputs = condition.with(&[("logits", &logits), ("temperature", &temperature)]);
+            run.call(Program::DecodeSoft, b, &inputs)
         }
     };
     let images = decode(r.decode)?;
@@ -208,6 +206,15 @@ fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let other_images = if r.report_gap { Some(decode(other)?) } else { None };
     let max_probability = Some(Tensor::from_f32(tokens.shape().clone(), &max_probability));
     Ok(Pictures { images, tokens, max_probability, e_in: Some(e_in), other_images, course })
+}
+
+/// The embedded condition of all pictures; `guided`: followed by that of no condition, once a picture.
+fn condition(run: &mut Run, r: &Resolved, role: Role, guided: bool) -> Result<Conditioned> {
+    let mut classes = r.classes.clone();
+    if guided {
+        classes.resize(2 * r.batch, run.layout.classes as i64);
+    }
+    Conditioned::classes(run.sessions, role, &classes, &run.job.cancel)
 }
 
 /// e_in = √(1−σ²)·E(x_init) + σ·n.
@@ -218,7 +225,13 @@ fn embed(run: &mut Run, r: &Resolved, sigma: f32, noise: &Tensor) -> Result<Tens
 }
 
 /// Test-time optimisation from `start`. A cancelled loop hands over its best iterate.
-fn climb(run: &mut Run, r: &Resolved, o: &Optimize, e_in: Tensor, class: Tensor) -> Result<Optimized> {
+fn climb(
+    run: &mut Run,
+    r: &Resolved,
+    o: &Optimize,
+    e_in: Tensor,
+    condition: Conditioned,
+) -> Result<Optimized> {
     let (mut clean, mut noise) = (None, None);
     if o.variables.noise && r.e_in.is_none() {
         // e_in = clean + σ·n was made from this very n.
@@ -227,7 +240,8 @@ fn climb(run: &mut Run, r: &Resolved, o: &Optimize, e_in: Tensor, class: Tensor)
         clean = Some(Tensor::from_f32(n.shape().clone(), &rest));
         noise = Some(n);
     }
-    let start = Start { e_in, clean, noise, sigma: r.sigma, class };
+    let classes = Tensor::from_i64([r.batch], &r.classes);
+    let start = Start { e_in, clean, noise, sigma: r.sigma, condition, classes };
     let best = tteo::optimize(run.sessions, run.job, o, start, run.progress)?;
     run.progress.step += best.course.iterations.len() as u32;
     (run.optimized, run.cancelled) = (true, best.cancelled);
@@ -243,18 +257,18 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let pictures =
         start.chunks_exact(layout.slots()).map(|s| MaskedDiffusion::new(options, s.to_vec(), mask));
     let mut pictures = pictures.collect::<Result<Vec<_>>>()?;
+    let plain = condition(run, r, Role::Teacher, false)?;
+    let both = condition(run, r, Role::Teacher, true)?;
     for i in 0..r.steps {
-        // With guidance the batch doubles: pictures under their label, then under the null class.
+        // With guidance the batch doubles: pictures under their condition, then under none.
         let guided = options.guidance.needs_unconditional(i, r.steps);
-        let rounds = if guided { 2 * b } else { b };
-        let mut classes = r.classes.clone();
-        classes.resize(rounds, layout.classes as i64);
+        let (rounds, condition) = if guided { (2 * b, &both) } else { (b, &plain) };
         let mut masked: Vec<u32> = pictures.iter().flat_map(|p| p.tokens().to_vec()).collect();
         if guided {
             masked.extend_from_within(..);
         }
-        let (masked, class) = (run.tokens(rounds, &masked), Tensor::from_i64([rounds], &classes));
-        let logits = run.call(Program::Teacher, rounds, &[("tokens", &masked), ("class", &class)])?.to_f32();
+        let masked = run.tokens(rounds, &masked);
+        let logits = run.call(Program::Teacher, rounds, &condition.with(&[("tokens", &masked)]))?.to_f32();
         let z = logits.chunks_exact(layout.slots() * layout.codes).map(|z| Logits::new(z, layout.codes));
         let z = z.collect::<Result<Vec<_>>>()?;
         for (k, picture) in pictures.iter_mut().enumerate() {
@@ -263,7 +277,7 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     }
     let tokens: Vec<u32> = pictures.iter().flat_map(|p| p.predicted().to_vec()).collect();
     let tokens = run.tokens(b, &tokens);
-    let images = run.call(Program::DecodeHard, b, &[("tokens", &tokens)])?;
+    let images = run.call(Program::DecodeHard, b, &plain.with(&[("tokens", &tokens)]))?;
     Ok(Pictures { images, tokens, max_probability: None, e_in: None, other_images: None, course: None })
 }
 
@@ -366,7 +380,7 @@ fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, star
         custom_start: r.e_in.is_some() || r.start_tokens.is_some(),
         width: layout.width,
         height: layout.height,
-        model: title.unwrap_or_else(|| model.architecture().family().into()),
+        model: title.unwrap_or_else(|| model.architecture().name().into()),
         library: env!("CARGO_PKG_VERSION"),
         provider: sessions.provider().name(),
         runtime: sessions.runtime().version.clone(),

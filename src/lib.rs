@@ -6,6 +6,7 @@
 
 pub mod capi;
 pub mod checkpoint;
+mod condition;
 pub mod convert;
 pub mod engine;
 pub mod error;

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::model::Model;
-use crate::models::Layout;
+use crate::models::{Condition, Layout};
 use crate::nn;
 use crate::rng::{Philox, Stream};
 use crate::tensor::{Dtype, Tensor};
+use crate::weights::Weights;
 
 /// A reward with its weight in the sum that is maximised.
 #[derive(Clone, Debug)]
@@ -81,8 +82,8 @@ pub(crate) struct Scene {
     pub image: Value,
     /// Token distribution [B, N, splits, V].
     pub p: Value,
-    /// Class ids [B].
-    pub class: Value,
+    /// The condition as the request has it, before anything moves.
+    pub start: Condition,
     /// Current and start embedding [B, N, D].
     pub e: Value,
     pub e_start: Value,
@@ -229,6 +230,16 @@ impl Reward {
     }
 }
 
+/// The teacher's own view of the request's condition: a class goes through its class embedding, a prompt's
+/// features are the same for both generators.
+fn teacher_condition(g: &Graph, model: &Model, w: &Weights, s: &Scene) -> Result<Condition> {
+    if model.architecture().layout().classes == 0 {
+        return Ok(s.start);
+    }
+    let class = g.input("class", Dtype::I64, [g.shape(s.p)[0]])?;
+    Ok(Condition::class(model.architecture().embed_class(g, w, class)?))
+}
+
 /// See [`Reward::Prior`].
 fn prior(g: &Graph, model: &Model, keep: &str, s: &Scene) -> Result<Value> {
     let (a, w) = (model.architecture(), model.weights().at("teacher"));
@@ -242,8 +253,8 @@ fn prior(g: &Graph, model: &Model, keep: &str, s: &Scene) -> Result<Value> {
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
     let e = g.concat(&embeddings, 0)?; // [2B, N, D]
-    let condition = a.condition(g, &w, s.class)?;
-    let z = a.logits(g, &w, e, g.concat(&[condition, condition], 0)?)?; // [2B, N, splits, V]
+    let condition = teacher_condition(g, model, &w, s)?.repeat(g, 2)?;
+    let z = a.logits(g, &w, e, &condition)?; // [2B, N, splits, V]
     let q = g.log_softmax(z, 3)?;
     let half = |i: usize, scored: Value| {
         let q = g.slice(q, 0, i * batch, (i + 1) * batch)?;
