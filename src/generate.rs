@@ -227,7 +227,7 @@ fn climb(run: &mut Run, r: &Resolved, o: &Optimize, e_in: Tensor, class: Tensor)
         clean = Some(Tensor::from_f32(n.shape().clone(), &rest));
         noise = Some(n);
     }
-    let start = Start { e_in, clean, noise, sigma: r.sigma, class };
+    let start = Start { e_in, clean, noise, sigma: r.sigma, class, prompts: r.prompts.clone() };
     let best = tteo::optimize(run.sessions, run.job, o, start, run.progress)?;
     run.progress.step += best.course.iterations.len() as u32;
     (run.optimized, run.cancelled) = (true, best.cancelled);
@@ -397,8 +397,10 @@ impl Engine {
             job.shared().cancel.clone(),
             move |sessions| {
                 let result = execute(sessions, &shared, &resolved);
-                // A truncated model file shows as wrong numbers, not as an error, when the guard is on.
+                // A truncated file shows as wrong numbers, not as an error, when the guard is on.
+                let mut files = resolved.optimize.iter().flat_map(Optimize::files);
                 let intact = sessions.model().mapping().recheck();
+                let intact = intact.and_then(|()| files.try_for_each(|file| file.recheck()));
                 match intact.and(result) {
                     Ok((best, true)) => shared.finish_cancelled(best),
                     other => shared.finish(other.map(|(done, _)| done)),

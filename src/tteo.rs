@@ -16,7 +16,7 @@ use crate::job::{Progress, Shared};
 use crate::model::Model;
 use crate::models::program::Program;
 use crate::nn;
-use crate::reward::{RewardTerm, Scene};
+use crate::reward::{RewardModel, RewardTerm, Scene};
 use crate::tensor::{Dtype, Tensor};
 
 /// The update rule.
@@ -92,6 +92,11 @@ impl Optimize {
             variables: Variables::default(),
             report_gap: false,
         }
+    }
+
+    /// The files that rewards lie in, one for each reward that has one.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<RewardModel>> {
+        self.terms.iter().filter_map(|term| term.reward.file())
     }
 
     /// Refuse settings that make no sense, and rewards that do not fit the model.
@@ -197,6 +202,8 @@ pub(crate) struct Start {
     pub sigma: f32,
     /// Class ids [B].
     pub class: Tensor,
+    /// One a picture, where a reward reads them.
+    pub prompts: Vec<String>,
 }
 
 /// A variable of the loop and its optimiser state.
@@ -360,10 +367,10 @@ pub(crate) fn optimize(
 ) -> Result<Optimized> {
     let clock = Instant::now();
     let model = sessions.model().clone();
-    let layout = model.architecture().layout();
     let batch = start.class.shape()[0];
     let callback = o.terms.iter().position(|t| t.reward.is_callback());
-    let mut step = sessions.compile("optimize", &step_graph(&model, batch, o)?)?;
+    let files: Vec<_> = o.files().map(|file| (file.namespace(), file.checkpoint())).collect();
+    let mut step = sessions.compile_over("optimize", &step_graph(&model, batch, o)?, &files)?;
     let mut forward = match callback {
         Some(_) => Some(sessions.compile("forward", &forward_graph(&model, batch, o)?)?),
         None => None,
@@ -377,7 +384,7 @@ pub(crate) fn optimize(
     ];
     fixed.extend(start.clean.clone().map(|clean| ("clean".into(), clean)));
     for (k, term) in o.terms.iter().enumerate() {
-        fixed.extend(term.reward.feeds(&layout, k));
+        fixed.extend(term.reward.feeds(sessions, k, &start.prompts, &start.class, &job.cancel)?);
     }
 
     let mut best = Best::new(batch);
