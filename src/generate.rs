@@ -241,7 +241,8 @@ fn climb(
         noise = Some(n);
     }
     let classes = Tensor::from_i64([r.batch], &r.classes);
-    let start = Start { e_in, clean, noise, sigma: r.sigma, condition, classes };
+    let prompts = r.prompts.clone();
+    let start = Start { e_in, clean, noise, sigma: r.sigma, condition, classes, prompts };
     let best = tteo::optimize(run.sessions, run.job, o, start, run.progress)?;
     run.progress.step += best.course.iterations.len() as u32;
     (run.optimized, run.cancelled) = (true, best.cancelled);
@@ -411,8 +412,10 @@ impl Engine {
             job.shared().cancel.clone(),
             move |sessions| {
                 let result = execute(sessions, &shared, &resolved);
-                // A truncated model file shows as wrong numbers, not as an error, when the guard is on.
+                // A truncated file shows as wrong numbers, not as an error, when the guard is on.
+                let mut files = resolved.optimize.iter().flat_map(Optimize::files);
                 let intact = sessions.model().mapping().recheck();
+                let intact = intact.and_then(|()| files.try_for_each(|file| file.recheck()));
                 match intact.and(result) {
                     Ok((best, true)) => shared.finish_cancelled(best),
                     other => shared.finish(other.map(|(done, _)| done)),

@@ -198,8 +198,12 @@ impl Request {
                 return Err(Error::invalid("e_in", "finite floats", format!("{} at index {at}", e_in[at])));
             }
         }
+        let classes = self.classes(model, batch)?;
+        for term in self.optimize.iter().flat_map(|o| &o.terms) {
+            term.reward.validate_classes(model, &classes)?;
+        }
         Ok(Resolved {
-            classes: self.classes(model, batch)?,
+            classes,
             prompts: self.prompts(batch)?,
             batch,
             seed: self.seed,
@@ -229,23 +233,26 @@ impl Request {
 
     /// The prompt of every picture, or none. A prompt that nothing reads is refused: it would change nothing.
     fn prompts(&self, batch: usize) -> Result<Vec<String>> {
-        let read = self.optimize.iter().flat_map(|o| &o.terms).any(|t| t.reward.reads_prompt());
+        let mut terms = self.optimize.iter().flat_map(|o| &o.terms);
+        let reader = terms.find(|t| t.reward.reads_prompt()).map(|t| t.reward.name());
         let given =
             [("prompt", !self.prompts.is_empty()), ("negative_prompt", self.negative_prompt.is_some())];
         if let Some((what, _)) =
-            given.into_iter().find(|(what, given)| *given && !(read && *what == "prompt"))
+            given.into_iter().find(|(what, given)| *given && !(reader.is_some() && *what == "prompt"))
         {
             return Err(Error::Unsupported {
                 what: format!("request.{what}"),
                 reason: "this model is conditioned on class labels; use label or class_labels".into(),
             });
         }
-        match self.prompts.len() {
-            0 if read => Err(Error::invalid("prompt", "a text: a reward reads it", "none")),
-            0 => Ok(Vec::new()),
-            1 => Ok(vec![self.prompts[0].clone(); batch]),
-            n if n == batch => Ok(self.prompts.clone()),
-            n => Err(Error::invalid("prompts", format!("1 or {batch} (one per picture)"), n)),
+        match (self.prompts.len(), reader) {
+            (0, Some(reader)) => {
+                Err(Error::invalid("prompt", format!("a text, which the reward '{reader}' reads"), "none"))
+            }
+            (0, None) => Ok(Vec::new()),
+            (1, _) => Ok(vec![self.prompts[0].clone(); batch]),
+            (n, _) if n == batch => Ok(self.prompts.clone()),
+            (n, _) => Err(Error::invalid("prompts", format!("1 or {batch} (one per picture)"), n)),
         }
     }
 

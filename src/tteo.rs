@@ -4,6 +4,7 @@
 //! One step is one session: forward, rewards, gradient and update in a single graph. A host callback joins in
 //! through a cotangent: its dScore/dImage enters the same graph as Σ image·cotangent.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -17,7 +18,7 @@ use crate::model::Model;
 use crate::models::Condition;
 use crate::models::program::Program;
 use crate::nn;
-use crate::reward::{RewardTerm, Scene};
+use crate::reward::{RewardModel, RewardTerm, Scene};
 use crate::tensor::{Dtype, Tensor};
 
 /// The update rule.
@@ -93,6 +94,11 @@ impl Optimize {
             variables: Variables::default(),
             report_gap: false,
         }
+    }
+
+    /// The files that rewards lie in, one for each reward that has one.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<RewardModel>> {
+        self.terms.iter().filter_map(|term| term.reward.file())
     }
 
     /// Refuse settings that make no sense, and rewards that do not fit the model.
@@ -198,6 +204,8 @@ pub(crate) struct Start {
     pub condition: Conditioned,
     /// Class ids [B]; of no meaning for models that read prompts.
     pub classes: Tensor,
+    /// One a picture, where a reward reads them.
+    pub prompts: Vec<String>,
 }
 
 /// A variable of the loop and its optimiser state.
@@ -362,10 +370,10 @@ pub(crate) fn optimize(
 ) -> Result<Optimized> {
     let clock = Instant::now();
     let model = sessions.model().clone();
-    let layout = model.architecture().layout();
     let batch = start.classes.shape()[0];
     let callback = o.terms.iter().position(|t| t.reward.is_callback());
-    let mut step = sessions.compile("optimize", &step_graph(&model, batch, o)?)?;
+    let files: Vec<_> = o.files().map(|file| (file.namespace(), file.checkpoint())).collect();
+    let mut step = sessions.compile_over("optimize", &step_graph(&model, batch, o)?, &files)?;
     let mut forward = match callback {
         Some(_) => Some(sessions.compile("forward", &forward_graph(&model, batch, o)?)?),
         None => None,
@@ -380,7 +388,7 @@ pub(crate) fn optimize(
     fixed.extend(start.clean.clone().map(|clean| ("clean".into(), clean)));
     fixed.extend(start.condition.parts().map(|(name, t)| (name.into(), t.clone())));
     for (k, term) in o.terms.iter().enumerate() {
-        fixed.extend(term.reward.feeds(&layout, k));
+        fixed.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, &job.cancel)?);
     }
 
     let mut best = Best::new(batch);

@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::clip_text::{self, Piece};
 use super::{bad_line, lines, utf8};
 use crate::error::{Error, Result};
@@ -14,7 +16,8 @@ const MERGES: usize = 48894;
 const END_OF_WORD: &str = "</w>";
 
 /// Whose text handling to follow: the same vocabulary, but not the same ids for every string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Flavor {
     /// OpenAI's `simple_tokenizer` as open_clip 2.30 ships it: ftfy, HTML entities decoded twice, white space
     /// collapsed, lower case; the specials are `<start_of_text>` and `<end_of_text>`.
