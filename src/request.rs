@@ -1,5 +1,6 @@
 //! What to generate. Fields left at `None` take the model's own default, stored in its file.
 
+use crate::edit::Edit;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::SampleOptions;
@@ -58,6 +59,8 @@ pub struct Request {
     pub randomize_temperature: Option<f32>,
     /// Start tokens [B, N, splits] instead of seeded ones; the mask token is allowed.
     pub start_tokens: Option<Vec<u32>>,
+    /// Start from a picture: keep some of its tokens.
+    pub edit: Option<Edit>,
     /// Start embedding [B, N, D] instead of one made from start tokens.
     pub e_in: Option<Vec<f32>>,
     /// Also decode the other way and report the mean absolute difference of the two pictures.
@@ -85,6 +88,7 @@ pub(crate) struct Resolved {
     pub guidance_scale: f32,
     pub randomize_temperature: f32,
     pub start_tokens: Option<Vec<u32>>,
+    pub edit: Option<Edit>,
     pub e_in: Option<Vec<f32>>,
     pub report_gap: bool,
     pub optimize: Option<Optimize>,
@@ -187,6 +191,12 @@ impl Request {
                 return Err(Error::invalid("start_tokens", expected, bad));
             }
         }
+        if let Some(edit) = &self.edit {
+            edit.validate(&layout)?;
+            if self.start_tokens.is_some() {
+                return Err(Error::invalid("start_tokens", "none with an edit, which makes them", "some"));
+            }
+        }
         if let Some(e_in) = &self.e_in {
             let expected = batch * layout.positions * layout.embedding;
             if e_in.len() != expected {
@@ -225,6 +235,7 @@ impl Request {
                 1e4,
             )?,
             start_tokens: self.start_tokens.clone(),
+            edit: self.edit.clone(),
             e_in: self.e_in.clone(),
             report_gap: self.report_gap,
             optimize: self.optimize.clone(),
