@@ -7,6 +7,7 @@ pub mod efficientnet;
 pub mod maskbit;
 pub mod program;
 pub mod rewards;
+pub mod text_encoder;
 
 use serde::{Deserialize, Serialize};
 
