@@ -224,6 +224,7 @@ fn maskbit_defaults() -> Defaults {
             schedule: Schedule::Arccos,
             sampling_annealing: false,
         },
+        micro: None,
     }
 }
 

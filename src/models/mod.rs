@@ -8,6 +8,7 @@ pub mod family;
 pub mod maskbit;
 pub mod program;
 pub mod rewards;
+pub mod text_encoder;
 
 use serde::{Deserialize, Serialize};
 

@@ -8,6 +8,7 @@ pub use maskbit::MaskBit;
 use serde::{Deserialize, Serialize};
 
 use super::SIZE_LIMIT;
+use super::text_encoder::TextEncoder;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::sample::GuidanceForm;
@@ -162,6 +163,11 @@ pub trait Family: std::fmt::Debug {
 
     /// How the family's teacher combines conditional and unconditional logits.
     fn guidance_form(&self) -> GuidanceForm;
+
+    /// The text encoder of a family that reads prompts, component `text` of the file.
+    fn text(&self) -> Option<&TextEncoder> {
+        None
+    }
 
     /// Class ids [B] (i64) → class embedding [B, D]. An error for families that read prompts.
     fn embed_class(&self, g: &Graph, w: &Weights, class: Value) -> Result<Value> {
