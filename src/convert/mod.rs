@@ -3,7 +3,9 @@
 
 mod generator;
 mod maskbit;
+mod maskgen;
 mod reward;
+mod text_encoder;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 pub use generator::Source;
 pub use maskbit::maskbit;
+pub use maskgen::maskgen;
 pub use reward::{RewardFamily, RewardSource, reward};
 
 use crate::checkpoint::{Checkpoint, safetensors};

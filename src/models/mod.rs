@@ -10,7 +10,6 @@ pub mod maskgen;
 pub mod mmdit;
 pub mod program;
 pub mod rewards;
-mod sizes;
 pub mod tatitok;
 pub mod text_encoder;
 
@@ -27,6 +26,8 @@ const SIZE_LIMIT: usize = 1 << 20;
 pub enum Architecture {
     /// MaskBit: LFQBert over bit tokens, convolutional tokenizer.
     MaskBit(family::MaskBit),
+    /// MaskGen: MM-DiT over one-dimensional tokens and a prompt's, TA-TiTok.
+    MaskGen(family::MaskGen),
 }
 
 /// An architecture answers as its family does.
@@ -36,6 +37,7 @@ impl std::ops::Deref for Architecture {
     fn deref(&self) -> &(dyn Family + 'static) {
         match self {
             Architecture::MaskBit(family) => family,
+            Architecture::MaskGen(family) => family,
         }
     }
 }

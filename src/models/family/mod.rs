@@ -2,8 +2,10 @@
 //! networks; nothing here computes.
 
 mod maskbit;
+mod maskgen;
 
 pub use maskbit::MaskBit;
+pub use maskgen::MaskGen;
 
 use serde::{Deserialize, Serialize};
 
