@@ -7,7 +7,6 @@ pub use maskbit::MaskBit;
 
 use serde::{Deserialize, Serialize};
 
-use super::SIZE_LIMIT;
 use super::text_encoder::TextEncoder;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
@@ -213,17 +212,4 @@ pub trait Family: std::fmt::Debug {
         let l = self.layout();
         g.input("tokens", Dtype::I64, [batch, l.positions, l.splits])
     }
-}
-
-/// Refuse a size that is 0 or larger than any real one.
-pub(super) fn check_sizes(file: &str, sizes: &[(&str, usize)]) -> Result<()> {
-    match sizes.iter().find(|(_, size)| !(1..=SIZE_LIMIT).contains(size)) {
-        Some((key, size)) => Err(bad_size(file, key, &format!("1 to {SIZE_LIMIT}"), size)),
-        None => Ok(()),
-    }
-}
-
-/// A configuration entry that makes no sense.
-pub(super) fn bad_size(file: &str, key: &str, expected: &str, found: impl ToString) -> Error {
-    Error::Config { file: file.into(), key: key.into(), expected: expected.into(), found: found.to_string() }
 }
