@@ -5,8 +5,10 @@ pub mod clip;
 pub mod conv_vqgan;
 pub mod efficientnet;
 pub mod maskbit;
+pub mod maskgit;
 pub mod program;
 pub mod rewards;
+pub mod taming_vqgan;
 
 use serde::{Deserialize, Serialize};
 
