@@ -253,6 +253,24 @@ typedef struct softdimo_memory {
   uint64_t activations;
 } softdimo_memory;
 
+// A caller-owned picture buffer. Call `softdimo_image_init` first.
+typedef struct softdimo_image {
+  // Set by `softdimo_image_init`. In an array, also the distance of its elements.
+  uint32_t struct_size;
+  // Must equal the model's picture size (`softdimo_engine_info`).
+  uint32_t width;
+  uint32_t height;
+  // Bytes from one row to the next; 0 = tightly packed.
+  uint32_t stride;
+  // `SOFTDIMO_FORMAT_*`.
+  uint32_t format;
+  // `SOFTDIMO_ORIGIN_*`.
+  uint32_t origin;
+  void *data;
+  // Bytes at `data`.
+  uint64_t capacity;
+} softdimo_image;
+
 // Called with the steps done and the steps in all, on the thread that is inside `softdimo_generate`,
 // `softdimo_job_wait` or `softdimo_job_poll`. Must not throw, and must not free the job.
 typedef int32_t (*softdimo_progress_fn)(void *user_data, uint32_t step, uint32_t total);
@@ -280,9 +298,10 @@ typedef struct softdimo_request {
   uint32_t class_label_count;
   // 0: the model's own way (one step where it has a student). 1: one step. More: the multi-step teacher.
   uint32_t steps;
-  // Text prompt, for text-to-image models and for rewards that score pictures against text; must be NULL when
-  // nothing reads it.
+  // Text prompt for all pictures, UTF-8: for text-to-image models and for rewards that read one; an error
+  // where nothing does. NULL for none.
   const char *prompt;
+  // Text-to-image models, with steps > 1: what guidance leads away from.
   const char *negative_prompt;
   // Sampling temperature; 0 = arg-max.
   float temperature;
@@ -332,27 +351,27 @@ typedef struct softdimo_request {
   uint32_t variables;
   // Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
   int64_t deadline_ms;
+  // Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
+  // known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.
+  const struct softdimo_image *edit_image;
+  // Inpainting: weights [height, width] from the top; tokens whose cell has no pixel above 0 are kept. NULL:
+  // edit_keep says what is kept. Only for models whose tokens stand for places.
+  const float *edit_mask;
+  uint64_t edit_mask_count;
+  // Variation: share of the picture's tokens that are kept, chosen by seed, 0 to 1; -1 with a mask or
+  // without a picture.
+  float edit_keep;
+  // Text-to-image models: aesthetic score the picture should have; -1 = the model's default.
+  float aesthetic_score;
+  // Text-to-image models: the size the picture is said to have had, and the left and top of its crop, in
+  // pixels; -1 = the model's default.
+  int32_t original_width;
+  int32_t original_height;
+  int32_t crop_left;
+  int32_t crop_top;
   // Must be zero.
   uint32_t reserved[10];
 } softdimo_request;
-
-// A caller-owned picture buffer. Call `softdimo_image_init` first.
-typedef struct softdimo_image {
-  // Set by `softdimo_image_init`. In an array, also the distance of its elements.
-  uint32_t struct_size;
-  // Must equal the model's picture size (`softdimo_engine_info`).
-  uint32_t width;
-  uint32_t height;
-  // Bytes from one row to the next; 0 = tightly packed.
-  uint32_t stride;
-  // `SOFTDIMO_FORMAT_*`.
-  uint32_t format;
-  // `SOFTDIMO_ORIGIN_*`.
-  uint32_t origin;
-  void *data;
-  // Bytes at `data`.
-  uint64_t capacity;
-} softdimo_image;
 
 // Progress of a job. Set struct_size before the call.
 typedef struct softdimo_progress {
@@ -475,6 +494,15 @@ int32_t softdimo_engine_warmup(const struct softdimo_engine *engine,
 
 // Give back what can be prepared again: sessions, packed weights. Waits for the running job.
 int32_t softdimo_engine_trim(const struct softdimo_engine *engine);
+
+// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what a
+// request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Array
+// convention: see `softdimo_job_image_f32`.
+int32_t softdimo_encode(const struct softdimo_engine *engine,
+                        const struct softdimo_image *image,
+                        uint32_t *tokens,
+                        uint64_t capacity,
+                        uint64_t *needed);
 
 // Replay a golden file (safetensors with `b*/in/..` and `b*/out/..`) and write a JSON report with the
 // largest difference of every tensor: proof that this model file computes what its reference computes. Every

@@ -10,7 +10,7 @@
 #define SAME(name, a, b) typedef char name[(a) == (b) ? 1 : -1]
 
 SAME(options_size, sizeof(softdimo_engine_options), 96);
-SAME(request_size, sizeof(softdimo_request), 232);
+SAME(request_size, sizeof(softdimo_request), 280);
 SAME(image_size, sizeof(softdimo_image), 40);
 SAME(memory_size, sizeof(softdimo_memory), 32);
 SAME(progress_size, sizeof(softdimo_progress), 16);
@@ -42,6 +42,7 @@ int main(void) {
         FUNCTION(softdimo_engine_layout),
         FUNCTION(softdimo_engine_warmup),
         FUNCTION(softdimo_engine_trim),
+        FUNCTION(softdimo_encode),
         FUNCTION(softdimo_engine_verify),
         FUNCTION(softdimo_engine_free),
         FUNCTION(softdimo_request_init),
