@@ -202,7 +202,7 @@ fn read_tokenizer(
     checkpoint: &Checkpoint,
     file: &str,
 ) -> Result<Tokenizer> {
-    let expected = "a u8 tensor of rank 1";
+    let expected = "[n] of u8";
     let Some(view) = checkpoint.get(VOCABULARY) else {
         let (name, expected) = (VOCABULARY.into(), expected.into());
         return Err(Error::MissingTensor { name, expected, file: checkpoint.file() });
