@@ -24,6 +24,7 @@ use read::{
 use wall::{guard, wall};
 
 use crate::checkpoint::Mapping;
+use crate::edit::{Edit, Keep};
 use crate::engine::{Engine, MemoryMode, Options, Provider, check_process};
 use crate::error::{Error, Result, Status};
 use crate::generate::Generated;
@@ -221,8 +222,10 @@ pub struct softdimo_request {
     pub class_label_count: u32,
     /// 0: the model's own way (one step where it has a student). 1: one step. More: the multi-step teacher.
     pub steps: u32,
-    /// Text prompt, for text-to-image models; must be NULL for class-conditional ones.
+    /// Text prompt for all pictures, UTF-8: for text-to-image models and for rewards that read one; an error
+    /// where nothing does. NULL for none.
     pub prompt: *const c_char,
+    /// Text-to-image models, with steps > 1: what guidance leads away from.
     pub negative_prompt: *const c_char,
     /// Sampling temperature; 0 = arg-max.
     pub temperature: f32,
@@ -272,6 +275,24 @@ pub struct softdimo_request {
     pub variables: u32,
     /// Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
     pub deadline_ms: i64,
+    /// Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
+    /// known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.
+    pub edit_image: *const softdimo_image,
+    /// Inpainting: weights [height, width] from the top; tokens whose cell has no pixel above 0 are kept. NULL:
+    /// edit_keep says what is kept. Only for models whose tokens stand for places.
+    pub edit_mask: *const f32,
+    pub edit_mask_count: u64,
+    /// Variation: share of the picture's tokens that are kept, chosen by seed, 0 to 1; -1 with a mask or
+    /// without a picture.
+    pub edit_keep: f32,
+    /// Text-to-image models: aesthetic score the picture should have; -1 = the model's default.
+    pub aesthetic_score: f32,
+    /// Text-to-image models: the size the picture is said to have had, and the left and top of its crop, in
+    /// pixels; -1 = the model's default.
+    pub original_width: i32,
+    pub original_height: i32,
+    pub crop_left: i32,
+    pub crop_top: i32,
     /// Must be zero.
     pub reserved: [u32; 10],
 }

@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, safetensors};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{Config, Defaults, FORMAT, Label, TeacherDefaults};
-use crate::models::{Architecture, conv_vqgan, maskbit};
+use crate::models::{Architecture, conv_vqgan, family, maskbit};
 use crate::sample::{Annealing, Schedule};
 use crate::tensor::{Dtype, TensorView};
 use crate::weights::Weights;
@@ -86,7 +86,8 @@ pub fn maskbit(source: &Source, output: &Path, mut progress: impl FnMut(usize, u
     let (file, json) = read_config(source, first)?;
     let config = maskbit_config(&file, &json)?;
     config.architecture.validate(&file)?;
-    let Architecture::MaskBit { generator: sizes, tokenizer: tokenizer_sizes } = &config.architecture;
+    let Architecture::MaskBit(family::MaskBit { generator: sizes, tokenizer: tokenizer_sizes }) =
+        &config.architecture;
 
     let mut parts = Vec::new();
     for (role, checkpoint) in &generators {
@@ -198,7 +199,10 @@ fn maskbit_config(file: &str, json: &Json) -> Result<Config> {
         }
         None => maskbit_defaults(),
     };
-    Ok(Config { architecture: Architecture::MaskBit { generator, tokenizer }, request_defaults })
+    Ok(Config {
+        architecture: Architecture::MaskBit(family::MaskBit { generator, tokenizer }),
+        request_defaults,
+    })
 }
 
 /// MaskBit's request defaults where the configuration has none: the teacher's from its official sampling
@@ -252,7 +256,7 @@ fn metadata(
 ) -> Result<BTreeMap<String, String>> {
     let layout = config.architecture.layout();
     let json = |v: Result<String, serde_json::Error>| v.map_err(|e| Error::internal(e.to_string()));
-    let family = config.architecture.family();
+    let family = config.architecture.name();
     let mut m = BTreeMap::new();
     let mut set = |key: &str, value: String| m.insert(key.to_string(), value);
     set("modelspec.sai_model_spec", "1.0.1".into());

@@ -3,12 +3,15 @@
 //! The format is one safetensors file (`NAME.softdimo.safetensors`): tensors under component prefixes
 //! (`student.`, `teacher.`, `encoder.`, `decoder.`) and official names, everything else in `__metadata__`.
 
+pub(crate) mod header;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::header::Header;
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::models::Architecture;
@@ -120,6 +123,17 @@ pub enum WeightsMode {
     MapGuarded,
 }
 
+impl WeightsMode {
+    /// The file's bytes, held this way.
+    pub fn open(self, path: &Path) -> Result<Arc<Mapping>> {
+        Ok(Arc::new(match self {
+            WeightsMode::Map => Mapping::map(path),
+            WeightsMode::Read => Mapping::read(path),
+            WeightsMode::MapGuarded => Mapping::map_guarded(path),
+        }?))
+    }
+}
+
 /// A class label of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
@@ -141,53 +155,24 @@ impl Model {
     /// Open and validate a model file: header, configuration, and that every tensor of every component
     /// is there with the right shape. No weight page is touched.
     pub fn open(path: &Path, mode: WeightsMode) -> Result<Model> {
-        let mapping = match mode {
-            WeightsMode::Map => Mapping::map(path),
-            WeightsMode::Read => Mapping::read(path),
-            WeightsMode::MapGuarded => Mapping::map_guarded(path),
-        }?;
-        Model::from_mapping(Arc::new(mapping), &path.display().to_string())
+        Model::from_mapping(mode.open(path)?, &path.display().to_string())
     }
 
     /// Validate a model file whose bytes are already at hand; `file` is its name in messages.
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str) -> Result<Model> {
         let checkpoint = Checkpoint::from_mapping(mapping.clone(), file)?;
-        let metadata = checkpoint.metadata();
-        let config_error = |key: &str, expected: &str, found: String| Error::Config {
-            file: file.into(),
-            key: key.into(),
-            expected: expected.into(),
-            found,
-        };
-        let get = |key: &str| {
-            metadata.get(key).ok_or_else(|| {
-                config_error(key, "a model file made by 'softdimo convert'", "no such metadata".into())
-            })
-        };
-        let format = get("softdimo.format")?;
-        if format != FORMAT {
-            return Err(config_error("softdimo.format", FORMAT, format.clone()));
-        }
-        let config: Config = serde_json::from_str(get("softdimo.config")?)
-            .map_err(|e| config_error("softdimo.config", "a valid configuration", e.to_string()))?;
+        let header = Header::read(&checkpoint, file)?;
+        header.refuse_reward()?;
+        let config: Config = header.config()?;
         config.architecture.validate(file)?;
         config.request_defaults.validate(file)?;
-        let labels: Vec<Label> = match metadata.get("softdimo.labels") {
-            None => Vec::new(),
-            Some(text) => serde_json::from_str(text)
-                .map_err(|e| config_error("softdimo.labels", "a list of labels", e.to_string()))?,
-        };
-        let classes = config.architecture.layout().classes;
-        if !labels.is_empty() && labels.len() != classes {
-            let found = format!("{} labels", labels.len());
-            return Err(config_error("softdimo.labels", &format!("{classes} labels, or none"), found));
-        }
+        let labels = header.labels(config.architecture.layout().classes)?;
         let model = Model { checkpoint, mapping, config, labels };
         if !model.has_component("decoder")
             || !(model.has_component("student") || model.has_component("teacher"))
         {
             let found = format!("components: {}", model.components().join(", "));
-            return Err(config_error("components", "a decoder and a student or teacher", found));
+            return Err(header::wrong(file, "components", "a decoder and a student or teacher", found));
         }
         for program in Program::ALL {
             if program.available(&model) {
@@ -243,23 +228,7 @@ impl Model {
 
     /// Class id of a label by its name, ignoring case; the error suggests close names.
     pub fn class_of(&self, label: &str) -> Result<usize> {
-        let wanted = label.trim().to_lowercase();
-        if let Some(i) = self.labels.iter().position(|l| l.name.to_lowercase() == wanted) {
-            return Ok(i);
-        }
-        let near: Vec<&str> = self
-            .labels
-            .iter()
-            .map(|l| l.name.as_str())
-            .filter(|n| {
-                let n = n.to_lowercase();
-                wanted.split_whitespace().any(|word| n.split_whitespace().any(|w| w == word))
-                    || (!wanted.is_empty() && n.contains(&wanted))
-            })
-            .take(5)
-            .collect();
-        let hint = if near.is_empty() { String::new() } else { format!(" (close: {})", near.join(", ")) };
-        Err(Error::UnknownLabel { label: label.into(), count: self.labels.len(), hint })
+        header::find_label(&self.labels, label)
     }
 }
 

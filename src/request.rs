@@ -1,5 +1,6 @@
 //! What to generate. Fields left at `None` take the model's own default, stored in its file.
 
+use crate::edit::Edit;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::SampleOptions;
@@ -58,6 +59,8 @@ pub struct Request {
     pub randomize_temperature: Option<f32>,
     /// Start tokens [B, N, splits] instead of seeded ones; the mask token is allowed.
     pub start_tokens: Option<Vec<u32>>,
+    /// Start from a picture: keep some of its tokens.
+    pub edit: Option<Edit>,
     /// Start embedding [B, N, D] instead of one made from start tokens.
     pub e_in: Option<Vec<f32>>,
     /// Also decode the other way and report the mean absolute difference of the two pictures.
@@ -85,6 +88,7 @@ pub(crate) struct Resolved {
     pub guidance_scale: f32,
     pub randomize_temperature: f32,
     pub start_tokens: Option<Vec<u32>>,
+    pub edit: Option<Edit>,
     pub e_in: Option<Vec<f32>>,
     pub report_gap: bool,
     pub optimize: Option<Optimize>,
@@ -187,6 +191,12 @@ impl Request {
                 return Err(Error::invalid("start_tokens", expected, bad));
             }
         }
+        if let Some(edit) = &self.edit {
+            edit.validate(&layout)?;
+            if self.start_tokens.is_some() {
+                return Err(Error::invalid("start_tokens", "none with an edit, which makes them", "some"));
+            }
+        }
         if let Some(e_in) = &self.e_in {
             let expected = batch * layout.positions * layout.embedding;
             if e_in.len() != expected {
@@ -198,8 +208,12 @@ impl Request {
                 return Err(Error::invalid("e_in", "finite floats", format!("{} at index {at}", e_in[at])));
             }
         }
+        let classes = self.classes(model, batch)?;
+        for term in self.optimize.iter().flat_map(|o| &o.terms) {
+            term.reward.validate_classes(model, &classes)?;
+        }
         Ok(Resolved {
-            classes: self.classes(model, batch)?,
+            classes,
             prompts: self.prompts(batch)?,
             batch,
             seed: self.seed,
@@ -221,6 +235,7 @@ impl Request {
                 1e4,
             )?,
             start_tokens: self.start_tokens.clone(),
+            edit: self.edit.clone(),
             e_in: self.e_in.clone(),
             report_gap: self.report_gap,
             optimize: self.optimize.clone(),
@@ -229,23 +244,26 @@ impl Request {
 
     /// The prompt of every picture, or none. A prompt that nothing reads is refused: it would change nothing.
     fn prompts(&self, batch: usize) -> Result<Vec<String>> {
-        let read = self.optimize.iter().flat_map(|o| &o.terms).any(|t| t.reward.reads_prompt());
+        let mut terms = self.optimize.iter().flat_map(|o| &o.terms);
+        let reader = terms.find(|t| t.reward.reads_prompt()).map(|t| t.reward.name());
         let given =
             [("prompt", !self.prompts.is_empty()), ("negative_prompt", self.negative_prompt.is_some())];
         if let Some((what, _)) =
-            given.into_iter().find(|(what, given)| *given && !(read && *what == "prompt"))
+            given.into_iter().find(|(what, given)| *given && !(reader.is_some() && *what == "prompt"))
         {
             return Err(Error::Unsupported {
                 what: format!("request.{what}"),
                 reason: "this model is conditioned on class labels; use label or class_labels".into(),
             });
         }
-        match self.prompts.len() {
-            0 if read => Err(Error::invalid("prompt", "a text: a reward reads it", "none")),
-            0 => Ok(Vec::new()),
-            1 => Ok(vec![self.prompts[0].clone(); batch]),
-            n if n == batch => Ok(self.prompts.clone()),
-            n => Err(Error::invalid("prompts", format!("1 or {batch} (one per picture)"), n)),
+        match (self.prompts.len(), reader) {
+            (0, Some(reader)) => {
+                Err(Error::invalid("prompt", format!("a text, which the reward '{reader}' reads"), "none"))
+            }
+            (0, None) => Ok(Vec::new()),
+            (1, _) => Ok(vec![self.prompts[0].clone(); batch]),
+            (n, _) if n == batch => Ok(self.prompts.clone()),
+            (n, _) => Err(Error::invalid("prompts", format!("1 or {batch} (one per picture)"), n)),
         }
     }
 

@@ -22,6 +22,8 @@ pub enum Stream {
     Gumbel = 3,
     /// Gumbel noise of the confidence ranking; element = slot, step = sampling step.
     Confidence = 4,
+    /// The sort keys that choose the tokens a variation keeps; element = slot, step 0.
+    Keep = 5,
 }
 
 /// The random numbers of one picture.

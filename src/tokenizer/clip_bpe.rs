@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::clip_text::{self, Piece};
 use super::{bad_line, lines, utf8};
 use crate::error::{Error, Result};
@@ -16,7 +18,7 @@ const VOCABULARY_LIMIT: usize = 4 << 20;
 const END_OF_WORD: &str = "</w>";
 
 /// Whose text handling to follow: the same vocabulary, but not the same ids for every string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flavor {
     /// OpenAI's `simple_tokenizer` as open_clip 2.30 ships it: ftfy, HTML entities decoded twice, white space

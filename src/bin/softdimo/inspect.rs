@@ -58,7 +58,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 println!("{key:<13} {value}");
             }
         }
-        println!("family        {}", model.architecture().family());
+        println!("family        {}", model.architecture().name());
         println!("picture       {}x{}", layout.width, layout.height);
         println!("tokens        {} x {} of {} codes", layout.positions, layout.splits, layout.codes);
         println!("classes       {} ({} named)", layout.classes, model.labels().len());

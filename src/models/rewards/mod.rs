@@ -29,6 +29,10 @@ use crate::graph::{Graph, Value};
 use crate::nn;
 use crate::weights::Weights;
 
+/// The family names of [`RewardArchitecture`], as in the file.
+pub const FAMILIES: [&str; 6] =
+    ["clip_score", "pickscore", "hpsv2", "aesthetic", "image_reward", "classifier"];
+
 /// What a reward file holds, with the sizes of its networks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "family", rename_all = "lowercase")]
