@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{Config, Defaults, FORMAT, Label, TeacherDefaults};
 use crate::models::{Architecture, conv_vqgan, family, maskbit};
-use crate::sample::{Annealing, Schedule};
 use crate::tensor::{Dtype, TensorView};
 use crate::weights::Weights;
 
@@ -214,16 +213,7 @@ fn maskbit_defaults() -> Defaults {
         temperature: 1.0,
         top_k: 0,
         top_p: 1.0,
-        teacher: TeacherDefaults {
-            steps: 64,
-            temperature: 1.0,
-            guidance_scale: 7.1,
-            guidance_annealing: Annealing::Cosine,
-            guidance_power: 3.0,
-            randomize_temperature: 7.8,
-            schedule: Schedule::Arccos,
-            sampling_annealing: false,
-        },
+        teacher: TeacherDefaults::maskbit(),
     }
 }
 
