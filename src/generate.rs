@@ -219,10 +219,14 @@ fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
 
 /// The embedded condition of all pictures; `guided`: followed by that of no condition, once a picture.
 fn condition(run: &mut Run, r: &Resolved, role: Role, guided: bool) -> Result<Conditioned> {
-    let mut classes = r.classes.clone();
-    if guided {
-        classes.resize(2 * r.batch, run.layout.classes as i64);
+    let rounds = if guided { 2 * r.batch } else { r.batch };
+    if run.sessions.model().architecture().text().is_some() {
+        let mut prompts = r.prompts.clone();
+        prompts.resize(rounds, r.negative_prompt.clone());
+        return Conditioned::prompts(run.sessions, &prompts, &r.micro, &run.job.cancel);
     }
+    let mut classes = r.classes.clone();
+    classes.resize(rounds, run.layout.classes as i64);
     Conditioned::classes(run.sessions, role, &classes, &run.job.cancel)
 }
 
@@ -386,12 +390,17 @@ fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, star
         let all: Vec<f32> = a.iter().zip(&b).map(|(&x, &y)| pixel(x, y)).collect();
         all.chunks_exact(all.len() / r.batch).map(mean).collect()
     });
-    let teacher = r.steps > 1;
+    let (teacher, labelled) = (r.steps > 1, layout.classes > 0);
     Report {
         seed: r.seed,
         batch: r.batch,
-        classes: r.classes.clone(),
-        labels: r.classes.iter().map(|&c| model.labels().get(c as usize).map(|l| l.name.clone())).collect(),
+        classes: if labelled { r.classes.clone() } else { Vec::new() },
+        labels: r
+            .classes
+            .iter()
+            .filter(|_| labelled)
+            .map(|&c| model.labels().get(c as usize).map(|l| l.name.clone()))
+            .collect(),
         prompts: r.prompts.clone(),
         steps: r.steps,
         decode: if r.decode == Decode::Hard { "hard" } else { "soft" },

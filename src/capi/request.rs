@@ -88,6 +88,9 @@ pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(R
             labels,
             prompts: prompt.into_iter().map(String::from).collect(),
             negative_prompt: negative_prompt.map(String::from),
+            aesthetic_score: read::or_default(r.aesthetic_score),
+            original_size: pair([r.original_width, r.original_height], "request.original_width, _height")?,
+            crop: pair([r.crop_left, r.crop_top], "request.crop_left, _top")?,
             batch: match r.batch {
                 0 => return Err(Error::invalid("request.batch", "1 to 256", 0)),
                 n => n as usize,
@@ -121,6 +124,15 @@ pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(R
             optimize: read_optimize(&r)?,
         };
         Ok((value, r))
+    }
+}
+
+/// Two numbers of pixels, or −1 twice for the model's default.
+fn pair(values: [i32; 2], what: &str) -> Result<Option<[u32; 2]>> {
+    match values.map(u32::try_from) {
+        [Ok(a), Ok(b)] => Ok(Some([a, b])),
+        _ if values == [-1, -1] => Ok(None),
+        _ => Err(Error::invalid(what, "two numbers of 0 or more, or -1 and -1", format!("{values:?}"))),
     }
 }
 

@@ -6,8 +6,14 @@ pub mod conv_vqgan;
 pub mod efficientnet;
 pub mod family;
 pub mod maskbit;
+pub mod maskgen;
+pub mod maskgit;
+pub mod mmdit;
 pub mod program;
 pub mod rewards;
+mod sizes;
+pub mod taming_vqgan;
+pub mod tatitok;
 pub mod text_encoder;
 
 use serde::{Deserialize, Serialize};
