@@ -1,5 +1,8 @@
 //! MaskGIT and its VQGAN against the official code: every golden tensor, in ONNX Runtime and, forward, in the
-//! f64 evaluator; three steps along the reward's gradient.
+//! f64 evaluator; three steps along the reward's gradient. Then the same as a model file, through the pipelines.
+
+#[path = "maskgit/pipeline.rs"]
+mod pipeline;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -48,8 +51,8 @@ struct Fixture {
 
 impl Fixture {
     fn open(data: &Path) -> Fixture {
-        let parts = ["generator", "vqgan"]
-            .map(|part| Checkpoint::open(data.join(format!("{part}.safetensors"))).unwrap());
+        let parts =
+            ["generator.safetensors", "last.ckpt"].map(|part| Checkpoint::open(data.join(part)).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("both.safetensors");
         let view = |name: &str| parts.iter().find_map(|p| p.get(name)).unwrap();
@@ -58,10 +61,10 @@ impl Fixture {
             names.map(|name| Entry { dtype: Dtype::F32, shape: view(&name).shape.clone(), name }).collect();
         let bytes = |name: &str| view(name).to_f32().iter().flat_map(|x| x.to_le_bytes()).collect();
         write(&path, &BTreeMap::new(), &entries, |name| Ok(Cow::Owned(bytes(name)))).unwrap();
-        let config = |part: usize| parts[part].metadata()["config"].as_str();
+        let config = &parts[0].metadata()["config"];
         let fixture = Fixture {
-            generator: serde_json::from_str(config(0)).unwrap(),
-            tokenizer: serde_json::from_str(config(1)).unwrap(),
+            generator: serde_json::from_str(config).unwrap(),
+            tokenizer: serde_json::from_str(config).unwrap(),
             weights: Arc::new(Checkpoint::open(&path).unwrap()),
             golden: Checkpoint::open(data.join("golden.safetensors")).unwrap(),
             _folder: folder,

@@ -3,6 +3,7 @@
 
 mod generator;
 mod maskbit;
+mod maskgit;
 mod reward;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 pub use generator::Source;
 pub use maskbit::maskbit;
+pub use maskgit::maskgit;
 pub use reward::{RewardFamily, RewardSource, reward};
 
 use crate::checkpoint::{Checkpoint, safetensors};

@@ -1,10 +1,11 @@
-//! Halton MaskGIT's generator `MaskTransformer`: a pre-norm BERT over code tokens, the head tied to the
-//! embedding (teacher and one-step student alike).
+//! MaskGIT's generator `MaskTransformer`: a pre-norm BERT over code tokens, the head tied to the embedding
+//! (teacher and one-step student alike).
 //!
-//! Papers: "MaskGIT: Masked Generative Image Transformer", arXiv 2202.04200; "Halton Scheduler For Masked
-//! Generative Image Transformer", arXiv 2503.17076 (the teacher); "Di[M]O", arXiv 2503.15457 (the student).
-//! Reference: yuanzhi-zhu/DiMO, MaskGit_src/Network/transformer.py.
-//! Checkpoints: valeoai/Halton-MaskGIT v1.0 and Yuanzhi/DiMO, 256×256.
+//! Papers: "A Pytorch Reproduction of Masked Generative Image Transformer", arXiv 2310.14400 (the teacher);
+//! "Di[M]O", arXiv 2503.15457 (the student).
+//! Reference: yuanzhi-zhu/DiMO, MaskGit_src/Network/transformer.py, which is v1.0 of valeoai/Halton-MaskGIT.
+//! Checkpoints: llvictorll/Maskgit-pytorch (MaskGIT_ImageNet_256.pth, MaskGIT_ImageNet_512.pth; teachers) and
+//! Yuanzhi/DiMO (a student).
 //! Checked by tests/maskgit.rs against golden tensors of the official code.
 //!
 //! | tensor | shape |
@@ -19,7 +20,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use super::SIZE_LIMIT;
+use super::sizes::{check_divisor, check_size, wrong};
+use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn;
 use crate::tensor::Tensor;
@@ -30,7 +33,7 @@ const EPS: f32 = 1e-12;
 const BLOCK_EPS: f32 = 1e-5;
 
 /// Pixels of a token's side, fixed in the official code.
-const PATCH: usize = 16;
+pub(crate) const PATCH: usize = 16;
 
 /// Sizes, under the names of the official constructor's arguments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,29 +68,19 @@ impl Config {
 
     /// Refuse sizes that make no sense. `file` is named in the error.
     pub fn validate(&self, file: &str) -> Result<()> {
-        let fail = |key: &str, expected: String, found: usize| {
-            let found = found.to_string();
-            Err(Error::Config { file: file.into(), key: key.into(), expected, found })
-        };
         let sizes = [
             ("img_size", self.img_size, 4096),
-            ("hidden_dim", self.hidden_dim, super::SIZE_LIMIT),
-            ("codebook_size", self.codebook_size, super::SIZE_LIMIT),
+            ("hidden_dim", self.hidden_dim, SIZE_LIMIT),
+            ("codebook_size", self.codebook_size, SIZE_LIMIT),
             ("depth", self.depth, 1024),
-            ("heads", self.heads, super::SIZE_LIMIT),
-            ("mlp_dim", self.mlp_dim, super::SIZE_LIMIT),
-            ("nclass", self.nclass, super::SIZE_LIMIT),
+            ("heads", self.heads, SIZE_LIMIT),
+            ("mlp_dim", self.mlp_dim, SIZE_LIMIT),
+            ("nclass", self.nclass, SIZE_LIMIT),
         ];
-        for (key, size, limit) in sizes {
-            if size == 0 || size > limit {
-                return fail(key, format!("1 to {limit}"), size);
-            }
-        }
+        sizes.iter().try_for_each(|&(key, size, limit)| check_size(file, key, size, limit))?;
+        check_divisor(file, "heads", self.heads, "hidden_dim", self.hidden_dim)?;
         if !self.img_size.is_multiple_of(PATCH) {
-            return fail("img_size", format!("a multiple of {PATCH}"), self.img_size);
-        }
-        if !self.hidden_dim.is_multiple_of(self.heads) {
-            return fail("heads", format!("a divisor of hidden_dim {}", self.hidden_dim), self.heads);
+            return Err(wrong(file, "img_size", format!("a multiple of {PATCH}"), self.img_size));
         }
         Ok(())
     }

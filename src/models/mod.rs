@@ -29,6 +29,8 @@ const SIZE_LIMIT: usize = 1 << 20;
 pub enum Architecture {
     /// MaskBit: LFQBert over bit tokens, convolutional tokenizer.
     MaskBit(family::MaskBit),
+    /// MaskGIT: MaskTransformer over code tokens, taming VQGAN.
+    MaskGit(family::MaskGit),
 }
 
 /// An architecture answers as its family does.
@@ -38,6 +40,7 @@ impl std::ops::Deref for Architecture {
     fn deref(&self) -> &(dyn Family + 'static) {
         match self {
             Architecture::MaskBit(family) => family,
+            Architecture::MaskGit(family) => family,
         }
     }
 }

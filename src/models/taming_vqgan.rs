@@ -4,7 +4,7 @@
 //! Paper: "Taming Transformers for High-Resolution Image Synthesis", arXiv 2012.09841.
 //! Reference: CompVis/taming-transformers, as in yuanzhi-zhu/DiMO, MaskGit_src/Network/Taming:
 //! models/vqgan.py, modules/diffusionmodules/model.py, modules/vqvae/quantize.py (`VectorQuantizer2`).
-//! Checkpoint: the f16, 1024-code VQGAN of valeoai/Halton-MaskGIT (`last.ckpt`).
+//! Checkpoint: llvictorll/Maskgit-pytorch, VQGAN/last.ckpt (16 pixels a code, 1024 codes).
 //! Checked by tests/maskgit.rs against golden tensors of the official code.
 //!
 //! | tensor | what |
@@ -19,7 +19,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use super::SIZE_LIMIT;
+use super::sizes::{check_size, wrong};
+use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn;
 use crate::weights::Weights;
@@ -64,40 +66,34 @@ impl Config {
 
     /// Refuse sizes that contradict each other. `file` is named in the error.
     pub fn validate(&self, file: &str) -> Result<()> {
-        let fail = |key: &str, expected: String, found: String| {
-            Err(Error::Config { file: file.into(), key: key.into(), expected, found })
-        };
         let dd = &self.ddconfig;
         let sizes = [
-            ("n_embed", self.n_embed, super::SIZE_LIMIT),
-            ("embed_dim", self.embed_dim, super::SIZE_LIMIT),
-            ("ddconfig.z_channels", dd.z_channels, super::SIZE_LIMIT),
-            ("ddconfig.resolution", dd.resolution, super::SIZE_LIMIT),
-            ("ddconfig.ch", dd.ch, super::SIZE_LIMIT),
+            ("n_embed", self.n_embed, SIZE_LIMIT),
+            ("embed_dim", self.embed_dim, SIZE_LIMIT),
+            ("ddconfig.z_channels", dd.z_channels, SIZE_LIMIT),
+            ("ddconfig.resolution", dd.resolution, SIZE_LIMIT),
+            ("ddconfig.ch", dd.ch, SIZE_LIMIT),
             ("ddconfig.num_res_blocks", dd.num_res_blocks, 64),
         ];
-        for (key, size, limit) in sizes {
-            if size == 0 || size > limit {
-                return fail(key, format!("1 to {limit}"), size.to_string());
-            }
-        }
+        sizes.iter().try_for_each(|&(key, size, limit)| check_size(file, key, size, limit))?;
         for (key, channels) in [("ddconfig.in_channels", dd.in_channels), ("ddconfig.out_ch", dd.out_ch)] {
             if channels != 3 {
-                return fail(key, "3".into(), channels.to_string());
+                return Err(wrong(file, key, "3", channels));
             }
         }
         if dd.double_z {
-            return fail("ddconfig.double_z", "false (a code has no variance)".into(), "true".into());
+            return Err(wrong(file, "ddconfig.double_z", "false (a code has no variance)", true));
         }
         if !dd.ch.is_multiple_of(GROUPS) {
-            return fail("ddconfig.ch", format!("a multiple of {GROUPS}"), dd.ch.to_string());
+            return Err(wrong(file, "ddconfig.ch", format!("a multiple of {GROUPS}"), dd.ch));
         }
         if !(1..=8).contains(&dd.ch_mult.len()) || dd.ch_mult.iter().any(|m| !(1..=64).contains(m)) {
-            return fail("ddconfig.ch_mult", "1 to 8 factors of 1 to 64".into(), format!("{:?}", dd.ch_mult));
+            let found = format!("{:?}", dd.ch_mult);
+            return Err(wrong(file, "ddconfig.ch_mult", "1 to 8 factors of 1 to 64", found));
         }
         if !dd.resolution.is_multiple_of(self.stride()) {
             let expected = format!("a multiple of 2^(levels − 1) = {}", self.stride());
-            return fail("ddconfig.resolution", expected, dd.resolution.to_string());
+            return Err(wrong(file, "ddconfig.resolution", expected, dd.resolution));
         }
         Ok(())
     }

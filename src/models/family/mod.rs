@@ -2,8 +2,10 @@
 //! networks; nothing here computes.
 
 mod maskbit;
+mod maskgit;
 
 pub use maskbit::MaskBit;
+pub use maskgit::MaskGit;
 
 use serde::{Deserialize, Serialize};
 

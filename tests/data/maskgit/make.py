@@ -93,7 +93,7 @@ def batch(model, vae, b, sigma, generator):
     out = {
         "e_clean": e_clean,
         "e_in": e_in,
-        "class_embedding": embedding[torch.where(dropped, model.nclass, given["labels"]) + v + 1],
+        "class_embedding": embedding[torch.where(dropped, model.nclass, given["labels"]) + v + 1][:, None],
         "logits_clean": logits(),
         "logits": z,
         "logits_uncond": logits(e_in, torch.ones(b, dtype=torch.bool)),
@@ -147,10 +147,18 @@ def main(folder):
     golden = {}
     for name, b, sigma in [("b0", 2, 0.0), ("b1", 3, 0.1)]:
         golden |= {f"{name}/{k}": t for k, t in batch(model, vae, b, sigma, generator).items()}
+    path = lambda name: os.path.join(folder, name)
+    half = lambda network, prefix="": {prefix + name: t.half() for name, t in network.state_dict().items()}
     metadata = {"config": json.dumps(CONFIG)}
-    half = lambda network: {name: t.half() for name, t in network.state_dict().items()}
-    for name, tensors in [("generator", half(model)), ("vqgan", half(vae)), ("golden", golden)]:
-        save_file(tensors, os.path.join(folder, f"{name}.safetensors"), metadata)
+    save_file(half(model), path("generator.safetensors"), metadata)
+    save_file(golden, path("golden.safetensors"), metadata)
+    # The layouts of the published files: a student, a teacher out of distributed training, a VQGAN.
+    torch.save(half(model), path("pytorch_model.bin"))
+    teacher = {"iter": 3, "global_epoch": 1, "model_state_dict": half(model, "module."),
+               "optimizer_state_dict": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 1e-4}]}}
+    torch.save(teacher, path("MaskGIT.pth"))
+    loss = {"loss.perceptual_loss.lin0.model.1.weight": torch.ones(1, 2, 1, 1), "loss.logvar": torch.zeros(())}
+    torch.save({"epoch": 2, "global_step": 9, "state_dict": half(vae) | loss}, path("last.ckpt"))
 
 
 if __name__ == "__main__":
