@@ -289,7 +289,7 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
         if guided {
             masked.extend_from_within(..);
         }
-        let masked = run.tokens(rounds, &masked);
+        let (masked, condition) = (run.tokens(rounds, &masked), condition.at_timestep(options.timestep(i)));
         let logits = run.call(Program::Teacher, rounds, &condition.with(&[("tokens", &masked)]))?.to_f32();
         let z = logits.chunks_exact(layout.slots() * layout.codes).map(|z| Logits::new(z, layout.codes));
         let z = z.collect::<Result<Vec<_>>>()?;
