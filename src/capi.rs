@@ -23,16 +23,14 @@ use read::{
 };
 use wall::{guard, wall};
 
-use crate::checkpoint::Mapping;
 use crate::edit::{Edit, Keep};
 use crate::engine::{Engine, MemoryMode, Options, Provider, check_process};
 use crate::error::{Error, Result, Status};
 use crate::generate::Generated;
 use crate::image;
 use crate::job::{Job, Phase};
-use crate::model::WeightsMode;
 use crate::request::{Decode, Label, Request};
-use crate::reward::{Reward, RewardTerm};
+use crate::reward::{BINS, Reward, RewardModel, RewardTerm};
 use crate::tteo::{Optimize, Optimizer, Variables};
 
 /// ABI of this header: major << 16 | minor. A library with another major number must be refused; one with
@@ -152,7 +150,8 @@ pub type softdimo_progress_fn =
 pub type softdimo_log_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char) -> i32>;
 
-/// Called once, when the engine no longer reads the bytes given to `softdimo_engine_open_memory`.
+/// Called once, when nothing reads the bytes given to `softdimo_engine_open_memory` or
+/// `softdimo_reward_open_memory` any more.
 pub type softdimo_release_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, data: *const c_void, length: u64)>;
 
@@ -369,6 +368,25 @@ pub struct softdimo_layout {
 /// it, not the job.
 pub struct softdimo_reward {
     reward: Arc<Reward>,
+}
+
+/// How the network of a reward file is opened. Call `softdimo_reward_options_init` first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct softdimo_reward_options {
+    /// Set by `softdimo_reward_options_init`.
+    pub struct_size: u32,
+    /// `SOFTDIMO_WEIGHTS_*`.
+    pub weights_mode: u32,
+    /// Of a classifier: what pictures should show. -1: class_label, or what the request's label says, by its
+    /// name where both files name their classes, else by its id where both have as many.
+    pub class_id: i32,
+    /// Must be zero.
+    pub reserved0: u32,
+    /// The same by its name, UTF-8, case ignored; NULL when class_id is used, or for neither.
+    pub class_label: *const c_char,
+    /// Must be zero.
+    pub reserved: [u32; 10],
 }
 
 /// A reward with its weight in the sum that is maximised.

@@ -143,6 +143,22 @@ impl Reward {
         self.file().is_some_and(|file| file.architecture().reads_prompt())
     }
 
+    /// Name, whether it reads a prompt, and what an opened file says about itself, as one JSON object.
+    pub fn info_json(&self) -> String {
+        let (class, file) = match self {
+            Reward::Network(network) => (network.class(), Some(network.model().info())),
+            Reward::Target { .. }
+            | Reward::Color { .. }
+            | Reward::Histogram { .. }
+            | Reward::Prior { .. }
+            | Reward::Closeness
+            | Reward::Callback(_) => (None, None),
+        };
+        let reads_prompt = self.reads_prompt();
+        serde_json::json!({ "name": self.name(), "reads_prompt": reads_prompt, "class": class, "file": file })
+            .to_string()
+    }
+
     /// The file its network lies in.
     pub fn file(&self) -> Option<&Arc<RewardModel>> {
         match self {

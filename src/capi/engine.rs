@@ -64,13 +64,9 @@ pub unsafe extern "C" fn softdimo_engine_open_memory(
         // SAFETY: pointers are NULL or valid as documented.
         unsafe {
             read::required(engine, "engine")?;
-            read::required(data.cast_mut(), "data")?;
-            let size = read::size(length, "length")?;
+            let (mapping, armed) = read::foreign(data, length, release, user_data)?;
             let (options, log) = read_options(options)?;
-            let armed = Arc::new(AtomicBool::new(false));
-            let call = read::Release { release, user_data, data, length, armed: armed.clone() };
-            let mapping = Mapping::foreign(data.cast(), size, Some(Box::new(move || call.call())));
-            let opened = Engine::from_mapping(Arc::new(mapping), "(memory)", options)?;
+            let opened = Engine::from_mapping(mapping, "(memory)", options)?;
             armed.store(true, Ordering::SeqCst);
             out(engine, "engine", engine_handle(opened, log))
         }
@@ -101,18 +97,7 @@ unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Optio
             SOFTDIMO_MEMORY_FAST => MemoryMode::Fast,
             other => return Err(Error::invalid("options.memory_mode", "0 (lean) or 1 (fast)", other)),
         },
-        weights: match o.weights_mode {
-            SOFTDIMO_WEIGHTS_MAP => WeightsMode::Map,
-            SOFTDIMO_WEIGHTS_READ => WeightsMode::Read,
-            SOFTDIMO_WEIGHTS_MAP_GUARDED => WeightsMode::MapGuarded,
-            other => {
-                return Err(Error::invalid(
-                    "options.weights_mode",
-                    "0 (map), 1 (read) or 2 (guarded)",
-                    other,
-                ));
-            }
-        },
+        weights: read::weights_mode(o.weights_mode)?,
         threads: o.threads as usize,
         niceness: o.niceness,
         memory_limit: o.memory_limit,

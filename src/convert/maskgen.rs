@@ -24,7 +24,6 @@ use crate::model::{Config, Defaults, TeacherDefaults};
 use crate::models::clip::Activation;
 use crate::models::text_encoder::HiddenState;
 use crate::models::{Architecture, MicroConditions, family};
-use crate::sample::{Annealing, Schedule};
 use crate::tokenizer::Flavor;
 
 /// open_clip's text encoding as the official code has it. OpenAI trained this tower with QuickGELU; open_clip
@@ -160,6 +159,7 @@ impl Official {
                 value.as_f64().ok_or_else(|| self.wrong(&format!("model.maskgen.{key}"), "a number", value))
             }
         };
+        let teacher = TeacherDefaults::maskgen();
         Ok(Defaults {
             mask_ratio: 0.6,
             sigma: 0.1,
@@ -167,14 +167,10 @@ impl Official {
             top_k: 0,
             top_p: 1.0,
             teacher: TeacherDefaults {
-                steps: number("num_iter", 16.0)? as u32,
-                temperature: 1.0,
-                guidance_scale: number("cfg", 12.0)? as f32,
-                guidance_annealing: Annealing::Cosine,
-                guidance_power: 1.0,
-                randomize_temperature: number("temperature", 1.5)? as f32,
-                schedule: Schedule::Arccos,
-                sampling_annealing: true,
+                steps: number("num_iter", teacher.steps.into())? as u32,
+                guidance_scale: number("cfg", teacher.guidance_scale.into())? as f32,
+                randomize_temperature: number("temperature", teacher.randomize_temperature.into())? as f32,
+                ..teacher
             },
             micro: Some(MicroConditions {
                 aesthetic_score: number("sample_aesthetic_score", 6.0)? as f32,

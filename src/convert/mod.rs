@@ -4,6 +4,7 @@
 mod generator;
 mod maskbit;
 mod maskgen;
+mod maskgit;
 mod reward;
 mod text_encoder;
 
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 pub use generator::Source;
 pub use maskbit::maskbit;
 pub use maskgen::maskgen;
+pub use maskgit::maskgit;
 pub use reward::{RewardFamily, RewardSource, reward};
 
 use crate::checkpoint::{Checkpoint, safetensors};

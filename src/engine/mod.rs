@@ -208,7 +208,10 @@ impl Sessions {
         inputs: &[(&str, &Tensor)],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
-        self.build(name, graph, others, Runs::Once)?.run(inputs, cancel)
+        let start = Instant::now();
+        let outputs = self.build(name, graph, others, Runs::Once)?.run(inputs, cancel)?;
+        self.log.info(format!("computed {name} in {} ms", start.elapsed().as_millis()));
+        Ok(outputs)
     }
 
     fn build(&mut self, name: &str, graph: &Graph, others: &[Other], runs: Runs) -> Result<Session> {

@@ -26,6 +26,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::mmdit;
+use super::sizes::{check_divisor, check_size, wrong};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::nn;
@@ -70,6 +71,31 @@ impl Config {
     /// Rows of `embeddings.weight`: codes, the mask, classes, the dropped class.
     fn rows(&self) -> usize {
         self.codebook_size + 1 + self.condition_num_classes + 1
+    }
+
+    /// Refuse sizes that make no sense and variants that were never published. `file` is named in the error.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        let (width, heads) = (self.decoder_embed_dim, self.decoder_num_heads);
+        check_size(file, "codebook_size", self.codebook_size, super::SIZE_LIMIT)?;
+        check_size(file, "num_latent_tokens", self.num_latent_tokens, super::SIZE_LIMIT)?;
+        check_size(file, "text_embed_dim", self.text_embed_dim, super::SIZE_LIMIT)?;
+        check_size(file, "decoder_embed_dim", width, super::SIZE_LIMIT)?;
+        check_size(file, "decoder_depth", self.decoder_depth, 1024)?;
+        check_size(file, "decoder_num_heads", heads, width)?;
+        check_divisor(file, "decoder_num_heads", heads, "decoder_embed_dim", width)?;
+        check_size(file, "condition_num_classes", self.condition_num_classes, super::SIZE_LIMIT)?;
+        if !self.micro_condition {
+            return Err(wrong(file, "micro_condition", "true, as in the published generators", false));
+        }
+        check_size(file, "micro_condition_embed_dim", self.micro_condition_embed_dim, super::SIZE_LIMIT)?;
+        if !self.micro_condition_embed_dim.is_multiple_of(2) {
+            let found = self.micro_condition_embed_dim;
+            return Err(wrong(file, "micro_condition_embed_dim", "an even width", found));
+        }
+        if !self.weight_tying {
+            return Err(wrong(file, "weight_tying", "true, as in the published generators", false));
+        }
+        Ok(())
     }
 }
 

@@ -7,9 +7,12 @@ pub mod efficientnet;
 pub mod family;
 pub mod maskbit;
 pub mod maskgen;
+pub mod maskgit;
 pub mod mmdit;
 pub mod program;
 pub mod rewards;
+mod sizes;
+pub mod taming_vqgan;
 pub mod tatitok;
 pub mod text_encoder;
 
@@ -28,6 +31,8 @@ pub enum Architecture {
     MaskBit(family::MaskBit),
     /// MaskGen: MM-DiT over one-dimensional tokens and a prompt's, TA-TiTok.
     MaskGen(family::MaskGen),
+    /// MaskGIT: MaskTransformer over code tokens, taming VQGAN.
+    MaskGit(family::MaskGit),
 }
 
 /// An architecture answers as its family does.
@@ -38,6 +43,7 @@ impl std::ops::Deref for Architecture {
         match self {
             Architecture::MaskBit(family) => family,
             Architecture::MaskGen(family) => family,
+            Architecture::MaskGit(family) => family,
         }
     }
 }

@@ -34,6 +34,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::sizes::{check_divisor, check_size, wrong};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::nn;
@@ -131,6 +132,35 @@ impl Config {
     /// Patches of the encoder's and of the decoder's picture.
     fn patches(&self, patch_size: usize) -> usize {
         (self.crop_size / patch_size) * (self.crop_size / patch_size)
+    }
+
+    /// Refuse sizes that make no sense and variants that TA-TiTok's checkpoints do not have. `file` is named in
+    /// the error.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        check_size(file, "crop_size", self.crop_size, 4096)?;
+        check_size(file, "codebook_size", self.codebook_size, super::SIZE_LIMIT)?;
+        check_size(file, "token_size", self.token_size, super::SIZE_LIMIT)?;
+        check_size(file, "num_latent_tokens", self.num_latent_tokens, super::SIZE_LIMIT)?;
+        check_size(file, "text_context_length", self.text_context_length, super::SIZE_LIMIT)?;
+        check_size(file, "text_embed_dim", self.text_embed_dim, super::SIZE_LIMIT)?;
+        for (key, size, patch_key, patch_size) in [
+            ("vit_enc_model_size", self.vit_enc_model_size, "vit_enc_patch_size", self.vit_enc_patch_size),
+            ("vit_dec_model_size", self.vit_dec_model_size, "vit_dec_patch_size", self.vit_dec_patch_size),
+        ] {
+            check_size(file, &format!("{key}.width"), size.width(), super::SIZE_LIMIT)?;
+            check_size(file, &format!("{key}.num_layers"), size.num_layers(), 1024)?;
+            check_size(file, &format!("{key}.num_heads"), size.num_heads(), size.width())?;
+            check_divisor(file, &format!("{key}.num_heads"), size.num_heads(), "width", size.width())?;
+            check_size(file, patch_key, patch_size, self.crop_size)?;
+            check_divisor(file, patch_key, patch_size, "crop_size", self.crop_size)?;
+        }
+        for (key, switch) in [("is_legacy", self.is_legacy), ("finetune_decoder", self.finetune_decoder)] {
+            if switch {
+                let expected = "false (a TA-TiTok over discrete tokens that predicts pixels itself)";
+                return Err(wrong(file, key, expected, switch));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod maskbit;
 mod maskgen;
+mod maskgit;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -161,6 +162,14 @@ impl Replay<'_> {
         Ok(value)
     }
 
+    /// Golden labels with their drop mask → class ids [B], `null` where the label is dropped.
+    fn classes(&self, null: usize) -> Result<Tensor> {
+        let (labels, dropped) = (self.need("in/labels")?, self.need("in/drop_label")?);
+        let pairs = labels.to_i64().into_iter().zip(dropped.to_i64());
+        let class = pairs.map(|(label, dropped)| if dropped > 0 { null as i64 } else { label });
+        Ok(Tensor::from_i64(labels.shape().clone(), &class.collect::<Vec<_>>()))
+    }
+
     /// The generator that is checked.
     fn generator(&self) -> Weights<'_> {
         self.model.weights().at(if self.model.has_component("student") { "student" } else { "teacher" })
@@ -172,6 +181,7 @@ impl Replay<'_> {
         match self.model.architecture() {
             Architecture::MaskBit(family) => maskbit::outputs(&g, self, family)?,
             Architecture::MaskGen(family) => maskgen::outputs(&g, self, family)?,
+            Architecture::MaskGit(family) => maskgit::outputs(&g, self, family)?,
         }
         let feeds = self.feeds.borrow();
         let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
@@ -183,6 +193,7 @@ impl Replay<'_> {
         match self.model.architecture() {
             Architecture::MaskBit(family) => maskbit::soft_image(g, self, family, e),
             Architecture::MaskGen(family) => maskgen::soft_image(g, self, family, e),
+            Architecture::MaskGit(family) => maskgit::soft_image(g, self, family, e),
         }
     }
 

@@ -26,6 +26,9 @@ enum Family {
     /// A MaskGen student, teacher or both, its TA-TiTok and its text encoder
     #[command(name = "maskgen")]
     MaskGen(generator::PromptArgs),
+    /// A MaskGIT student, teacher or both, and its VQGAN; the sizes are read off the tensors
+    #[command(name = "maskgit")]
+    MaskGit(generator::ClassArgs),
     /// CLIP, scored by its own similarity of picture and prompt
     ClipScore(reward::PromptArgs),
     /// PickScore_v1
@@ -115,6 +118,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     match args.family {
         Family::MaskBit(args) => args.run(|s, output, progress| convert::maskbit(s, output, progress)),
         Family::MaskGen(args) => args.run(|s, output, progress| convert::maskgen(s, output, progress)),
+        Family::MaskGit(args) => args.run(|s, output, progress| convert::maskgit(s, output, progress)),
         Family::ClipScore(args) => args.run(RewardFamily::ClipScore),
         Family::PickScore(args) => args.run(RewardFamily::PickScore),
         Family::HpsV2(args) => args.run(RewardFamily::HpsV2),

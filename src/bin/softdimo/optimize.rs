@@ -136,8 +136,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
         (None, None) => Vec::new(),
     };
     let decode = if args.decode == How::Hard { Decode::Hard } else { Decode::Soft };
-    let plain =
-        Request { labels, batch: args.count, seed: args.seed, decode, steps: 1, ..Request::default() };
+    // A model of class labels reads no prompt; its rewards may.
+    let prompts = match engine.model().architecture().text() {
+        Some(_) => args.prompt.clone(),
+        None => Vec::new(),
+    };
+    let (batch, seed) = (args.count, args.seed);
+    let plain = Request { labels, prompts, batch, seed, decode, steps: 1, ..Request::default() };
     let before = engine.generate(&plain)?;
 
     let (prompts, optimize) = (args.prompt.clone(), Some(args.loop_.settings(terms)));

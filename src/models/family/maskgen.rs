@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, ConditionLayout, Family, Layout, MicroConditions, bad_size, check_sizes};
+use super::{Condition, ConditionLayout, Family, Layout, MicroConditions};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
+use crate::models::sizes::wrong;
 use crate::models::text_encoder::TextEncoder;
 use crate::models::{maskgen, tatitok};
-use crate::sample::GuidanceForm;
 use crate::weights::Weights;
 
 /// Sizes of a MaskGen model.
@@ -25,27 +25,20 @@ impl Family for MaskGen {
 
     fn validate(&self, file: &str) -> Result<()> {
         let MaskGen { generator: g, tokenizer: t, text } = self;
-        check_generator(file, g)?;
-        check_tokenizer(file, t)?;
+        g.validate(file)?;
+        t.validate(file)?;
         text.validate(file)?;
-        for (key, of_generator, of_tokenizer) in [
-            ("codebook_size", g.codebook_size, t.codebook_size),
-            ("num_latent_tokens", g.num_latent_tokens, t.num_latent_tokens),
-            ("text_embed_dim", g.text_embed_dim, t.text_embed_dim),
+        let (widths, length) = (g.text_embed_dim, t.text_context_length);
+        for (key, found, of, expected) in [
+            ("num_latent_tokens", g.num_latent_tokens, "the tokenizer's", t.num_latent_tokens),
+            ("codebook_size", g.codebook_size, "the tokenizer's", t.codebook_size),
+            ("text_embed_dim", g.text_embed_dim, "the tokenizer's", t.text_embed_dim),
+            ("text.hidden_size", text.tower.hidden_size, "text_embed_dim", widths),
+            ("text.projection_dim", text.tower.projection_dim, "text_embed_dim", widths),
+            ("text.context_length", text.context_length, "text_context_length", length),
         ] {
-            if of_generator != of_tokenizer {
-                let found = format!("{of_generator} and {of_tokenizer}");
-                return Err(bad_size(file, key, "one value in generator and tokenizer", found));
-            }
-        }
-        for (key, of_text, expected) in [
-            ("hidden_size", text.tower.hidden_size, g.text_embed_dim),
-            ("projection_dim", text.tower.projection_dim, g.text_embed_dim),
-            ("context_length", text.context_length, t.text_context_length),
-        ] {
-            if of_text != expected {
-                let expected = format!("{expected}, which generator and tokenizer read of a text");
-                return Err(bad_size(file, &format!("text.{key}"), &expected, of_text));
+            if found != expected {
+                return Err(wrong(file, key, format!("{of} {expected}"), found));
             }
         }
         Ok(())
@@ -75,10 +68,6 @@ impl Family for MaskGen {
             micro: 1,
             timestep: false,
         }
-    }
-
-    fn guidance_form(&self) -> GuidanceForm {
-        GuidanceForm::FromConditional
     }
 
     fn text(&self) -> Option<&TextEncoder> {
@@ -137,84 +126,4 @@ fn flat(g: &Graph, tokens: Value) -> Result<Value> {
 fn without_splits(g: &Graph, p: Value) -> Result<Value> {
     let s = g.shape(p);
     g.reshape(p, [s[0], s[1], s[3]])
-}
-
-fn check_generator(file: &str, g: &maskgen::Config) -> Result<()> {
-    let sizes = [
-        ("codebook_size", g.codebook_size),
-        ("num_latent_tokens", g.num_latent_tokens),
-        ("text_embed_dim", g.text_embed_dim),
-        ("decoder_embed_dim", g.decoder_embed_dim),
-        ("decoder_depth", g.decoder_depth),
-        ("decoder_num_heads", g.decoder_num_heads),
-        ("micro_condition_embed_dim", g.micro_condition_embed_dim),
-        ("condition_num_classes", g.condition_num_classes),
-    ];
-    check_sizes(file, &sizes)?;
-    let fail = |key: &str, expected: &str, found: String| Err(bad_size(file, key, expected, found));
-    if g.decoder_depth > 1024 {
-        return fail("decoder_depth", "at most 1024", g.decoder_depth.to_string());
-    }
-    if !g.decoder_embed_dim.is_multiple_of(g.decoder_num_heads) {
-        let found = format!("{} and {}", g.decoder_num_heads, g.decoder_embed_dim);
-        return fail("decoder_num_heads", "a divisor of decoder_embed_dim", found);
-    }
-    if !g.micro_condition_embed_dim.is_multiple_of(2) {
-        let found = g.micro_condition_embed_dim.to_string();
-        return fail("micro_condition_embed_dim", "an even number", found);
-    }
-    for (key, switch) in [("micro_condition", g.micro_condition), ("weight_tying", g.weight_tying)] {
-        if !switch {
-            return fail(key, "true (as in the published generators)", "false".into());
-        }
-    }
-    Ok(())
-}
-
-fn check_tokenizer(file: &str, t: &tatitok::Config) -> Result<()> {
-    let (encoder, decoder) = (t.vit_enc_model_size, t.vit_dec_model_size);
-    let sizes = [
-        ("crop_size", t.crop_size),
-        ("codebook_size", t.codebook_size),
-        ("token_size", t.token_size),
-        ("num_latent_tokens", t.num_latent_tokens),
-        ("text_context_length", t.text_context_length),
-        ("text_embed_dim", t.text_embed_dim),
-        ("vit_enc_patch_size", t.vit_enc_patch_size),
-        ("vit_dec_patch_size", t.vit_dec_patch_size),
-        ("vit_enc_model_size.width", encoder.width()),
-        ("vit_enc_model_size.num_layers", encoder.num_layers()),
-        ("vit_enc_model_size.num_heads", encoder.num_heads()),
-        ("vit_dec_model_size.width", decoder.width()),
-        ("vit_dec_model_size.num_layers", decoder.num_layers()),
-        ("vit_dec_model_size.num_heads", decoder.num_heads()),
-    ];
-    check_sizes(file, &sizes)?;
-    let fail = |key: &str, expected: &str, found: String| Err(bad_size(file, key, expected, found));
-    if t.crop_size > 4096 {
-        return fail("crop_size", "at most 4096", t.crop_size.to_string());
-    }
-    for (key, patch) in
-        [("vit_enc_patch_size", t.vit_enc_patch_size), ("vit_dec_patch_size", t.vit_dec_patch_size)]
-    {
-        if !t.crop_size.is_multiple_of(patch) {
-            return fail(key, "a divisor of crop_size", format!("{patch} and {}", t.crop_size));
-        }
-    }
-    for (key, size) in [("vit_enc_model_size", encoder), ("vit_dec_model_size", decoder)] {
-        if size.num_layers() > 1024 {
-            return fail(&format!("{key}.num_layers"), "at most 1024", size.num_layers().to_string());
-        }
-        if !size.width().is_multiple_of(size.num_heads()) {
-            let found = format!("{} and {}", size.num_heads(), size.width());
-            return fail(&format!("{key}.num_heads"), "a divisor of width", found);
-        }
-    }
-    for (key, switch) in [("is_legacy", t.is_legacy), ("finetune_decoder", t.finetune_decoder)] {
-        if switch {
-            let expected = "false (a TA-TiTok over discrete tokens, which predicts pixels itself)";
-            return fail(key, expected, "true".into());
-        }
-    }
-    Ok(())
 }
