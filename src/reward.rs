@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::model::Model;
 use crate::nn;
+use crate::request::Label;
 use crate::rng::{Philox, Stream};
 use crate::tensor::{Dtype, Tensor};
 
@@ -114,7 +115,7 @@ impl Reward {
     }
 
     /// The network of a reward file; see [`Network::new`] for the class.
-    pub fn network(model: Arc<RewardModel>, class: Option<usize>) -> Result<Reward> {
+    pub fn network(model: Arc<RewardModel>, class: Option<&Label>) -> Result<Reward> {
         Network::new(model, class).map(Reward::Network)
     }
 
