@@ -359,7 +359,7 @@ void edits(const softdimo::Engine& engine) {
     const auto request = softdimo::Request().label("rocket").seed(9);
     const auto of = [&](const softdimo::Request& r) {
         auto job = take(engine.submit(r));
-        CHECK(job.wait());
+        CHECK(job.wait().ok());
         return take(job.tokens());
     };
     CHECK(of(softdimo::Request(request).variation(snowman, 1.0f)) == tokens);
