@@ -3,8 +3,10 @@
 
 mod generator;
 mod maskbit;
+mod maskgen;
 mod maskgit;
 mod reward;
+mod text_encoder;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 pub use generator::Source;
 pub use maskbit::maskbit;
+pub use maskgen::maskgen;
 pub use maskgit::maskgit;
 pub use reward::{RewardFamily, RewardSource, reward};
 
