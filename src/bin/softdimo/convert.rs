@@ -1,11 +1,12 @@
-//! `softdimo convert`: official checkpoints to one model file.
+//! `softdimo convert`: official checkpoints to one model file; `softdimo quantize`: a model file to a narrower
+//! one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use softdimo::Result;
-use softdimo::convert::{Source, Storage, maskbit};
+use softdimo::convert::{Source, Storage, Summary, maskbit, quantize};
 
 use crate::engine::progress_bar;
 
@@ -29,7 +30,7 @@ pub struct Args {
     /// JSON list of class names
     #[arg(long)]
     labels: Option<PathBuf>,
-    /// Float storage
+    /// How matrices and kernels are stored; vectors are f32 where this is narrower
     #[arg(long, value_enum, default_value_t = Dtype::Keep)]
     dtype: Dtype,
     #[arg(long)]
@@ -58,6 +59,25 @@ enum Family {
 enum Dtype {
     Keep,
     F16,
+    Int8,
+}
+
+#[derive(clap::Args)]
+pub struct QuantizeArgs {
+    /// Model file with float weights
+    model: PathBuf,
+    /// How matrices and kernels are stored; vectors are f32
+    #[arg(long, value_enum)]
+    dtype: Narrow,
+    /// Model file to write, NAME.softdimo.safetensors
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Narrow {
+    F16,
+    Int8,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -70,6 +90,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         storage: match args.dtype {
             Dtype::Keep => Storage::Keep,
             Dtype::F16 => Storage::F16,
+            Dtype::Int8 => Storage::Int8,
         },
         title: args.title,
         license: args.license,
@@ -77,18 +98,33 @@ pub fn run(args: Args) -> Result<ExitCode> {
         description: args.description,
         origin: args.origin,
     };
-    let bar = progress_bar(0, "converting");
-    let progress = |done: usize, total: usize| {
+    report(&args.output, |progress| match args.family {
+        Family::MaskBit => maskbit(&source, &args.output, progress),
+    })
+}
+
+pub fn run_quantize(args: QuantizeArgs) -> Result<ExitCode> {
+    let storage = match args.dtype {
+        Narrow::F16 => Storage::F16,
+        Narrow::Int8 => Storage::Int8,
+    };
+    report(&args.output, |progress| quantize(&args.model, storage, &args.output, progress))
+}
+
+/// Write the file `output` under a progress bar and say what it is.
+fn report(
+    output: &Path,
+    write: impl FnOnce(&mut dyn FnMut(usize, usize)) -> Result<Summary>,
+) -> Result<ExitCode> {
+    let bar = progress_bar(0, "writing");
+    let summary = write(&mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
-    };
-    let summary = match args.family {
-        Family::MaskBit => maskbit(&source, &args.output, progress)?,
-    };
+    })?;
     bar.finish_and_clear();
     println!(
         "{}: {} tensors, {} bytes, sha256 {}",
-        args.output.display(),
+        output.display(),
         summary.tensors,
         summary.bytes,
         summary.sha256

@@ -1,12 +1,14 @@
 //! `softdimo inspect`: what a model file holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
 use softdimo::checkpoint::safetensors::SHA256_KEY;
-use softdimo::model::Model;
+use softdimo::model::{Model, QUANTIZATION};
+use softdimo::quant::scale_name;
+use softdimo::tensor::Dtype;
 use softdimo::{Error, Result, WeightsMode};
 
 #[derive(clap::Args)]
@@ -33,11 +35,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let layout = model.architecture().layout();
     let mut components: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
     let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
+    let int8 = file.tensors().iter().filter(|(_, info)| info.dtype == Dtype::I8);
+    let scales: BTreeSet<String> = int8.map(|(name, _)| scale_name(name)).collect();
     for (name, info) in file.tensors() {
         let entry = components.entry(name.split('.').next().unwrap_or_default()).or_default();
-        *entry = (entry.0 + 1, entry.1 + info.shape.len(), entry.2 + info.len);
+        // A scale is part of how a tensor is stored, not a parameter of the network.
+        let parameters = if scales.contains(name) { 0 } else { info.shape.len() };
+        *entry = (entry.0 + usize::from(parameters > 0), entry.1 + parameters, entry.2 + info.len);
         *dtypes.entry(info.dtype.name()).or_default() += info.len;
     }
+    let quantization = model.metadata().get(QUANTIZATION).map_or("not stated", String::as_str);
     let stated = model.metadata().get(SHA256_KEY).cloned().unwrap_or_default();
     let intact = if args.no_hash { None } else { Some(file.sha256() == stated) };
 
@@ -67,6 +74,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         let dtypes: Vec<String> = dtypes.iter().map(|(d, b)| format!("{d} {b} bytes")).collect();
         println!("storage       {}", dtypes.join(", "));
+        println!("quantization  {quantization}");
         println!("config        {}", serde_json::to_string(model.config()).unwrap_or_default());
         let verdict = match intact {
             None => "not checked",

@@ -1,4 +1,4 @@
-//! The command line: `softdimo generate | optimize | inspect | convert | verify | bench`.
+//! The command line: `softdimo generate | optimize | inspect | convert | quantize | verify | bench`.
 //!
 //! Results go to stdout, messages and progress to stderr. Exit status: 0 done, 1 failed (or a verification
 //! that did not pass), 2 wrong usage.
@@ -32,6 +32,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Make a model file from official checkpoints
     Convert(convert::Args),
+    /// Write a model file again with narrower weights
+    Quantize(convert::QuantizeArgs),
     /// Replay a golden file and compare every tensor
     Verify(verify::Args),
     /// Time opening and running a model, and print its memory
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Optimize(args) => optimize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Quantize(args) => convert::run_quantize(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
     };
