@@ -1,7 +1,10 @@
 //! An opened model file: mapped weights, architecture, labels and request defaults.
 //!
 //! The format is one safetensors file (`NAME.softdimo.safetensors`): tensors under component prefixes
-//! (`student.`, `teacher.`, `encoder.`, `decoder.`) and official names, everything else in `__metadata__`.
+//! (`student.`, `teacher.`, `text.`, `encoder.`, `decoder.`) and official names, everything else in `__metadata__`.
+
+pub(crate) mod header;
+mod teacher;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,11 +12,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::header::Header;
+pub use self::teacher::{TeacherDefaults, TeacherSampler};
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
-use crate::models::Architecture;
 use crate::models::program::Program;
-use crate::sample::{Annealing, Schedule};
+use crate::models::{Architecture, MicroConditions};
+use crate::tensor::Tensor;
+use crate::tokenizer::PromptTokenizer;
 use crate::weights::Weights;
 
 /// Value of `softdimo.format` this library writes and reads.
@@ -45,6 +51,9 @@ pub struct Defaults {
     pub top_p: f32,
     #[serde(default)]
     pub teacher: TeacherDefaults,
+    /// Of text-to-image models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro: Option<MicroConditions>,
 }
 
 impl Defaults {
@@ -72,43 +81,12 @@ impl Defaults {
                 });
             }
         }
-        Ok(())
+        t.validate(file)
     }
 }
 
 fn one() -> f32 {
     1.0
-}
-
-/// Defaults of the teacher's multi-step sampler.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TeacherDefaults {
-    pub steps: u32,
-    pub temperature: f32,
-    pub guidance_scale: f32,
-    pub guidance_annealing: Annealing,
-    /// Exponent of the cosine annealing.
-    pub guidance_power: f32,
-    pub randomize_temperature: f32,
-    pub schedule: Schedule,
-    /// Lower the softmax temperature from 1.3 to 0.5 over the steps.
-    pub sampling_annealing: bool,
-}
-
-impl Default for TeacherDefaults {
-    fn default() -> TeacherDefaults {
-        TeacherDefaults {
-            steps: 64,
-            temperature: 1.0,
-            guidance_scale: 0.0,
-            guidance_annealing: Annealing::None,
-            guidance_power: 3.0,
-            randomize_temperature: 4.5,
-            schedule: Schedule::Arccos,
-            sampling_annealing: false,
-        }
-    }
 }
 
 /// How the file's bytes are held.
@@ -121,6 +99,17 @@ pub enum WeightsMode {
     Read,
     /// Mapped, with a SIGBUS guard: truncating the file fails the job instead of killing the host.
     MapGuarded,
+}
+
+impl WeightsMode {
+    /// The file's bytes, held this way.
+    pub fn open(self, path: &Path) -> Result<Arc<Mapping>> {
+        Ok(Arc::new(match self {
+            WeightsMode::Map => Mapping::map(path),
+            WeightsMode::Read => Mapping::read(path),
+            WeightsMode::MapGuarded => Mapping::map_guarded(path),
+        }?))
+    }
 }
 
 /// A class label of the model.
@@ -138,59 +127,34 @@ pub struct Model {
     mapping: Arc<Mapping>,
     config: Config,
     labels: Vec<Label>,
+    /// Of models that read prompts.
+    tokenizer: Option<PromptTokenizer>,
 }
 
 impl Model {
     /// Open and validate a model file: header, configuration, and that every tensor of every component
     /// is there with the right shape. Of the weights, only the scales of int8 are read.
     pub fn open(path: &Path, mode: WeightsMode) -> Result<Model> {
-        let mapping = match mode {
-            WeightsMode::Map => Mapping::map(path),
-            WeightsMode::Read => Mapping::read(path),
-            WeightsMode::MapGuarded => Mapping::map_guarded(path),
-        }?;
-        Model::from_mapping(Arc::new(mapping), &path.display().to_string())
+        Model::from_mapping(mode.open(path)?, &path.display().to_string())
     }
 
     /// Validate a model file whose bytes are already at hand; `file` is its name in messages.
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str) -> Result<Model> {
         let checkpoint = Checkpoint::from_mapping(mapping.clone(), file)?;
-        let metadata = checkpoint.metadata();
-        let config_error = |key: &str, expected: &str, found: String| Error::Config {
-            file: file.into(),
-            key: key.into(),
-            expected: expected.into(),
-            found,
-        };
-        let get = |key: &str| {
-            metadata.get(key).ok_or_else(|| {
-                config_error(key, "a model file made by 'softdimo convert'", "no such metadata".into())
-            })
-        };
-        let format = get("softdimo.format")?;
-        if format != FORMAT {
-            return Err(config_error("softdimo.format", FORMAT, format.clone()));
-        }
-        let config: Config = serde_json::from_str(get("softdimo.config")?)
-            .map_err(|e| config_error("softdimo.config", "a valid configuration", e.to_string()))?;
+        let header = Header::read(&checkpoint, file)?;
+        header.refuse_reward()?;
+        let config: Config = header.config()?;
         config.architecture.validate(file)?;
         config.request_defaults.validate(file)?;
-        let labels: Vec<Label> = match metadata.get("softdimo.labels") {
-            None => Vec::new(),
-            Some(text) => serde_json::from_str(text)
-                .map_err(|e| config_error("softdimo.labels", "a list of labels", e.to_string()))?,
-        };
-        let classes = config.architecture.layout().classes;
-        if !labels.is_empty() && labels.len() != classes {
-            let found = format!("{} labels", labels.len());
-            return Err(config_error("softdimo.labels", &format!("{classes} labels, or none"), found));
-        }
-        let model = Model { checkpoint, mapping, config, labels };
+        let labels = header.labels(config.architecture.layout().classes)?;
+        let text = config.architecture.text();
+        let tokenizer = text.map(|text| text.tokenizer(&Weights::new(&checkpoint).at("text"))).transpose()?;
+        let model = Model { checkpoint, mapping, config, labels, tokenizer };
         if !model.has_component("decoder")
             || !(model.has_component("student") || model.has_component("teacher"))
         {
             let found = format!("components: {}", model.components().join(", "));
-            return Err(config_error("components", "a decoder and a student or teacher", found));
+            return Err(header::wrong(file, "components", "a decoder and a student or teacher", found));
         }
         for program in Program::ALL {
             if program.available(&model) {
@@ -234,35 +198,28 @@ impl Model {
         &self.labels
     }
 
-    /// Whether tensors of the component (`student`, `teacher`, `encoder`, `decoder`) are in the file.
+    /// Whether tensors of the component (`student`, `teacher`, `text`, `encoder`, `decoder`) are in the file.
     pub fn has_component(&self, component: &str) -> bool {
         self.checkpoint.names().any(|n| n.strip_prefix(component).is_some_and(|rest| rest.starts_with('.')))
     }
 
     /// Components in the file.
     pub fn components(&self) -> Vec<&'static str> {
-        ["student", "teacher", "encoder", "decoder"].into_iter().filter(|c| self.has_component(c)).collect()
+        ["student", "teacher", "text", "encoder", "decoder"]
+            .into_iter()
+            .filter(|c| self.has_component(c))
+            .collect()
+    }
+
+    /// Token ids [1, L] of a prompt, for the model's text encoder. An error for models that read none.
+    pub(crate) fn prompt_ids(&self, prompt: &str) -> Result<Tensor> {
+        let tokenizer = self.tokenizer.as_ref();
+        Ok(tokenizer.ok_or_else(|| Error::internal("a prompt for a class model"))?.encode_batch(&[prompt]))
     }
 
     /// Class id of a label by its name, ignoring case; the error suggests close names.
     pub fn class_of(&self, label: &str) -> Result<usize> {
-        let wanted = label.trim().to_lowercase();
-        if let Some(i) = self.labels.iter().position(|l| l.name.to_lowercase() == wanted) {
-            return Ok(i);
-        }
-        let near: Vec<&str> = self
-            .labels
-            .iter()
-            .map(|l| l.name.as_str())
-            .filter(|n| {
-                let n = n.to_lowercase();
-                wanted.split_whitespace().any(|word| n.split_whitespace().any(|w| w == word))
-                    || (!wanted.is_empty() && n.contains(&wanted))
-            })
-            .take(5)
-            .collect();
-        let hint = if near.is_empty() { String::new() } else { format!(" (close: {})", near.join(", ")) };
-        Err(Error::UnknownLabel { label: label.into(), count: self.labels.len(), hint })
+        header::find_label(&self.labels, label)
     }
 }
 

@@ -1,16 +1,29 @@
 //! Rewards: what test-time optimisation climbs. A reward is a differentiable function of the soft picture, of
-//! the token distribution, or of the embeddings, written as graph nodes; or the host's own callback.
+//! the token distribution, or of the embeddings, written as graph nodes; a network in a file of its own; or
+//! the host's own callback.
+
+mod histogram;
+mod model;
+mod network;
+mod prompt;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
+pub use histogram::{BINS, histogram};
+pub use model::{COMPONENT, RewardConfig, RewardModel, VOCABULARY};
+pub use network::Network;
+pub use prompt::{TokenizerConfig, Tokens};
+
+use crate::engine::{Cancel, Sessions};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::model::Model;
-use crate::models::Layout;
+use crate::models::Condition;
 use crate::nn;
 use crate::rng::{Philox, Stream};
 use crate::tensor::{Dtype, Tensor};
+use crate::weights::Weights;
 
 /// A reward with its weight in the sum that is maximised.
 #[derive(Clone, Debug)]
@@ -58,12 +71,18 @@ pub enum Reward {
     Target { target: Vec<f32>, mask: Option<Vec<f32>> },
     /// Mean over the mask of Σ_c rgb_c·x_c: a direction in colour space, e.g. (−1, −1, 1) for bluer.
     Color { rgb: [f32; 3], mask: Option<Vec<f32>> },
+    /// How far the colours of the picture, or of a region, are from those of a histogram [3, bins]; see
+    /// [`histogram()`]. 0 when they agree, at least −1. Values outside [0, 1] count as the nearest inside, where
+    /// they have no slope.
+    Histogram { histogram: Vec<f32>, mask: Option<Vec<f32>> },
     /// Does the teacher still believe the label? Mean over tokens of Σ_v p_v·ln q_v, where p is the student's
     /// distribution and q the teacher's prediction of that token from the others: two complementary seeded
     /// masks hide half of the soft tokens each. In nats per token, at most 0.
     Prior { seed: u64 },
     /// −mean of (e − e_start)²: stay near the start embedding.
     Closeness,
+    /// A network in a file of its own.
+    Network(Network),
     /// The host's own function; runs only on the thread that waits for the job.
     Callback(Mutex<Box<Callback>>),
 }
@@ -81,8 +100,8 @@ pub(crate) struct Scene {
     pub image: Value,
     /// Token distribution [B, N, splits, V].
     pub p: Value,
-    /// Class ids [B].
-    pub class: Value,
+    /// The condition as the request has it, before anything moves.
+    pub start: Condition,
     /// Current and start embedding [B, N, D].
     pub e: Value,
     pub e_start: Value,
@@ -96,11 +115,18 @@ impl Reward {
         Reward::Callback(Mutex::new(Box::new(f)))
     }
 
+    /// The network of a reward file; see [`Network::new`] for the class.
+    pub fn network(model: Arc<RewardModel>, class: Option<usize>) -> Result<Reward> {
+        Network::new(model, class).map(Reward::Network)
+    }
+
     /// Name in reports.
     pub fn name(&self) -> &'static str {
         match self {
             Reward::Target { .. } => "target",
             Reward::Color { .. } => "color",
+            Reward::Histogram { .. } => "histogram",
+            Reward::Network(network) => network.model().architecture().family(),
             Reward::Prior { .. } => "prior",
             Reward::Closeness => "closeness",
             Reward::Callback(_) => "callback",
@@ -114,12 +140,48 @@ impl Reward {
 
     /// Whether its score depends on the request's prompt.
     pub fn reads_prompt(&self) -> bool {
-        match self {
+        self.file().is_some_and(|file| file.architecture().reads_prompt())
+    }
+
+    /// Name, whether it reads a prompt, and what an opened file says about itself, as one JSON object.
+    pub fn info_json(&self) -> String {
+        let (class, file) = match self {
+            Reward::Network(network) => (network.class(), Some(network.model().info())),
             Reward::Target { .. }
             | Reward::Color { .. }
+            | Reward::Histogram { .. }
             | Reward::Prior { .. }
             | Reward::Closeness
-            | Reward::Callback(_) => false,
+            | Reward::Callback(_) => (None, None),
+        };
+        let reads_prompt = self.reads_prompt();
+        serde_json::json!({ "name": self.name(), "reads_prompt": reads_prompt, "class": class, "file": file })
+            .to_string()
+    }
+
+    /// The file its network lies in.
+    pub fn file(&self) -> Option<&Arc<RewardModel>> {
+        match self {
+            Reward::Network(network) => Some(network.model()),
+            Reward::Target { .. }
+            | Reward::Color { .. }
+            | Reward::Histogram { .. }
+            | Reward::Prior { .. }
+            | Reward::Closeness
+            | Reward::Callback(_) => None,
+        }
+    }
+
+    /// Refuse pictures of these class ids of `model` that a classifier has no class for.
+    pub(crate) fn validate_classes(&self, model: &Model, ids: &[i64]) -> Result<()> {
+        match self {
+            Reward::Network(network) => network.classes(model, ids).map(drop),
+            Reward::Target { .. }
+            | Reward::Color { .. }
+            | Reward::Histogram { .. }
+            | Reward::Prior { .. }
+            | Reward::Closeness
+            | Reward::Callback(_) => Ok(()),
         }
     }
 
@@ -160,6 +222,11 @@ impl Reward {
                 }
                 masked(mask)
             }
+            Reward::Histogram { histogram, mask } => {
+                histogram::validate(histogram)?;
+                masked(mask)
+            }
+            Reward::Network(network) => network.model().recheck(),
             Reward::Prior { .. } if !model.has_component("teacher") => Err(Error::Unsupported {
                 what: "the prior reward on this model".into(),
                 reason: format!("it needs a teacher; the file holds only: {}", model.components().join(", ")),
@@ -187,6 +254,13 @@ impl Reward {
                 let weights = g.input(&name("weights"), Dtype::F32, [1, 1, h, w])?;
                 nn::sum_per_picture(g, g.mul(g.mul(s.image, rgb)?, weights)?, batch)?
             }
+            Reward::Histogram { histogram, .. } => {
+                let steps = histogram.len() / 3 - 1;
+                let weights = g.input(&name("weights"), Dtype::F32, [h * w, 1])?;
+                let target = g.input(&name("running_sums"), Dtype::F32, [1, 3, steps, 1])?;
+                histogram::build(g, s.image, weights, target)?
+            }
+            Reward::Network(network) => network.build(g, s.image, name)?,
             Reward::Prior { .. } => prior(g, model, &name("keep"), s)?,
             Reward::Closeness => {
                 let d = g.sub(s.e, s.e_start)?;
@@ -197,23 +271,41 @@ impl Reward {
         }))
     }
 
-    /// The tensors for the inputs that [`Reward::build`] declared.
-    pub(crate) fn feeds(&self, layout: &Layout, k: usize) -> Vec<(String, Tensor)> {
+    /// The tensors for the inputs that [`Reward::build`] declared. `prompts` are one a picture where a reward
+    /// reads them, `classes` the pictures' class ids [B].
+    pub(crate) fn feeds(
+        &self,
+        sessions: &mut Sessions,
+        k: usize,
+        prompts: &[String],
+        classes: &Tensor,
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let layout = sessions.model().architecture().layout();
         let (h, w) = (layout.height, layout.width);
         let name = |part: &str| format!("r{k}.{part}");
         // Normalised so that the weighted sum over pixels is a mean over the mask.
-        let weights = |mask: &Option<Vec<f32>>| {
+        let weights = |mask: &Option<Vec<f32>>, shape: &[usize]| {
             let mask = mask.clone().unwrap_or_else(|| vec![1.0; h * w]);
             let sum: f32 = mask.iter().sum();
             let weights: Vec<f32> = mask.iter().map(|m| m / sum).collect();
-            (name("weights"), Tensor::from_f32([1, 1, h, w], &weights))
+            (name("weights"), Tensor::from_f32(shape, &weights))
         };
-        match self {
+        let map = [1, 1, h, w];
+        Ok(match self {
             Reward::Target { target, mask } => {
-                vec![(name("target"), Tensor::from_f32([1, 3, h, w], target)), weights(mask)]
+                vec![(name("target"), Tensor::from_f32([1, 3, h, w], target)), weights(mask, &map)]
             }
             Reward::Color { rgb, mask } => {
-                vec![(name("rgb"), Tensor::from_f32([1, 3, 1, 1], rgb)), weights(mask)]
+                vec![(name("rgb"), Tensor::from_f32([1, 3, 1, 1], rgb)), weights(mask, &map)]
+            }
+            Reward::Histogram { histogram, mask } => {
+                let sums = histogram::running_sums(histogram);
+                vec![(name("running_sums"), sums), weights(mask, &[h * w, 1])]
+            }
+            Reward::Network(network) => {
+                let feeds = network.feeds(sessions, prompts, &classes.to_i64(), cancel)?;
+                feeds.into_iter().map(|(part, tensor)| (name(part), tensor)).collect()
             }
             Reward::Prior { seed } => {
                 let rng = Philox::new(*seed);
@@ -225,8 +317,18 @@ impl Reward {
                 vec![(name("keep"), Tensor::from_f32([1, layout.positions, layout.splits, 1], &keep))]
             }
             Reward::Closeness | Reward::Callback(_) => Vec::new(),
-        }
+        })
     }
+}
+
+/// The teacher's own view of the request's condition: a class goes through its class embedding, a prompt's
+/// features are the same for both generators.
+fn teacher_condition(g: &Graph, model: &Model, w: &Weights, s: &Scene) -> Result<Condition> {
+    if model.architecture().layout().classes == 0 {
+        return Ok(s.start);
+    }
+    let class = g.input("class", Dtype::I64, [g.shape(s.p)[0]])?;
+    Ok(Condition::class(model.architecture().embed_class(g, w, class)?))
 }
 
 /// See [`Reward::Prior`].
@@ -242,8 +344,8 @@ fn prior(g: &Graph, model: &Model, keep: &str, s: &Scene) -> Result<Value> {
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
     let e = g.concat(&embeddings, 0)?; // [2B, N, D]
-    let condition = a.condition(g, &w, s.class)?;
-    let z = a.logits(g, &w, e, g.concat(&[condition, condition], 0)?)?; // [2B, N, splits, V]
+    let condition = teacher_condition(g, model, &w, s)?.repeat(g, 2)?;
+    let z = a.logits(g, &w, e, &condition)?; // [2B, N, splits, V]
     let q = g.log_softmax(z, 3)?;
     let half = |i: usize, scored: Value| {
         let q = g.slice(q, 0, i * batch, (i + 1) * batch)?;

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::engine::{Cancel, Sessions};
+use crate::condition::Conditioned;
+use crate::engine::Sessions;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value, grad, simplify};
 use crate::job::{Progress, Shared};
 use crate::model::Model;
+use crate::models::Condition;
 use crate::models::program::Program;
 use crate::nn;
-use crate::reward::{RewardTerm, Scene};
+use crate::reward::{RewardModel, RewardTerm, Scene};
 use crate::tensor::{Dtype, Tensor};
 
 /// The update rule.
@@ -46,7 +48,7 @@ pub struct Variables {
     pub embedding: bool,
     /// Only its noise part n in e_in = √(1−σ²)·E(x_init) + σ·n. Not together with `embedding`.
     pub noise: bool,
-    /// The class embedding [B, D].
+    /// The class embedding [B, D], or the prompt's features.
     pub class: bool,
 }
 
@@ -92,6 +94,11 @@ impl Optimize {
             variables: Variables::default(),
             report_gap: false,
         }
+    }
+
+    /// The files that rewards lie in, one for each reward that has one.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<RewardModel>> {
+        self.terms.iter().filter_map(|term| term.reward.file())
     }
 
     /// Refuse settings that make no sense, and rewards that do not fit the model.
@@ -180,8 +187,7 @@ pub struct Course {
 /// The kept embeddings.
 pub(crate) struct Optimized {
     pub e_in: Tensor,
-    /// The class embedding [B, D] of each picture.
-    pub condition: Tensor,
+    pub condition: Conditioned,
     pub course: Course,
     /// The owner cancelled, or the callback said stop.
     pub cancelled: bool,
@@ -195,8 +201,11 @@ pub(crate) struct Start {
     pub clean: Option<Tensor>,
     pub noise: Option<Tensor>,
     pub sigma: f32,
-    /// Class ids [B].
-    pub class: Tensor,
+    pub condition: Conditioned,
+    /// Class ids [B]; of no meaning for models that read prompts.
+    pub classes: Tensor,
+    /// One a picture, where a reward reads them.
+    pub prompts: Vec<String>,
 }
 
 /// A variable of the loop and its optimiser state.
@@ -219,7 +228,6 @@ fn states(optimizer: Optimizer) -> usize {
 /// The student's soft path from the loop's variables: what the step graph and the callback's forward share.
 struct Soft {
     variables: Vec<Value>,
-    condition: Value,
     scene: Scene,
 }
 
@@ -227,8 +235,6 @@ fn soft_path(g: &Graph, model: &Model, batch: usize, variables: Variables) -> Re
     let (a, w) = (model.architecture(), model.weights());
     let l = a.layout();
     let embedding = [batch, l.positions, l.embedding];
-    let student = w.at("student");
-    let class = g.input("class", Dtype::I64, [batch])?;
     let e_start = g.input("e_start", Dtype::F32, embedding)?;
     let mut moved = Vec::new();
     let e = if variables.embedding {
@@ -241,20 +247,25 @@ fn soft_path(g: &Graph, model: &Model, batch: usize, variables: Variables) -> Re
     } else {
         e_start
     };
-    let condition = if variables.class {
-        let value = g.input("c", Dtype::F32, [batch, l.embedding])?;
-        moved.push(value);
-        value
-    } else {
-        a.condition(g, &student, class)?
-    };
-    let p = g.softmax(a.logits(g, &student, e, condition)?, 3)?;
-    let image = a.decode(g, &w, a.soft_embedding(g, p)?)?;
-    Ok(Soft { variables: moved, condition, scene: Scene { image, p, class, e, e_start } })
+    let start = Condition::inputs(g, &a.condition_layout(), batch)?;
+    let guidance = Condition::guidance_input(g, &a.condition_layout(), batch)?;
+    let mut condition = start;
+    if variables.class {
+        condition.embedding = g.input("c", Dtype::F32, g.shape(start.embedding))?;
+        moved.push(condition.embedding);
+        if let Some(pooled) = start.pooled {
+            let pooled = g.input("c.pooled", Dtype::F32, g.shape(pooled))?;
+            condition.pooled = Some(pooled);
+            moved.push(pooled);
+        }
+    }
+    let p = g.softmax(a.logits(g, &w.at("student"), e, &condition)?, 3)?;
+    let image = a.decode(g, &w, a.soft_embedding(g, &w, p)?, guidance)?;
+    Ok(Soft { variables: moved, scene: Scene { image, p, start, e, e_start } })
 }
 
 /// Forward, rewards, gradient and update. Outputs: `image`, `total` [B], `reward.<k>` [B], `norm` [B],
-/// `confidence` [B], `condition` [B, D], and `next.<i>`, `next.<i>.<s>` for variable i and its state s.
+/// `confidence` [B], and `next.<i>`, `next.<i>.<s>` for variable i and its state s.
 fn step_graph(model: &Model, batch: usize, o: &Optimize) -> Result<Graph> {
     let g = Graph::new();
     let l = model.architecture().layout();
@@ -282,7 +293,6 @@ fn step_graph(model: &Model, batch: usize, o: &Optimize) -> Result<Graph> {
     g.output("total", total);
     let largest = g.reduce_mean(g.reduce_max(s.p, 3)?, &[1, 2, 3])?;
     g.output("confidence", g.reshape(largest, [batch])?);
-    g.output("condition", soft.condition);
 
     let gradients = grad(&g, loss, &soft.variables)?;
     let mut square = g.expand(g.scalar(0.0)?, [batch])?;
@@ -360,24 +370,25 @@ pub(crate) fn optimize(
 ) -> Result<Optimized> {
     let clock = Instant::now();
     let model = sessions.model().clone();
-    let layout = model.architecture().layout();
-    let batch = start.class.shape()[0];
+    let batch = start.classes.shape()[0];
     let callback = o.terms.iter().position(|t| t.reward.is_callback());
-    let mut step = sessions.compile("optimize", &step_graph(&model, batch, o)?)?;
+    let files: Vec<_> = o.files().map(|file| (file.namespace(), file.checkpoint())).collect();
+    let mut step = sessions.compile_over("optimize", &step_graph(&model, batch, o)?, &files)?;
     let mut forward = match callback {
         Some(_) => Some(sessions.compile("forward", &forward_graph(&model, batch, o)?)?),
         None => None,
     };
-    let mut variables = variables(sessions, o, &start, batch, &job.cancel)?;
+    let mut variables = variables(o, &start)?;
     let mut fixed: Vec<(String, Tensor)> = vec![
-        ("class".into(), start.class.clone()),
+        ("class".into(), start.classes.clone()),
         ("e_start".into(), start.e_in.clone()),
         ("lr".into(), Tensor::from_f32([1], &[o.lr])),
         ("sigma".into(), Tensor::from_f32([1], &[start.sigma])),
     ];
     fixed.extend(start.clean.clone().map(|clean| ("clean".into(), clean)));
+    fixed.extend(start.condition.parts().map(|(name, t)| (name.into(), t.clone())));
     for (k, term) in o.terms.iter().enumerate() {
-        fixed.extend(term.reward.feeds(&layout, k));
+        fixed.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, &job.cancel)?);
     }
 
     let mut best = Best::new(batch);
@@ -445,8 +456,7 @@ pub(crate) fn optimize(
         let gap = match o.report_gap {
             false => None,
             true => {
-                let condition = take(&mut results, "condition")?;
-                match gap(sessions, &variables, &start, o, &condition, &image, job) {
+                match gap(sessions, &variables, &start, o, &image, job) {
                     // The iterate counts all the same; the loop ends at its next look.
                     Err(Error::Cancelled) => None,
                     gap => Some(gap?),
@@ -494,21 +504,12 @@ pub(crate) fn optimize(
     best.apply(&mut variables);
     let cancelled = matches!(course.ended, "cancelled" | "stopped by the callback");
     let e_in = embedding_of(&variables, &start, o)?;
-    let condition = match variables.iter().find(|v| v.name == "c") {
-        Some(v) => v.value.clone(),
-        None => sessions.run(Program::Condition, batch, &[("class", &start.class)], &Cancel::default())?,
-    };
+    let condition = condition_of(&variables, &start);
     Ok(Optimized { e_in, condition, course, cancelled })
 }
 
 /// The loop's variables at their start.
-fn variables(
-    sessions: &mut Sessions,
-    o: &Optimize,
-    start: &Start,
-    batch: usize,
-    cancel: &Arc<Cancel>,
-) -> Result<Vec<Variable>> {
+fn variables(o: &Optimize, start: &Start) -> Result<Vec<Variable>> {
     let mut values = Vec::new();
     if o.variables.embedding {
         values.push(("e", start.e_in.clone()));
@@ -521,7 +522,8 @@ fn variables(
         values.push(("n", noise));
     }
     if o.variables.class {
-        values.push(("c", sessions.run(Program::Condition, batch, &[("class", &start.class)], cancel)?));
+        let parts = MOVED.iter().filter_map(|(variable, part)| Some((*variable, start.condition.get(part)?)));
+        values.extend(parts.map(|(variable, value)| (variable, value.clone())));
     }
     let zeros = |t: &Tensor| Tensor::from_f32(t.shape().clone(), &vec![0.0; t.shape().len()]);
     let state = |t: &Tensor| (0..states(o.optimizer)).map(|_| zeros(t)).collect();
@@ -543,26 +545,36 @@ fn embedding_of(variables: &[Variable], start: &Start, o: &Optimize) -> Result<T
     }
 }
 
+/// Variables that are parts of the condition.
+const MOVED: [(&str, &str); 2] = [("c", Condition::EMBEDDING), ("c.pooled", Condition::POOLED)];
+
+/// The condition with the current variables in it.
+fn condition_of(variables: &[Variable], start: &Start) -> Conditioned {
+    let mut condition = start.condition.clone();
+    for (variable, part) in MOVED {
+        if let Some(v) = variables.iter().find(|v| v.name == variable) {
+            condition.set(part, v.value.clone());
+        }
+    }
+    condition
+}
+
 /// Mean absolute difference of the hard picture at the current variables and `soft`.
 fn gap(
     sessions: &mut Sessions,
     variables: &[Variable],
     start: &Start,
     o: &Optimize,
-    condition: &Tensor,
     soft: &Tensor,
     job: &Shared,
 ) -> Result<Vec<f32>> {
-    let batch = start.class.shape()[0];
+    let batch = soft.shape()[0];
     let e = embedding_of(variables, start, o)?;
-    let logits = sessions.run(
-        Program::StudentConditioned,
-        batch,
-        &[("e_in", &e), ("condition", condition)],
-        &job.cancel,
-    )?;
+    let condition = condition_of(variables, start);
+    let logits = sessions.run(Program::Student, batch, &condition.with(&[("e_in", &e)]), &job.cancel)?;
     let tokens = sessions.run(Program::ArgMax, batch, &[("logits", &logits)], &job.cancel)?;
-    let hard = sessions.run(Program::DecodeHard, batch, &[("tokens", &tokens)], &job.cancel)?;
+    let hard = condition.with(&[("tokens", &tokens)]);
+    let hard = sessions.run(Program::DecodeHard, batch, &hard, &job.cancel)?;
     let (hard, soft) = (hard.to_f32(), soft.to_f32());
     let pixel = |(a, b): (&f32, &f32)| (a.clamp(0.0, 1.0) - b.clamp(0.0, 1.0)).abs();
     let all: Vec<f32> = hard.iter().zip(&soft).map(pixel).collect();

@@ -1,5 +1,7 @@
 //! Scoped, shape-checked lookup of a model's weights: the bridge from tensor names to graph values.
 //! Names below the component prefix are the official ones, so a model file reads like its reference.
+//!
+//! A graph may read several files, whose tensors may have the same names: [`Sources`] tells them apart.
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -11,18 +13,25 @@ use crate::tensor::{Dtype, Shape, TensorView};
 #[derive(Clone, Debug)]
 pub struct Weights<'a> {
     checkpoint: &'a Checkpoint,
+    namespace: &'a str,
     prefix: String,
 }
 
 impl<'a> Weights<'a> {
-    /// The whole namespace of `checkpoint`.
+    /// All of `checkpoint`, whose tensors have their own names in the graph.
     pub fn new(checkpoint: &'a Checkpoint) -> Weights<'a> {
-        Weights { checkpoint, prefix: String::new() }
+        Weights::named("", checkpoint)
+    }
+
+    /// All of `checkpoint`, for a graph that reads it beside others; see [`Sources`].
+    pub fn named(namespace: &'a str, checkpoint: &'a Checkpoint) -> Weights<'a> {
+        Weights { checkpoint, namespace, prefix: String::new() }
     }
 
     /// The scope `path` inside this one: `w.at("transformer.layers.3")`.
     pub fn at(&self, path: impl std::fmt::Display) -> Weights<'a> {
-        Weights { checkpoint: self.checkpoint, prefix: format!("{}{path}.", self.prefix) }
+        let prefix = format!("{}{path}.", self.prefix);
+        Weights { checkpoint: self.checkpoint, namespace: self.namespace, prefix }
     }
 
     /// Full name of a tensor of this scope.
@@ -57,6 +66,16 @@ impl<'a> Weights<'a> {
         g.reshape(rows, result)
     }
 
+    /// The bytes of a u8 tensor with one axis: data that travels with the weights and is no graph value.
+    pub fn bytes(&self, name: &str) -> Result<&'a [u8]> {
+        let name = self.name(name);
+        let view = self.view(&name, "[bytes]")?;
+        if view.dtype != Dtype::U8 || view.shape.rank() != 1 {
+            return Err(self.mismatch(name, "u8[bytes]".into(), &view));
+        }
+        Ok(view.data)
+    }
+
     /// The tensor in its stored dtype and, for int8, its scales.
     fn stored(&self, g: &Graph, name: &str, shape: Shape) -> Result<(Value, Option<Value>)> {
         let name = self.name(name);
@@ -65,7 +84,7 @@ impl<'a> Weights<'a> {
         if view.shape != shape || !(view.dtype.is_float() || int8) {
             return Err(self.mismatch(name, format!("a float tensor of shape {shape}"), &view));
         }
-        let values = g.weight(&name, view.dtype, shape.clone())?;
+        let values = g.weight(&graph_name(self.namespace, &name), view.dtype, shape.clone())?;
         if !int8 {
             return Ok((values, None));
         }
@@ -82,7 +101,7 @@ impl<'a> Weights<'a> {
                 file: self.checkpoint.file(),
             });
         }
-        Ok((values, Some(g.weight(&scale, Dtype::F32, rows)?)))
+        Ok((values, Some(g.weight(&graph_name(self.namespace, &scale), Dtype::F32, rows)?)))
     }
 
     fn view(&self, name: &str, expected: &str) -> Result<TensorView<'a>> {
@@ -96,5 +115,59 @@ impl<'a> Weights<'a> {
     fn mismatch(&self, name: String, expected: String, view: &TensorView) -> Error {
         let found = format!("{}{}", view.dtype, view.shape);
         Error::TensorMismatch { name, expected, found, file: self.checkpoint.file() }
+    }
+}
+
+/// Between a namespace and the tensor's name in its checkpoint.
+const SEPARATOR: char = ':';
+
+fn graph_name(namespace: &str, tensor: &str) -> String {
+    if namespace.is_empty() { tensor.into() } else { format!("{namespace}{SEPARATOR}{tensor}") }
+}
+
+/// The checkpoints that one graph reads: the first under its tensors' own names, every other one under
+/// `NAMESPACE:TENSOR`.
+#[derive(Clone, Debug)]
+pub struct Sources<'a> {
+    first: &'a Checkpoint,
+    others: Vec<(&'a str, &'a Checkpoint)>,
+}
+
+/// Where a weight of a graph comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a, 'n> {
+    /// Empty for the first checkpoint.
+    pub namespace: &'n str,
+    pub checkpoint: &'a Checkpoint,
+    /// The tensor's name in the checkpoint.
+    pub tensor: &'n str,
+}
+
+impl<'a> Sources<'a> {
+    /// One checkpoint.
+    pub fn of(checkpoint: &'a Checkpoint) -> Sources<'a> {
+        Sources { first: checkpoint, others: Vec::new() }
+    }
+
+    /// Add another; a namespace that is there already stays what it is.
+    pub fn add(&mut self, namespace: &'a str, checkpoint: &'a Checkpoint) {
+        if self.others.iter().all(|(taken, _)| *taken != namespace) {
+            self.others.push((namespace, checkpoint));
+        }
+    }
+
+    /// The checkpoints that have a namespace.
+    pub fn others(&self) -> &[(&'a str, &'a Checkpoint)] {
+        &self.others
+    }
+
+    /// Where the weight that a graph names `weight` comes from.
+    pub fn find<'n>(&self, weight: &'n str) -> Source<'a, 'n> {
+        if let Some((namespace, tensor)) = weight.split_once(SEPARATOR)
+            && let Some((_, checkpoint)) = self.others.iter().find(|(name, _)| *name == namespace)
+        {
+            return Source { namespace, checkpoint, tensor };
+        }
+        Source { namespace: "", checkpoint: self.first, tensor: weight }
     }
 }

@@ -108,6 +108,12 @@ fn jobs() {
 }
 
 #[test]
+fn edit() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("edit").arg(models::fixture(folder.path())));
+}
+
+#[test]
 fn optimize() {
     let folder = tempfile::tempdir().unwrap();
     run(program("optimize").arg(models::fixture(folder.path())));

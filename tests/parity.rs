@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use softdimo::convert::{self, Source};
+use softdimo::models::Condition;
 use softdimo::verify::verify;
 use softdimo::{Decode, Engine, Label, MemoryMode, Options, Request, WeightsMode};
 
@@ -178,8 +179,8 @@ fn teacher_matches_a_plain_reference() {
         let t = g.input("tokens", Dtype::I64, [1, 64, 2]).unwrap();
         let c = g.input("class", Dtype::I64, [1]).unwrap();
         let e = a.embed(&g, &w, t).unwrap();
-        let c = a.condition(&g, &w, c).unwrap();
-        g.output("logits", a.logits(&g, &w, e, c).unwrap());
+        let c = Condition::class(a.embed_class(&g, &w, c).unwrap());
+        g.output("logits", a.logits(&g, &w, e, &c).unwrap());
         let ids: Vec<i64> = tokens.iter().map(|&t| i64::from(t)).collect();
         let inputs = vec![
             ("tokens".to_string(), Tensor::from_i64([1, 64, 2], &ids)),

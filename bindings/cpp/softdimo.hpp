@@ -488,6 +488,20 @@ public:
     Request& randomize_temperature(float value) { return raw_.randomize_temperature = value, *this; }
     Request& decode(Decode decode) { return raw_.decode = static_cast<std::uint32_t>(decode), *this; }
     Request& report_gap(bool report) { return raw_.report_gap = report ? 1 : 0, *this; }
+    // Text-to-image models: what the picture is said to be like.
+    Request& aesthetic_score(float value) { return raw_.aesthetic_score = value, *this; }
+    Request& original_size(std::int32_t width, std::int32_t height) {
+        return raw_.original_width = width, raw_.original_height = height, *this;
+    }
+    Request& crop(std::int32_t left, std::int32_t top) { return raw_.crop_left = left, raw_.crop_top = top, *this; }
+    // Start from this picture and keep a share of its tokens, chosen by seed.
+    Request& variation(Image picture, float keep) {
+        return edit_image_ = std::move(picture), edit_mask_.clear(), raw_.edit_keep = keep, *this;
+    }
+    // Start from this picture and paint anew where the mask [height, width] is above 0.
+    Request& inpaint(Image picture, std::vector<float> mask) {
+        return edit_image_ = std::move(picture), edit_mask_ = std::move(mask), raw_.edit_keep = -1.0f, *this;
+    }
     // [batch, positions, splits].
     Request& start_tokens(std::vector<std::uint32_t> tokens) { return start_tokens_ = std::move(tokens), *this; }
     // [batch, positions, embedding].
@@ -503,6 +517,12 @@ public:
     // As the C functions take it; valid while this object lives unchanged.
     softdimo_request raw() const noexcept {
         softdimo_request raw = raw_;
+        if (edit_image_) {
+            edit_view_ = const_cast<Image&>(*edit_image_).view();
+            raw.edit_image = &edit_view_;
+            raw.edit_mask = edit_mask_.empty() ? nullptr : edit_mask_.data();
+            raw.edit_mask_count = edit_mask_.size();
+        }
         raw.label = detail::c_str_or_null(label_);
         raw.prompt = detail::c_str_or_null(prompt_);
         raw.negative_prompt = detail::c_str_or_null(negative_prompt_);
@@ -537,6 +557,9 @@ private:
     std::vector<std::int32_t> class_labels_;
     std::vector<std::uint32_t> start_tokens_;
     std::vector<float> e_in_;
+    std::optional<Image> edit_image_;
+    std::vector<float> edit_mask_;
+    mutable softdimo_image edit_view_{};
     ProgressFunction progress_;
 };
 
@@ -760,6 +783,19 @@ public:
 
     // Give back what can be prepared again. Waits for the running job.
     Expected<void> trim() const { return detail::check(softdimo_engine_trim(handle_.get())); }
+
+    // The tokens [positions, splits] of a picture of the model's size, for Request::start_tokens.
+    Expected<std::vector<std::uint32_t>> encode(Image picture) const {
+        std::vector<std::uint32_t> tokens(std::size_t{layout_.positions} * layout_.splits);
+        const softdimo_image view = picture.view();
+        std::uint64_t needed = 0;
+        const std::int32_t status =
+            softdimo_encode(handle_.get(), &view, tokens.data(), tokens.size(), &needed);
+        if (status != SOFTDIMO_OK) {
+            return detail::failure(status);
+        }
+        return tokens;
+    }
 
     // Replay a golden file; JSON with the largest difference of every tensor. Blocks.
     Expected<std::string> verify(const std::string& golden) const {

@@ -13,7 +13,7 @@ impl Engine {
         let value = json!({
             "model": metadata.get("modelspec.title"),
             "license": metadata.get("modelspec.license"),
-            "family": model.architecture().family(),
+            "family": model.architecture().name(),
             "components": model.components(),
             "width": layout.width,
             "height": layout.height,
@@ -23,6 +23,7 @@ impl Engine {
             "mask_token": layout.mask_token,
             "embedding": layout.embedding,
             "classes": layout.classes,
+            "grid": layout.grid,
             "labels": model.labels().len(),
             "config": model.config(),
             "quantization": metadata.get("softdimo.quantization"),

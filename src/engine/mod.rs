@@ -1,6 +1,7 @@
 //! Engine: an opened model on an execution provider. Everything that touches ONNX Runtime happens on the
 //! engine's own worker thread; this module is the only place in the crate that names `ort`.
 
+mod features;
 mod info;
 mod log;
 mod provider;
@@ -10,9 +11,9 @@ mod session;
 mod threads;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 pub use provider::Provider;
@@ -20,12 +21,16 @@ pub use runtime::{ENV_LIBRARY, Runtime, loaded as loaded_runtime};
 pub use session::{Cancel, Session};
 pub use worker::{Engine, check_process};
 
+/// A checkpoint beside the model's, with its namespace.
+pub(crate) type Other<'a> = (&'a str, &'a Checkpoint);
+
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{Model, WeightsMode};
 use crate::models::program::Program;
 use crate::tensor::Tensor;
+use crate::weights::Sources;
 
 /// Trade of memory against speed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +63,7 @@ pub struct Options {
 /// Bytes an engine holds, by kind. Estimates from tensor sizes, except that mapped bytes are exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// Bytes of the model file that are mapped (shared, reclaimable).
+    /// Bytes of the model file, and of other files that sessions read, that are mapped (shared, reclaimable).
     pub mapped: u64,
     /// Weights held as copies: read instead of mapped, packed (FAST), or on the device.
     pub weights: u64,
@@ -74,16 +79,33 @@ pub struct Sessions {
     model: Arc<Model>,
     options: Options,
     /// Dropped before `compiler` and `model`: sessions borrow their bytes.
-    cache: HashMap<(Program, usize), (Session, Cost)>,
+    cache: HashMap<(Program, usize), Session>,
     compiler: session::Compiler,
+    /// Of every session that lives, prepared programs and the pipelines' own.
+    costs: Vec<Weak<Cost>>,
+    features: features::Features,
     log: Arc<log::LogQueue>,
 }
 
-/// What a prepared session adds to memory.
-#[derive(Clone, Debug, Default)]
+/// What a session adds to memory.
+#[derive(Debug, Default)]
 struct Cost {
-    weights: Vec<String>,
+    /// Weights are used where they are.
+    in_place: bool,
+    /// Bytes of the weights, by name, that are copied otherwise. Copies are f32: packed for the CPU, or
+    /// uploaded to the device.
+    weights: BTreeMap<String, u64>,
+    /// Bytes of the files beside the model's, by namespace, and whether they are mapped.
+    files: BTreeMap<String, (u64, bool)>,
     activations: u64,
+}
+
+/// How often a session will run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runs {
+    Many,
+    /// Packing its weights would not pay.
+    Once,
 }
 
 impl Sessions {
@@ -95,7 +117,8 @@ impl Sessions {
         log: Arc<log::LogQueue>,
     ) -> Sessions {
         let compiler = session::Compiler::new(runtime, options.clone(), threads);
-        Sessions { model, options, cache: HashMap::new(), compiler, log }
+        let (cache, costs) = Default::default();
+        Sessions { model, options, cache, compiler, costs, features: Default::default(), log }
     }
 
     pub fn model(&self) -> &Arc<Model> {
@@ -110,7 +133,12 @@ impl Sessions {
         self.options.provider
     }
 
-    /// Run a program for `batch` pictures, preparing its session on first use.
+    /// Prompt features that are known already.
+    pub(crate) fn features(&mut self) -> &mut features::Features {
+        &mut self.features
+    }
+
+    /// Run a program for `batch` pictures, preparing its session on first use; its first result.
     pub fn run(
         &mut self,
         program: Program,
@@ -118,15 +146,25 @@ impl Sessions {
         inputs: &[(&str, &Tensor)],
         cancel: &Cancel,
     ) -> Result<Tensor> {
+        Ok(self.run_all(program, batch, inputs, cancel)?.remove(0).1)
+    }
+
+    /// As [`Sessions::run`], with all results by name.
+    pub fn run_all(
+        &mut self,
+        program: Program,
+        batch: usize,
+        inputs: &[(&str, &Tensor)],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Tensor)>> {
         let first = !self.cache.contains_key(&(program, batch));
         self.prepare(program, batch, cancel)?;
-        let (session, _) = self.cache.get_mut(&(program, batch)).expect("just prepared");
+        let session = self.cache.get_mut(&(program, batch)).expect("just prepared");
         let outputs = session.run(inputs, cancel);
         if first {
             worker::exit::install();
         }
-        let mut outputs = outputs?;
-        Ok(outputs.remove(0).1)
+        outputs
     }
 
     /// Build and compile a program's session unless it is there already.
@@ -142,24 +180,73 @@ impl Sessions {
             });
         }
         let graph = program.graph(&self.model, batch)?;
-        let cost = Cost { weights: graph.weights(), activations: graph.peak_activation_bytes() };
-        self.check_limit(program.name(), &cost)?;
         let start = Instant::now();
-        let session = self.compiler.compile(program.name(), &graph, self.model.checkpoint());
-        worker::exit::install();
-        let session = session?;
+        let session = self.build(program.name(), &graph, &[], Runs::Many)?;
         let milliseconds = start.elapsed().as_millis();
         self.log.prepared(program.name(), batch, milliseconds, &session.assignment);
-        self.cache.insert((program, batch), (session, cost));
+        self.cache.insert((program, batch), session);
         Ok(())
     }
 
     /// Compile a graph of the caller's over this model's weights; the caller keeps the session. Refused when
-    /// its activations alone would exceed the memory limit.
+    /// it would exceed the memory limit.
     pub(crate) fn compile(&mut self, name: &str, graph: &Graph) -> Result<Session> {
-        let cost = Cost { weights: graph.weights(), activations: graph.peak_activation_bytes() };
+        self.build(name, graph, &[], Runs::Many)
+    }
+
+    /// [`Sessions::compile`] of a graph that reads other files as well.
+    pub(crate) fn compile_over(&mut self, name: &str, graph: &Graph, others: &[Other]) -> Result<Session> {
+        self.build(name, graph, others, Runs::Many)
+    }
+
+    /// [`Sessions::compile_over`] for a single run, and that run.
+    pub(crate) fn run_once(
+        &mut self,
+        name: &str,
+        graph: &Graph,
+        others: &[Other],
+        inputs: &[(&str, &Tensor)],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let start = Instant::now();
+        let outputs = self.build(name, graph, others, Runs::Once)?.run(inputs, cancel)?;
+        self.log.info(format!("computed {name} in {} ms", start.elapsed().as_millis()));
+        Ok(outputs)
+    }
+
+    fn build(&mut self, name: &str, graph: &Graph, others: &[Other], runs: Runs) -> Result<Session> {
+        let model = self.model.clone();
+        let mut sources = Sources::of(model.checkpoint());
+        others.iter().for_each(|(namespace, checkpoint)| sources.add(namespace, checkpoint));
+        let cost = Arc::new(self.cost(graph, &sources, runs));
         self.check_limit(name, &cost)?;
-        self.compiler.compile(name, graph, self.model.checkpoint())
+        let session = self.compiler.compile(name, graph, &sources, cost.clone());
+        worker::exit::install();
+        let session = session?;
+        self.costs.retain(|c| c.strong_count() > 0);
+        self.costs.push(Arc::downgrade(&cost));
+        Ok(session)
+    }
+
+    fn cost(&self, graph: &Graph, sources: &Sources, runs: Runs) -> Cost {
+        let cpu = self.options.provider == Provider::Cpu;
+        let in_place = cpu && (runs == Runs::Once || self.options.memory == MemoryMode::Lean);
+        let bytes = |name: &String| {
+            let source = sources.find(name);
+            source.checkpoint.get(source.tensor).map_or(0, |v| 4 * v.shape.len() as u64)
+        };
+        let names = if in_place { Vec::new() } else { graph.weights() };
+        let files = sources.others().iter().map(|(namespace, checkpoint)| {
+            let mapping = checkpoint.as_safetensors().map(|file| file.mapping());
+            let of = mapping.map(|m| (m.bytes().len() as u64, m.is_mapped())).unwrap_or_default();
+            (namespace.to_string(), of)
+        });
+        Cost {
+            in_place,
+            weights: names.iter().map(|name| (name.clone(), bytes(name))).collect(),
+            files: files.collect(),
+            activations: graph.peak_activation_bytes(),
+        }
     }
 
     /// Compile and run a graph of the caller's over this model's weights, once.
@@ -170,7 +257,9 @@ impl Sessions {
         inputs: &[(&str, &Tensor)],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
-        self.compiler.compile(name, graph, self.model.checkpoint())?.run(inputs, cancel)
+        let sources = Sources::of(self.model.checkpoint());
+        let cost = Arc::new(self.cost(graph, &sources, Runs::Many));
+        self.compiler.compile(name, graph, &sources, cost)?.run(inputs, cancel)
     }
 
     /// Compile and run a graph over the weights of `checkpoint` instead of this model's, once. Nothing is
@@ -183,15 +272,10 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         checkpoint.recheck()?;
-        let in_place = self.options.memory == MemoryMode::Lean && self.options.provider == Provider::Cpu;
-        if !in_place && checkpoint.as_safetensors().is_none() {
-            return Err(Error::Unsupported {
-                what: format!("running a graph over {}", checkpoint.file()),
-                reason: "only LEAN on the CPU reads weights from anything but one safetensors file".into(),
-            });
-        }
+        let sources = Sources::of(checkpoint);
+        let cost = Arc::new(self.cost(graph, &sources, Runs::Many));
         let mut compiler = self.compiler.fresh();
-        let mut session = compiler.compile("graph", graph, checkpoint)?;
+        let mut session = compiler.compile("graph", graph, &sources, cost)?;
         session.run(inputs, cancel)
     }
 
@@ -200,9 +284,8 @@ impl Sessions {
         if self.options.memory_limit == 0 {
             return Ok(());
         }
-        let all: Vec<&Cost> = self.cache.values().map(|(_, c)| c).chain([cost]).collect();
-        let needed = self.use_of(&all);
-        let needed = needed.weights + needed.activations;
+        let used = self.use_with(Some(cost));
+        let needed = used.weights + used.activations;
         if needed > self.options.memory_limit {
             return Err(Error::OutOfMemory {
                 what: format!("preparing '{name}'"),
@@ -215,26 +298,25 @@ impl Sessions {
 
     /// Bytes held now.
     pub fn memory(&self) -> MemoryUse {
-        self.use_of(&self.cache.values().map(|(_, c)| c).collect::<Vec<_>>())
+        self.use_with(None)
     }
 
-    fn use_of(&self, costs: &[&Cost]) -> MemoryUse {
-        let file = self.model.mapping().bytes().len() as u64;
-        let mapped = self.options.weights != WeightsMode::Read && self.model.mapping().is_mapped();
-        let mut names: Vec<&String> = costs.iter().flat_map(|c| &c.weights).collect();
-        names.sort_unstable();
-        names.dedup();
-        // Copies are f32: packed for the CPU, or uploaded to the device.
-        let copied = self.options.memory == MemoryMode::Fast || self.options.provider != Provider::Cpu;
-        let packed: u64 = if copied {
-            let views = names.iter().filter_map(|n| self.model.checkpoint().get(n));
-            views.map(|v| 4 * v.shape.len() as u64).sum()
-        } else {
-            0
+    /// Bytes held by the living sessions, and by one more.
+    fn use_with(&self, more: Option<&Cost>) -> MemoryUse {
+        let living: Vec<Arc<Cost>> = self.costs.iter().filter_map(Weak::upgrade).collect();
+        let costs: Vec<&Cost> = living.iter().map(Arc::as_ref).chain(more).collect();
+        let copies: BTreeMap<&String, u64> =
+            costs.iter().flat_map(|c| &c.weights).map(|(name, bytes)| (name, *bytes)).collect();
+        let mut files: BTreeMap<&str, (u64, bool)> =
+            costs.iter().flat_map(|c| &c.files).map(|(name, file)| (name.as_str(), *file)).collect();
+        let own = self.model.mapping();
+        files.insert("", (own.bytes().len() as u64, own.is_mapped()));
+        let bytes = |kind: bool| -> u64 {
+            files.values().filter(|(_, mapped)| *mapped == kind).map(|(bytes, _)| bytes).sum()
         };
         MemoryUse {
-            mapped: if mapped { file } else { 0 },
-            weights: packed + if mapped { 0 } else { file },
+            mapped: bytes(true),
+            weights: copies.values().sum::<u64>() + bytes(false),
             activations: costs.iter().map(|c| c.activations).max().unwrap_or(0),
             sessions: costs.len() as u64,
         }
@@ -267,6 +349,7 @@ impl Sessions {
     /// Drop every prepared session and packed copy; the next run prepares again.
     pub fn trim(&mut self) {
         self.cache.clear();
+        self.features.clear();
         self.log.trimmed();
         self.compiler.clear();
         release_heap();

@@ -13,12 +13,13 @@ use ort::value::{DynValue, TensorElementType, TensorRef};
 
 use super::runtime::Runtime;
 use super::threads::Threads;
-use super::{MemoryMode, Options, Provider};
-use crate::checkpoint::Checkpoint;
+use super::{Cost, MemoryMode, Options, Provider};
+use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
 use crate::graph::onnx::{self, Placement};
 use crate::graph::{Graph, Op};
 use crate::tensor::{Dtype, Shape, Tensor};
+use crate::weights::Sources;
 
 /// Cancellation of one job: sticky, settable from any thread, effective between graph nodes.
 #[derive(Default)]
@@ -57,7 +58,7 @@ impl Cancel {
     }
 }
 
-/// Everything sessions of one engine share: the runtime, and one OrtValue per weight over the mapping.
+/// Everything sessions of one engine share: the runtime, and one OrtValue per weight over the model's mapping.
 #[derive(Debug)]
 pub(super) struct Compiler {
     runtime: Runtime,
@@ -76,10 +77,42 @@ pub struct Session {
     weights: Vec<(String, Arc<DynValue>)>,
     /// Nodes each execution provider was given, as the runtime reports it.
     pub assignment: BTreeMap<String, usize>,
+    /// What it adds to memory while it lives.
+    _cost: Arc<Cost>,
+    /// The bytes of its weights: dropped last.
+    _files: Vec<Arc<Mapping>>,
 }
 
-/// Name under which the runtime knows the bytes of the model file.
-const WEIGHTS: &str = "weights";
+/// Files under the names by which the runtime knows their bytes.
+struct Files(Vec<Arc<Mapping>>);
+
+impl Files {
+    /// The files of the named weights, each once.
+    fn of(weights: &[String], sources: &Sources) -> Files {
+        let mut files: Vec<Arc<Mapping>> = Vec::new();
+        for weight in weights {
+            let source = sources.find(weight);
+            let Some(mapping) = source.checkpoint.mapping(source.tensor) else { continue };
+            if !files.iter().any(|f| Arc::ptr_eq(f, mapping)) {
+                files.push(mapping.clone());
+            }
+        }
+        Files(files)
+    }
+
+    fn name(index: usize) -> String {
+        format!("weights{index}")
+    }
+
+    /// The name of a weight's file and its offset there.
+    fn place(&self, weight: &str, sources: &Sources) -> Option<(String, usize)> {
+        let source = sources.find(weight);
+        let (offset, _) = source.checkpoint.tensor_range(source.tensor)?;
+        let mapping = source.checkpoint.mapping(source.tensor)?;
+        let index = self.0.iter().position(|f| Arc::ptr_eq(f, mapping))?;
+        Some((Files::name(index), offset))
+    }
+}
 
 pub(super) fn runtime_error(stage: &str) -> impl Fn(ort::Error) -> Error + '_ {
     move |e| Error::Runtime { stage: stage.into(), message: e.message().trim().to_string() }
@@ -110,11 +143,18 @@ impl Compiler {
         self.prepacked = (self.options.memory == MemoryMode::Fast).then(PrepackedWeights::new);
     }
 
-    /// Compile `graph` over the weights of `checkpoint`. LEAN: weights are inputs of the session, bound over
-    /// the checkpoint's own bytes for every run. FAST and devices: weights are initializers, which the
-    /// runtime folds and packs once, shared by all sessions of the engine.
+    /// Compile `graph` over the weights of `sources`. In place: weights are inputs of the session, bound over
+    /// the files' own bytes for every run. Otherwise they are initializers, which the runtime folds and packs
+    /// once; those of the model are shared by all sessions of the engine, those of other files belong to
+    /// the session and go with it.
     #[allow(clippy::result_large_err)] // ort's builder errors carry the builder
-    pub fn compile(&mut self, name: &str, graph: &Graph, checkpoint: &Checkpoint) -> Result<Session> {
+    pub fn compile(
+        &mut self,
+        name: &str,
+        graph: &Graph,
+        sources: &Sources,
+        cost: Arc<Cost>,
+    ) -> Result<Session> {
         let stage = format!("preparing '{name}'");
         let b = SessionBuilder::new(&self.runtime.environment).map_err(runtime_error(&stage))?;
         let b = b
@@ -135,23 +175,25 @@ impl Compiler {
         let mut b = self.options.provider.register(b, &self.runtime, self.options.device_id)?;
 
         let names = graph.weights();
-        let values = names.iter().map(|n| Ok((n.clone(), self.weight(n, checkpoint)?)));
+        let values = names.iter().map(|n| Ok((n.clone(), self.weight(n, sources)?)));
         let values = values.collect::<Result<Vec<_>>>()?;
-        let in_place = self.options.memory == MemoryMode::Lean && self.options.provider == Provider::Cpu;
-        let model = if in_place {
+        let files = Files::of(&names, sources);
+        let model = if cost.in_place {
             onnx::lower(graph, Placement::Inputs)
         } else {
-            b = self.place_initializers(b, graph, &values, checkpoint, &stage)?;
-            if let Some(name) = names.iter().find(|n| checkpoint.tensor_range(n).is_none()) {
+            b = self.place_initializers(b, graph, &values, &files, sources, &stage)?;
+            if let Some(name) = names.iter().find(|n| files.place(n, sources).is_none()) {
+                let source = sources.find(name);
                 return Err(Error::Unsupported {
-                    what: format!("packing the weights of {}", checkpoint.file()),
+                    what: format!("packing the weights of {}", source.checkpoint.file()),
                     reason: format!(
-                        "'{name}' is not in a safetensors file; convert it, or use LEAN on the CPU"
+                        "'{}' is not in a safetensors file; convert it, or use LEAN on the CPU",
+                        source.tensor
                     ),
                 });
             }
-            let offset = |n: &str| checkpoint.tensor_range(n).map_or(0, |(offset, _)| offset);
-            onnx::lower(graph, Placement::External { location: WEIGHTS, offset: &offset })
+            let place = |n: &str| files.place(n, sources).unwrap_or_default();
+            onnx::lower(graph, Placement::External(&place))
         };
         let session = b.commit_from_memory(&model).map_err(|e| match self.options.provider {
             Provider::Cpu => runtime_error(&stage)(e),
@@ -165,45 +207,50 @@ impl Compiler {
                 _ => None,
             })
             .collect();
-        let weights = if in_place { values } else { Vec::new() };
+        let weights = if cost.in_place { values } else { Vec::new() };
         let assignment = assignment(&session)?;
-        Ok(Session { session, inputs, weights, assignment })
+        Ok(Session { session, inputs, weights, assignment, _cost: cost, _files: files.0 })
     }
 
-    /// Hand the weights to a session as initializers in the "file" `WEIGHTS`, which is our own mapping under
-    /// a name. Matrices that only products read are also given as shared values, so that their packed copies
-    /// are made once per engine and not once per session. Others must not be: the runtime's optimisers may
-    /// rewrite an initializer under its own name (a Transpose pushed through an Add does), and a value given
-    /// by that name would silently undo it.
+    /// Hand the weights to a session as initializers in "files", which are our own mappings under names.
+    /// Matrices of the model that only products read are also given as shared values, so that their packed
+    /// copies are made once per engine and not once per session. Others must not be: the runtime's optimisers
+    /// may rewrite an initializer under its own name (a Transpose pushed through an Add does), and a value
+    /// given by that name would silently undo it.
     #[allow(unsafe_code)]
     fn place_initializers(
         &self,
         mut b: SessionBuilder,
         graph: &Graph,
         values: &[(String, Arc<DynValue>)],
-        checkpoint: &Checkpoint,
+        files: &Files,
+        sources: &Sources,
         stage: &str,
     ) -> Result<SessionBuilder> {
-        let Some(mapping) = values.first().and_then(|(name, _)| checkpoint.mapping(name)) else {
+        if values.is_empty() {
             return Ok(b);
-        };
-        let bytes = mapping.bytes();
-        let file: Vec<_> = WEIGHTS.bytes().chain([0]).map(|c| c as ort::sys::os_char).collect();
-        // SAFETY: the name is NUL-terminated; the bytes are the model's mapping, which outlives every
-        // session and is only read.
+        }
+        let os_name = |i| Files::name(i).bytes().chain([0]).map(|c| c as ort::sys::os_char).collect();
+        let names: Vec<Vec<_>> = (0..files.0.len()).map(os_name).collect();
+        let names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+        let bytes: Vec<_> = files.0.iter().map(|f| f.bytes().as_ptr().cast_mut().cast()).collect();
+        let lengths: Vec<usize> = files.0.iter().map(|f| f.bytes().len()).collect();
+        // SAFETY: as many names, pointers and lengths as files; names are NUL-terminated; the bytes are
+        // mappings that the session keeps as long as it lives, and are only read.
         let status = unsafe {
             (ort::api().AddExternalInitializersFromMemory)(
                 ort::AsPointer::ptr_mut(&mut b),
-                &file.as_ptr(),
-                &bytes.as_ptr().cast::<std::ffi::c_char>().cast_mut(),
-                &bytes.len(),
-                1,
+                names.as_ptr(),
+                bytes.as_ptr(),
+                lengths.as_ptr(),
+                lengths.len(),
             )
         };
         // SAFETY: a status of the API, taken over here.
         unsafe { ort::Error::result_from_status(status) }.map_err(runtime_error(stage))?;
         let packed = packed_by_products(graph);
-        for (name, value) in values.iter().filter(|(name, _)| packed.contains(name.as_str())) {
+        let shared = |name: &str| packed.contains(name) && sources.find(name).namespace.is_empty();
+        for (name, value) in values.iter().filter(|(name, _)| shared(name)) {
             b = b.with_initializer(name, value.clone()).map_err(builder_error(stage))?;
         }
         match &self.prepacked {
@@ -212,14 +259,19 @@ impl Compiler {
         }
     }
 
-    /// The shared OrtValue over one tensor of the mapping.
+    /// The OrtValue over one tensor's bytes. One for all sessions where the tensor is the model's: another
+    /// file may be closed while the engine lives.
     #[allow(unsafe_code)]
-    fn weight(&mut self, name: &str, checkpoint: &Checkpoint) -> Result<Arc<DynValue>> {
-        if let Some(value) = self.weights.get(name) {
+    fn weight(&mut self, name: &str, sources: &Sources) -> Result<Arc<DynValue>> {
+        let source = sources.find(name);
+        let shared = source.namespace.is_empty();
+        if let Some(value) = self.weights.get(name).filter(|_| shared) {
             return Ok(value.clone());
         }
-        let view =
-            checkpoint.get(name).ok_or_else(|| Error::internal(format!("weight '{name}' vanished")))?;
+        let view = source
+            .checkpoint
+            .get(source.tensor)
+            .ok_or_else(|| Error::internal(format!("weight '{name}' vanished")))?;
         let element = match view.dtype {
             Dtype::Bool => TensorElementType::Bool,
             Dtype::U8 => TensorElementType::Uint8,
@@ -235,9 +287,9 @@ impl Compiler {
         let dims: Vec<i64> = view.shape.iter().map(|&d| d as i64).collect();
         let allocator = Allocator::default();
         let mut value: *mut ort::sys::OrtValue = std::ptr::null_mut();
-        // SAFETY: the bytes belong to the model's mapping, which the engine keeps alive longer than every
-        // session and value (the worker drops those first); ONNX Runtime only reads initializers. The
-        // memory info is valid for the call, and a NULL status means `value` is set.
+        // SAFETY: the bytes belong to a mapping that outlives the value: the model's, which the worker drops
+        // last, or one that the session keeps; ONNX Runtime only reads initializers. The memory info is
+        // valid for the call, and a NULL status means `value` is set.
         let value = unsafe {
             let status = (ort::api().CreateTensorWithDataAsOrtValue)(
                 ort::AsPointer::ptr(allocator.memory_info()),
@@ -254,7 +306,9 @@ impl Compiler {
             DynValue::from_ptr(value, Some(&allocator))
         };
         let value = Arc::new(value);
-        self.weights.insert(name.into(), value.clone());
+        if shared {
+            self.weights.insert(name.into(), value.clone());
+        }
         Ok(value)
     }
 }

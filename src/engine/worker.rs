@@ -16,7 +16,7 @@ use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::Model;
-use crate::models::program::Program;
+use crate::models::program::{Program, Role};
 use crate::request::BATCH_LIMIT;
 use crate::tensor::Tensor;
 
@@ -292,10 +292,13 @@ impl Engine {
         self.call(cancel, move |sessions| {
             let model = sessions.model().clone();
             let wanted: &[Program] = match Program::Student.available(&model) {
-                true => &[Program::Embed, Program::Student, Program::DecodeHard],
-                false => &[Program::Teacher, Program::DecodeHard],
+                true => {
+                    &[Program::Class(Role::Student), Program::Embed, Program::Student, Program::DecodeHard]
+                }
+                false => &[Program::Class(Role::Teacher), Program::Teacher, Program::DecodeHard],
             };
-            wanted.iter().try_for_each(|&p| sessions.prepare(p, batch, &token))
+            let mut wanted = wanted.iter().filter(|p| p.available(&model));
+            wanted.try_for_each(|&p| sessions.prepare(p, batch, &token))
         })
     }
 

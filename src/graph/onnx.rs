@@ -18,16 +18,16 @@ pub enum Placement<'a> {
     /// As graph inputs: the caller binds them for every run, over any memory, and no optimiser of the
     /// runtime can copy or fold them.
     Inputs,
-    /// As initializers in external data: the file's name and each tensor's offset in it. The runtime may
-    /// fold and pack them.
-    External { location: &'a str, offset: &'a dyn Fn(&str) -> usize },
+    /// As initializers in external data: of each weight, the file's name and its offset there. The runtime
+    /// may fold and pack them.
+    External(&'a dyn Fn(&str) -> (String, usize)),
 }
 
 impl std::fmt::Debug for Placement<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Placement::Inputs => f.write_str("Inputs"),
-            Placement::External { location, .. } => write!(f, "External({location})"),
+            Placement::External(_) => f.write_str("External"),
         }
     }
 }
@@ -60,8 +60,9 @@ pub fn lower(graph: &Graph, placement: Placement<'_>) -> Vec<u8> {
                         Placement::Inputs => {
                             out.body.message(graph_field::INPUT, &value_info(&name, *dtype, shape))
                         }
-                        Placement::External { location, offset } => {
-                            let tensor = external_tensor(&name, *dtype, shape, location, offset(&name));
+                        Placement::External(place) => {
+                            let (file, offset) = place(&name);
+                            let tensor = external_tensor(&name, *dtype, shape, &file, offset);
                             out.body.message(graph_field::INITIALIZER, &tensor)
                         }
                     };
@@ -180,6 +181,7 @@ impl Lowering {
             }
             Op::Abs
             | Op::Add
+            | Op::Cos
             | Op::Div
             | Op::Equal
             | Op::Erf
@@ -195,6 +197,7 @@ impl Lowering {
             | Op::Relu
             | Op::Sigmoid
             | Op::Sign
+            | Op::Sin
             | Op::Sqrt
             | Op::Sub
             | Op::Tanh

@@ -69,15 +69,18 @@ pub struct Config {
     pub num_classes: usize,
 }
 
-/// Largest picture side and number of classes.
-const SIZE_LIMIT: usize = 1 << 20;
+/// Largest picture side, and largest number of classes.
+const IMAGE_LIMIT: usize = 4096;
+const CLASS_LIMIT: usize = 1 << 20;
 
 impl Config {
     /// Refuse sizes that no file has. `file` is named in the error.
     pub fn validate(&self, file: &str) -> Result<()> {
-        for (key, size) in [("image_size", self.image_size), ("num_classes", self.num_classes)] {
-            if size == 0 || size > SIZE_LIMIT {
-                let (expected, found) = (format!("1 to {SIZE_LIMIT}"), size.to_string());
+        let sizes =
+            [("image_size", self.image_size, IMAGE_LIMIT), ("num_classes", self.num_classes, CLASS_LIMIT)];
+        for (key, size, limit) in sizes {
+            if size == 0 || size > limit {
+                let (expected, found) = (format!("1 to {limit}"), size.to_string());
                 return Err(Error::Config { file: file.into(), key: key.into(), expected, found });
             }
         }

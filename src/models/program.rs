@@ -1,40 +1,62 @@
 //! The graphs an engine runs: each is built from the model functions for one batch size, lowered once
 //! and cached as a session.
 
-use crate::error::Result;
-use crate::graph::{Graph, simplify};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Value, simplify};
 use crate::model::Model;
+use crate::models::{Condition, text_encoder};
 use crate::tensor::Dtype;
 
-/// A graph the pipelines run.
+/// Which generator of a model file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// One step.
+    Student,
+    /// Many steps.
+    Teacher,
+}
+
+impl Role {
+    /// Component of the model file that holds its weights.
+    pub fn component(self) -> &'static str {
+        match self {
+            Role::Student => "student",
+            Role::Teacher => "teacher",
+        }
+    }
+}
+
+/// A graph the pipelines run. `condition*` are the inputs of [`Condition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Program {
+    /// `class` [B] → `condition` [B, D], the generator's own class embedding.
+    Class(Role),
+    /// `ids` [B, L] of prompts → `condition` [B, L, E], and the pooled features and the decoder's guidance where
+    /// the family reads them.
+    Prompt,
     /// `tokens` [B, N, splits], `noise` [B, N, D], `sigma` [1] → `e_in` [B, N, D].
     Embed,
-    /// `e_in` [B, N, D], `class` [B] → `logits` [B, N, splits, V]; the one-step student.
+    /// `e_in` [B, N, D], `condition*` → `logits` [B, N, splits, V]; the one-step student.
     Student,
-    /// `class` [B] → `condition`, the student's class embedding [B, D].
-    Condition,
-    /// `e_in` [B, N, D], `condition` [B, D] → `logits`: the student under an embedded condition.
-    StudentConditioned,
     /// `logits` → `tokens` [B, N, splits], the most probable ones.
     ArgMax,
-    /// `tokens` [B, N, splits], `class` [B] → `logits`; one call of the multi-step teacher.
+    /// `tokens` [B, N, splits], `condition*` → `logits`; one call of the multi-step teacher.
     Teacher,
-    /// `tokens` [B, N, splits] → `image` [B, 3, H, W].
+    /// `tokens` [B, N, splits], the decoder's guidance → `image` [B, 3, H, W].
     DecodeHard,
-    /// `logits` [B, N, splits, V], `temperature` [1] → `image` [B, 3, H, W].
+    /// `logits` [B, N, splits, V], `temperature` [1], the decoder's guidance → `image` [B, 3, H, W].
     DecodeSoft,
     /// `image` [B, 3, H, W] → `tokens` [B, N, splits].
     Encode,
 }
 
 impl Program {
-    pub const ALL: [Program; 9] = [
+    pub const ALL: [Program; 10] = [
+        Program::Class(Role::Student),
+        Program::Class(Role::Teacher),
+        Program::Prompt,
         Program::Embed,
         Program::Student,
-        Program::Condition,
-        Program::StudentConditioned,
         Program::ArgMax,
         Program::Teacher,
         Program::DecodeHard,
@@ -45,10 +67,11 @@ impl Program {
     /// Name for messages and progress.
     pub fn name(self) -> &'static str {
         match self {
+            Program::Class(Role::Student) => "class (student)",
+            Program::Class(Role::Teacher) => "class (teacher)",
+            Program::Prompt => "prompt",
             Program::Embed => "embed",
             Program::Student => "student",
-            Program::Condition => "condition",
-            Program::StudentConditioned => "student (conditioned)",
             Program::ArgMax => "arg-max",
             Program::Teacher => "teacher",
             Program::DecodeHard => "decode (hard)",
@@ -60,9 +83,11 @@ impl Program {
     /// Whether `model` holds the networks this program needs.
     pub fn available(self, model: &Model) -> bool {
         match self {
-            Program::Embed | Program::Student | Program::Condition | Program::StudentConditioned => {
-                model.has_component("student")
+            Program::Class(role) => {
+                model.architecture().layout().classes > 0 && model.has_component(role.component())
             }
+            Program::Prompt => model.architecture().text().is_some(),
+            Program::Embed | Program::Student => model.has_component("student"),
             Program::ArgMax => true,
             Program::Teacher => model.has_component("teacher"),
             Program::DecodeHard | Program::DecodeSoft => model.has_component("decoder"),
@@ -73,11 +98,26 @@ impl Program {
     /// Build the graph for a batch; fails when a tensor is missing or has the wrong shape.
     pub fn graph(self, model: &Model, batch: usize) -> Result<Graph> {
         let (a, w) = (model.architecture(), model.weights());
-        let layout = a.layout();
+        let (layout, conditions) = (a.layout(), a.condition_layout());
         let (n, d) = (layout.positions, layout.embedding);
-        let image = [batch, 3, layout.height, layout.width];
         let g = Graph::new();
         match self {
+            Program::Class(role) => {
+                let class = g.input("class", Dtype::I64, [batch])?;
+                g.output(Condition::EMBEDDING, a.embed_class(&g, &w.at(role.component()), class)?);
+            }
+            Program::Prompt => {
+                let text = a.text().ok_or_else(|| Error::internal("a class model has no text encoder"))?;
+                let ids = g.input("ids", Dtype::I64, [batch, text.context_length])?;
+                let features = text_encoder::encode(&g, &w.at("text"), text, ids)?;
+                g.output(Condition::EMBEDDING, features.hidden);
+                if conditions.pooled.is_some() {
+                    g.output(Condition::POOLED, features.pooled);
+                }
+                if conditions.guidance.is_some() {
+                    g.output(Condition::GUIDANCE, features.last);
+                }
+            }
             Program::Embed => {
                 let tokens = a.tokens_input(&g, batch)?;
                 let noise = g.input("noise", Dtype::F32, [batch, n, d])?;
@@ -87,44 +127,34 @@ impl Program {
             }
             Program::Student => {
                 let e_in = g.input("e_in", Dtype::F32, [batch, n, d])?;
-                let class = g.input("class", Dtype::I64, [batch])?;
-                let w = w.at("student");
-                let condition = a.condition(&g, &w, class)?;
-                g.output("logits", a.logits(&g, &w, e_in, condition)?);
-            }
-            Program::Condition => {
-                let class = g.input("class", Dtype::I64, [batch])?;
-                g.output("condition", a.condition(&g, &w.at("student"), class)?);
-            }
-            Program::StudentConditioned => {
-                let e_in = g.input("e_in", Dtype::F32, [batch, n, d])?;
-                let condition = g.input("condition", Dtype::F32, [batch, d])?;
-                g.output("logits", a.logits(&g, &w.at("student"), e_in, condition)?);
+                let condition = Condition::inputs(&g, &conditions, batch)?;
+                g.output("logits", a.logits(&g, &w.at("student"), e_in, &condition)?);
             }
             Program::ArgMax => {
                 let logits = g.input("logits", Dtype::F32, [batch, n, layout.splits, layout.codes])?;
                 g.output("tokens", g.arg_max(logits, 3)?);
             }
             Program::Teacher => {
-                let tokens = a.tokens_input(&g, batch)?;
-                let class = g.input("class", Dtype::I64, [batch])?;
                 let w = w.at("teacher");
-                let (e_in, condition) = (a.embed(&g, &w, tokens)?, a.condition(&g, &w, class)?);
-                g.output("logits", a.logits(&g, &w, e_in, condition)?);
+                let e_in = a.embed(&g, &w, a.tokens_input(&g, batch)?)?;
+                let condition = Condition::inputs(&g, &conditions, batch)?;
+                g.output("logits", a.logits(&g, &w, e_in, &condition)?);
             }
             Program::DecodeHard => {
-                let code = a.hard_embedding(&g, a.tokens_input(&g, batch)?)?;
-                g.output("image", a.decode(&g, &w, code)?);
+                let code = a.hard_embedding(&g, &w, a.tokens_input(&g, batch)?)?;
+                let guidance = Condition::guidance_input(&g, &conditions, batch)?;
+                g.output("image", a.decode(&g, &w, code, guidance)?);
             }
             Program::DecodeSoft => {
                 let logits = g.input("logits", Dtype::F32, [batch, n, layout.splits, layout.codes])?;
                 let temperature = g.input("temperature", Dtype::F32, [1])?;
                 let p = g.softmax(g.div(logits, temperature)?, 3)?;
-                g.output("image", a.decode(&g, &w, a.soft_embedding(&g, p)?)?);
+                let guidance = Condition::guidance_input(&g, &conditions, batch)?;
+                g.output("image", a.decode(&g, &w, a.soft_embedding(&g, &w, p)?, guidance)?);
             }
             Program::Encode => {
-                let code = a.encode(&g, &w, g.input("image", Dtype::F32, image)?)?;
-                g.output("tokens", a.code_tokens(&g, code)?);
+                let image = g.input("image", Dtype::F32, [batch, 3, layout.height, layout.width])?;
+                g.output("tokens", a.encode(&g, &w, image)?);
             }
         }
         simplify(&g)
@@ -132,12 +162,7 @@ impl Program {
 }
 
 /// e_in = √(1−σ²)·E(x_init) + σ·n, on image positions only (arXiv 2503.15457, and the DiMO code).
-pub fn perturb(
-    g: &Graph,
-    e: crate::graph::Value,
-    noise: crate::graph::Value,
-    sigma: crate::graph::Value,
-) -> Result<crate::graph::Value> {
+pub fn perturb(g: &Graph, e: Value, noise: Value, sigma: Value) -> Result<Value> {
     let keep = g.sqrt(g.sub(g.scalar(1.0)?, g.mul(sigma, sigma)?)?)?;
     g.add(g.mul(e, keep)?, g.mul(noise, sigma)?)
 }

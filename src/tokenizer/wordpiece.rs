@@ -29,6 +29,7 @@ pub struct WordPiece {
     unknown: u32,
     start: u32,
     end: u32,
+    count: usize,
 }
 
 impl WordPiece {
@@ -69,7 +70,13 @@ impl WordPiece {
         let (pad, unknown, start, end, mask) = (pad?, unknown?, start?, end?, mask?);
         let mut specials: Vec<_> = SPECIALS.into_iter().zip([pad, unknown, start, end, mask]).collect();
         specials.extend(BLIP_SPECIALS.into_iter().zip(count..));
-        Ok(WordPiece { words, continuations, specials, pad, unknown, start, end })
+        let count = count as usize + BLIP_SPECIALS.len();
+        Ok(WordPiece { words, continuations, specials, pad, unknown, start, end, count })
+    }
+
+    /// Number of ids, `[DEC]` and `[ENC]` included; the rows of the token embedding.
+    pub fn vocabulary(&self) -> usize {
+        self.count
     }
 
     /// The ids of a text, without `[CLS]` and `[SEP]`.

@@ -272,6 +272,27 @@ void exceptions(const softdimo::Engine& engine) {
 
 #endif
 
+// A picture's tokens, kept in whole, in no part, and on one side of a mask.
+void edits(const softdimo::Engine& engine) {
+    const auto snowman = take(engine.generate(softdimo::Request().label("snowman").seed(4)))[0];
+    const auto tokens = take(engine.encode(snowman));
+    const auto request = softdimo::Request().label("rocket").seed(9);
+    const auto of = [&](const softdimo::Request& r) {
+        auto job = take(engine.submit(r));
+        CHECK(job.wait());
+        return take(job.tokens());
+    };
+    CHECK(of(softdimo::Request(request).variation(snowman, 1.0f)) == tokens);
+    CHECK(of(softdimo::Request(request).variation(snowman, 0.0f)) == of(request));
+    std::vector<float> mask(32 * 32, 0.0f);
+    CHECK(of(softdimo::Request(request).inpaint(snowman, mask)) == tokens);
+    mask[0] = 1.0f;
+    const auto corner = of(softdimo::Request(request).inpaint(snowman, mask));
+    CHECK(std::equal(corner.begin() + 2, corner.end(), tokens.begin() + 2));
+    CHECK(engine.encode(softdimo::Image(3, 3)).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+    CHECK(engine.submit(softdimo::Request(request).aesthetic_score(6.0f)).status() == SOFTDIMO_ERR_UNSUPPORTED);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -282,6 +303,7 @@ int main(int argc, char** argv) {
     errors(engine, folder);
     describes(engine);
     pictures(engine, folder);
+    edits(engine);
     jobs(engine);
     cancelling(engine);
     callbacks(engine);

@@ -2,6 +2,7 @@
 
 use softdimo::graph::Graph;
 use softdimo::image::{RgbaImage, write_png};
+use softdimo::models::Condition;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::Tensor;
 use softdimo::{Generated, Label, Optimizer, Request, Reward, RewardTerm};
@@ -79,7 +80,8 @@ fn plain_prior(done: &Generated, seed: u64, student: &[i64], teacher: &[i64]) ->
     let g = Graph::new();
     let ids = |ids: &[i64]| g.constant(Tensor::from_i64([b], ids)).unwrap();
     let e = g.constant(done.e_in.clone().unwrap()).unwrap();
-    let z = a.logits(&g, &w, e, a.condition(&g, &w, ids(student)).unwrap()).unwrap();
+    let class = |w, c: &[i64]| Condition::class(a.embed_class(&g, w, ids(c)).unwrap());
+    let z = a.logits(&g, &w, e, &class(&w, student)).unwrap();
     let p = g.softmax(z, 3).unwrap();
     g.output("p", p);
     let hidden = [&order[..l.slots() / 2], &order[l.slots() / 2..]];
@@ -87,7 +89,7 @@ fn plain_prior(done: &Generated, seed: u64, student: &[i64], teacher: &[i64]) ->
         let keep: Vec<f32> = (0..l.slots()).map(|s| f32::from(!hidden.contains(&s))).collect();
         let keep = g.constant(Tensor::from_f32([1, l.positions, l.splits, 1], &keep)).unwrap();
         let e = a.embed_soft(&g, &t, p, keep).unwrap();
-        let z = a.logits(&g, &t, e, a.condition(&g, &t, ids(teacher)).unwrap()).unwrap();
+        let z = a.logits(&g, &t, e, &class(&t, teacher)).unwrap();
         g.output(format!("q{i}"), g.log_softmax(z, 3).unwrap());
     }
     let out = engine.run_graph(g, Vec::new()).unwrap();

@@ -2,6 +2,7 @@
 //! pull of the noise towards its prior.
 
 use softdimo::graph::{Graph, grad};
+use softdimo::models::Condition;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::tteo::Variables;
@@ -168,10 +169,10 @@ fn class() {
 
     let model = engine.model().clone();
     let (a, l) = (model.architecture(), model.architecture().layout());
-    let student = model.weights().at("student");
+    let (w, student) = (model.weights(), model.weights().at("student"));
     let g = Graph::new();
     let id = g.input("class", Dtype::I64, [1]).unwrap();
-    g.output("c", a.condition(&g, &student, id).unwrap());
+    g.output("c", a.embed_class(&g, &student, id).unwrap());
     let inputs = vec![("class".to_string(), Tensor::from_i64([1], &[3]))];
     let mut c = engine.run_graph(g, inputs).unwrap().remove(0).1;
     let mut expected = Vec::new();
@@ -179,8 +180,8 @@ fn class() {
         let g = Graph::new();
         let e = g.constant(Tensor::from_f32([1, l.positions, l.embedding], &e)).unwrap();
         let x = g.input("c", Dtype::F32, [1, l.embedding]).unwrap();
-        let p = g.softmax(a.logits(&g, &student, e, x).unwrap(), 3).unwrap();
-        let image = a.decode(&g, &model.weights(), a.soft_embedding(&g, p).unwrap()).unwrap();
+        let p = g.softmax(a.logits(&g, &student, e, &Condition::class(x)).unwrap(), 3).unwrap();
+        let image = a.decode(&g, &w, a.soft_embedding(&g, &w, p).unwrap(), None).unwrap();
         let rgb = g.constant(Tensor::from_f32([1, 3, 1, 1], &[-1.0, -1.0, 1.0])).unwrap();
         let sum = g.reduce_sum(g.mul(image, rgb).unwrap(), &[0, 1, 2, 3]).unwrap();
         let reward = g.mul_scalar(sum, 1.0 / (l.width * l.height) as f32).unwrap();

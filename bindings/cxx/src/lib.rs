@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use softdimo::image::RgbaImage;
+use softdimo::image::{RgbaImage, read_f32_chw};
 use softdimo::{Error, Generated, MemoryMode, Provider, WeightsMode};
 
 #[cxx::bridge(namespace = "softdimo::bridge")]
@@ -72,6 +72,12 @@ mod ffi {
         label: String,
         /// Class ids, one for all pictures or one each.
         class_labels: Vec<u32>,
+        /// Prompt for all pictures, for text-to-image models; empty for none.
+        prompt: String,
+        /// With steps > 1: what guidance leads away from.
+        negative_prompt: String,
+        /// Text-to-image models: aesthetic score the picture should have.
+        aesthetic_score: f32,
         /// Pictures, 1 to 256; picture b uses seed + b.
         batch: u32,
         seed: u64,
@@ -89,6 +95,12 @@ mod ffi {
         randomize_temperature: f32,
         /// Start tokens [batch, positions, splits]; empty: seeded.
         start_tokens: Vec<u32>,
+        /// Start from this picture, of the model's size; one without pixels: from nothing.
+        edit_image: Image,
+        /// Share of its tokens that stay, 0 to 1; -1 with edit_mask or without a picture.
+        edit_keep: f32,
+        /// Paint anew where this is above 0, [height, width]; empty: edit_keep says what stays.
+        edit_mask: Vec<f32>,
         /// Start embedding [batch, positions, embedding]; empty: made from the start tokens.
         e_in: Vec<f32>,
         report_gap: bool,
@@ -243,6 +255,9 @@ fn default_request() -> Result<ffi::Request> {
         Ok(ffi::Request {
             label: String::new(),
             class_labels: Vec::new(),
+            prompt: String::new(),
+            negative_prompt: String::new(),
+            aesthetic_score: -1.0,
             batch: 1,
             seed: 0,
             steps: 0,
@@ -255,6 +270,9 @@ fn default_request() -> Result<ffi::Request> {
             guidance_scale: -1.0,
             randomize_temperature: -1.0,
             start_tokens: Vec::new(),
+            edit_image: ffi::Image { width: 0, height: 0, pixels: Vec::new() },
+            edit_keep: -1.0,
+            edit_mask: Vec::new(),
             e_in: Vec::new(),
             report_gap: false,
         })
@@ -306,8 +324,13 @@ fn read_request(r: &ffi::Request) -> softdimo::Result<softdimo::Request> {
     if r.batch == 0 {
         return Err(invalid("request.batch", "1 to 256", 0));
     }
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
     Ok(softdimo::Request {
         labels,
+        prompts: text(&r.prompt).into_iter().collect(),
+        negative_prompt: text(&r.negative_prompt),
+        aesthetic_score: or_default(r.aesthetic_score),
+        edit: read_edit(r)?,
         batch: r.batch as usize,
         seed: r.seed,
         steps: r.steps,
@@ -331,6 +354,23 @@ fn read_request(r: &ffi::Request) -> softdimo::Result<softdimo::Request> {
         report_gap: r.report_gap,
         ..softdimo::Request::default()
     })
+}
+
+fn read_edit(r: &ffi::Request) -> softdimo::Result<Option<softdimo::Edit>> {
+    let (image, keep) = (&r.edit_image, r.edit_keep);
+    if image.pixels.is_empty() {
+        return match r.edit_mask.is_empty() && keep == -1.0 {
+            true => Ok(None),
+            false => Err(invalid("request.edit_image", "a picture with edit_keep or edit_mask", "none")),
+        };
+    }
+    let keep = match (r.edit_mask.is_empty(), keep) {
+        (false, -1.0) => softdimo::Keep::Outside(r.edit_mask.clone()),
+        (false, keep) => return Err(invalid("request.edit_keep", "-1 with edit_mask", keep)),
+        (true, keep) => softdimo::Keep::Share(keep),
+    };
+    let picture = RgbaImage::new(image.width, image.height, image.pixels.clone())?;
+    Ok(Some(softdimo::Edit { image: read_f32_chw(&picture.view())?, keep }))
 }
 
 fn rgba8(done: &Generated, index: usize) -> softdimo::Result<ffi::Image> {

@@ -65,10 +65,25 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 println!("{key:<13} {value}");
             }
         }
-        println!("family        {}", model.architecture().family());
+        println!("family        {}", model.architecture().name());
         println!("picture       {}x{}", layout.width, layout.height);
         println!("tokens        {} x {} of {} codes", layout.positions, layout.splits, layout.codes);
-        println!("classes       {} ({} named)", layout.classes, model.labels().len());
+        match model.architecture().text() {
+            Some(text) => {
+                println!("prompts       {} tokens, padded with {}", text.context_length, text.pad_id)
+            }
+            None => println!("classes       {} ({} named)", layout.classes, model.labels().len()),
+        }
+        match layout.grid {
+            Some((rows, columns)) => println!("grid          {rows} x {columns}, a token a place"),
+            None => println!("grid          none: every token stands for the whole picture"),
+        }
+        let has = model.components();
+        let missing = ["student", "teacher", "encoder", "decoder"].into_iter().filter(|c| !has.contains(c));
+        let missing: Vec<String> = missing.map(|c| format!("{c} ({})", without(c))).collect();
+        if !missing.is_empty() {
+            println!("missing       {}", missing.join(", "));
+        }
         for (name, (n, params, bytes)) in &components {
             println!("{name:<13} {n} tensors, {params} parameters, {bytes} bytes");
         }
@@ -89,4 +104,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     }
     Ok(if intact == Some(false) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What a model file cannot do without a component.
+fn without(component: &str) -> &'static str {
+    match component {
+        "student" => "no one-step pictures, no optimisation",
+        "teacher" => "no multi-step pictures, no prior",
+        "encoder" => "no edits",
+        _ => "no pictures",
+    }
 }

@@ -9,6 +9,8 @@ mod engine;
 mod generate;
 mod inspect;
 mod optimize;
+mod quantize;
+mod reward;
 mod verify;
 
 use std::process::ExitCode;
@@ -33,7 +35,7 @@ enum Command {
     /// Make a model file from official checkpoints
     Convert(convert::Args),
     /// Write a model file again with narrower weights
-    Quantize(convert::QuantizeArgs),
+    Quantize(quantize::Args),
     /// Replay a golden file and compare every tensor
     Verify(verify::Args),
     /// Time opening and running a model, and print its memory
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
         Command::Optimize(args) => optimize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Convert(args) => convert::run(args),
-        Command::Quantize(args) => convert::run_quantize(args),
+        Command::Quantize(args) => quantize::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
     };

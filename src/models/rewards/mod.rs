@@ -29,6 +29,10 @@ use crate::graph::{Graph, Value};
 use crate::nn;
 use crate::weights::Weights;
 
+/// The family names of [`RewardArchitecture`], as in the file.
+pub const FAMILIES: [&str; 6] =
+    ["clip_score", "pickscore", "hpsv2", "aesthetic", "image_reward", "classifier"];
+
 /// What a reward file holds, with the sizes of its networks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "family", rename_all = "lowercase")]
@@ -247,8 +251,8 @@ fn cosine(g: &Graph, image: Value, text: Option<Value>) -> Result<Value> {
     g.reduce_sum(g.mul(nn::l2_normalize(g, image)?, text)?, &[1])
 }
 
-/// Features [B, P] → a mark [B, 1], by linear layers alone.
-fn mark(g: &Graph, w: &Weights, mut x: Value) -> Result<Value> {
+/// Features [B, P] → a mark [B, 1], by linear layers alone: `layers.{0,2,4,6,7}`.
+pub fn mark(g: &Graph, w: &Weights, mut x: Value) -> Result<Value> {
     for (i, out) in MARK_LAYERS {
         x = nn::linear(g, &w.at(format!("layers.{i}")), x, out)?;
     }
