@@ -63,11 +63,7 @@ fn configs() -> (maskgen::Config, tatitok::Config) {
         "vit_enc_patch_size": 8, "vit_dec_patch_size": 8, "num_latent_tokens": 24,
         "text_context_length": 13, "text_embed_dim": 40, "is_legacy": false, "finetune_decoder": false,
     });
-    let generator: maskgen::Config = serde_json::from_value(generator).unwrap();
-    let tokenizer: tatitok::Config = serde_json::from_value(tokenizer).unwrap();
-    generator.validate("the test").unwrap();
-    tokenizer.validate("the test").unwrap();
-    (generator, tokenizer)
+    (serde_json::from_value(generator).unwrap(), serde_json::from_value(tokenizer).unwrap())
 }
 
 /// Where a graph is computed.

@@ -4,9 +4,11 @@
 
 mod generator;
 mod maskbit;
+mod maskgen;
 mod maskgit;
 mod quantize;
 mod reward;
+mod text_encoder;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 pub use generator::Source;
 pub use maskbit::maskbit;
+pub use maskgen::maskgen;
 pub use maskgit::maskgit;
 pub use quantize::quantize;
 pub use reward::{RewardFamily, RewardSource, reward};
@@ -52,10 +55,11 @@ impl Storage {
         }
     }
 
-    /// Dtype in which a weight is stored.
+    /// Dtype in which a tensor is stored. What is no float is no weight.
     fn dtype(self, view: &TensorView) -> Dtype {
         match self {
             Storage::Keep => view.dtype,
+            Storage::F16 | Storage::Int8 if !view.dtype.is_float() => view.dtype,
             Storage::F16 | Storage::Int8 if view.shape.rank() < 2 => Dtype::F32,
             Storage::Int8 if quant::has_rows(&view.shape) => Dtype::I8,
             Storage::F16 | Storage::Int8 => Dtype::F16,
@@ -220,7 +224,7 @@ fn write(
             entries.push(safetensors::Entry { name, dtype, shape });
         };
         add(part.name.clone(), part.stored, part.view.shape.clone(), Content::Values);
-        if part.stored == Dtype::I8 {
+        if part.stored == Dtype::I8 && part.view.dtype.is_float() {
             let rows = Shape::from(&part.view.shape[..1]);
             add(quant::scale_name(&part.name), Dtype::F32, rows, Content::Scales);
         }

@@ -36,8 +36,7 @@ pub fn quantize(
                 file,
             });
         }
-        // What is no float is no weight, but a vocabulary.
-        let stored = if view.dtype.is_float() { storage.dtype(&view) } else { view.dtype };
+        let stored = storage.dtype(&view);
         parts.push(Part { name: name.into(), view, stored });
     }
     let mut metadata = checkpoint.metadata().clone();

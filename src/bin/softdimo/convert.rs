@@ -23,6 +23,9 @@ enum Family {
     /// A MaskBit student, teacher or both, and its image tokenizer
     #[command(name = "maskbit")]
     MaskBit(generator::ClassArgs),
+    /// A MaskGen student, teacher or both, its TA-TiTok and its text encoder
+    #[command(name = "maskgen")]
+    MaskGen(generator::PromptArgs),
     /// A MaskGIT student, teacher or both, and its VQGAN; the sizes are read off the tensors
     #[command(name = "maskgit")]
     MaskGit(generator::ClassArgs),
@@ -124,6 +127,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     use softdimo::convert::{self, RewardFamily};
     match args.family {
         Family::MaskBit(args) => args.run(|s, output, progress| convert::maskbit(s, output, progress)),
+        Family::MaskGen(args) => args.run(|s, output, progress| convert::maskgen(s, output, progress)),
         Family::MaskGit(args) => args.run(|s, output, progress| convert::maskgit(s, output, progress)),
         Family::ClipScore(args) => args.run(RewardFamily::ClipScore),
         Family::PickScore(args) => args.run(RewardFamily::PickScore),

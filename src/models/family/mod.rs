@@ -2,9 +2,11 @@
 //! networks; nothing here computes.
 
 mod maskbit;
+mod maskgen;
 mod maskgit;
 
 pub use maskbit::MaskBit;
+pub use maskgen::MaskGen;
 pub use maskgit::MaskGit;
 
 use serde::{Deserialize, Serialize};
