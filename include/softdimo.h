@@ -175,6 +175,9 @@
 // Most pictures one request may ask for.
 #define BATCH_LIMIT 256
 
+// Bins of a histogram made from a picture.
+#define BINS 16
+
 // An execution provider this library can be asked for.
 typedef struct Provider Provider;
 
@@ -336,8 +339,10 @@ typedef struct softdimo_request {
   uint32_t variables;
   // Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
   int64_t deadline_ms;
+  // 1: a step of the optimisation takes less memory and more time; the result is the same.
+  uint32_t recompute;
   // Must be zero.
-  uint32_t reserved[10];
+  uint32_t reserved[9];
 } softdimo_request;
 
 // A caller-owned picture buffer. Call `softdimo_image_init` first.

@@ -272,8 +272,10 @@ pub struct softdimo_request {
     pub variables: u32,
     /// Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
     pub deadline_ms: i64,
+    /// 1: a step of the optimisation takes less memory and more time; the result is the same.
+    pub recompute: u32,
     /// Must be zero.
-    pub reserved: [u32; 10],
+    pub reserved: [u32; 9],
 }
 
 /// A caller-owned picture buffer. Call `softdimo_image_init` first.

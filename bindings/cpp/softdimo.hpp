@@ -488,6 +488,8 @@ public:
     Request& randomize_temperature(float value) { return raw_.randomize_temperature = value, *this; }
     Request& decode(Decode decode) { return raw_.decode = static_cast<std::uint32_t>(decode), *this; }
     Request& report_gap(bool report) { return raw_.report_gap = report ? 1 : 0, *this; }
+    // A step of an optimisation takes less memory and more time.
+    Request& recompute(bool again) { return raw_.recompute = again ? 1 : 0, *this; }
     // [batch, positions, splits].
     Request& start_tokens(std::vector<std::uint32_t> tokens) { return start_tokens_ = std::move(tokens), *this; }
     // [batch, positions, embedding].
