@@ -664,6 +664,8 @@ public:
     Request& inpaint(Image picture, std::vector<float> mask) {
         return edit_image_ = std::move(picture), edit_mask_ = std::move(mask), raw_.edit_keep = -1.0f, *this;
     }
+    // A step of an optimisation takes less memory and more time.
+    Request& recompute(bool again) { return raw_.recompute = again ? 1 : 0, *this; }
     // [batch, positions, splits].
     Request& start_tokens(std::vector<std::uint32_t> tokens) { return start_tokens_ = std::move(tokens), *this; }
     // [batch, positions, embedding].
