@@ -83,6 +83,16 @@ impl Conditioned {
         }
     }
 
+    /// The same condition at another timestep, where the generator reads one.
+    pub fn at_timestep(&self, timestep: Option<u32>) -> Conditioned {
+        let mut condition = self.clone();
+        if let (Some(t), Some(part)) = (timestep, self.get(Condition::TIMESTEP)) {
+            let values = vec![t as f32; part.shape().len()];
+            condition.set(Condition::TIMESTEP, Tensor::from_f32(part.shape().clone(), &values));
+        }
+        condition
+    }
+
     /// All parts by input name.
     pub fn parts(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.0.iter().map(|(n, t)| (*n, t))

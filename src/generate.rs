@@ -10,12 +10,12 @@ use crate::edit::Known;
 use crate::engine::{Cancel, Engine, Sessions};
 use crate::error::{Error, Result};
 use crate::job::{Job, Progress, Shared};
-use crate::model::Model;
+use crate::model::{Model, TeacherDefaults};
 use crate::models::Layout;
 use crate::models::program::{Program, Role};
 use crate::request::{Decode, Request, Resolved};
 use crate::rng::{Philox, Stream};
-use crate::sample::{Guidance, Logits, MaskedDiffusion, MaskedDiffusionOptions, sample_tokens, start_tokens};
+use crate::sample::{Logits, MaskedDiffusion, SamplerOptions, sample_tokens, start_tokens};
 use crate::tensor::Tensor;
 use crate::tteo::{self, Course, Optimize, Optimized, Start};
 
@@ -283,13 +283,13 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let both = condition(run, r, Role::Teacher, true)?;
     for i in 0..r.steps {
         // With guidance the batch doubles: pictures under their condition, then under none.
-        let guided = options.guidance.needs_unconditional(i, r.steps);
+        let guided = options.needs_unconditional(i);
         let (rounds, condition) = if guided { (2 * b, &both) } else { (b, &plain) };
         let mut masked: Vec<u32> = pictures.iter().flat_map(|p| p.tokens().to_vec()).collect();
         if guided {
             masked.extend_from_within(..);
         }
-        let masked = run.tokens(rounds, &masked);
+        let (masked, condition) = (run.tokens(rounds, &masked), condition.at_timestep(options.timestep(i)));
         let logits = run.call(Program::Teacher, rounds, &condition.with(&[("tokens", &masked)]))?.to_f32();
         let z = logits.chunks_exact(layout.slots() * layout.codes).map(|z| Logits::new(z, layout.codes));
         let z = z.collect::<Result<Vec<_>>>()?;
@@ -311,21 +311,16 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     })
 }
 
-fn teacher_options(model: &Model, r: &Resolved) -> MaskedDiffusionOptions {
-    let t = &model.defaults().teacher;
-    MaskedDiffusionOptions {
+/// The model's sampler with the request's settings.
+fn teacher_options(model: &Model, r: &Resolved) -> SamplerOptions {
+    let teacher = TeacherDefaults {
         steps: r.steps,
-        schedule: t.schedule,
-        guidance: Guidance {
-            form: model.architecture().guidance_form(),
-            scale: r.guidance_scale,
-            annealing: t.guidance_annealing,
-            pow: t.guidance_power,
-        },
-        softmax_temperature: r.sampling.temperature,
-        sampling_annealing: t.sampling_annealing,
+        temperature: r.sampling.temperature,
+        guidance_scale: r.guidance_scale,
         randomize_temperature: r.randomize_temperature,
-    }
+        ..model.defaults().teacher.clone()
+    };
+    teacher.sampler_options()
 }
 
 /// The random numbers of picture `i`.

@@ -4,6 +4,7 @@
 //! (`student.`, `teacher.`, `text.`, `encoder.`, `decoder.`) and official names, everything else in `__metadata__`.
 
 pub(crate) mod header;
+mod teacher;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,17 +13,20 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::header::Header;
+pub use self::teacher::{TeacherDefaults, TeacherSampler};
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::models::program::Program;
 use crate::models::{Architecture, MicroConditions};
-use crate::sample::{Annealing, Schedule};
 use crate::tensor::Tensor;
 use crate::tokenizer::PromptTokenizer;
 use crate::weights::Weights;
 
 /// Value of `softdimo.format` this library writes and reads.
 pub const FORMAT: &str = "1";
+
+/// Metadata key that says how the weights are stored: "none", "f16" or "int8".
+pub const QUANTIZATION: &str = "softdimo.quantization";
 
 /// `softdimo.config`: the architecture and what a request means when it leaves a field to the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,43 +81,12 @@ impl Defaults {
                 });
             }
         }
-        Ok(())
+        t.validate(file)
     }
 }
 
 fn one() -> f32 {
     1.0
-}
-
-/// Defaults of the teacher's multi-step sampler.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TeacherDefaults {
-    pub steps: u32,
-    pub temperature: f32,
-    pub guidance_scale: f32,
-    pub guidance_annealing: Annealing,
-    /// Exponent of the cosine annealing.
-    pub guidance_power: f32,
-    pub randomize_temperature: f32,
-    pub schedule: Schedule,
-    /// Lower the softmax temperature from 1.3 to 0.5 over the steps.
-    pub sampling_annealing: bool,
-}
-
-impl Default for TeacherDefaults {
-    fn default() -> TeacherDefaults {
-        TeacherDefaults {
-            steps: 64,
-            temperature: 1.0,
-            guidance_scale: 0.0,
-            guidance_annealing: Annealing::None,
-            guidance_power: 3.0,
-            randomize_temperature: 4.5,
-            schedule: Schedule::Arccos,
-            sampling_annealing: false,
-        }
-    }
 }
 
 /// How the file's bytes are held.
@@ -160,7 +133,7 @@ pub struct Model {
 
 impl Model {
     /// Open and validate a model file: header, configuration, and that every tensor of every component
-    /// is there with the right shape. No weight page is touched.
+    /// is there with the right shape. Of the weights, only the scales of int8 are read.
     pub fn open(path: &Path, mode: WeightsMode) -> Result<Model> {
         Model::from_mapping(mode.open(path)?, &path.display().to_string())
     }

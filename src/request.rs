@@ -225,7 +225,7 @@ impl Request {
         Ok(Resolved {
             classes,
             prompts: self.prompts(model, batch)?,
-            negative_prompt: self.negative_prompt.clone().unwrap_or_default(),
+            negative_prompt: self.negative_prompt.as_ref().unwrap_or(&teacher.negative_prompt).clone(),
             micro: self.micro(model)?,
             batch,
             seed: self.seed,

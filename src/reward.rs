@@ -21,6 +21,7 @@ use crate::graph::{Graph, Value};
 use crate::model::Model;
 use crate::models::Condition;
 use crate::nn;
+use crate::request::Label;
 use crate::rng::{Philox, Stream};
 use crate::tensor::{Dtype, Tensor};
 use crate::weights::Weights;
@@ -116,7 +117,7 @@ impl Reward {
     }
 
     /// The network of a reward file; see [`Network::new`] for the class.
-    pub fn network(model: Arc<RewardModel>, class: Option<usize>) -> Result<Reward> {
+    pub fn network(model: Arc<RewardModel>, class: Option<&Label>) -> Result<Reward> {
         Network::new(model, class).map(Reward::Network)
     }
 

@@ -1,19 +1,21 @@
 //! MaskGen and TA-TiTok against the official code: every golden tensor, the gradient and three steps along it, in
 //! ONNX Runtime LEAN and FAST, the forward pass also in the f64 evaluator. Then what the golden tensors leave
-//! open, against its definition, and the configurations.
+//! open, against its definition; the configurations; and the model file: conversion and the pipelines.
 
 #[path = "maskgen/config.rs"]
 mod config;
 #[path = "maskgen/definition.rs"]
 mod definition;
+#[path = "maskgen/files.rs"]
+mod files;
+#[path = "maskgen/pipeline.rs"]
+mod pipeline;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use softdimo::checkpoint::Checkpoint;
-use softdimo::checkpoint::safetensors::{Entry, write};
 use softdimo::graph::eval::{Array, eval};
 use softdimo::graph::{Graph, Value, grad, simplify};
 use softdimo::models::program::perturb;
@@ -36,38 +38,22 @@ fn engine(memory: MemoryMode) -> Engine {
 
 /// Generator and tokenizer in one file, as a model file holds them: their names do not collide.
 fn checkpoint(folder: &Path) -> Arc<Checkpoint> {
-    let parts = ["generator", "tokenizer"].map(|part| data(&format!("{part}.safetensors")));
-    let parts = parts.map(|path| Checkpoint::open(path).unwrap());
-    let find = |name: &str| parts.iter().find_map(|part| part.get(name)).unwrap();
-    let entry = |name: &str| {
-        let view = find(name);
-        Entry { name: name.into(), dtype: view.dtype, shape: view.shape }
-    };
-    let entries: Vec<Entry> = parts.iter().flat_map(|part| part.names().map(entry)).collect();
     let path = folder.join("maskgen.safetensors");
-    write(&path, &BTreeMap::new(), &entries, |name| Ok(Cow::Owned(find(name).data.to_vec()))).unwrap();
+    let parts = ["generator", "tokenizer"].map(|part| files::tensors(&data(&format!("{part}.safetensors"))));
+    files::safetensors(&path, &parts.concat());
     Arc::new(Checkpoint::open(path).unwrap())
 }
 
 /// The tiny networks of the golden file.
 fn configs() -> (maskgen::Config, tatitok::Config) {
-    let generator = serde_json::json!({
-        "codebook_size": 96, "num_latent_tokens": 24, "text_embed_dim": 40, "decoder_embed_dim": 64,
-        "decoder_depth": 3, "decoder_num_heads": 4, "micro_condition": true, "micro_condition_embed_dim": 24,
-        "condition_num_classes": 10,
-    });
-    let tokenizer = serde_json::json!({
-        "crop_size": 32, "codebook_size": 96, "token_size": 16, "use_l2_norm": false,
-        "vit_enc_model_size": { "width": 48, "num_layers": 2, "num_heads": 4 },
-        "vit_dec_model_size": { "width": 64, "num_layers": 3, "num_heads": 4 },
-        "vit_enc_patch_size": 8, "vit_dec_patch_size": 8, "num_latent_tokens": 24,
-        "text_context_length": 13, "text_embed_dim": 40, "is_legacy": false, "finetune_decoder": false,
-    });
-    let generator: maskgen::Config = serde_json::from_value(generator).unwrap();
-    let tokenizer: tatitok::Config = serde_json::from_value(tokenizer).unwrap();
-    generator.validate("the test").unwrap();
-    tokenizer.validate("the test").unwrap();
-    (generator, tokenizer)
+    let config = files::config();
+    let sections = |paths: [&str; 2]| -> serde_json::Value {
+        let section = |path: &str| config.pointer(path).unwrap().as_object().unwrap().clone();
+        paths.into_iter().flat_map(section).collect::<serde_json::Map<_, _>>().into()
+    };
+    let generator = sections(["/model/vq_model", "/model/maskgen"]);
+    let tokenizer = sections(["/model/vq_model", "/dataset/preprocessing"]);
+    (serde_json::from_value(generator).unwrap(), serde_json::from_value(tokenizer).unwrap())
 }
 
 /// Where a graph is computed.
@@ -101,38 +87,29 @@ fn run(backend: Backend, checkpoint: &Arc<Checkpoint>, g: &Graph, inputs: &Named
     results.unwrap().into_iter().collect()
 }
 
-/// One golden batch.
-struct Batch {
-    golden: Checkpoint,
-    prefix: String,
-}
+/// The golden batch.
+struct Batch(Checkpoint);
 
 impl Batch {
+    fn open() -> Batch {
+        Batch(Checkpoint::open(data("golden.safetensors")).unwrap())
+    }
+
     fn read(&self, name: &str) -> Tensor {
-        let full = format!("{}/{name}", self.prefix);
-        self.golden.get(&full).unwrap_or_else(|| panic!("no {full}")).to_tensor()
+        self.0.get(&format!("b0/{name}")).unwrap_or_else(|| panic!("no {name}")).to_tensor()
     }
 
     /// Its inputs, and `hard`, the tokens of the hard picture.
     fn inputs(&self) -> Named {
-        let start = format!("{}/in/", self.prefix);
-        let names = self.golden.names().filter_map(|n| n.strip_prefix(&start)).filter(|n| *n != "target");
+        let names = self.0.names().filter_map(|n| n.strip_prefix("b0/in/")).filter(|n| *n != "target");
         let mut inputs: Named = names.map(|n| (n.to_string(), self.read(&format!("in/{n}")))).collect();
         inputs.push(("hard".into(), self.read("out/tokens_argmax")));
         inputs
     }
 
     fn outputs(&self) -> Vec<String> {
-        let start = format!("{}/out/", self.prefix);
-        self.golden.names().filter_map(|n| n.strip_prefix(&start)).map(String::from).collect()
+        self.0.names().filter_map(|n| n.strip_prefix("b0/out/")).map(String::from).collect()
     }
-}
-
-fn batches() -> Vec<Batch> {
-    let open = || Checkpoint::open(data("golden.safetensors")).unwrap();
-    let prefixes = ["b0", "b1"].map(String::from).into_iter();
-    let present = |prefix: &String| open().get(&format!("{prefix}/in/tokens")).is_some();
-    prefixes.filter(present).map(|prefix| Batch { golden: open(), prefix }).collect()
 }
 
 /// A row of text features per picture: [B, 1, E] → [B, E].
@@ -271,31 +248,23 @@ fn check(backend: Backend, name: &str, found: &Tensor, expected: &Tensor) {
 fn every_golden_tensor() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = checkpoint(folder.path());
-    let batches = batches();
-    assert!(!batches.is_empty());
-    for batch in &batches {
-        let inputs = batch.inputs();
-        let g = forward(&checkpoint, batch, &inputs);
-        let read: BTreeSet<String> = g.weights().into_iter().collect();
-        assert_eq!(read, checkpoint.names().map(String::from).collect(), "a weight is not read");
-        for backend in BACKENDS {
-            let mut found = run(backend, &checkpoint, &g, &inputs);
-            if backend != Backend::Evaluator {
-                found.extend(climb(backend, &checkpoint, batch));
-            }
-            for name in batch.outputs() {
-                let Some(found) = found.get(&name) else {
-                    let of_the_climb = name.starts_with("tteo/") || ["reward", "grad_e_in"].contains(&&*name);
-                    assert!(of_the_climb && backend == Backend::Evaluator, "{name} is not computed");
-                    continue;
-                };
-                check(
-                    backend,
-                    &format!("{}/{name}", batch.prefix),
-                    found,
-                    &batch.read(&format!("out/{name}")),
-                );
-            }
+    let batch = &Batch::open();
+    let inputs = batch.inputs();
+    let g = forward(&checkpoint, batch, &inputs);
+    let read: BTreeSet<String> = g.weights().into_iter().collect();
+    assert_eq!(read, checkpoint.names().map(String::from).collect(), "a weight is not read");
+    for backend in BACKENDS {
+        let mut found = run(backend, &checkpoint, &g, &inputs);
+        if backend != Backend::Evaluator {
+            found.extend(climb(backend, &checkpoint, batch));
+        }
+        for name in batch.outputs() {
+            let Some(found) = found.get(&name) else {
+                let of_the_climb = name.starts_with("tteo/") || ["reward", "grad_e_in"].contains(&&*name);
+                assert!(of_the_climb && backend == Backend::Evaluator, "{name} is not computed");
+                continue;
+            };
+            check(backend, &name, found, &batch.read(&format!("out/{name}")));
         }
     }
 }

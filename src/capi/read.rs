@@ -36,7 +36,7 @@ macro_rules! versioned {
 
 versioned! {
     super::softdimo_engine_options = 96,
-    super::softdimo_request = 232,
+    super::softdimo_request = 280,
     softdimo_image = 40,
     super::softdimo_memory = 32,
     super::softdimo_progress = 16,

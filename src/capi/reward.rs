@@ -202,15 +202,16 @@ unsafe fn network(model: RewardModel, options: &softdimo_reward_options) -> Resu
     let label = unsafe { optional_cstr(options.class_label, "options.class_label")? };
     let class = match (options.class_id, label) {
         (-1, None) => None,
-        (-1, Some(label)) => Some(model.class_of(label)?),
+        (-1, Some(label)) => Some(Label::Name(label.into())),
         (id, None) => {
-            Some(usize::try_from(id).map_err(|_| Error::invalid("options.class_id", "-1 or more", id))?)
+            let id = u32::try_from(id).map_err(|_| Error::invalid("options.class_id", "-1 or more", id))?;
+            Some(Label::Class(id))
         }
         (id, Some(_)) => {
             return Err(Error::invalid("options.class_id", "-1 when class_label is set", id));
         }
     };
-    Reward::network(Arc::new(model), class)
+    Reward::network(Arc::new(model), class.as_ref())
 }
 
 /// JSON about a reward: its name, whether it reads a prompt, and of an opened file its family, title, licence,

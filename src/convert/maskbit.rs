@@ -10,7 +10,6 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::model::{Config, Defaults, TeacherDefaults};
 use crate::models::{Architecture, conv_vqgan, family, maskbit};
-use crate::sample::{Annealing, Schedule};
 
 /// Convert a MaskBit generator (student, teacher or both) and its tokenizer to `output`. `progress` gets
 /// (tensors written, tensors in all). Errors: unreadable files, missing or misshapen tensors (all official
@@ -89,16 +88,7 @@ fn maskbit_defaults() -> Defaults {
         temperature: 1.0,
         top_k: 0,
         top_p: 1.0,
-        teacher: TeacherDefaults {
-            steps: 64,
-            temperature: 1.0,
-            guidance_scale: 7.1,
-            guidance_annealing: Annealing::Cosine,
-            guidance_power: 3.0,
-            randomize_temperature: 7.8,
-            schedule: Schedule::Arccos,
-            sampling_annealing: false,
-        },
+        teacher: TeacherDefaults::maskbit(),
         micro: None,
     }
 }

@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::model::{Config, Defaults, TeacherDefaults};
 use crate::models::maskgit::PATCH;
 use crate::models::{Architecture, family, maskgit, taming_vqgan};
-use crate::sample::{Annealing, Schedule};
 
 /// Attention heads of the published generators: no tensor shows them.
 const HEADS: usize = 16;
@@ -158,16 +157,7 @@ fn maskgit_defaults() -> Defaults {
         temperature: 1.0,
         top_k: 0,
         top_p: 1.0,
-        teacher: TeacherDefaults {
-            steps: 12,
-            temperature: 1.0,
-            guidance_scale: 3.0,
-            guidance_annealing: Annealing::Linear,
-            guidance_power: 1.0,
-            randomize_temperature: 4.5,
-            schedule: Schedule::Arccos,
-            sampling_annealing: false,
-        },
+        teacher: TeacherDefaults::maskgit(),
         micro: None,
     }
 }

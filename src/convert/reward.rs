@@ -12,7 +12,7 @@
 //! Directories, sharded indices, safetensors and PyTorch files are read alike. Sizes: see [`sizes`]. A vocabulary
 //! that is not named is looked for beside the checkpoint, as `merges.txt` or `vocab.txt`.
 
-mod sizes;
+pub(super) mod sizes;
 
 use std::path::{Path, PathBuf};
 

@@ -113,6 +113,15 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
         }
         // x̄ = −dy·sin x
         Op::Cos => one(g.neg(g.mul(dy, g.sin(x)?)?)?),
+        // scale: Σ dy·q per channel; q is an integer
+        Op::DequantizeLinear => {
+            let scale = || {
+                let rest: Vec<usize> = (1..g.shape(x).rank()).collect();
+                let per_row = g.reduce_sum(g.mul(dy, g.cast(x, Dtype::F32)?)?, &rest)?;
+                g.reshape(per_row, g.shape(b))
+            };
+            Ok(vec![None, want(1, &scale)?])
+        }
         // ā = dy/b, b̄ = −dy·y/b
         Op::Div => two(g.div(dy, b)?, g.neg(g.div(g.mul(dy, y)?, b)?)?),
         // piecewise constant

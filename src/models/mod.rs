@@ -29,6 +29,8 @@ const SIZE_LIMIT: usize = 1 << 20;
 pub enum Architecture {
     /// MaskBit: LFQBert over bit tokens, convolutional tokenizer.
     MaskBit(family::MaskBit),
+    /// MaskGen: MM-DiT over one-dimensional tokens and a prompt's, TA-TiTok.
+    MaskGen(family::MaskGen),
     /// MaskGIT: MaskTransformer over code tokens, taming VQGAN.
     MaskGit(family::MaskGit),
 }
@@ -40,6 +42,7 @@ impl std::ops::Deref for Architecture {
     fn deref(&self) -> &(dyn Family + 'static) {
         match self {
             Architecture::MaskBit(family) => family,
+            Architecture::MaskGen(family) => family,
             Architecture::MaskGit(family) => family,
         }
     }

@@ -34,7 +34,7 @@ pub enum Flavor {
 /// The CLIP tokenizer.
 pub struct ClipBpe {
     /// The id of each byte inside a word; 256 more where it ends one.
-    bytes: [u32; 256],
+    bytes: Box<[u32; 256]>,
     /// Two adjacent ids → the id that replaces them. A smaller id is merged first.
     merges: HashMap<(u32, u32), u32>,
     /// The merges as text, see [`ClipBpe::vocabulary_bytes`].
@@ -148,7 +148,7 @@ impl ClipBpe {
                 found: format!("the end of the text after {}", merges.len()),
             });
         }
-        Ok(ClipBpe { bytes, merges, text })
+        Ok(ClipBpe { bytes: Box::new(bytes), merges, text })
     }
 
     /// The ids of a text, without start and end.

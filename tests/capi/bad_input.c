@@ -420,6 +420,14 @@ static void null_arguments(const char *model) {
   NULLS("reward", softdimo_reward_prior(0, NULL));
   NULLS("reward", softdimo_reward_closeness(NULL));
   NULLS("callback", softdimo_reward_from_callback(NULL, NULL, &reward));
+  NULLS("reward", softdimo_reward_histogram(&image, NULL, 0, NULL, 0, NULL));
+  NULLS("target", softdimo_reward_histogram(NULL, NULL, 0, NULL, 0, &reward));
+  NULLS("options", softdimo_reward_options_init(NULL, sizeof(softdimo_reward_options)));
+  NULLS("path", softdimo_reward_open(NULL, NULL, &reward));
+  NULLS("reward", softdimo_reward_open(model, NULL, NULL));
+  NULLS("data", softdimo_reward_open_memory(NULL, 10, NULL, NULL, NULL, &reward));
+  NULLS("reward", softdimo_reward_open_memory(text, 10, NULL, NULL, NULL, NULL));
+  NULLS("reward", softdimo_reward_info(NULL, text, sizeof text, &needed));
   CHECK(opened == NULL && job == NULL && needed == 0 && reward == NULL);
 
   /* No pointer to be NULL, or NULL is fine. */
@@ -444,6 +452,7 @@ static union {
   softdimo_memory memory;
   softdimo_progress progress;
   softdimo_layout layout;
+  softdimo_reward_options reward_options;
 } any;
 
 #define SIZES(type, value, call, undo)                                                                       \
@@ -497,6 +506,25 @@ static void struct_sizes(const char *model, const char *folder) {
   TAIL(softdimo_image, any.image = picture(pixels), softdimo_job_image(done, 0, &any.image));
   SIZES(softdimo_image, any.image = picture(pixels), softdimo_image_write_png(&any.image, path, NULL, 0), );
   TAIL(softdimo_image, any.image = picture(pixels), softdimo_image_write_png(&any.image, path, NULL, 0));
+  softdimo_reward *reward = NULL;
+  OK(softdimo_reward_options_init(&any.reward_options, sizeof any.reward_options));
+  const softdimo_reward_options plain = any.reward_options;
+  const uint32_t bad_sizes[] = {0, 1, 4, sizeof plain - 1, 65537, UINT32_MAX};
+  for (size_t i = 0; i < sizeof bad_sizes / sizeof *bad_sizes; i++) {
+    memset(&any, 0, sizeof any);
+    any.reward_options = plain;
+    any.struct_size = bad_sizes[i];
+    REFUSED(STRUCT_SIZE, "softdimo_reward_options.struct_size: expected at least",
+            softdimo_reward_open("none", &any.reward_options, &reward));
+    REFUSED(STRUCT_SIZE, "options.struct_size: expected at least",
+            softdimo_reward_options_init(&any.reward_options, bad_sizes[i]));
+  }
+  memset(&any, 0, sizeof any);
+  any.reward_options = plain;
+  any.struct_size = 1024;
+  REFUSED(NOT_FOUND, "none' not found", softdimo_reward_open("none", &any.reward_options, &reward));
+  TAIL(softdimo_reward_options, any.reward_options = plain, softdimo_reward_open("none", &any.reward_options, &reward));
+  CHECK(reward == NULL);
   SIZES(softdimo_memory, , softdimo_engine_memory(engine, &any.memory), CHECK(any.memory.mapped > 0));
   SIZES(softdimo_progress, , softdimo_job_progress(done, &any.progress),
         CHECK(any.progress.state == SOFTDIMO_JOB_DONE));

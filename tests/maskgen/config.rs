@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 use softdimo::models::tatitok::{ModelSize, SizeName};
-use softdimo::models::{maskgen, tatitok};
+use softdimo::models::{Architecture, family};
 
 /// configs/infer/MaskGen/maskgen_vq_l.yaml: `model.vq_model` and `dataset.preprocessing`.
 fn official_tokenizer() -> Json {
@@ -24,28 +24,43 @@ fn official_generator() -> Json {
     })
 }
 
-fn with(mut config: Json, key: &str, value: Json) -> Json {
-    config[key] = value;
-    config
+/// OpenAI's ViT-L/14 as open_clip reads prompts with it.
+fn text_encoder() -> Json {
+    json!({
+        "tower": {
+            "keys": "open_clip", "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072,
+            "num_hidden_layers": 12, "num_attention_heads": 12, "max_position_embeddings": 77,
+            "projection_dim": 768, "hidden_act": "quick_gelu",
+        },
+        "flavor": "open_clip", "context_length": 77, "pad_id": 0, "hidden": "penultimate",
+    })
 }
 
-fn generator(config: Json) -> Result<maskgen::Config, String> {
-    let config: maskgen::Config = serde_json::from_value(config).map_err(|e| e.to_string())?;
-    config.validate("config.json").map_err(|e| e.to_string())?;
-    Ok(config)
+fn official() -> Json {
+    json!({
+        "family": "maskgen", "generator": official_generator(), "tokenizer": official_tokenizer(),
+        "text": text_encoder(),
+    })
 }
 
-fn tokenizer(config: Json) -> Result<tatitok::Config, String> {
-    let config: tatitok::Config = serde_json::from_value(config).map_err(|e| e.to_string())?;
-    config.validate("config.json").map_err(|e| e.to_string())?;
-    Ok(config)
+fn architecture(config: Json) -> Result<Architecture, String> {
+    let architecture: Architecture = serde_json::from_value(config).map_err(|e| e.to_string())?;
+    architecture.validate("f").map_err(|e| e.to_string())?;
+    Ok(architecture)
+}
+
+fn maskgen(config: Json) -> family::MaskGen {
+    match architecture(config).unwrap() {
+        Architecture::MaskGen(family) => family,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
 fn official_configurations() {
-    let g = generator(official_generator()).unwrap();
+    let family = maskgen(official());
+    let (g, t) = (&family.generator, &family.tokenizer);
     assert_eq!((g.text_embed_dim, g.weight_tying), (768, true));
-    let t = tokenizer(official_tokenizer()).unwrap();
     assert_eq!((t.text_context_length, t.text_embed_dim), (77, 768));
     assert_eq!(t.vit_enc_model_size, ModelSize::Named(SizeName::Base));
     let sizes = |s: ModelSize| [s.width(), s.num_layers(), s.num_heads()];
@@ -53,58 +68,94 @@ fn official_configurations() {
     assert_eq!(sizes(t.vit_dec_model_size), [1024, 24, 16]);
     assert_eq!(sizes(ModelSize::Named(SizeName::Small)), [512, 8, 8]);
     // What a model file says of them is read back as it was.
-    assert_eq!(generator(serde_json::to_value(&g).unwrap()).unwrap(), g);
-    assert_eq!(tokenizer(serde_json::to_value(&t).unwrap()).unwrap(), t);
+    let architecture = architecture(official()).unwrap();
+    let again = serde_json::from_value(serde_json::to_value(&architecture).unwrap()).unwrap();
+    assert_eq!(architecture, again);
+
+    let layout = architecture.layout();
+    assert_eq!((layout.positions, layout.splits, layout.codes, layout.mask_token), (128, 1, 8192, 8192));
+    assert_eq!((layout.embedding, layout.classes, layout.grid), (1024, 0, None));
+    assert_eq!((layout.width, layout.height), (256, 256));
+    let condition = architecture.condition_layout();
+    assert_eq!((condition.embedding, condition.pooled), (vec![77, 768], Some(768)));
+    assert_eq!((condition.guidance, condition.micro, condition.timestep), (Some([77, 768]), 1, false));
 }
 
 #[test]
 fn wrong_configurations_are_named() {
-    for (key, value, expected) in [
-        ("codebook_size", json!(0), "1 to 1048576, found 0"),
-        ("num_latent_tokens", json!(0), "1 to 1048576, found 0"),
-        ("text_embed_dim", json!(1 << 21), "1 to 1048576, found 2097152"),
-        ("decoder_embed_dim", json!(0), "1 to 1048576, found 0"),
-        ("decoder_depth", json!(1025), "1 to 1024, found 1025"),
-        ("decoder_num_heads", json!(12), "a divisor of decoder_embed_dim 1024, found 12"),
-        ("condition_num_classes", json!(0), "1 to 1048576, found 0"),
-        ("micro_condition", json!(false), "true, as in the published generators, found false"),
-        ("micro_condition_embed_dim", json!(7), "an even width, found 7"),
-        ("weight_tying", json!(false), "true, as in the published generators, found false"),
-    ] {
-        let message = generator(with(official_generator(), key, value)).unwrap_err();
-        assert_eq!(message, format!("config.json: config '{key}': expected {expected}"));
-    }
+    let published = "true, as in the published generators, found false";
     let pixels = "false (a TA-TiTok over discrete tokens that predicts pixels itself), found true";
-    for (key, value, at, expected) in [
-        ("crop_size", json!(8192), "crop_size", "1 to 4096, found 8192"),
-        ("codebook_size", json!(0), "codebook_size", "1 to 1048576, found 0"),
-        ("token_size", json!(0), "token_size", "1 to 1048576, found 0"),
-        ("num_latent_tokens", json!(0), "num_latent_tokens", "1 to 1048576, found 0"),
-        ("text_context_length", json!(0), "text_context_length", "1 to 1048576, found 0"),
-        ("text_embed_dim", json!(0), "text_embed_dim", "1 to 1048576, found 0"),
-        ("vit_enc_patch_size", json!(0), "vit_enc_patch_size", "1 to 256, found 0"),
-        ("vit_dec_patch_size", json!(48), "vit_dec_patch_size", "a divisor of crop_size 256, found 48"),
+    let narrow = json!({ "width": 48, "num_layers": 2, "num_heads": 5 });
+    let flat = json!({ "width": 48, "num_layers": 0, "num_heads": 4 });
+    for (part, key, value, at, expected) in [
+        ("generator", "codebook_size", json!(0), "codebook_size", "1 to 1048576, found 0"),
+        ("generator", "codebook_size", json!(96), "codebook_size", "the tokenizer's 8192, found 96"),
+        ("generator", "num_latent_tokens", json!(32), "num_latent_tokens", "the tokenizer's 128, found 32"),
+        ("generator", "text_embed_dim", json!(40), "text_embed_dim", "the tokenizer's 768, found 40"),
+        ("generator", "decoder_embed_dim", json!(0), "decoder_embed_dim", "1 to 1048576, found 0"),
+        ("generator", "decoder_depth", json!(1025), "decoder_depth", "1 to 1024, found 1025"),
         (
+            "generator",
+            "decoder_num_heads",
+            json!(12),
+            "decoder_num_heads",
+            "a divisor of decoder_embed_dim 1024, found 12",
+        ),
+        ("generator", "condition_num_classes", json!(0), "condition_num_classes", "1 to 1048576, found 0"),
+        ("generator", "micro_condition", json!(false), "micro_condition", published),
+        (
+            "generator",
+            "micro_condition_embed_dim",
+            json!(7),
+            "micro_condition_embed_dim",
+            "an even width, found 7",
+        ),
+        ("generator", "weight_tying", json!(false), "weight_tying", published),
+        ("tokenizer", "crop_size", json!(8192), "crop_size", "1 to 4096, found 8192"),
+        ("tokenizer", "token_size", json!(0), "token_size", "1 to 1048576, found 0"),
+        (
+            "tokenizer",
+            "text_context_length",
+            json!(64),
+            "text.context_length",
+            "text_context_length 64, found 77",
+        ),
+        ("tokenizer", "vit_enc_patch_size", json!(0), "vit_enc_patch_size", "1 to 256, found 0"),
+        (
+            "tokenizer",
+            "vit_dec_patch_size",
+            json!(48),
+            "vit_dec_patch_size",
+            "a divisor of crop_size 256, found 48",
+        ),
+        (
+            "tokenizer",
             "vit_enc_model_size",
-            json!({ "width": 48, "num_layers": 2, "num_heads": 5 }),
+            narrow,
             "vit_enc_model_size.num_heads",
             "a divisor of width 48, found 5",
         ),
-        (
-            "vit_dec_model_size",
-            json!({ "width": 48, "num_layers": 0, "num_heads": 4 }),
-            "vit_dec_model_size.num_layers",
-            "1 to 1024, found 0",
-        ),
-        ("is_legacy", json!(true), "is_legacy", pixels),
-        ("finetune_decoder", json!(true), "finetune_decoder", pixels),
+        ("tokenizer", "vit_dec_model_size", flat, "vit_dec_model_size.num_layers", "1 to 1024, found 0"),
+        ("tokenizer", "is_legacy", json!(true), "is_legacy", pixels),
+        ("tokenizer", "finetune_decoder", json!(true), "finetune_decoder", pixels),
+        ("text", "context_length", json!(50), "text.context_length", "text_context_length 77, found 50"),
     ] {
-        let message = tokenizer(with(official_tokenizer(), key, value)).unwrap_err();
-        assert_eq!(message, format!("config.json: config '{at}': expected {expected}"));
+        let mut config = official();
+        config[part][key] = value;
+        let message = architecture(config).unwrap_err();
+        assert_eq!(message, format!("f: config '{at}': expected {expected}"));
     }
-    assert!(tokenizer(with(official_tokenizer(), "vit_dec_model_size", json!("huge"))).is_err());
+    for key in ["hidden_size", "projection_dim"] {
+        let mut config = official();
+        config["text"]["tower"][key] = json!(480);
+        let message = architecture(config).unwrap_err();
+        assert_eq!(message, format!("f: config 'text.{key}': expected text_embed_dim 768, found 480"));
+    }
+    let mut config = official();
+    config["tokenizer"]["vit_dec_model_size"] = json!("huge");
+    assert!(architecture(config).is_err());
     // Silence means what it means to the official code.
-    let mut silent = official_tokenizer();
-    silent.as_object_mut().unwrap().remove("is_legacy");
-    assert!(tokenizer(silent).unwrap_err().contains("'is_legacy'"));
+    let mut config = official();
+    config["tokenizer"].as_object_mut().unwrap().remove("is_legacy");
+    assert!(architecture(config).unwrap_err().contains("'is_legacy'"));
 }

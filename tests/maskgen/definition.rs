@@ -1,11 +1,9 @@
 //! What no golden tensor shows, against its definition in plain f64: hidden tokens, normalised codebooks, the
 //! MM-DiT pieces MaskGen has no use for, and operands of the wrong shape.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use softdimo::checkpoint::Checkpoint;
-use softdimo::checkpoint::safetensors::{Entry, write};
 use softdimo::graph::eval::{Array, eval_values};
 use softdimo::graph::{Graph, Value};
 use softdimo::models::{maskgen, mmdit, tatitok};
@@ -24,14 +22,8 @@ fn random(seed: u64, shape: impl Into<Shape>) -> Tensor {
 fn checkpoint(tensors: &[(&str, Tensor)]) -> Checkpoint {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
-    let entry = |(name, t): &(&str, Tensor)| Entry {
-        name: name.to_string(),
-        dtype: t.dtype(),
-        shape: t.shape().clone(),
-    };
-    let find = |name: &str| &tensors.iter().find(|(n, _)| *n == name).unwrap().1;
-    let entries: Vec<Entry> = tensors.iter().map(entry).collect();
-    write(&path, &BTreeMap::new(), &entries, |name| Ok(Cow::Owned(find(name).bytes().to_vec()))).unwrap();
+    let named: Vec<_> = tensors.iter().map(|(name, t)| (name.to_string(), t.clone())).collect();
+    super::files::safetensors(&path, &named);
     Checkpoint::open(path).unwrap()
 }
 

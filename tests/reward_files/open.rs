@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use softdimo::checkpoint::Mapping;
 use softdimo::reward::RewardModel;
-use softdimo::{Engine, Error, Options, Reward, WeightsMode};
+use softdimo::{Engine, Error, Label, Options, Reward, WeightsMode};
 
 use super::official::{self, convert};
 use super::{open, root};
@@ -154,7 +154,9 @@ fn files_of_the_wrong_kind_say_what_they_are() {
     assert!(error.to_string().ends_with(expected), "{error}");
     let error = RewardModel::open(folder.path().join("none"), WeightsMode::Map).unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
-    let error = Reward::network(open(&reward), Some(3)).unwrap_err();
-    let expected = "class 3 for the reward 'aesthetic' is not supported: only classifiers read a class";
-    assert_eq!(error.to_string(), expected);
+    for class in [Label::Class(3), Label::Name("dog".into())] {
+        let error = Reward::network(open(&reward), Some(&class)).unwrap_err();
+        let expected = "a class for the reward 'aesthetic' is not supported: only classifiers read one";
+        assert_eq!(error.to_string(), expected);
+    }
 }

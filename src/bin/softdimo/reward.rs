@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use softdimo::image::{RgbaImage, read_f32_chw, read_png};
 use softdimo::reward::{BINS, RewardModel, histogram};
-use softdimo::{Error, Result, Reward, RewardTerm, WeightsMode};
+use softdimo::{Error, Label, Result, Reward, RewardTerm, WeightsMode};
 
 /// What may stand there, for messages.
 const FORMS: &str = "color=R,G,B, target=FILE.png, histogram=FILE.png, prior, closeness or \
@@ -74,10 +74,10 @@ impl Rewards {
         };
         self.opened.insert(path.into(), model.clone());
         let class = class.map(|class| match class.parse() {
-            Ok(id) => Ok(id),
-            Err(_) => model.class_of(class),
+            Ok(id) => Label::Class(id),
+            Err(_) => Label::Name(class.into()),
         });
-        Reward::network(model, class.transpose()?)
+        Reward::network(model, class.as_ref())
     }
 }
 

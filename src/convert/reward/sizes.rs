@@ -29,7 +29,7 @@ struct Sizes<'a> {
 }
 
 /// A configuration and the name to blame for it.
-pub(super) struct Given {
+pub(in crate::convert) struct Given {
     pub file: String,
     pub json: Json,
 }
@@ -47,7 +47,7 @@ pub(super) fn key_layout(checkpoint: &Checkpoint) -> Result<KeyLayout> {
 }
 
 /// The error for a checkpoint of something else.
-pub(super) fn unknown(checkpoint: &Checkpoint, expected: &str) -> Error {
+pub(in crate::convert) fn unknown(checkpoint: &Checkpoint, expected: &str) -> Error {
     let names: Vec<&str> = checkpoint.names().collect();
     let some: Vec<String> = names.iter().take(6).map(|name| format!("'{name}'")).collect();
     let found = match names.len() {
@@ -60,7 +60,7 @@ pub(super) fn unknown(checkpoint: &Checkpoint, expected: &str) -> Error {
 }
 
 /// The text tower. `activation` is what it has without a configuration.
-pub(super) fn clip_text(
+pub(in crate::convert) fn clip_text(
     checkpoint: &Checkpoint,
     keys: KeyLayout,
     given: Option<&Given>,

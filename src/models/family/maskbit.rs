@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::models::sizes::{check_size, wrong};
 use crate::models::{SIZE_LIMIT, conv_vqgan, maskbit};
-use crate::sample::GuidanceForm;
 use crate::weights::Weights;
 
 /// Sizes of a MaskBit model.
@@ -104,10 +103,6 @@ impl Family for MaskBit {
             micro: 0,
             timestep: false,
         }
-    }
-
-    fn guidance_form(&self) -> GuidanceForm {
-        GuidanceForm::FromConditional
     }
 
     fn embed_class(&self, g: &Graph, w: &Weights, class: Value) -> Result<Value> {

@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::models::sizes::wrong;
 use crate::models::{maskgit, taming_vqgan};
-use crate::sample::GuidanceForm;
 use crate::weights::Weights;
 
 /// Sizes of a MaskGIT model.
@@ -67,10 +66,6 @@ impl Family for MaskGit {
             micro: 0,
             timestep: false,
         }
-    }
-
-    fn guidance_form(&self) -> GuidanceForm {
-        GuidanceForm::FromConditional
     }
 
     fn embed_class(&self, g: &Graph, w: &Weights, class: Value) -> Result<Value> {

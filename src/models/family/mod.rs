@@ -2,9 +2,11 @@
 //! networks; nothing here computes.
 
 mod maskbit;
+mod maskgen;
 mod maskgit;
 
 pub use maskbit::MaskBit;
+pub use maskgen::MaskGen;
 pub use maskgit::MaskGit;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::text_encoder::TextEncoder;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
-use crate::sample::GuidanceForm;
 use crate::tensor::Dtype;
 use crate::weights::Weights;
 
@@ -161,9 +162,6 @@ pub trait Family: std::fmt::Debug {
 
     /// Shapes of an embedded condition.
     fn condition_layout(&self) -> ConditionLayout;
-
-    /// How the family's teacher combines conditional and unconditional logits.
-    fn guidance_form(&self) -> GuidanceForm;
 
     /// The text encoder of a family that reads prompts, component `text` of the file.
     fn text(&self) -> Option<&TextEncoder> {
