@@ -172,15 +172,6 @@
 
 #define SOFTDIMO_LOG_INFO 3
 
-// Most pictures one request may ask for.
-#define BATCH_LIMIT 256
-
-// Bins of a histogram made from a picture.
-#define BINS 16
-
-// An execution provider this library can be asked for.
-typedef struct Provider Provider;
-
 // An opened model on an execution provider. Thread-safe; may be shared.
 typedef struct softdimo_engine softdimo_engine;
 
@@ -225,7 +216,8 @@ typedef struct softdimo_engine_options {
   uint32_t reserved[7];
 } softdimo_engine_options;
 
-// Called once, when the engine no longer reads the bytes given to `softdimo_engine_open_memory`.
+// Called once, when nothing reads the bytes given to `softdimo_engine_open_memory` or
+// `softdimo_reward_open_memory` any more.
 typedef void (*softdimo_release_fn)(void *user_data, const void *data, uint64_t length);
 
 // Shapes of a model. Set struct_size before the call.
@@ -261,6 +253,24 @@ typedef struct softdimo_memory {
   uint64_t activations;
 } softdimo_memory;
 
+// A caller-owned picture buffer. Call `softdimo_image_init` first.
+typedef struct softdimo_image {
+  // Set by `softdimo_image_init`. In an array, also the distance of its elements.
+  uint32_t struct_size;
+  // Must equal the model's picture size (`softdimo_engine_info`).
+  uint32_t width;
+  uint32_t height;
+  // Bytes from one row to the next; 0 = tightly packed.
+  uint32_t stride;
+  // `SOFTDIMO_FORMAT_*`.
+  uint32_t format;
+  // `SOFTDIMO_ORIGIN_*`.
+  uint32_t origin;
+  void *data;
+  // Bytes at `data`.
+  uint64_t capacity;
+} softdimo_image;
+
 // Called with the steps done and the steps in all, on the thread that is inside `softdimo_generate`,
 // `softdimo_job_wait` or `softdimo_job_poll`. Must not throw, and must not free the job.
 typedef int32_t (*softdimo_progress_fn)(void *user_data, uint32_t step, uint32_t total);
@@ -288,8 +298,10 @@ typedef struct softdimo_request {
   uint32_t class_label_count;
   // 0: the model's own way (one step where it has a student). 1: one step. More: the multi-step teacher.
   uint32_t steps;
-  // Text prompt, for text-to-image models; must be NULL for class-conditional ones.
+  // Text prompt for all pictures, UTF-8: for text-to-image models and for rewards that read one; an error
+  // where nothing does. NULL for none.
   const char *prompt;
+  // Text-to-image models, with steps > 1: what guidance leads away from.
   const char *negative_prompt;
   // Sampling temperature; 0 = arg-max.
   float temperature;
@@ -339,29 +351,29 @@ typedef struct softdimo_request {
   uint32_t variables;
   // Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
   int64_t deadline_ms;
+  // Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
+  // known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.
+  const struct softdimo_image *edit_image;
+  // Inpainting: weights [height, width] from the top; tokens whose cell has no pixel above 0 are kept. NULL:
+  // edit_keep says what is kept. Only for models whose tokens stand for places.
+  const float *edit_mask;
+  uint64_t edit_mask_count;
+  // Variation: share of the picture's tokens that are kept, chosen by seed, 0 to 1; -1 with a mask or
+  // without a picture.
+  float edit_keep;
+  // Text-to-image models: aesthetic score the picture should have; -1 = the model's default.
+  float aesthetic_score;
+  // Text-to-image models: the size the picture is said to have had, and the left and top of its crop, in
+  // pixels; -1 = the model's default.
+  int32_t original_width;
+  int32_t original_height;
+  int32_t crop_left;
+  int32_t crop_top;
   // 1: a step of the optimisation takes less memory and more time; the result is the same.
   uint32_t recompute;
   // Must be zero.
   uint32_t reserved[9];
 } softdimo_request;
-
-// A caller-owned picture buffer. Call `softdimo_image_init` first.
-typedef struct softdimo_image {
-  // Set by `softdimo_image_init`. In an array, also the distance of its elements.
-  uint32_t struct_size;
-  // Must equal the model's picture size (`softdimo_engine_info`).
-  uint32_t width;
-  uint32_t height;
-  // Bytes from one row to the next; 0 = tightly packed.
-  uint32_t stride;
-  // `SOFTDIMO_FORMAT_*`.
-  uint32_t format;
-  // `SOFTDIMO_ORIGIN_*`.
-  uint32_t origin;
-  void *data;
-  // Bytes at `data`.
-  uint64_t capacity;
-} softdimo_image;
 
 // Progress of a job. Set struct_size before the call.
 typedef struct softdimo_progress {
@@ -371,6 +383,23 @@ typedef struct softdimo_progress {
   uint32_t step;
   uint32_t total;
 } softdimo_progress;
+
+// How the network of a reward file is opened. Call `softdimo_reward_options_init` first.
+typedef struct softdimo_reward_options {
+  // Set by `softdimo_reward_options_init`.
+  uint32_t struct_size;
+  // `SOFTDIMO_WEIGHTS_*`.
+  uint32_t weights_mode;
+  // Of a classifier: what pictures should show. -1: class_label, or what the request's label says, by its
+  // name where both files name their classes, else by its id where both have as many.
+  int32_t class_id;
+  // Must be zero.
+  uint32_t reserved0;
+  // The same by its name, UTF-8, case ignored; NULL when class_id is used, or for neither.
+  const char *class_label;
+  // Must be zero.
+  uint32_t reserved[10];
+} softdimo_reward_options;
 
 // Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores [batch]
 // and gradient = dscore/dpixels, of the pictures' shape (zeros at first). Called only on the thread that is
@@ -467,6 +496,15 @@ int32_t softdimo_engine_warmup(const struct softdimo_engine *engine,
 
 // Give back what can be prepared again: sessions, packed weights. Waits for the running job.
 int32_t softdimo_engine_trim(const struct softdimo_engine *engine);
+
+// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what a
+// request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Array
+// convention: see `softdimo_job_image_f32`.
+int32_t softdimo_encode(const struct softdimo_engine *engine,
+                        const struct softdimo_image *image,
+                        uint32_t *tokens,
+                        uint64_t capacity,
+                        uint64_t *needed);
 
 // Replay a golden file (safetensors with `b*/in/..` and `b*/out/..`) and write a JSON report with the
 // largest difference of every tensor: proof that this model file computes what its reference computes. Every
@@ -604,13 +642,54 @@ int32_t softdimo_reward_prior(uint64_t seed,
 // A reward for staying near the start embedding: −mean squared distance.
 int32_t softdimo_reward_closeness(struct softdimo_reward **reward);
 
+// A reward for the colours of `target`, wherever in the picture they are: minus the mean squared difference of
+// the running sums of both histograms, per channel; 0 when they agree, at least -1. `target` is a picture of any
+// size, or NULL when `histogram` gives its shares [3, bins] of `histogram_count` = 3·bins values, 2 to 256 bins
+// evenly from 0 to 1; each channel is scaled to add up to 1. Mask: see `softdimo_reward_target`; it selects
+// pixels of the generated picture.
+int32_t softdimo_reward_histogram(const struct softdimo_image *target,
+                                  const float *histogram,
+                                  uint64_t histogram_count,
+                                  const float *mask,
+                                  uint64_t mask_count,
+                                  struct softdimo_reward **reward);
+
+// Fill `options` with defaults: mapped, no class; `struct_size` is `sizeof(softdimo_reward_options)`. Errors:
+// NULL, unknown size.
+int32_t softdimo_reward_options_init(struct softdimo_reward_options *options,
+                                     uint32_t struct_size);
+
+// Open the reward file at `path` (UTF-8), made by `softdimo convert`: a network that scores pictures, some of
+// them against the request's prompt. It runs in the same session as the generator, on whatever engine a request
+// goes to. `options` may be NULL for defaults. Blocks for milliseconds: weights are mapped, not read, and stay
+// mapped until the reward is freed and the last job that uses it has ended. A generator's file is
+// SOFTDIMO_ERR_CONFIG; a missing prompt, or a class that cannot be told, shows when a request uses the reward.
+int32_t softdimo_reward_open(const char *path,
+                             const struct softdimo_reward_options *options,
+                             struct softdimo_reward **reward);
+
+// The same for a reward whose file is in memory; bytes and `release` as in `softdimo_engine_open_memory`.
+int32_t softdimo_reward_open_memory(const void *data,
+                                    uint64_t length,
+                                    softdimo_release_fn release,
+                                    void *user_data,
+                                    const struct softdimo_reward_options *options,
+                                    struct softdimo_reward **reward);
+
+// JSON about a reward: its name, whether it reads a prompt, and of an opened file its family, title, licence,
+// configuration, classes and size. Text convention: see `softdimo_engine_info`.
+int32_t softdimo_reward_info(const struct softdimo_reward *reward,
+                             char *buffer,
+                             uint64_t capacity,
+                             uint64_t *needed);
+
 // The host's own reward. `callback` and `user_data` must stay valid until the reward is freed and every job
 // that uses it has ended.
 int32_t softdimo_reward_from_callback(softdimo_reward_fn callback,
                                       void *user_data,
                                       struct softdimo_reward **reward);
 
-// Free a reward: NULL is fine. Jobs that use it keep what they need.
+// Free a reward: NULL is fine. Jobs that use it keep what they need. In a forked child this does nothing.
 void softdimo_reward_free(struct softdimo_reward *reward);
 
 #ifdef __cplusplus

@@ -23,15 +23,14 @@ use read::{
 };
 use wall::{guard, wall};
 
-use crate::checkpoint::Mapping;
+use crate::edit::{Edit, Keep};
 use crate::engine::{Engine, MemoryMode, Options, Provider, check_process};
 use crate::error::{Error, Result, Status};
 use crate::generate::Generated;
 use crate::image;
 use crate::job::{Job, Phase};
-use crate::model::WeightsMode;
 use crate::request::{Decode, Label, Request};
-use crate::reward::{Reward, RewardTerm};
+use crate::reward::{BINS, Reward, RewardModel, RewardTerm};
 use crate::tteo::{Optimize, Optimizer, Variables};
 
 /// ABI of this header: major << 16 | minor. A library with another major number must be refused; one with
@@ -151,7 +150,8 @@ pub type softdimo_progress_fn =
 pub type softdimo_log_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char) -> i32>;
 
-/// Called once, when the engine no longer reads the bytes given to `softdimo_engine_open_memory`.
+/// Called once, when nothing reads the bytes given to `softdimo_engine_open_memory` or
+/// `softdimo_reward_open_memory` any more.
 pub type softdimo_release_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, data: *const c_void, length: u64)>;
 
@@ -221,8 +221,10 @@ pub struct softdimo_request {
     pub class_label_count: u32,
     /// 0: the model's own way (one step where it has a student). 1: one step. More: the multi-step teacher.
     pub steps: u32,
-    /// Text prompt, for text-to-image models; must be NULL for class-conditional ones.
+    /// Text prompt for all pictures, UTF-8: for text-to-image models and for rewards that read one; an error
+    /// where nothing does. NULL for none.
     pub prompt: *const c_char,
+    /// Text-to-image models, with steps > 1: what guidance leads away from.
     pub negative_prompt: *const c_char,
     /// Sampling temperature; 0 = arg-max.
     pub temperature: f32,
@@ -272,6 +274,24 @@ pub struct softdimo_request {
     pub variables: u32,
     /// Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
     pub deadline_ms: i64,
+    /// Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
+    /// known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.
+    pub edit_image: *const softdimo_image,
+    /// Inpainting: weights [height, width] from the top; tokens whose cell has no pixel above 0 are kept. NULL:
+    /// edit_keep says what is kept. Only for models whose tokens stand for places.
+    pub edit_mask: *const f32,
+    pub edit_mask_count: u64,
+    /// Variation: share of the picture's tokens that are kept, chosen by seed, 0 to 1; -1 with a mask or
+    /// without a picture.
+    pub edit_keep: f32,
+    /// Text-to-image models: aesthetic score the picture should have; -1 = the model's default.
+    pub aesthetic_score: f32,
+    /// Text-to-image models: the size the picture is said to have had, and the left and top of its crop, in
+    /// pixels; -1 = the model's default.
+    pub original_width: i32,
+    pub original_height: i32,
+    pub crop_left: i32,
+    pub crop_top: i32,
     /// 1: a step of the optimisation takes less memory and more time; the result is the same.
     pub recompute: u32,
     /// Must be zero.
@@ -350,6 +370,25 @@ pub struct softdimo_layout {
 /// it, not the job.
 pub struct softdimo_reward {
     reward: Arc<Reward>,
+}
+
+/// How the network of a reward file is opened. Call `softdimo_reward_options_init` first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct softdimo_reward_options {
+    /// Set by `softdimo_reward_options_init`.
+    pub struct_size: u32,
+    /// `SOFTDIMO_WEIGHTS_*`.
+    pub weights_mode: u32,
+    /// Of a classifier: what pictures should show. -1: class_label, or what the request's label says, by its
+    /// name where both files name their classes, else by its id where both have as many.
+    pub class_id: i32,
+    /// Must be zero.
+    pub reserved0: u32,
+    /// The same by its name, UTF-8, case ignored; NULL when class_id is used, or for neither.
+    pub class_label: *const c_char,
+    /// Must be zero.
+    pub reserved: [u32; 10],
 }
 
 /// A reward with its weight in the sum that is maximised.

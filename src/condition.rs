@@ -25,6 +25,52 @@ impl Conditioned {
         Ok(Conditioned(vec![(Condition::EMBEDDING, e)]))
     }
 
+    /// Prompts, one a picture, through the text encoder, with the micro conditions of all pictures. A prompt's
+    /// features are remembered; timesteps start at 0, the student's.
+    pub fn prompts(
+        sessions: &mut Sessions,
+        prompts: &[String],
+        micro: &[f32],
+        cancel: &Arc<Cancel>,
+    ) -> Result<Conditioned> {
+        let model = sessions.model().clone();
+        let layout = model.architecture().condition_layout();
+        let b = prompts.len();
+        let mut shapes = vec![(Condition::EMBEDDING, layout.embedding.clone())];
+        shapes.extend(layout.pooled.map(|width| (Condition::POOLED, vec![width])));
+        shapes.extend(layout.guidance.map(|shape| (Condition::GUIDANCE, shape.to_vec())));
+        let mut rows = vec![Vec::new(); shapes.len()];
+        for prompt in prompts {
+            let known: Option<Vec<_>> =
+                shapes.iter().map(|(part, _)| sessions.features().get(part, prompt)).collect();
+            let found = match known {
+                Some(found) => found,
+                None => {
+                    let ids = model.prompt_ids(prompt)?;
+                    let results = sessions.run_all(Program::Prompt, 1, &[("ids", &ids)], cancel)?;
+                    let found: Vec<Vec<f32>> = results.iter().map(|(_, t)| t.to_f32()).collect();
+                    for ((part, _), row) in shapes.iter().zip(&found) {
+                        sessions.features().insert(part, prompt, row.clone());
+                    }
+                    found
+                }
+            };
+            rows.iter_mut().zip(found).for_each(|(all, row)| all.extend(row));
+        }
+        let parts = shapes.into_iter().zip(rows).map(|((part, shape), row)| {
+            let shape: Vec<usize> = std::iter::once(b).chain(shape).collect();
+            (part, Tensor::from_f32(shape, &row))
+        });
+        let mut parts: Vec<_> = parts.collect();
+        if layout.micro > 0 {
+            parts.push((Condition::MICRO, Tensor::from_f32([b, layout.micro], &micro.repeat(b))));
+        }
+        if layout.timestep {
+            parts.push((Condition::TIMESTEP, Tensor::from_f32([b], &vec![0.0; b])));
+        }
+        Ok(Conditioned(parts))
+    }
+
     /// A part by its input name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.0.iter().find(|(n, _)| *n == name).map(|(_, t)| t)
@@ -35,6 +81,16 @@ impl Conditioned {
         if let Some((_, part)) = self.0.iter_mut().find(|(n, _)| *n == name) {
             *part = value;
         }
+    }
+
+    /// The same condition at another timestep, where the generator reads one.
+    pub fn at_timestep(&self, timestep: Option<u32>) -> Conditioned {
+        let mut condition = self.clone();
+        if let (Some(t), Some(part)) = (timestep, self.get(Condition::TIMESTEP)) {
+            let values = vec![t as f32; part.shape().len()];
+            condition.set(Condition::TIMESTEP, Tensor::from_f32(part.shape().clone(), &values));
+        }
+        condition
     }
 
     /// All parts by input name.

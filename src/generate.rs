@@ -6,15 +6,16 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::condition::Conditioned;
+use crate::edit::Known;
 use crate::engine::{Cancel, Engine, Sessions};
 use crate::error::{Error, Result};
 use crate::job::{Job, Progress, Shared};
-use crate::model::Model;
+use crate::model::{Model, TeacherDefaults};
 use crate::models::Layout;
 use crate::models::program::{Program, Role};
 use crate::request::{Decode, Request, Resolved};
 use crate::rng::{Philox, Stream};
-use crate::sample::{Guidance, Logits, MaskedDiffusion, MaskedDiffusionOptions, sample_tokens, start_tokens};
+use crate::sample::{Logits, MaskedDiffusion, SamplerOptions, sample_tokens, start_tokens};
 use crate::tensor::Tensor;
 use crate::tteo::{self, Course, Optimize, Optimized, Start};
 
@@ -95,6 +96,9 @@ pub struct Report {
     pub randomize_temperature: Option<f32>,
     /// Whether start tokens or a start embedding came from the caller.
     pub custom_start: bool,
+    /// Tokens of the edited picture that were kept, per picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_tokens: Option<Vec<usize>>,
     pub width: usize,
     pub height: usize,
     pub model: String,
@@ -164,15 +168,17 @@ struct Pictures {
     e_in: Option<Tensor>,
     other_images: Option<Tensor>,
     course: Option<Course>,
+    known: Option<Known>,
 }
 
 /// The one-step path: x_init → e_in → (optimised) → student → logits → codes or soft embedding → picture.
 fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
     let condition = condition(run, r, Role::Student, false)?;
+    let known = known(run, r)?;
     let start = match &r.e_in {
         Some(e_in) => Tensor::from_f32([b, layout.positions, layout.embedding], e_in),
-        None => embed(run, r, r.sigma, &perturbation(r, &layout))?,
+        None => embed(run, r, known.as_ref())?,
     };
     let (e_in, condition, course) = match &r.optimize {
         None => (start, condition, None),
@@ -190,6 +196,9 @@ fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
         tokens.extend(sampled.tokens);
         max_probability.extend(sampled.max_probability);
     }
+    if let Some(known) = &known {
+        known.restore(&mut tokens);
+    }
     let tokens = run.tokens(b, &tokens);
 
     let temperature = if r.sampling.temperature > 0.0 { r.sampling.temperature } else { 1.0 };
@@ -205,23 +214,34 @@ fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let other = if r.decode == Decode::Hard { Decode::Soft } else { Decode::Hard };
     let other_images = if r.report_gap { Some(decode(other)?) } else { None };
     let max_probability = Some(Tensor::from_f32(tokens.shape().clone(), &max_probability));
-    Ok(Pictures { images, tokens, max_probability, e_in: Some(e_in), other_images, course })
+    Ok(Pictures { images, tokens, max_probability, e_in: Some(e_in), other_images, course, known })
 }
 
 /// The embedded condition of all pictures; `guided`: followed by that of no condition, once a picture.
 fn condition(run: &mut Run, r: &Resolved, role: Role, guided: bool) -> Result<Conditioned> {
-    let mut classes = r.classes.clone();
-    if guided {
-        classes.resize(2 * r.batch, run.layout.classes as i64);
+    let rounds = if guided { 2 * r.batch } else { r.batch };
+    if run.sessions.model().architecture().text().is_some() {
+        let mut prompts = r.prompts.clone();
+        prompts.resize(rounds, r.negative_prompt.clone());
+        return Conditioned::prompts(run.sessions, &prompts, &r.micro, &run.job.cancel);
     }
+    let mut classes = r.classes.clone();
+    classes.resize(rounds, run.layout.classes as i64);
     Conditioned::classes(run.sessions, role, &classes, &run.job.cancel)
 }
 
+/// The tokens an edit keeps.
+fn known(run: &mut Run, r: &Resolved) -> Result<Option<Known>> {
+    let rngs = || (0..r.batch).map(|i| rng(r, i));
+    let known = |edit| Known::new(run.sessions, edit, &run.layout, rngs(), &run.job.cancel);
+    r.edit.as_ref().map(known).transpose()
+}
+
 /// e_in = √(1−σ²)·E(x_init) + σ·n.
-fn embed(run: &mut Run, r: &Resolved, sigma: f32, noise: &Tensor) -> Result<Tensor> {
-    let start = run.tokens(r.batch, &starts(r, &run.layout, r.mask_ratio)?);
-    let sigma = Tensor::from_f32([1], &[sigma]);
-    run.call(Program::Embed, r.batch, &[("tokens", &start), ("noise", noise), ("sigma", &sigma)])
+fn embed(run: &mut Run, r: &Resolved, known: Option<&Known>) -> Result<Tensor> {
+    let start = run.tokens(r.batch, &starts(r, &run.layout, r.mask_ratio, known)?);
+    let (noise, sigma) = (perturbation(r, &run.layout), Tensor::from_f32([1], &[r.sigma]));
+    run.call(Program::Embed, r.batch, &[("tokens", &start), ("noise", &noise), ("sigma", &sigma)])
 }
 
 /// Test-time optimisation from `start`. A cancelled loop hands over its best iterate.
@@ -254,7 +274,8 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
     let options = teacher_options(run.sessions.model(), r);
     let mask = layout.mask_token as u32;
-    let start = starts(r, &layout, 1.0)?;
+    let known = known(run, r)?;
+    let start = starts(r, &layout, 1.0, known.as_ref())?;
     let pictures =
         start.chunks_exact(layout.slots()).map(|s| MaskedDiffusion::new(options, s.to_vec(), mask));
     let mut pictures = pictures.collect::<Result<Vec<_>>>()?;
@@ -262,13 +283,13 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let both = condition(run, r, Role::Teacher, true)?;
     for i in 0..r.steps {
         // With guidance the batch doubles: pictures under their condition, then under none.
-        let guided = options.guidance.needs_unconditional(i, r.steps);
+        let guided = options.needs_unconditional(i);
         let (rounds, condition) = if guided { (2 * b, &both) } else { (b, &plain) };
         let mut masked: Vec<u32> = pictures.iter().flat_map(|p| p.tokens().to_vec()).collect();
         if guided {
             masked.extend_from_within(..);
         }
-        let masked = run.tokens(rounds, &masked);
+        let (masked, condition) = (run.tokens(rounds, &masked), condition.at_timestep(options.timestep(i)));
         let logits = run.call(Program::Teacher, rounds, &condition.with(&[("tokens", &masked)]))?.to_f32();
         let z = logits.chunks_exact(layout.slots() * layout.codes).map(|z| Logits::new(z, layout.codes));
         let z = z.collect::<Result<Vec<_>>>()?;
@@ -279,24 +300,27 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let tokens: Vec<u32> = pictures.iter().flat_map(|p| p.predicted().to_vec()).collect();
     let tokens = run.tokens(b, &tokens);
     let images = run.call(Program::DecodeHard, b, &plain.with(&[("tokens", &tokens)]))?;
-    Ok(Pictures { images, tokens, max_probability: None, e_in: None, other_images: None, course: None })
+    Ok(Pictures {
+        images,
+        tokens,
+        max_probability: None,
+        e_in: None,
+        other_images: None,
+        course: None,
+        known,
+    })
 }
 
-fn teacher_options(model: &Model, r: &Resolved) -> MaskedDiffusionOptions {
-    let t = &model.defaults().teacher;
-    MaskedDiffusionOptions {
+/// The model's sampler with the request's settings.
+fn teacher_options(model: &Model, r: &Resolved) -> SamplerOptions {
+    let teacher = TeacherDefaults {
         steps: r.steps,
-        schedule: t.schedule,
-        guidance: Guidance {
-            form: model.architecture().guidance_form(),
-            scale: r.guidance_scale,
-            annealing: t.guidance_annealing,
-            pow: t.guidance_power,
-        },
-        softmax_temperature: r.sampling.temperature,
-        sampling_annealing: t.sampling_annealing,
+        temperature: r.sampling.temperature,
+        guidance_scale: r.guidance_scale,
         randomize_temperature: r.randomize_temperature,
-    }
+        ..model.defaults().teacher.clone()
+    };
+    teacher.sampler_options()
 }
 
 /// The random numbers of picture `i`.
@@ -304,14 +328,18 @@ fn rng(r: &Resolved, i: usize) -> Philox {
     Philox::for_picture(r.seed, i as u32)
 }
 
-/// Start tokens of all pictures: the caller's, or seeded.
-fn starts(r: &Resolved, layout: &Layout, mask_ratio: f32) -> Result<Vec<u32>> {
+/// Start tokens of all pictures: the caller's, or seeded, with what is known in its place.
+fn starts(r: &Resolved, layout: &Layout, mask_ratio: f32, known: Option<&Known>) -> Result<Vec<u32>> {
     if let Some(tokens) = &r.start_tokens {
         return Ok(tokens.clone());
     }
     let (slots, codes, mask) = (layout.slots(), layout.codes as u32, layout.mask_token as u32);
     let pictures = (0..r.batch).map(|i| start_tokens(&rng(r, i), slots, codes, mask, mask_ratio));
-    Ok(pictures.collect::<Result<Vec<_>>>()?.concat())
+    let mut tokens = pictures.collect::<Result<Vec<_>>>()?.concat();
+    if let Some(known) = known {
+        known.restore(&mut tokens);
+    }
+    Ok(tokens)
 }
 
 /// Gaussian noise [B, N, D] of the start embedding.
@@ -362,12 +390,17 @@ fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, star
         let all: Vec<f32> = a.iter().zip(&b).map(|(&x, &y)| pixel(x, y)).collect();
         all.chunks_exact(all.len() / r.batch).map(mean).collect()
     });
-    let teacher = r.steps > 1;
+    let (teacher, labelled) = (r.steps > 1, layout.classes > 0);
     Report {
         seed: r.seed,
         batch: r.batch,
-        classes: r.classes.clone(),
-        labels: r.classes.iter().map(|&c| model.labels().get(c as usize).map(|l| l.name.clone())).collect(),
+        classes: if labelled { r.classes.clone() } else { Vec::new() },
+        labels: r
+            .classes
+            .iter()
+            .filter(|_| labelled)
+            .map(|&c| model.labels().get(c as usize).map(|l| l.name.clone()))
+            .collect(),
         prompts: r.prompts.clone(),
         steps: r.steps,
         decode: if r.decode == Decode::Hard { "hard" } else { "soft" },
@@ -378,6 +411,7 @@ fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, star
         sigma: r.sigma,
         guidance_scale: teacher.then_some(r.guidance_scale),
         randomize_temperature: teacher.then_some(r.randomize_temperature),
+        kept_tokens: p.known.as_ref().map(Known::counts),
         custom_start: r.e_in.is_some() || r.start_tokens.is_some(),
         width: layout.width,
         height: layout.height,

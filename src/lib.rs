@@ -8,6 +8,7 @@ pub mod capi;
 pub mod checkpoint;
 mod condition;
 pub mod convert;
+pub mod edit;
 pub mod engine;
 pub mod error;
 pub mod generate;
@@ -28,6 +29,7 @@ pub mod tteo;
 pub mod verify;
 pub mod weights;
 
+pub use edit::{Edit, Keep};
 pub use engine::{Engine, MemoryMode, Options, Provider};
 pub use error::{Error, Result, Status};
 pub use generate::Generated;

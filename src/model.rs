@@ -1,9 +1,10 @@
 //! An opened model file: mapped weights, architecture, labels and request defaults.
 //!
 //! The format is one safetensors file (`NAME.softdimo.safetensors`): tensors under component prefixes
-//! (`student.`, `teacher.`, `encoder.`, `decoder.`) and official names, everything else in `__metadata__`.
+//! (`student.`, `teacher.`, `text.`, `encoder.`, `decoder.`) and official names, everything else in `__metadata__`.
 
 pub(crate) mod header;
+mod teacher;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,11 +13,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::header::Header;
+pub use self::teacher::{TeacherDefaults, TeacherSampler};
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
-use crate::models::Architecture;
 use crate::models::program::Program;
-use crate::sample::{Annealing, Schedule};
+use crate::models::{Architecture, MicroConditions};
+use crate::tensor::Tensor;
+use crate::tokenizer::PromptTokenizer;
 use crate::weights::Weights;
 
 /// Value of `softdimo.format` this library writes and reads.
@@ -45,6 +48,9 @@ pub struct Defaults {
     pub top_p: f32,
     #[serde(default)]
     pub teacher: TeacherDefaults,
+    /// Of text-to-image models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro: Option<MicroConditions>,
 }
 
 impl Defaults {
@@ -72,43 +78,12 @@ impl Defaults {
                 });
             }
         }
-        Ok(())
+        t.validate(file)
     }
 }
 
 fn one() -> f32 {
     1.0
-}
-
-/// Defaults of the teacher's multi-step sampler.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TeacherDefaults {
-    pub steps: u32,
-    pub temperature: f32,
-    pub guidance_scale: f32,
-    pub guidance_annealing: Annealing,
-    /// Exponent of the cosine annealing.
-    pub guidance_power: f32,
-    pub randomize_temperature: f32,
-    pub schedule: Schedule,
-    /// Lower the softmax temperature from 1.3 to 0.5 over the steps.
-    pub sampling_annealing: bool,
-}
-
-impl Default for TeacherDefaults {
-    fn default() -> TeacherDefaults {
-        TeacherDefaults {
-            steps: 64,
-            temperature: 1.0,
-            guidance_scale: 0.0,
-            guidance_annealing: Annealing::None,
-            guidance_power: 3.0,
-            randomize_temperature: 4.5,
-            schedule: Schedule::Arccos,
-            sampling_annealing: false,
-        }
-    }
 }
 
 /// How the file's bytes are held.
@@ -149,6 +124,8 @@ pub struct Model {
     mapping: Arc<Mapping>,
     config: Config,
     labels: Vec<Label>,
+    /// Of models that read prompts.
+    tokenizer: Option<PromptTokenizer>,
 }
 
 impl Model {
@@ -167,7 +144,9 @@ impl Model {
         config.architecture.validate(file)?;
         config.request_defaults.validate(file)?;
         let labels = header.labels(config.architecture.layout().classes)?;
-        let model = Model { checkpoint, mapping, config, labels };
+        let text = config.architecture.text();
+        let tokenizer = text.map(|text| text.tokenizer(&Weights::new(&checkpoint).at("text"))).transpose()?;
+        let model = Model { checkpoint, mapping, config, labels, tokenizer };
         if !model.has_component("decoder")
             || !(model.has_component("student") || model.has_component("teacher"))
         {
@@ -216,14 +195,23 @@ impl Model {
         &self.labels
     }
 
-    /// Whether tensors of the component (`student`, `teacher`, `encoder`, `decoder`) are in the file.
+    /// Whether tensors of the component (`student`, `teacher`, `text`, `encoder`, `decoder`) are in the file.
     pub fn has_component(&self, component: &str) -> bool {
         self.checkpoint.names().any(|n| n.strip_prefix(component).is_some_and(|rest| rest.starts_with('.')))
     }
 
     /// Components in the file.
     pub fn components(&self) -> Vec<&'static str> {
-        ["student", "teacher", "encoder", "decoder"].into_iter().filter(|c| self.has_component(c)).collect()
+        ["student", "teacher", "text", "encoder", "decoder"]
+            .into_iter()
+            .filter(|c| self.has_component(c))
+            .collect()
+    }
+
+    /// Token ids [1, L] of a prompt, for the model's text encoder. An error for models that read none.
+    pub(crate) fn prompt_ids(&self, prompt: &str) -> Result<Tensor> {
+        let tokenizer = self.tokenizer.as_ref();
+        Ok(tokenizer.ok_or_else(|| Error::internal("a prompt for a class model"))?.encode_batch(&[prompt]))
     }
 
     /// Class id of a label by its name, ignoring case; the error suggests close names.

@@ -140,6 +140,16 @@ pub fn embedding(g: &Graph, w: &Weights, indices: Value, rows: usize, d: usize) 
     g.gather(w.get(g, "weight", [rows, d])?, indices)
 }
 
+/// [`embedding`] of a distribution: p [.., V] over the rows of `table` [V, D] → p·table [.., D], as one Gemm.
+pub fn soft_embedding(g: &Graph, p: Value, table: Value) -> Result<Value> {
+    let (mut shape, rows, d) = (g.shape(p), g.shape(table)[0], g.shape(table)[1]);
+    let y = g.gemm(g.reshape(p, [shape.len() / rows.max(1), rows])?, table, None, false, false)?;
+    if let Some(last) = shape.0.last_mut() {
+        *last = d;
+    }
+    g.reshape(y, shape)
+}
+
 /// Sum over everything but the batch: [B, ..] → [B].
 pub fn sum_per_picture(g: &Graph, x: Value, batch: usize) -> Result<Value> {
     let axes: Vec<usize> = (1..g.shape(x).rank()).collect();

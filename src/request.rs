@@ -1,7 +1,9 @@
 //! What to generate. Fields left at `None` take the model's own default, stored in its file.
 
+use crate::edit::Edit;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::models::MicroConditions;
 use crate::sample::SampleOptions;
 use crate::tteo::Optimize;
 
@@ -35,6 +37,12 @@ pub struct Request {
     pub prompts: Vec<String>,
     /// What the multi-step sampler is guided away from, for models that are conditioned on text.
     pub negative_prompt: Option<String>,
+    /// Text-to-image models: what the picture is said to be like.
+    pub aesthetic_score: Option<f32>,
+    /// Text-to-image models: width and height in pixels the picture is said to have had.
+    pub original_size: Option<[u32; 2]>,
+    /// Text-to-image models: left and top in pixels of the crop it is said to be.
+    pub crop: Option<[u32; 2]>,
     /// Number of pictures, 1 to 256; 0 is taken as 1.
     pub batch: usize,
     pub seed: u64,
@@ -58,6 +66,8 @@ pub struct Request {
     pub randomize_temperature: Option<f32>,
     /// Start tokens [B, N, splits] instead of seeded ones; the mask token is allowed.
     pub start_tokens: Option<Vec<u32>>,
+    /// Start from a picture: keep some of its tokens.
+    pub edit: Option<Edit>,
     /// Start embedding [B, N, D] instead of one made from start tokens.
     pub e_in: Option<Vec<f32>>,
     /// Also decode the other way and report the mean absolute difference of the two pictures.
@@ -73,8 +83,11 @@ pub const BATCH_LIMIT: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
     pub classes: Vec<i64>,
-    /// The prompt of every picture; empty when there is none.
+    /// The prompt of every picture; empty when nothing reads one.
     pub prompts: Vec<String>,
+    pub negative_prompt: String,
+    /// In the order the generator reads them.
+    pub micro: Vec<f32>,
     pub batch: usize,
     pub seed: u64,
     pub steps: u32,
@@ -85,6 +98,7 @@ pub(crate) struct Resolved {
     pub guidance_scale: f32,
     pub randomize_temperature: f32,
     pub start_tokens: Option<Vec<u32>>,
+    pub edit: Option<Edit>,
     pub e_in: Option<Vec<f32>>,
     pub report_gap: bool,
     pub optimize: Option<Optimize>,
@@ -187,6 +201,12 @@ impl Request {
                 return Err(Error::invalid("start_tokens", expected, bad));
             }
         }
+        if let Some(edit) = &self.edit {
+            edit.validate(&layout)?;
+            if self.start_tokens.is_some() {
+                return Err(Error::invalid("start_tokens", "none with an edit, which makes them", "some"));
+            }
+        }
         if let Some(e_in) = &self.e_in {
             let expected = batch * layout.positions * layout.embedding;
             if e_in.len() != expected {
@@ -204,7 +224,9 @@ impl Request {
         }
         Ok(Resolved {
             classes,
-            prompts: self.prompts(batch)?,
+            prompts: self.prompts(model, batch)?,
+            negative_prompt: self.negative_prompt.as_ref().unwrap_or(&teacher.negative_prompt).clone(),
+            micro: self.micro(model)?,
             batch,
             seed: self.seed,
             steps,
@@ -225,6 +247,7 @@ impl Request {
                 1e4,
             )?,
             start_tokens: self.start_tokens.clone(),
+            edit: self.edit.clone(),
             e_in: self.e_in.clone(),
             report_gap: self.report_gap,
             optimize: self.optimize.clone(),
@@ -232,14 +255,15 @@ impl Request {
     }
 
     /// The prompt of every picture, or none. A prompt that nothing reads is refused: it would change nothing.
-    fn prompts(&self, batch: usize) -> Result<Vec<String>> {
+    fn prompts(&self, model: &Model, batch: usize) -> Result<Vec<String>> {
         let mut terms = self.optimize.iter().flat_map(|o| &o.terms);
         let reader = terms.find(|t| t.reward.reads_prompt()).map(|t| t.reward.name());
-        let given =
-            [("prompt", !self.prompts.is_empty()), ("negative_prompt", self.negative_prompt.is_some())];
-        if let Some((what, _)) =
-            given.into_iter().find(|(what, given)| *given && !(reader.is_some() && *what == "prompt"))
-        {
+        let text = model.architecture().text().is_some();
+        let unread = [
+            ("prompt", !self.prompts.is_empty() && !text && reader.is_none()),
+            ("negative_prompt", self.negative_prompt.is_some() && !text),
+        ];
+        if let Some((what, _)) = unread.into_iter().find(|(_, unread)| *unread) {
             return Err(Error::Unsupported {
                 what: format!("request.{what}"),
                 reason: "this model is conditioned on class labels; use label or class_labels".into(),
@@ -249,6 +273,8 @@ impl Request {
             (0, Some(reader)) => {
                 Err(Error::invalid("prompt", format!("a text, which the reward '{reader}' reads"), "none"))
             }
+            // The empty prompt is what the model was trained with for none.
+            (0, None) if text => Ok(vec![String::new(); batch]),
             (0, None) => Ok(Vec::new()),
             (1, _) => Ok(vec![self.prompts[0].clone(); batch]),
             (n, _) if n == batch => Ok(self.prompts.clone()),
@@ -256,9 +282,51 @@ impl Request {
         }
     }
 
+    /// The micro conditions in the generator's order, the model's own where the request has none.
+    fn micro(&self, model: &Model) -> Result<Vec<f32>> {
+        let a = model.architecture();
+        if a.condition_layout().micro == 0 {
+            let given = [
+                ("aesthetic_score", self.aesthetic_score.is_some()),
+                ("original_size", self.original_size.is_some()),
+                ("crop", self.crop.is_some()),
+            ];
+            return match given.into_iter().find(|(_, given)| *given) {
+                None => Ok(Vec::new()),
+                Some((what, _)) => Err(Error::Unsupported {
+                    what: format!("request.{what}"),
+                    reason: format!("{} models are not conditioned on it", a.name()),
+                }),
+            };
+        }
+        let defaults = model.defaults().micro.unwrap_or_default();
+        let aesthetic_score = self.aesthetic_score.unwrap_or(defaults.aesthetic_score);
+        if !(aesthetic_score.is_finite() && (0.0..=100.0).contains(&aesthetic_score)) {
+            return Err(Error::invalid("aesthetic_score", "0 to 100", aesthetic_score));
+        }
+        let sides = |what: &str, value: [u32; 2]| match value.iter().find(|&&side| side > 65_536) {
+            None => Ok(value),
+            Some(side) => Err(Error::invalid(what, "0 to 65536", side)),
+        };
+        Ok(a.micro(&MicroConditions {
+            aesthetic_score,
+            original_size: sides("original_size", self.original_size.unwrap_or(defaults.original_size))?,
+            crop: sides("crop", self.crop.unwrap_or(defaults.crop))?,
+        }))
+    }
+
     /// The class id of every picture.
     fn classes(&self, model: &Model, batch: usize) -> Result<Vec<i64>> {
         let classes = model.architecture().layout().classes;
+        if model.architecture().text().is_some() {
+            return match self.labels.first() {
+                None => Ok(vec![0; batch]),
+                Some(_) => Err(Error::Unsupported {
+                    what: "a class label".into(),
+                    reason: "this model is conditioned on a prompt; use prompt".into(),
+                }),
+            };
+        }
         let ids = self.labels.iter().map(|label| match label {
             Label::Name(name) => model.class_of(name).map(|c| c as i64),
             Label::Class(id) if *id as usize <= classes => Ok(i64::from(*id)),

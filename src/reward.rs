@@ -21,6 +21,7 @@ use crate::graph::{Graph, Value};
 use crate::model::Model;
 use crate::models::Condition;
 use crate::nn;
+use crate::request::Label;
 use crate::rng::{Philox, Stream};
 use crate::tensor::{Dtype, Tensor};
 use crate::weights::Weights;
@@ -116,7 +117,7 @@ impl Reward {
     }
 
     /// The network of a reward file; see [`Network::new`] for the class.
-    pub fn network(model: Arc<RewardModel>, class: Option<usize>) -> Result<Reward> {
+    pub fn network(model: Arc<RewardModel>, class: Option<&Label>) -> Result<Reward> {
         Network::new(model, class).map(Reward::Network)
     }
 
@@ -141,6 +142,22 @@ impl Reward {
     /// Whether its score depends on the request's prompt.
     pub fn reads_prompt(&self) -> bool {
         self.file().is_some_and(|file| file.architecture().reads_prompt())
+    }
+
+    /// Name, whether it reads a prompt, and what an opened file says about itself, as one JSON object.
+    pub fn info_json(&self) -> String {
+        let (class, file) = match self {
+            Reward::Network(network) => (network.class(), Some(network.model().info())),
+            Reward::Target { .. }
+            | Reward::Color { .. }
+            | Reward::Histogram { .. }
+            | Reward::Prior { .. }
+            | Reward::Closeness
+            | Reward::Callback(_) => (None, None),
+        };
+        let reads_prompt = self.reads_prompt();
+        serde_json::json!({ "name": self.name(), "reads_prompt": reads_prompt, "class": class, "file": file })
+            .to_string()
     }
 
     /// The file its network lies in.

@@ -20,8 +20,11 @@ pub enum Stream {
     Perturbation = 2,
     /// Gumbel noise of token sampling; element = slot · codes + code, step = sampling step.
     Gumbel = 3,
-    /// Gumbel noise of the confidence ranking; element = slot, step = sampling step.
+    /// Gumbel noise of the confidence ranking; element = slot, step = sampling step. The Halton sampler, which
+    /// has no confidence: where its sequence begins; element 0, step 0.
     Confidence = 4,
+    /// The sort keys that choose the tokens a variation keeps; element = slot, step 0.
+    Keep = 5,
 }
 
 /// The random numbers of one picture.

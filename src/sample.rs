@@ -1,15 +1,25 @@
-//! From logits to tokens, on the host: x_init, one-step sampling, the masked-diffusion sampler.
+//! From logits to tokens, on the host: x_init, one-step sampling, the teachers' masked-diffusion samplers.
 //!
 //! Pure functions of their arguments and a [`Philox`](crate::rng::Philox); nothing here knows a model.
 //! A *slot* is one token to be decided: position × split (split fastest) for models that factorise
 //! their codes, plain position otherwise.
 
+mod halton;
+mod maskbit;
 mod masked_diffusion;
+mod maskgen;
+mod maskgit;
+mod meissonic;
 mod one_step;
 mod schedule;
 mod start;
 
-pub use masked_diffusion::{MaskedDiffusion, MaskedDiffusionOptions};
+pub use halton::HaltonOptions;
+pub use maskbit::MaskBitOptions;
+pub use masked_diffusion::{MaskedDiffusion, SamplerOptions};
+pub use maskgen::MaskGenOptions;
+pub use maskgit::{MaskGitOptions, Quota};
+pub use meissonic::MeissonicOptions;
 pub use one_step::{SampleOptions, Sampled, sample_tokens};
 pub use schedule::{Annealing, Guidance, GuidanceForm, Schedule};
 pub use start::start_tokens;

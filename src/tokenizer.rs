@@ -5,10 +5,14 @@
 //! O(n log n); only vocabularies can be malformed.
 
 mod clip_bpe;
+mod clip_files;
 mod clip_text;
+mod prompt;
 mod wordpiece;
 
 pub use clip_bpe::{ClipBpe, Flavor};
+pub use clip_files::ClipFiles;
+pub use prompt::PromptTokenizer;
 pub use wordpiece::WordPiece;
 
 use crate::error::{Error, Result};

@@ -64,6 +64,19 @@ impl<'a> Weights<'a> {
         }
         g.cast(g.weight(&graph_name(self.namespace, &name), view.dtype, shape)?, Dtype::F32)
     }
+
+    /// The bytes of a u8 tensor with one axis: data that travels with the weights and is no graph value.
+    pub fn bytes(&self, name: &str) -> Result<&'a [u8]> {
+        let (name, file) = (self.name(name), self.checkpoint.file());
+        let Some(view) = self.checkpoint.get(&name) else {
+            return Err(Error::MissingTensor { name, expected: "[bytes]".into(), file });
+        };
+        if view.dtype != Dtype::U8 || view.shape.rank() != 1 {
+            let (expected, found) = ("u8[bytes]".into(), format!("{}{}", view.dtype, view.shape));
+            return Err(Error::TensorMismatch { name, expected, found, file });
+        }
+        Ok(view.data)
+    }
 }
 
 /// Between a namespace and the tensor's name in its checkpoint.

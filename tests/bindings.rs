@@ -6,6 +6,11 @@
 
 #![cfg(target_os = "linux")]
 
+/// Only the CLIP of it is used here.
+#[allow(dead_code)]
+#[path = "reward_files/official.rs"]
+mod official;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,6 +30,15 @@ fn model() -> PathBuf {
     let path = root().join("models/emoji-32.softdimo.safetensors");
     assert!(path.exists(), "{} is missing", path.display());
     path
+}
+
+fn data(name: &str) -> PathBuf {
+    root().join("tests/data").join(name)
+}
+
+/// A reward file in the folder.
+fn reward(folder: &Path) -> PathBuf {
+    official::convert(&official::clip_score(&folder.join("official")).source, folder, "clip")
 }
 
 /// The ONNX Runtime library of the tests; cargo's configuration names it.
@@ -176,6 +190,7 @@ fn wrapper(name: &str, options: &[&str]) {
     let folder = folder(name);
     let program = folder.join("program");
     compile("g++", options, "wrapper.cpp", &program);
+    reward(&folder);
     let said = run(Command::new(program).arg(model()).arg(&folder).env("SOFTDIMO_ORT_LIBRARY", runtime()));
     assert_eq!(said, "ok\n");
     let png = std::fs::read(folder.join("apple.png")).unwrap();
@@ -318,6 +333,7 @@ fn cxx_bridge() {
         .arg(named(&files, "libsoftdimo_cxx.a"))
         .args(["-lpthread", "-ldl", "-lm", "-o"])
         .arg(&program));
-    let said = run(Command::new(program).arg(model()).env("SOFTDIMO_ORT_LIBRARY", runtime()));
+    let reward = reward(&folder("cxx_reward"));
+    let said = run(Command::new(program).arg(model()).arg(reward).env("SOFTDIMO_ORT_LIBRARY", runtime()));
     assert_eq!(said, format!("ok {}\n", env!("CARGO_PKG_VERSION")));
 }

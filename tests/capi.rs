@@ -7,9 +7,14 @@
 
 #[path = "capi/models.rs"]
 mod models;
+/// Only the CLIP of it is used here.
+#[allow(dead_code)]
+#[path = "reward_files/official.rs"]
+mod official;
 #[path = "capi/program.rs"]
 mod program;
 
+use models::data;
 use program::{program, run};
 
 #[test]
@@ -108,9 +113,23 @@ fn jobs() {
 }
 
 #[test]
+fn edit() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("edit").arg(models::fixture(folder.path())));
+}
+
+#[test]
 fn optimize() {
     let folder = tempfile::tempdir().unwrap();
     run(program("optimize").arg(models::fixture(folder.path())));
+}
+
+#[test]
+fn rewards() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("files");
+    models::rewards(&files);
+    run(program("rewards").arg(models::fixture(folder.path())).arg(files));
 }
 
 /// `examples/optimize`: the reward of the host's own rises, and the sheet holds two different pictures.

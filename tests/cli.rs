@@ -1,5 +1,10 @@
 //! The command line, as scripts use it: exit statuses, outputs, PNG metadata, error texts.
 
+/// The official checkpoints of rewards.
+#[allow(dead_code)]
+#[path = "reward_files/official.rs"]
+mod official;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -7,6 +12,10 @@ use softdimo::image::read_png;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn data(name: &str) -> PathBuf {
+    root().join("tests/data").join(name)
 }
 
 fn softdimo(arguments: &[&str]) -> Output {
@@ -140,6 +149,81 @@ fn convert_names_what_is_wrong() {
         let message = fails(1, &convert(&out, arguments));
         assert!(message.contains(expected), "{arguments:?}: {message}");
     }
+}
+
+/// Convert, inspect and climb a reward file, and what each refuses.
+#[test]
+fn rewards_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> String { folder.path().join(name).to_string_lossy().into_owned() };
+    official::clip_score(&folder.path().join("clip"));
+    let (file, f16) = (path("clip.softdimo.safetensors"), path("half.softdimo.safetensors"));
+    let convert = |out: &str, more: &[&str]| {
+        let from = path("clip");
+        works(
+            &[&["convert", "clip-score", "--checkpoint", &from, "--title", "Tiny", "-o", out], more].concat(),
+        )
+    };
+    assert!(convert(&file, &[]).contains("95 tensors"), "94 of CLIP and its vocabulary");
+    convert(&f16, &["--dtype", "f16"]);
+    let official = official::hpsv2(folder.path()).source;
+    let (weights, vocabulary) = (official.checkpoint.to_string_lossy(), official.vocabulary.unwrap());
+    let arguments = ["convert", "hpsv2", "--checkpoint", &weights, "-o"];
+    assert!(
+        fails(1, &[&arguments[..], &[&path("hps")]].concat())
+            .contains("--vocabulary: expected CLIP's merges")
+    );
+    let vocabulary = vocabulary.to_string_lossy();
+    works(&[&arguments[..], &[&path("hps.safetensors"), "--vocabulary", &vocabulary]].concat());
+    let rewards = |name: &str| data(&format!("rewards/{name}")).to_string_lossy().into_owned();
+    let (tower, head) = (rewards("aesthetic.safetensors"), rewards("aesthetic.mlp.safetensors"));
+    let aesthetic = path("aesthetic.softdimo.safetensors");
+    works(&["convert", "aesthetic", "--checkpoint", &tower, "--head", &head, "-o", &aesthetic]);
+    fails(2, &["convert", "aesthetic", "--checkpoint", &tower, "--vocabulary", "x", "-o", &aesthetic]);
+    fails(2, &["convert", "clip-score", "-o", &file]);
+
+    let text = works(&["inspect", &file]);
+    assert!(text.contains("clip_score (a reward)") && text.contains("reads         a prompt"), "{text}");
+    assert!(text.contains("title         Tiny") && text.contains("matches the tensors"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&works(&["inspect", "--json", &f16])).unwrap();
+    assert_eq!((&json["config"]["family"], &json["sha256_matches"]), (&"clip_score".into(), &true.into()));
+    assert!(json["dtypes"]["f16"].as_u64() > json["dtypes"]["f32"].as_u64());
+
+    let sheet = path("sheet.png");
+    let optimize =
+        ["optimize", "--label", "red apple", "--steps", "3", "--lr", "0.05", "--clip", "1", "-o", &sheet];
+    let climb = |rewards: &[&str], more: &[&str]| -> Vec<String> {
+        let rewards = rewards.iter().flat_map(|reward| ["--reward", reward]);
+        optimize.iter().copied().chain(rewards).chain(more.iter().copied()).map(String::from).collect()
+    };
+    let run = |arguments: Vec<String>| works(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let refused =
+        |arguments: Vec<String>| fails(1, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let half = format!("0.5*{f16}");
+    let report = run(climb(&[&file, &half, &aesthetic], &["--prompt", "red apple", "--json"]));
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let course = &report["optimization"];
+    assert_eq!(course["rewards"], serde_json::json!(["clip_score", "clip_score", "aesthetic"]));
+    assert_eq!(course["weights"], serde_json::json!([1.0, 0.5, 1.0]));
+    assert_eq!(report["prompts"], serde_json::json!(["red apple"]));
+    let score = |k: usize, step: usize| course["iterations"][step]["rewards"][k][0].as_f64().unwrap();
+    assert!(score(0, 3) > score(0, 0) && (score(0, 0) - score(1, 0)).abs() < 0.05);
+    let histogram = format!("histogram={sheet}");
+    assert!(run(climb(&[&histogram, "0.1*closeness"], &["--memory", "fast"])).contains("histogram"));
+
+    let named = "which the reward 'clip_score' reads, found none";
+    assert!(refused(climb(&[&file], &[])).contains(named));
+    assert!(refused(climb(&[&histogram], &["--prompt", "x"])).contains("request.prompt is not supported"));
+    let message = refused(climb(&[&format!("{file}=dog")], &["--prompt", "x"]));
+    assert!(message.contains("a class for the reward 'clip_score' is not supported"), "{message}");
+    assert!(refused(climb(&[MODEL], &[])).contains("a generator is opened as an engine"));
+    assert!(refused(climb(&["none.softdimo.safetensors"], &[])).contains("not found"));
+    assert!(
+        refused(climb(&["brightness"], &[]))
+            .contains("or FILE.softdimo.safetensors[=CLASS], found brightness")
+    );
+    let generate = fails(1, &["generate", "--model", &file, "--label", "x", "-o", &sheet]);
+    assert!(generate.contains("found the reward 'clip_score', which is opened as a reward"), "{generate}");
 }
 
 #[test]

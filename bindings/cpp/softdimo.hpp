@@ -9,13 +9,15 @@
  *             Standard containers allocate: std::bad_alloc stays what it is in the build at hand.
  * Ownership   Engine and Job own their handles, are move-only, and free on destruction. A Job keeps its engine
  *             running, so they may be destroyed in any order. Calls on a moved-from object return
- *             SOFTDIMO_ERR_NULL_ARGUMENT. Options and Request own all strings and arrays given to them and can
+ *             SOFTDIMO_ERR_NULL_ARGUMENT. Copies of a Reward share it; a Request and its Jobs keep the rewards
+ *             they use. Options and Request own all strings and arrays given to them and can
  *             be copied, reused and destroyed right after the call that takes them.
  * Threads     const member functions of Engine and Job may be called from any thread at the same time; moving,
  *             assigning and destroying need the object to be unused elsewhere. Options, Request and Image are
  *             plain values.
  * Callbacks   Run only on a thread that is inside a call of this library: progress inside Job::wait*, Job::poll
- *             or Engine::generate*; log inside a call on the engine or one of its jobs. If several threads wait
+ *             or Engine::generate*, rewards inside the first and the last; log inside a call on the engine or one
+ *             of its jobs. If several threads wait
  *             on one job, its callback may run on several of them at once. The Job keeps the progress callback
  *             alive, the Engine and its Jobs keep the log callback alive. A callback that throws counts as
  *             Flow::Stop; the exception ends there. A progress callback must not destroy its job, and a log
@@ -173,6 +175,9 @@ enum class WeightsMode : std::uint32_t {
 
 enum class Decode : std::uint32_t { Hard = SOFTDIMO_DECODE_HARD, Soft = SOFTDIMO_DECODE_SOFT };
 
+// How an optimisation moves.
+enum class Optimizer : std::uint32_t { Sgd = SOFTDIMO_OPTIMIZER_SGD, Adam = SOFTDIMO_OPTIMIZER_ADAM };
+
 enum class LogLevel : std::int32_t {
     Error = SOFTDIMO_LOG_ERROR,
     Warning = SOFTDIMO_LOG_WARNING,
@@ -193,6 +198,18 @@ using ProgressFunction = std::function<Flow(std::uint32_t step, std::uint32_t to
 
 // A message, valid during the call. Stop: no more messages.
 using LogFunction = std::function<Flow(LogLevel level, std::string_view message)>;
+
+// What a reward of the host's own is shown: soft pictures [batch, 3, height, width], nominally in [0, 1].
+struct RewardPictures {
+    const float* pixels;
+    std::uint32_t batch;
+    std::uint32_t width;
+    std::uint32_t height;
+};
+
+// Fills scores [batch] and gradient = dscore/dpixels, of the pictures' shape (zeros at first). Stop ends the
+// optimisation like a cancel.
+using RewardFunction = std::function<Flow(const RewardPictures& pictures, float* scores, float* gradient)>;
 
 // --------------------------------------------------------------------------------------------- internals
 
@@ -272,6 +289,12 @@ inline std::int32_t on_log(void* user_data, std::int32_t level, const char* mess
     return call_guarded(*static_cast<const LogFunction*>(user_data), static_cast<LogLevel>(level), message);
 }
 
+inline std::int32_t on_reward(void* user_data, const float* pixels, std::uint32_t batch, std::uint32_t width,
+                              std::uint32_t height, float* scores, float* gradient) noexcept {
+    const auto& function = *static_cast<const RewardFunction*>(user_data);
+    return call_guarded(function, RewardPictures{pixels, batch, width, height}, scores, gradient);
+}
+
 inline void on_release(void* user_data, const void*, std::uint64_t) noexcept {
     delete static_cast<std::vector<std::uint8_t>*>(user_data);
 }
@@ -329,6 +352,10 @@ inline std::optional<std::uint32_t> json_number(std::string_view json, std::stri
 
 struct FreeEngine {
     void operator()(softdimo_engine* engine) const noexcept { softdimo_engine_free(engine); }
+};
+
+struct FreeReward {
+    void operator()(softdimo_reward* reward) const noexcept { softdimo_reward_free(reward); }
 };
 
 struct FreeJob {
@@ -458,6 +485,141 @@ private:
     std::shared_ptr<const LogFunction> log_;
 };
 
+// How the network of a reward file is opened; see softdimo_reward_options.
+struct RewardOptions {
+    WeightsMode weights_mode = WeightsMode::Map;
+    // Of a classifier, what pictures should show, by id or by name; neither: what the request's label says.
+    std::optional<std::int32_t> class_id;
+    std::optional<std::string> class_label;
+};
+
+// What an optimisation climbs. Copies share one reward. A mask holds width * height weights of 0 or more, the top
+// row first, or is empty for all pixels; what does not fit the model shows when a request uses it.
+class Reward {
+public:
+    // Look like `target`, of the model's picture size.
+    static Expected<Reward> target(const Image& target, const std::vector<float>& mask = {}) {
+        const softdimo_image view = const_cast<Image&>(target).view(); // only read
+        return make([&](softdimo_reward** reward) {
+            return softdimo_reward_target(&view, data(mask), mask.size(), reward);
+        });
+    }
+
+    // A direction in colour space: mean of r*R + g*G + b*B.
+    static Expected<Reward> color(float r, float g, float b, const std::vector<float>& mask = {}) {
+        return make([&](softdimo_reward** reward) {
+            return softdimo_reward_color(r, g, b, data(mask), mask.size(), reward);
+        });
+    }
+
+    // The colours of `palette`, a picture of any size, wherever they are.
+    static Expected<Reward> histogram(const Image& palette, const std::vector<float>& mask = {}) {
+        const softdimo_image view = const_cast<Image&>(palette).view(); // only read
+        return make([&](softdimo_reward** reward) {
+            return softdimo_reward_histogram(&view, nullptr, 0, data(mask), mask.size(), reward);
+        });
+    }
+
+    // The same by shares [3, bins] of 2 to 256 bins evenly from 0 to 1.
+    static Expected<Reward> histogram(const std::vector<float>& shares, const std::vector<float>& mask = {}) {
+        return make([&](softdimo_reward** reward) {
+            return softdimo_reward_histogram(nullptr, data(shares), shares.size(), data(mask), mask.size(), reward);
+        });
+    }
+
+    // Stay what the label says, by the model's own teacher.
+    static Expected<Reward> prior(std::uint64_t seed = 0) {
+        return make([&](softdimo_reward** reward) { return softdimo_reward_prior(seed, reward); });
+    }
+
+    // Stay near the start embedding.
+    static Expected<Reward> closeness() { return make(softdimo_reward_closeness); }
+
+    // The network of the reward file at `path`. Errors as of Engine::open; SOFTDIMO_ERR_CONFIG for a generator.
+    static Expected<Reward> open(const std::string& path, const RewardOptions& options = {}) {
+        if (auto fine = detail::check_text(path, "path"); !fine) {
+            return fine.failure();
+        }
+        return with_options(options, [&](const softdimo_reward_options& raw, softdimo_reward** reward) {
+            return softdimo_reward_open(path.c_str(), &raw, reward);
+        });
+    }
+
+    // The same of a file in memory; the bytes are freed once the reward and the jobs that use it are gone.
+    static Expected<Reward> open_memory(std::vector<std::uint8_t> bytes, const RewardOptions& options = {}) {
+        auto kept = std::make_unique<std::vector<std::uint8_t>>(std::move(bytes));
+        return with_options(options, [&](const softdimo_reward_options& raw, softdimo_reward** reward) {
+            const std::int32_t status = softdimo_reward_open_memory(kept->data(), kept->size(), detail::on_release,
+                                                                    kept.get(), &raw, reward);
+            if (status == SOFTDIMO_OK) {
+                static_cast<void>(kept.release()); // on_release deletes it
+            }
+            return status;
+        });
+    }
+
+    // The host's own: Flow(const RewardPictures&, float* scores, float* gradient), or returning void.
+    template <class F>
+    static Expected<Reward> callback(F function) {
+        auto state = std::make_shared<State>();
+        state->function = detail::with_flow<Flow(const RewardPictures&, float*, float*)>(std::move(function));
+        softdimo_reward* handle = nullptr;
+        if (const std::int32_t status = softdimo_reward_from_callback(detail::on_reward, &state->function, &handle)) {
+            return detail::failure(status);
+        }
+        state->handle.reset(handle);
+        return Reward(std::move(state));
+    }
+
+    // JSON: name, whether it reads a prompt, and what an opened file says about itself.
+    Expected<std::string> info() const {
+        return detail::fetch_text([this](char* buffer, std::uint64_t capacity, std::uint64_t* needed) {
+            return softdimo_reward_info(handle(), buffer, capacity, needed);
+        });
+    }
+
+    // The C handle, still owned by this object and its copies.
+    const softdimo_reward* handle() const noexcept { return state_ ? state_->handle.get() : nullptr; }
+
+private:
+    struct State {
+        RewardFunction function;
+        std::unique_ptr<softdimo_reward, detail::FreeReward> handle; // last: freed before its callback
+    };
+
+    explicit Reward(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+
+    static const float* data(const std::vector<float>& values) noexcept {
+        return values.empty() ? nullptr : values.data();
+    }
+
+    template <class Make>
+    static Expected<Reward> make(Make make) {
+        softdimo_reward* handle = nullptr;
+        if (const std::int32_t status = make(&handle)) {
+            return detail::failure(status);
+        }
+        auto state = std::make_shared<State>();
+        state->handle.reset(handle);
+        return Reward(std::move(state));
+    }
+
+    template <class Open>
+    static Expected<Reward> with_options(const RewardOptions& options, Open open) {
+        if (auto fine = detail::check_text(options.class_label.value_or(""), "options.class_label"); !fine) {
+            return fine.failure();
+        }
+        softdimo_reward_options raw;
+        softdimo_reward_options_init(&raw, sizeof(raw));
+        raw.weights_mode = static_cast<std::uint32_t>(options.weights_mode);
+        raw.class_id = options.class_id.value_or(raw.class_id);
+        raw.class_label = detail::c_str_or_null(options.class_label);
+        return make([&](softdimo_reward** reward) { return open(raw, reward); });
+    }
+
+    std::shared_ptr<const State> state_;
+};
+
 // What to generate; see softdimo_request for the meaning and range of each. What is not set takes the model's
 // default.
 class Request {
@@ -488,8 +650,20 @@ public:
     Request& randomize_temperature(float value) { return raw_.randomize_temperature = value, *this; }
     Request& decode(Decode decode) { return raw_.decode = static_cast<std::uint32_t>(decode), *this; }
     Request& report_gap(bool report) { return raw_.report_gap = report ? 1 : 0, *this; }
-    // A step of an optimisation takes less memory and more time.
-    Request& recompute(bool again) { return raw_.recompute = again ? 1 : 0, *this; }
+    // Text-to-image models: what the picture is said to be like.
+    Request& aesthetic_score(float value) { return raw_.aesthetic_score = value, *this; }
+    Request& original_size(std::int32_t width, std::int32_t height) {
+        return raw_.original_width = width, raw_.original_height = height, *this;
+    }
+    Request& crop(std::int32_t left, std::int32_t top) { return raw_.crop_left = left, raw_.crop_top = top, *this; }
+    // Start from this picture and keep a share of its tokens, chosen by seed.
+    Request& variation(Image picture, float keep) {
+        return edit_image_ = std::move(picture), edit_mask_.clear(), raw_.edit_keep = keep, *this;
+    }
+    // Start from this picture and paint anew where the mask [height, width] is above 0.
+    Request& inpaint(Image picture, std::vector<float> mask) {
+        return edit_image_ = std::move(picture), edit_mask_ = std::move(mask), raw_.edit_keep = -1.0f, *this;
+    }
     // [batch, positions, splits].
     Request& start_tokens(std::vector<std::uint32_t> tokens) { return start_tokens_ = std::move(tokens), *this; }
     // [batch, positions, embedding].
@@ -502,9 +676,44 @@ public:
         return *this;
     }
 
+    // Test-time optimisation of the one-step picture: maximise the sum of weight * reward. Call again to add.
+    Request& reward(Reward reward, float weight = 1.0f) {
+        softdimo_reward_term term{};
+        term.reward = reward.handle();
+        term.weight = weight;
+        terms_.push_back(term);
+        rewards_.push_back(std::move(reward));
+        return *this;
+    }
+    // Updates; the start counts as iterate 0, and the best iterate is kept.
+    Request& optimize_steps(std::uint32_t steps) { return raw_.optimize_steps = steps, *this; }
+    Request& lr(float rate) { return raw_.lr = rate, *this; }
+    Request& optimizer(Optimizer rule) { return raw_.optimizer = static_cast<std::uint32_t>(rule), *this; }
+    // Of SGD.
+    Request& momentum(float value) { return raw_.momentum = value, *this; }
+    // Scale gradients down to this norm; 0 = off.
+    Request& clip(float norm) { return raw_.clip = norm, *this; }
+    Request& norm_regularizer(float weight) { return raw_.norm_regularizer = weight, *this; }
+    // A step takes less memory and more time; the result is the same.
+    Request& recompute(bool again) { return raw_.recompute = again ? 1 : 0, *this; }
+    // SOFTDIMO_VARIABLE_*, added up; 0 = the embedding.
+    Request& variables(std::uint32_t which) { return raw_.variables = which, *this; }
+    // For the optimisation, whose iterate under way is finished; negative: none.
+    Request& deadline(std::chrono::milliseconds time) {
+        return raw_.deadline_ms = time.count() < 0 ? -1 : static_cast<std::int64_t>(time.count()), *this;
+    }
+
     // As the C functions take it; valid while this object lives unchanged.
     softdimo_request raw() const noexcept {
         softdimo_request raw = raw_;
+        if (edit_image_) {
+            edit_view_ = const_cast<Image&>(*edit_image_).view();
+            raw.edit_image = &edit_view_;
+            raw.edit_mask = edit_mask_.empty() ? nullptr : edit_mask_.data();
+            raw.edit_mask_count = edit_mask_.size();
+        }
+        raw.rewards = terms_.empty() ? nullptr : terms_.data();
+        raw.reward_count = static_cast<std::uint32_t>(terms_.size());
         raw.label = detail::c_str_or_null(label_);
         raw.prompt = detail::c_str_or_null(prompt_);
         raw.negative_prompt = detail::c_str_or_null(negative_prompt_);
@@ -539,6 +748,11 @@ private:
     std::vector<std::int32_t> class_labels_;
     std::vector<std::uint32_t> start_tokens_;
     std::vector<float> e_in_;
+    std::optional<Image> edit_image_;
+    std::vector<float> edit_mask_;
+    mutable softdimo_image edit_view_{};
+    std::vector<Reward> rewards_;
+    std::vector<softdimo_reward_term> terms_;
     ProgressFunction progress_;
 };
 
@@ -551,6 +765,7 @@ public:
 
     Job& operator=(Job&& other) noexcept {
         handle_ = std::move(other.handle_); // first: the old job goes before its callbacks
+        rewards_ = std::move(other.rewards_);
         progress_ = std::move(other.progress_);
         log_ = std::move(other.log_);
         layout_ = other.layout_;
@@ -647,9 +862,10 @@ public:
 private:
     friend class Engine;
 
-    Job(softdimo_job* handle, std::unique_ptr<const ProgressFunction> progress,
+    Job(softdimo_job* handle, std::unique_ptr<const ProgressFunction> progress, std::vector<Reward> rewards,
         std::shared_ptr<const LogFunction> log, const Layout& layout)
-        : layout_(layout), log_(std::move(log)), progress_(std::move(progress)), handle_(handle) {}
+        : layout_(layout), log_(std::move(log)), rewards_(std::move(rewards)), progress_(std::move(progress)),
+          handle_(handle) {}
 
     template <class T, class Function>
     Expected<std::vector<T>> fetch(Function function, std::uint32_t index) const {
@@ -660,6 +876,7 @@ private:
 
     Layout layout_;
     std::shared_ptr<const LogFunction> log_;
+    std::vector<Reward> rewards_;
     std::unique_ptr<const ProgressFunction> progress_;
     std::unique_ptr<softdimo_job, detail::FreeJob> handle_; // last: destroyed before its callbacks
 };
@@ -763,6 +980,19 @@ public:
     // Give back what can be prepared again. Waits for the running job.
     Expected<void> trim() const { return detail::check(softdimo_engine_trim(handle_.get())); }
 
+    // The tokens [positions, splits] of a picture of the model's size, for Request::start_tokens.
+    Expected<std::vector<std::uint32_t>> encode(Image picture) const {
+        std::vector<std::uint32_t> tokens(std::size_t{layout_.positions} * layout_.splits);
+        const softdimo_image view = picture.view();
+        std::uint64_t needed = 0;
+        const std::int32_t status =
+            softdimo_encode(handle_.get(), &view, tokens.data(), tokens.size(), &needed);
+        if (status != SOFTDIMO_OK) {
+            return detail::failure(status);
+        }
+        return tokens;
+    }
+
     // Replay a golden file; JSON with the largest difference of every tensor. Blocks.
     Expected<std::string> verify(const std::string& golden) const {
         if (auto fine = detail::check_text(golden, "golden"); !fine) {
@@ -823,7 +1053,7 @@ public:
         if (const std::int32_t status = softdimo_submit(handle_.get(), &raw, &job)) {
             return detail::failure(status);
         }
-        return Job(job, std::move(progress), log_, layout_);
+        return Job(job, std::move(progress), request.rewards_, log_, layout_);
     }
 
     // The C handle, still owned by this object.

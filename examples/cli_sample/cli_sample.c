@@ -1,8 +1,9 @@
 /* cli_sample: a sheet of one-step pictures, in C99, knowing nothing but softdimo.h.
  *
  *   cli_sample MODEL OUT.png [--seed N] [--scale N] [LABEL...]
+ *   cli_sample MODEL OUT.png [--seed N] [--scale N] --prompt TEXT [--prompt TEXT...]
  *
- * One column a label, one row a seed; pictures are enlarged (nearest neighbour), since 32 pixels are small.
+ * One column a label or prompt, one row a seed; pictures are enlarged (nearest neighbour), since 32 pixels are small.
  */
 #include <softdimo.h>
 #include <stdio.h>
@@ -31,9 +32,9 @@ static void paste(uint32_t *sheet, uint32_t sheet_width, const uint32_t *picture
       sheet[(size_t)(y + row) * sheet_width + x + column] = picture[(row / scale) * w + column / scale];
 }
 
-/* Generate ROWS seeds of each label and write the sheet. */
+/* Generate ROWS seeds of each label, or prompt, and write the sheet. */
 static int make_sheet(const softdimo_engine *engine, const char *path, const char *const *labels,
-                      uint32_t label_count, uint64_t seed, uint32_t scale) {
+                      uint32_t label_count, int prompts, uint64_t seed, uint32_t scale) {
   char seed_text[32];
   uint32_t w, h, gap = scale, sheet_width, sheet_height, column, row;
   uint32_t *pictures, *sheet;
@@ -61,7 +62,8 @@ static int make_sheet(const softdimo_engine *engine, const char *path, const cha
 
   for (column = 0; column < label_count && status == SOFTDIMO_OK; column++) {
     softdimo_request_init(&request, sizeof request);
-    request.label = labels[column];
+    if (prompts) request.prompt = labels[column];
+    else request.label = labels[column];
     request.seed = seed;
     request.batch = ROWS;
     for (row = 0; row < ROWS; row++) {
@@ -93,8 +95,8 @@ static int make_sheet(const softdimo_engine *engine, const char *path, const cha
   free(pictures);
   free(sheet);
   if (status != SOFTDIMO_OK) return fail("generate", status);
-  printf("%s: %u labels x %d seeds, %ux%u pixels\n", path, (unsigned)label_count, ROWS, (unsigned)sheet_width,
-         (unsigned)sheet_height);
+  printf("%s: %u %s x %d seeds, %ux%u pixels\n", path, (unsigned)label_count, prompts ? "prompts" : "labels", ROWS,
+         (unsigned)sheet_width, (unsigned)sheet_height);
   return EXIT_SUCCESS;
 }
 
@@ -104,9 +106,9 @@ int main(int argc, char **argv) {
   uint64_t seed = 0;
   softdimo_engine *engine = NULL;
   int32_t status;
-  int i, result;
+  int i, result, prompts = 0;
   if (argc < 3) {
-    fprintf(stderr, "usage: cli_sample MODEL OUT.png [--seed N] [--scale N] [LABEL...]\n");
+    fprintf(stderr, "usage: cli_sample MODEL OUT.png [--seed N] [--scale N] [LABEL... | --prompt TEXT...]\n");
     return 2;
   }
   if (softdimo_abi_version() >> 16 != SOFTDIMO_ABI_VERSION >> 16) {
@@ -116,7 +118,10 @@ int main(int argc, char **argv) {
   for (i = 3; i < argc; i++) {
     if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) seed = strtoull(argv[++i], NULL, 10);
     else if (strcmp(argv[i], "--scale") == 0 && i + 1 < argc) scale = (uint32_t)strtoul(argv[++i], NULL, 10);
-    else if (label_count < MAX_LABELS) labels[label_count++] = argv[i];
+    else if (strcmp(argv[i], "--prompt") == 0 && i + 1 < argc && label_count < MAX_LABELS) {
+      labels[label_count++] = argv[++i];
+      prompts = 1;
+    } else if (label_count < MAX_LABELS) labels[label_count++] = argv[i];
   }
   if (scale < 1 || scale > 64) scale = 1;
   if (label_count == 0) {
@@ -125,7 +130,7 @@ int main(int argc, char **argv) {
   }
   status = softdimo_engine_open(argv[1], NULL, &engine);
   if (status != SOFTDIMO_OK) return fail("open", status);
-  result = make_sheet(engine, argv[2], labels, label_count, seed, scale);
+  result = make_sheet(engine, argv[2], labels, label_count, prompts, seed, scale);
   softdimo_engine_free(engine);
   return result;
 }

@@ -64,13 +64,9 @@ pub unsafe extern "C" fn softdimo_engine_open_memory(
         // SAFETY: pointers are NULL or valid as documented.
         unsafe {
             read::required(engine, "engine")?;
-            read::required(data.cast_mut(), "data")?;
-            let size = read::size(length, "length")?;
+            let (mapping, armed) = read::foreign(data, length, release, user_data)?;
             let (options, log) = read_options(options)?;
-            let armed = Arc::new(AtomicBool::new(false));
-            let call = read::Release { release, user_data, data, length, armed: armed.clone() };
-            let mapping = Mapping::foreign(data.cast(), size, Some(Box::new(move || call.call())));
-            let opened = Engine::from_mapping(Arc::new(mapping), "(memory)", options)?;
+            let opened = Engine::from_mapping(mapping, "(memory)", options)?;
             armed.store(true, Ordering::SeqCst);
             out(engine, "engine", engine_handle(opened, log))
         }
@@ -101,18 +97,7 @@ unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Optio
             SOFTDIMO_MEMORY_FAST => MemoryMode::Fast,
             other => return Err(Error::invalid("options.memory_mode", "0 (lean) or 1 (fast)", other)),
         },
-        weights: match o.weights_mode {
-            SOFTDIMO_WEIGHTS_MAP => WeightsMode::Map,
-            SOFTDIMO_WEIGHTS_READ => WeightsMode::Read,
-            SOFTDIMO_WEIGHTS_MAP_GUARDED => WeightsMode::MapGuarded,
-            other => {
-                return Err(Error::invalid(
-                    "options.weights_mode",
-                    "0 (map), 1 (read) or 2 (guarded)",
-                    other,
-                ));
-            }
-        },
+        weights: read::weights_mode(o.weights_mode)?,
         threads: o.threads as usize,
         niceness: o.niceness,
         memory_limit: o.memory_limit,
@@ -241,6 +226,33 @@ pub unsafe extern "C" fn softdimo_engine_warmup(engine: *const softdimo_engine, 
 pub unsafe extern "C" fn softdimo_engine_trim(engine: *const softdimo_engine) -> i32 {
     // SAFETY: a live handle.
     wall(|| unsafe { handle(engine, "engine")? }.engine.trim())
+}
+
+/// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what a
+/// request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Array
+/// convention: see `softdimo_job_image_f32`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_encode(
+    engine: *const softdimo_engine,
+    image: *const softdimo_image,
+    tokens: *mut u32,
+    capacity: u64,
+    needed: *mut u64,
+) -> i32 {
+    wall(|| {
+        // SAFETY: a live handle, an image view and a caller-owned array.
+        unsafe {
+            let engine = &handle(engine, "engine")?.engine;
+            let slots = engine.model().architecture().layout().slots();
+            if tokens.is_null() || capacity < slots as u64 {
+                // Nothing is computed for a call that only asks for the size.
+                return read::write_array(&vec![0; slots], tokens, capacity, needed, "tokens");
+            }
+            let view = read::images(image.cast_mut(), 1)?.remove(0);
+            let ids = engine.encode(&image::read_f32_chw(&read::read_view(&view)?)?)?;
+            read::write_array(&ids, tokens, capacity, needed, "tokens")
+        }
+    })
 }
 
 /// Replay a golden file (safetensors with `b*/in/..` and `b*/out/..`) and write a JSON report with the

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{softdimo_image, softdimo_release_fn};
+use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
 use crate::image::{ImageView, ImageViewMut, Origin, PixelFormat};
+use crate::model::WeightsMode;
 use crate::reward::{RewardAnswer, RewardImage};
 
 /// Largest text or struct a caller may hand in.
@@ -34,11 +36,12 @@ macro_rules! versioned {
 
 versioned! {
     super::softdimo_engine_options = 96,
-    super::softdimo_request = 232,
+    super::softdimo_request = 280,
     softdimo_image = 40,
     super::softdimo_memory = 32,
     super::softdimo_progress = 16,
     super::softdimo_layout = 40,
+    super::softdimo_reward_options = 64,
 }
 
 pub(super) fn required<T>(pointer: *mut T, what: &'static str) -> Result<()> {
@@ -302,7 +305,33 @@ pub(super) unsafe fn read_view<'a>(image: &softdimo_image) -> Result<ImageView<'
     })
 }
 
-/// The release callback of `softdimo_engine_open_memory`; silent until opening succeeded.
+/// `SOFTDIMO_WEIGHTS_*`.
+pub(super) fn weights_mode(mode: u32) -> Result<WeightsMode> {
+    match mode {
+        super::SOFTDIMO_WEIGHTS_MAP => Ok(WeightsMode::Map),
+        super::SOFTDIMO_WEIGHTS_READ => Ok(WeightsMode::Read),
+        super::SOFTDIMO_WEIGHTS_MAP_GUARDED => Ok(WeightsMode::MapGuarded),
+        other => Err(Error::invalid("options.weights_mode", "0 (map), 1 (read) or 2 (guarded)", other)),
+    }
+}
+
+/// A model file in the caller's memory, and what arms its release once opening has succeeded.
+pub(super) unsafe fn foreign(
+    data: *const c_void,
+    length: u64,
+    release: softdimo_release_fn,
+    user_data: *mut c_void,
+) -> Result<(Arc<Mapping>, Arc<AtomicBool>)> {
+    required(data.cast_mut(), "data")?;
+    let size = size(length, "length")?;
+    let armed = Arc::new(AtomicBool::new(false));
+    let call = Release { release, user_data, data, length, armed: armed.clone() };
+    // SAFETY: the caller owns `length` bytes that stay unchanged until they are released, as documented.
+    let mapping = unsafe { Mapping::foreign(data.cast(), size, Some(Box::new(move || call.call()))) };
+    Ok((Arc::new(mapping), armed))
+}
+
+/// The release callback of bytes in memory; silent until opening succeeded.
 pub(super) struct Release {
     pub release: softdimo_release_fn,
     pub user_data: *mut c_void,

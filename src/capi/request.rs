@@ -43,6 +43,15 @@ pub unsafe extern "C" fn softdimo_request_init(request: *mut softdimo_request, s
             norm_regularizer: 0.0,
             variables: 0,
             deadline_ms: -1,
+            edit_image: std::ptr::null(),
+            edit_mask: std::ptr::null(),
+            edit_mask_count: 0,
+            edit_keep: -1.0,
+            aesthetic_score: -1.0,
+            original_width: -1,
+            original_height: -1,
+            crop_left: -1,
+            crop_top: -1,
             recompute: 0,
             reserved: [0; 9],
         };
@@ -80,6 +89,9 @@ pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(R
             labels,
             prompts: prompt.into_iter().map(String::from).collect(),
             negative_prompt: negative_prompt.map(String::from),
+            aesthetic_score: read::or_default(r.aesthetic_score),
+            original_size: pair([r.original_width, r.original_height], "request.original_width, _height")?,
+            crop: pair([r.crop_left, r.crop_top], "request.crop_left, _top")?,
             batch: match r.batch {
                 0 => return Err(Error::invalid("request.batch", "1 to 256", 0)),
                 n => n as usize,
@@ -103,6 +115,7 @@ pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(R
             randomize_temperature: read::or_default(r.randomize_temperature),
             start_tokens: array(r.start_tokens, r.start_token_count, "request.start_tokens")?
                 .map(<[_]>::to_vec),
+            edit: read_edit(&r)?,
             e_in: array(r.e_in, r.e_in_count, "request.e_in")?.map(<[_]>::to_vec),
             report_gap: match r.report_gap {
                 0 => false,
@@ -113,6 +126,42 @@ pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(R
         };
         Ok((value, r))
     }
+}
+
+/// Two numbers of pixels, or −1 twice for the model's default.
+fn pair(values: [i32; 2], what: &str) -> Result<Option<[u32; 2]>> {
+    match values.map(u32::try_from) {
+        [Ok(a), Ok(b)] => Ok(Some([a, b])),
+        _ if values == [-1, -1] => Ok(None),
+        _ => Err(Error::invalid(what, "two numbers of 0 or more, or -1 and -1", format!("{values:?}"))),
+    }
+}
+
+/// The picture a request starts from, if any.
+unsafe fn read_edit(r: &softdimo_request) -> Result<Option<Edit>> {
+    // SAFETY: NULL with 0, or `edit_mask_count` floats.
+    let mask = unsafe { array(r.edit_mask, r.edit_mask_count, "request.edit_mask")? };
+    if r.edit_image.is_null() {
+        if mask.is_some() || r.edit_keep != -1.0 {
+            let found = if mask.is_some() { "edit_mask" } else { "edit_keep" };
+            return Err(Error::invalid("request.edit_image", format!("a picture with {found}"), "NULL"));
+        }
+        return Ok(None);
+    }
+    // SAFETY: an image view, as documented.
+    let image = unsafe {
+        let view = read::images(r.edit_image.cast_mut(), 1)?.remove(0);
+        image::read_f32_chw(&read::read_view(&view)?)?
+    };
+    let keep = match (mask, r.edit_keep) {
+        (Some(mask), -1.0) => Keep::Outside(mask.to_vec()),
+        (Some(_), keep) => return Err(Error::invalid("request.edit_keep", "-1 with edit_mask", keep)),
+        (None, -1.0) => {
+            return Err(Error::invalid("request.edit_keep", "0 to 1 with edit_image, or edit_mask", -1));
+        }
+        (None, keep) => Keep::Share(keep),
+    };
+    Ok(Some(Edit { image, keep }))
 }
 
 /// The optimisation a request asks for, if any.

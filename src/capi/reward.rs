@@ -80,6 +80,153 @@ pub unsafe extern "C" fn softdimo_reward_closeness(reward: *mut *mut softdimo_re
     })
 }
 
+/// A reward for the colours of `target`, wherever in the picture they are: minus the mean squared difference of
+/// the running sums of both histograms, per channel; 0 when they agree, at least -1. `target` is a picture of any
+/// size, or NULL when `histogram` gives its shares [3, bins] of `histogram_count` = 3·bins values, 2 to 256 bins
+/// evenly from 0 to 1; each channel is scaled to add up to 1. Mask: see `softdimo_reward_target`; it selects
+/// pixels of the generated picture.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_histogram(
+    target: *const softdimo_image,
+    histogram: *const f32,
+    histogram_count: u64,
+    mask: *const f32,
+    mask_count: u64,
+    reward: *mut *mut softdimo_reward,
+) -> i32 {
+    wall(|| {
+        // SAFETY: an image view or NULL, arrays and an out pointer, as documented.
+        unsafe {
+            read::required(reward, "reward")?;
+            let histogram = match (target.is_null(), array(histogram, histogram_count, "histogram")?) {
+                (true, Some(shares)) => shares.to_vec(),
+                (false, None) => {
+                    let view = read::images(target.cast_mut(), 1)?.remove(0);
+                    crate::reward::histogram(&image::read_f32_chw(&read::read_view(&view)?)?, BINS)?
+                }
+                (true, None) => return Err(Error::NullArgument { what: "target" }),
+                (false, Some(_)) => {
+                    return Err(Error::invalid("histogram", "NULL when target is given", "an array"));
+                }
+            };
+            new_reward(Reward::Histogram { histogram, mask: read_mask(mask, mask_count)? }, reward)
+        }
+    })
+}
+
+/// Fill `options` with defaults: mapped, no class; `struct_size` is `sizeof(softdimo_reward_options)`. Errors:
+/// NULL, unknown size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_options_init(
+    options: *mut softdimo_reward_options,
+    struct_size: u32,
+) -> i32 {
+    wall(|| {
+        // SAFETY: NULL, or the caller's struct of `struct_size` bytes.
+        unsafe { init_struct(options, struct_size, "options", default_options()) }
+    })
+}
+
+/// Open the reward file at `path` (UTF-8), made by `softdimo convert`: a network that scores pictures, some of
+/// them against the request's prompt. It runs in the same session as the generator, on whatever engine a request
+/// goes to. `options` may be NULL for defaults. Blocks for milliseconds: weights are mapped, not read, and stay
+/// mapped until the reward is freed and the last job that uses it has ended. A generator's file is
+/// SOFTDIMO_ERR_CONFIG; a missing prompt, or a class that cannot be told, shows when a request uses the reward.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_open(
+    path: *const c_char,
+    options: *const softdimo_reward_options,
+    reward: *mut *mut softdimo_reward,
+) -> i32 {
+    wall(|| {
+        // SAFETY: a string, options or NULL, and an out pointer, as documented.
+        unsafe {
+            read::required(reward, "reward")?;
+            let path = cstr(path, "path")?;
+            let options = read_options(options)?;
+            let model = RewardModel::open(path, read::weights_mode(options.weights_mode)?)?;
+            new_reward(network(model, &options)?, reward)
+        }
+    })
+}
+
+/// The same for a reward whose file is in memory; bytes and `release` as in `softdimo_engine_open_memory`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_open_memory(
+    data: *const c_void,
+    length: u64,
+    release: softdimo_release_fn,
+    user_data: *mut c_void,
+    options: *const softdimo_reward_options,
+    reward: *mut *mut softdimo_reward,
+) -> i32 {
+    wall(|| {
+        // SAFETY: bytes, options or NULL, and an out pointer, as documented.
+        unsafe {
+            read::required(reward, "reward")?;
+            let (mapping, armed) = read::foreign(data, length, release, user_data)?;
+            let options = read_options(options)?;
+            read::weights_mode(options.weights_mode)?;
+            let opened = network(RewardModel::from_mapping(mapping, "(memory)")?, &options)?;
+            armed.store(true, Ordering::SeqCst);
+            new_reward(opened, reward)
+        }
+    })
+}
+
+fn default_options() -> softdimo_reward_options {
+    softdimo_reward_options {
+        struct_size: 0,
+        weights_mode: SOFTDIMO_WEIGHTS_MAP,
+        class_id: -1,
+        reserved0: 0,
+        class_label: std::ptr::null(),
+        reserved: [0; 10],
+    }
+}
+
+unsafe fn read_options(options: *const softdimo_reward_options) -> Result<softdimo_reward_options> {
+    if options.is_null() {
+        return Ok(default_options());
+    }
+    // SAFETY: non-NULL, so a struct that starts with struct_size.
+    let o = unsafe { read_struct(options, "softdimo_reward_options")? };
+    read::zero(&[o.reserved0], "options.reserved0")?;
+    read::zero(&o.reserved, "options.reserved")?;
+    Ok(o)
+}
+
+/// The network with the class that the options choose.
+unsafe fn network(model: RewardModel, options: &softdimo_reward_options) -> Result<Reward> {
+    // SAFETY: NULL or a NUL-terminated string, as documented.
+    let label = unsafe { optional_cstr(options.class_label, "options.class_label")? };
+    let class = match (options.class_id, label) {
+        (-1, None) => None,
+        (-1, Some(label)) => Some(Label::Name(label.into())),
+        (id, None) => {
+            let id = u32::try_from(id).map_err(|_| Error::invalid("options.class_id", "-1 or more", id))?;
+            Some(Label::Class(id))
+        }
+        (id, Some(_)) => {
+            return Err(Error::invalid("options.class_id", "-1 when class_label is set", id));
+        }
+    };
+    Reward::network(Arc::new(model), class.as_ref())
+}
+
+/// JSON about a reward: its name, whether it reads a prompt, and of an opened file its family, title, licence,
+/// configuration, classes and size. Text convention: see `softdimo_engine_info`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_info(
+    reward: *const softdimo_reward,
+    buffer: *mut c_char,
+    capacity: u64,
+    needed: *mut u64,
+) -> i32 {
+    // SAFETY: a live handle and a caller-owned buffer.
+    wall(|| unsafe { write_text(&handle(reward, "reward")?.reward.info_json(), buffer, capacity, needed) })
+}
+
 /// The host's own reward. `callback` and `user_data` must stay valid until the reward is freed and every job
 /// that uses it has ended.
 #[unsafe(no_mangle)]
@@ -97,11 +244,11 @@ pub unsafe extern "C" fn softdimo_reward_from_callback(
     })
 }
 
-/// Free a reward: NULL is fine. Jobs that use it keep what they need.
+/// Free a reward: NULL is fine. Jobs that use it keep what they need. In a forked child this does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_reward_free(reward: *mut softdimo_reward) {
     guard(|| {
-        if !reward.is_null() {
+        if !reward.is_null() && check_process().is_ok() {
             // SAFETY: made by a softdimo_reward_* function, freed once.
             drop(unsafe { Box::from_raw(reward) });
         }

@@ -1,33 +1,39 @@
-//! Prompt features of reward files, kept on the worker: a text encoder runs once per file and prompt.
+//! Prompt features, kept on the worker: a text encoder runs once per prompt.
 
 use std::collections::VecDeque;
 
-/// Most prompts kept; the ones used longest ago go first. A row is some kilobytes.
-const CAPACITY: usize = 256;
+/// Most floats kept, 32 MiB; the rows used longest ago go first.
+const CAPACITY: usize = 8 << 20;
 
-/// Rows of features by the namespace of their file and the prompt, the last used at the end.
+/// Rows of features by whose they are (a reward file's namespace, a part of the condition) and the prompt, the
+/// last used at the end.
 #[derive(Debug, Default)]
-pub(crate) struct Features(VecDeque<((String, String), Vec<f32>)>);
+pub(crate) struct Features {
+    rows: VecDeque<((String, String), Vec<f32>)>,
+    floats: usize,
+}
 
 impl Features {
     /// The features of a prompt, where they are known.
-    pub fn get(&mut self, file: &str, prompt: &str) -> Option<Vec<f32>> {
-        let at = self.0.iter().position(|((f, p), _)| f == file && p == prompt)?;
-        let entry = self.0.remove(at)?;
+    pub fn get(&mut self, owner: &str, prompt: &str) -> Option<Vec<f32>> {
+        let at = self.rows.iter().position(|((o, p), _)| o == owner && p == prompt)?;
+        let entry = self.rows.remove(at)?;
         let row = entry.1.clone();
-        self.0.push_back(entry);
+        self.rows.push_back(entry);
         Some(row)
     }
 
-    pub fn insert(&mut self, file: &str, prompt: &str, row: Vec<f32>) {
-        if self.0.len() == CAPACITY {
-            self.0.pop_front();
+    pub fn insert(&mut self, owner: &str, prompt: &str, row: Vec<f32>) {
+        self.floats += row.len();
+        self.rows.push_back(((owner.into(), prompt.into()), row));
+        while self.floats > CAPACITY {
+            let Some((_, oldest)) = self.rows.pop_front() else { break };
+            self.floats -= oldest.len();
         }
-        self.0.push_back(((file.into(), prompt.into()), row));
     }
 
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = Features::default();
     }
 }
 
@@ -38,14 +44,15 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first() {
         let mut features = Features::default();
-        for i in 0..CAPACITY {
-            features.insert("a", &i.to_string(), vec![i as f32]);
+        let row = |v: f32| vec![v; CAPACITY / 4];
+        for i in 0..4 {
+            features.insert("a", &i.to_string(), row(i as f32));
         }
-        assert_eq!(features.get("a", "0"), Some(vec![0.0]));
-        features.insert("b", "0", vec![-1.0]);
+        assert_eq!(features.get("a", "0"), Some(row(0.0)));
+        features.insert("b", "0", row(-1.0));
         assert_eq!(features.get("a", "1"), None);
-        assert_eq!(features.get("a", "0"), Some(vec![0.0]));
-        assert_eq!(features.get("b", "0"), Some(vec![-1.0]));
+        assert_eq!(features.get("a", "0"), Some(row(0.0)));
+        assert_eq!(features.get("b", "0"), Some(row(-1.0)));
         features.clear();
         assert_eq!(features.get("b", "0"), None);
     }

@@ -138,7 +138,7 @@ impl Sessions {
         &mut self.features
     }
 
-    /// Run a program for `batch` pictures, preparing its session on first use.
+    /// Run a program for `batch` pictures, preparing its session on first use; its first result.
     pub fn run(
         &mut self,
         program: Program,
@@ -146,6 +146,17 @@ impl Sessions {
         inputs: &[(&str, &Tensor)],
         cancel: &Cancel,
     ) -> Result<Tensor> {
+        Ok(self.run_all(program, batch, inputs, cancel)?.remove(0).1)
+    }
+
+    /// As [`Sessions::run`], with all results by name.
+    pub fn run_all(
+        &mut self,
+        program: Program,
+        batch: usize,
+        inputs: &[(&str, &Tensor)],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Tensor)>> {
         let first = !self.cache.contains_key(&(program, batch));
         self.prepare(program, batch, cancel)?;
         let session = self.cache.get_mut(&(program, batch)).expect("just prepared");
@@ -153,8 +164,7 @@ impl Sessions {
         if first {
             worker::exit::install();
         }
-        let mut outputs = outputs?;
-        Ok(outputs.remove(0).1)
+        outputs
     }
 
     /// Build and compile a program's session unless it is there already.
@@ -198,7 +208,10 @@ impl Sessions {
         inputs: &[(&str, &Tensor)],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
-        self.build(name, graph, others, Runs::Once)?.run(inputs, cancel)
+        let start = Instant::now();
+        let outputs = self.build(name, graph, others, Runs::Once)?.run(inputs, cancel)?;
+        self.log.info(format!("computed {name} in {} ms", start.elapsed().as_millis()));
+        Ok(outputs)
     }
 
     fn build(&mut self, name: &str, graph: &Graph, others: &[Other], runs: Runs) -> Result<Session> {

@@ -42,8 +42,8 @@ impl Graph {
     }
 
     unary! {
-        abs => Abs, erf => Erf, exp => Exp, log => Log, neg => Neg, reciprocal => Reciprocal,
-        relu => Relu, sigmoid => Sigmoid, sign => Sign, sqrt => Sqrt, tanh => Tanh,
+        abs => Abs, cos => Cos, erf => Erf, exp => Exp, log => Log, neg => Neg, reciprocal => Reciprocal,
+        relu => Relu, sigmoid => Sigmoid, sign => Sign, sin => Sin, sqrt => Sqrt, tanh => Tanh,
         /// Identity whose gradient is zero.
         stop_gradient => StopGradient,
     }

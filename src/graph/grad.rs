@@ -126,6 +126,8 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
             let dw = want(1, &|| conv_weight(g, dy, x, &g.shape(b), *strides, *pads, *group))?;
             Ok(vec![dx, dw, want(2, &|| conv_bias(g, dy))?])
         }
+        // x̄ = −dy·sin x
+        Op::Cos => one(g.neg(g.mul(dy, g.sin(x)?)?)?),
         // ā = dy/b, b̄ = −dy·y/b
         Op::Div => two(g.div(dy, b)?, g.neg(g.div(g.mul(dy, y)?, b)?)?),
         // piecewise constant
@@ -248,6 +250,8 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
         Op::Sigmoid => one(g.mul(dy, g.mul(y, g.sub(g.scalar(1.0)?, y)?)?)?),
         // piecewise constant
         Op::Sign => Ok(vec![None]),
+        // x̄ = dy·cos x
+        Op::Sin => one(g.mul(dy, g.cos(x)?)?),
         // x̄ = dy, spread to where it was read, zeros elsewhere
         Op::Slice { axis, start, step, .. } => {
             let shape = g.shape(x);

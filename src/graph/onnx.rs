@@ -181,6 +181,7 @@ impl Lowering {
             }
             Op::Abs
             | Op::Add
+            | Op::Cos
             | Op::Div
             | Op::Equal
             | Op::Erf
@@ -196,6 +197,7 @@ impl Lowering {
             | Op::Relu
             | Op::Sigmoid
             | Op::Sign
+            | Op::Sin
             | Op::Sqrt
             | Op::Sub
             | Op::Tanh

@@ -33,6 +33,7 @@ pub enum Op {
         min: f32,
         max: f32,
     },
+    Cos,
     Erf,
     Exp,
     /// x·Φ(x) (exact, with erf), or its tanh approximation.
@@ -45,6 +46,7 @@ pub enum Op {
     Relu,
     Sigmoid,
     Sign,
+    Sin,
     Sqrt,
     Tanh,
 
@@ -253,6 +255,7 @@ fn check_dtypes(op: &Op, dtypes: &[Dtype]) -> Result<(), &'static str> {
         Op::AveragePool { .. }
         | Op::Conv { .. }
         | Op::ConvTranspose { .. }
+        | Op::Cos
         // An integer division by zero would end the process.
         | Op::Div
         | Op::Erf
@@ -268,6 +271,7 @@ fn check_dtypes(op: &Op, dtypes: &[Dtype]) -> Result<(), &'static str> {
         | Op::Relu
         | Op::Resize { .. }
         | Op::Sigmoid
+        | Op::Sin
         | Op::Softmax { .. }
         | Op::Sqrt
         | Op::Tanh => rule(same && dtypes.iter().all(|d| d.is_float()), "operands of one float dtype"),
@@ -347,6 +351,7 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
             Ok((value.dtype(), value.shape().clone()))
         }
         Op::Abs
+        | Op::Cos
         | Op::Erf
         | Op::Exp
         | Op::Gelu { .. }
@@ -356,6 +361,7 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
         | Op::Relu
         | Op::Sigmoid
         | Op::Sign
+        | Op::Sin
         | Op::Sqrt
         | Op::Tanh
         | Op::StopGradient => unary(),

@@ -6,8 +6,15 @@ pub mod conv_vqgan;
 pub mod efficientnet;
 pub mod family;
 pub mod maskbit;
+pub mod maskgen;
+pub mod maskgit;
+pub mod mmdit;
 pub mod program;
 pub mod rewards;
+mod sizes;
+pub mod taming_vqgan;
+pub mod tatitok;
+pub mod text_encoder;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +29,10 @@ const SIZE_LIMIT: usize = 1 << 20;
 pub enum Architecture {
     /// MaskBit: LFQBert over bit tokens, convolutional tokenizer.
     MaskBit(family::MaskBit),
+    /// MaskGen: MM-DiT over one-dimensional tokens and a prompt's, TA-TiTok.
+    MaskGen(family::MaskGen),
+    /// MaskGIT: MaskTransformer over code tokens, taming VQGAN.
+    MaskGit(family::MaskGit),
 }
 
 /// An architecture answers as its family does.
@@ -31,6 +42,8 @@ impl std::ops::Deref for Architecture {
     fn deref(&self) -> &(dyn Family + 'static) {
         match self {
             Architecture::MaskBit(family) => family,
+            Architecture::MaskGen(family) => family,
+            Architecture::MaskGit(family) => family,
         }
     }
 }

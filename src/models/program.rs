@@ -1,10 +1,10 @@
 //! The graphs an engine runs: each is built from the model functions for one batch size, lowered once
 //! and cached as a session.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Value, simplify};
 use crate::model::Model;
-use crate::models::Condition;
+use crate::models::{Condition, text_encoder};
 use crate::tensor::Dtype;
 
 /// Which generator of a model file.
@@ -31,6 +31,9 @@ impl Role {
 pub enum Program {
     /// `class` [B] → `condition` [B, D], the generator's own class embedding.
     Class(Role),
+    /// `ids` [B, L] of prompts → `condition` [B, L, E], and the pooled features and the decoder's guidance where
+    /// the family reads them.
+    Prompt,
     /// `tokens` [B, N, splits], `noise` [B, N, D], `sigma` [1] → `e_in` [B, N, D].
     Embed,
     /// `e_in` [B, N, D], `condition*` → `logits` [B, N, splits, V]; the one-step student.
@@ -48,9 +51,10 @@ pub enum Program {
 }
 
 impl Program {
-    pub const ALL: [Program; 9] = [
+    pub const ALL: [Program; 10] = [
         Program::Class(Role::Student),
         Program::Class(Role::Teacher),
+        Program::Prompt,
         Program::Embed,
         Program::Student,
         Program::ArgMax,
@@ -65,6 +69,7 @@ impl Program {
         match self {
             Program::Class(Role::Student) => "class (student)",
             Program::Class(Role::Teacher) => "class (teacher)",
+            Program::Prompt => "prompt",
             Program::Embed => "embed",
             Program::Student => "student",
             Program::ArgMax => "arg-max",
@@ -81,6 +86,7 @@ impl Program {
             Program::Class(role) => {
                 model.architecture().layout().classes > 0 && model.has_component(role.component())
             }
+            Program::Prompt => model.architecture().text().is_some(),
             Program::Embed | Program::Student => model.has_component("student"),
             Program::ArgMax => true,
             Program::Teacher => model.has_component("teacher"),
@@ -99,6 +105,18 @@ impl Program {
             Program::Class(role) => {
                 let class = g.input("class", Dtype::I64, [batch])?;
                 g.output(Condition::EMBEDDING, a.embed_class(&g, &w.at(role.component()), class)?);
+            }
+            Program::Prompt => {
+                let text = a.text().ok_or_else(|| Error::internal("a class model has no text encoder"))?;
+                let ids = g.input("ids", Dtype::I64, [batch, text.context_length])?;
+                let features = text_encoder::encode(&g, &w.at("text"), text, ids)?;
+                g.output(Condition::EMBEDDING, features.hidden);
+                if conditions.pooled.is_some() {
+                    g.output(Condition::POOLED, features.pooled);
+                }
+                if conditions.guidance.is_some() {
+                    g.output(Condition::GUIDANCE, features.last);
+                }
             }
             Program::Embed => {
                 let tokens = a.tokens_input(&g, batch)?;

@@ -90,7 +90,12 @@ pub(super) fn running_sums(histogram: &[f32]) -> Tensor {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::graph::eval::{Array, eval};
+    use crate::graph::grad;
+    use crate::tensor::Dtype;
 
     #[test]
     fn a_value_falls_into_its_two_nearest_bins() {
@@ -101,6 +106,68 @@ mod tests {
         assert_eq!(running_sums(&h).to_f32()[..4], [0.5; 4]);
         assert_eq!(running_sums(&h).to_f32()[4..8], [0.0, 0.0, 0.75, 1.0]);
         assert_eq!(running_sums(&h.iter().map(|x| x * 8.0).collect::<Vec<_>>()), running_sums(&h));
+    }
+
+    /// Score and gradient of 2 pictures of 3×2 against the definition and its central differences, in f64.
+    #[test]
+    fn the_gradient_is_the_derivative() {
+        const H: f64 = 1e-6;
+        let (b, n, bins) = (2, 6, 5);
+        let shares = [0.1, 0.4, 0.0, 0.2, 0.3, 1.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 7.0];
+        let weights = [0.3, 0.1, 0.0, 0.2, 0.15, 0.25];
+        let g = Graph::new();
+        let image = g.input("image", Dtype::F32, [b, 3, 2, 3]).unwrap();
+        let w = g.input("weights", Dtype::F32, [n, 1]).unwrap();
+        let target = g.constant(running_sums(&shares)).unwrap();
+        let score = build(&g, image, w, target).unwrap();
+        g.output("score", score);
+        let sum = g.reduce_sum(score, &[0]).unwrap();
+        g.output("gradient", grad(&g, sum, &[image]).unwrap()[0]);
+        // Away from the bins' centres, where the slope jumps, and outside [0, 1].
+        let x: Vec<f64> = (0..b * 3 * n).map(|i| -0.2 + 1.4 * ((i * 29 % 36) as f64 + 0.37) / 36.0).collect();
+        let feeds = |x: &[f64]| -> HashMap<String, Array> {
+            [
+                ("image".into(), Array::new([b, 3, 2, 3], x.to_vec())),
+                ("weights".into(), Array::new([n, 1], weights.to_vec())),
+            ]
+            .into()
+        };
+        let run = |x: &[f64]| -> HashMap<String, Vec<f64>> {
+            eval(&g, &feeds(x)).unwrap().into_iter().map(|(name, a)| (name, a.data)).collect()
+        };
+        let found = run(&x);
+        let defined = |x: &[f64]| -> f64 {
+            let mut square = 0.0;
+            for (c, (row, shares)) in x.chunks_exact(n).zip(shares.chunks_exact(bins)).enumerate() {
+                assert!(c < 3);
+                let whole: f64 = shares.iter().map(|&s| f64::from(s)).sum();
+                for k in 0..bins - 1 {
+                    let wanted: f64 = shares[..=k].iter().map(|&s| f64::from(s) / whole).sum();
+                    let share = |x: f64| -> f64 {
+                        let at = x.clamp(0.0, 1.0) * (bins - 1) as f64;
+                        (0..=k).map(|j| (1.0 - (at - j as f64).abs()).max(0.0)).sum()
+                    };
+                    let h: f64 = row.iter().zip(weights).map(|(&x, w)| w * share(x)).sum();
+                    square += (h - wanted) * (h - wanted);
+                }
+            }
+            -square / (3 * (bins - 1)) as f64
+        };
+        for (picture, score) in x.chunks_exact(3 * n).zip(&found["score"]) {
+            assert!((defined(picture) - score).abs() < 1e-6, "{score}, not {}", defined(picture));
+        }
+        for i in 0..x.len() {
+            let moved = |step: f64| {
+                let mut x = x.clone();
+                x[i] += step;
+                run(&x)["score"].iter().sum::<f64>()
+            };
+            let slope = (moved(H) - moved(-H)) / (2.0 * H);
+            let gradient = found["gradient"][i];
+            assert!((slope - gradient).abs() < 1e-7, "at {} ({i}): {slope}, not {gradient}", x[i]);
+            let still = !(0.0..1.0).contains(&x[i]) || weights[i % n] == 0.0;
+            assert!(still == (gradient == 0.0), "{i}");
+        }
     }
 
     #[test]

@@ -153,23 +153,20 @@ impl RewardModel {
         self.mapping.recheck()
     }
 
-    /// Family, title, licence, configuration, labels and size as one JSON object.
-    pub fn info_json(&self) -> String {
+    /// Family, title, licence, configuration, classes and size.
+    pub fn info(&self) -> serde_json::Value {
         let metadata = self.metadata();
-        let value = serde_json::json!({
+        serde_json::json!({
             "family": self.architecture().family(),
             "title": metadata.get("modelspec.title"),
             "license": metadata.get("modelspec.license"),
-            "reads_prompt": self.architecture().reads_prompt(),
-            "reads_class": self.architecture().reads_class(),
             "classes": self.classes(),
             "labels": self.labels.len(),
             "config": self.config,
             "quantization": metadata.get("softdimo.quantization"),
             "bytes": self.mapping.bytes().len(),
             "mapped": self.mapping.is_mapped(),
-        });
-        value.to_string()
+        })
     }
 }
 
@@ -205,7 +202,7 @@ fn read_tokenizer(
     checkpoint: &Checkpoint,
     file: &str,
 ) -> Result<Tokenizer> {
-    let expected = "a u8 tensor of rank 1";
+    let expected = "[n] of u8";
     let Some(view) = checkpoint.get(VOCABULARY) else {
         let (name, expected) = (VOCABULARY.into(), expected.into());
         return Err(Error::MissingTensor { name, expected, file: checkpoint.file() });

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Value, simplify};
 use crate::model::Model;
 use crate::models::rewards::RewardArchitecture;
+use crate::request::Label;
 use crate::tensor::{Dtype, Tensor};
 
 /// An opened reward file and, of a classifier, what its pictures should show.
@@ -25,18 +26,24 @@ impl Network {
     /// as many.
     ///
     /// Errors: a class the file does not have; a class for a reward that reads none.
-    pub fn new(model: Arc<RewardModel>, class: Option<usize>) -> Result<Network> {
-        let classes = model.classes();
-        match class {
-            Some(class) if classes == 0 => Err(Error::Unsupported {
-                what: format!("class {class} for the reward '{}'", model.architecture().family()),
-                reason: "only classifiers read a class".into(),
-            }),
-            Some(class) if class >= classes => {
-                Err(Error::invalid("reward class", format!("0 to {}", classes - 1), class))
+    pub fn new(model: Arc<RewardModel>, class: Option<&Label>) -> Result<Network> {
+        let (classes, family) = (model.classes(), model.architecture().family());
+        let class = match class {
+            None => None,
+            Some(_) if classes == 0 => {
+                return Err(Error::Unsupported {
+                    what: format!("a class for the reward '{family}'"),
+                    reason: "only classifiers read one".into(),
+                });
             }
-            class => Ok(Network { model, class }),
-        }
+            Some(Label::Name(name)) => Some(model.class_of(name)?),
+            Some(Label::Class(id)) if (*id as usize) < classes => Some(*id as usize),
+            Some(Label::Class(id)) => {
+                let expected = format!("0 to {}", classes - 1);
+                return Err(Error::invalid("class of the classifier reward", expected, id));
+            }
+        };
+        Ok(Network { model, class })
     }
 
     pub fn model(&self) -> &Arc<RewardModel> {

@@ -1,81 +1,233 @@
-//! The teacher's many-step sampler: predict every masked slot, keep the confident ones, mask the rest again.
+//! The teachers' many-step samplers: predict every masked slot, keep some of the predictions, mask the rest
+//! again.
 //!
-//! MaskGIT (arXiv 2202.04200) as MaskBit runs it (arXiv 2409.16211). Per sample; the caller runs the
-//! network between two calls of [`MaskedDiffusion::step`].
+//! [`MaskedDiffusion`] is one picture between two calls of its network; what a step decides is its family's,
+//! one file each. n is the number of steps, i the step from 0, g Gumbel noise, c and u the logits with and
+//! without the condition.
+//!
+//! | sampler | guided logits | a slot's token | which slots are decided |
+//! |---|---|---|---|
+//! | MaskBit | c + s·f(i/n)·(c - u) | sampled at T | all but a share, by ln p + g·R·(1 - (i + 1)/n) |
+//! | MaskGIT | c + s·i/(n - 1)·(c - u) | sampled at T | a quota, by ln p + g·R·(1 - i/(n - 1)) |
+//! | Halton | c + s·(c - u) | sampled at T(i) | the first of the Halton sequence, and those before anew |
+//! | MaskGen | c + (1 + (s - 1)·f((i + 1)/n))·(c - u) | arg max of z + g·R·(1 - (i + 1)/n) | all but a share, by z + g·R·(1 - (i + 1)/n) |
+//! | Meissonic | u + s·(c - u) | sampled at T | all but a share, by ln p + g·R(i) |
+//!
+//! In all of them codes that are known at the start stay, shares and quotas are of the slots that were masked
+//! at the start, and the last step decides everything. A guidance scale of 0 is no guidance.
 
+use super::halton::HaltonOptions;
+use super::maskbit::MaskBitOptions;
+use super::maskgen::MaskGenOptions;
+use super::maskgit::MaskGitOptions;
+use super::meissonic::MeissonicOptions;
 use super::one_step::gumbel_max;
-use super::schedule::{Guidance, Schedule};
+use super::schedule::GuidanceForm;
 use super::{Logits, arg_max, check_finite, log_sum_exp};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Stream};
 
-/// Settings of [`MaskedDiffusion`]. Defaults belong to the model file, so there is no `Default`.
+/// A family's sampler and its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct MaskedDiffusionOptions {
-    /// Number of steps n, at least 1.
-    pub steps: u32,
-    pub schedule: Schedule,
-    pub guidance: Guidance,
-    /// T of softmax(logits / T).
-    pub softmax_temperature: f32,
-    /// Replaces T by 0.5 + 0.8·(1 - r) at progress r = (i + 1)/n.
-    pub sampling_annealing: bool,
-    /// Weight of the Gumbel noise on the confidence; multiplied by 1 - r.
-    pub randomize_temperature: f32,
+pub enum SamplerOptions {
+    MaskBit(MaskBitOptions),
+    MaskGit(MaskGitOptions),
+    Halton(HaltonOptions),
+    MaskGen(MaskGenOptions),
+    Meissonic(MeissonicOptions),
 }
 
-impl MaskedDiffusionOptions {
-    /// `InvalidArgument` unless steps ≥ 1, temperature > 0 and all numbers are finite; pow and
-    /// randomize_temperature must not be negative.
+impl SamplerOptions {
+    /// Number of steps n.
+    pub fn steps(&self) -> u32 {
+        self.rule().steps()
+    }
+
+    /// `InvalidArgument` unless steps ≥ 1, temperatures that divide are > 0, and all numbers are finite and,
+    /// guidance of MaskBit apart, not negative.
     pub fn validate(&self) -> Result<()> {
-        if self.steps == 0 {
-            return Err(Error::invalid("steps", "at least 1", self.steps));
+        if self.steps() == 0 {
+            return Err(Error::invalid("steps", "at least 1", self.steps()));
         }
-        if !(self.softmax_temperature.is_finite() && self.softmax_temperature > 0.0) {
-            return Err(Error::invalid(
-                "softmax_temperature",
-                "a finite number above 0",
-                self.softmax_temperature,
-            ));
+        self.rule().validate()
+    }
+
+    /// Whether step `i` reads the unconditional logits; where not, that half of the network's batch can be
+    /// saved.
+    pub fn needs_unconditional(&self, i: u32) -> bool {
+        self.rule().guidance_at(i).is_some()
+    }
+
+    /// The timestep that the network is given at step `i`: n - 1 down to 0 for Meissonic, whose network
+    /// multiplies it by 1000. `None`: the network reads none.
+    pub fn timestep(&self, i: u32) -> Option<u32> {
+        match self {
+            SamplerOptions::MaskBit(_)
+            | SamplerOptions::MaskGit(_)
+            | SamplerOptions::Halton(_)
+            | SamplerOptions::MaskGen(_) => None,
+            SamplerOptions::Meissonic(o) => Some(o.timestep(i)),
         }
-        if !self.guidance.scale.is_finite() {
-            return Err(Error::invalid("guidance scale", "a finite number", self.guidance.scale));
+    }
+
+    fn rule(&self) -> &dyn Rule {
+        match self {
+            SamplerOptions::MaskBit(o) => o,
+            SamplerOptions::MaskGit(o) => o,
+            SamplerOptions::Halton(o) => o,
+            SamplerOptions::MaskGen(o) => o,
+            SamplerOptions::Meissonic(o) => o,
         }
-        for (what, x) in
-            [("guidance pow", self.guidance.pow), ("randomize_temperature", self.randomize_temperature)]
-        {
-            if !(x.is_finite() && x >= 0.0) {
-                return Err(Error::invalid(what, "a finite number, 0 or more", x));
+    }
+}
+
+/// A family's rule.
+pub(super) trait Rule {
+    fn steps(&self) -> u32;
+
+    /// `InvalidArgument` for settings that make no sense; `steps` is checked already.
+    fn validate(&self) -> Result<()>;
+
+    /// `Unsupported` for a number of slots the rule has no place for.
+    fn fits(&self, _slots: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// How step `i` combines the logits; `None` reads the conditional ones alone.
+    fn guidance_at(&self, i: u32) -> Option<(GuidanceForm, f64)>;
+
+    /// What step `s.i` predicts and decides.
+    fn step(&self, s: &Step) -> Result<Decision>;
+}
+
+/// One token per slot, known ones where they were.
+pub(super) struct Decision {
+    /// Every slot decided.
+    pub predicted: Vec<u32>,
+    /// The network's next input.
+    pub tokens: Vec<u32>,
+}
+
+/// A step as a rule sees it.
+pub(super) struct Step<'a> {
+    pub i: u32,
+    /// The network's input.
+    pub tokens: &'a [u32],
+    /// Slots that were masked at the start, ascending.
+    pub maskable: &'a [usize],
+    pub mask_token: u32,
+    pub rng: &'a Philox,
+    cond: Logits<'a>,
+    uncond: Option<(Logits<'a>, GuidanceForm, f64)>,
+}
+
+impl Step<'_> {
+    /// Slots that are masked now, ascending.
+    pub fn masked(&self) -> impl Iterator<Item = usize> + '_ {
+        self.maskable.iter().copied().filter(|&slot| self.tokens[slot] == self.mask_token)
+    }
+
+    /// Guided logits / T of a slot, into `z`; `Runtime` when one is NaN or infinite.
+    pub fn logits(&self, slot: usize, temperature: f64, z: &mut Vec<f64>) -> Result<()> {
+        let c = self.cond.row(slot);
+        check_finite(c, slot)?;
+        z.clear();
+        match self.uncond {
+            None => z.extend(c.iter().map(|&c| f64::from(c) / temperature)),
+            Some((uncond, form, scale)) => {
+                let u = uncond.row(slot);
+                check_finite(u, slot)?;
+                z.extend(c.iter().zip(u).map(|(&c, &u)| form.combine(scale, c, u) / temperature));
             }
         }
         Ok(())
     }
+
+    /// A code sampled from softmax(z) by Gumbel-max (noise: element slot · codes + code of
+    /// ([`Stream::Gumbel`], i)).
+    pub fn sample(&self, slot: usize, z: &[f64]) -> usize {
+        let words = self.rng.words(Stream::Gumbel, self.i, (slot * z.len()) as u64);
+        gumbel_max(z.iter().copied().zip(words))
+    }
+
+    /// A code sampled from softmax(z / scale), that is, the code of the largest z + scale·g, with the noise of
+    /// [`Step::sample`]; scale > 0.
+    pub fn sample_at(&self, slot: usize, z: &[f64], scale: f64) -> usize {
+        let words = self.rng.words(Stream::Gumbel, self.i, (slot * z.len()) as u64);
+        gumbel_max(z.iter().map(|z| z / scale).zip(words))
+    }
+
+    /// ln softmax(z) of a code.
+    pub fn log_probability(&self, z: &[f64], code: usize) -> f64 {
+        z[code] - log_sum_exp(z.iter().copied(), arg_max(z.iter().copied()).1)
+    }
+
+    /// The Gumbel noise of a slot's confidence (element slot of ([`Stream::Confidence`], i)).
+    pub fn confidence_noise(&self, slot: usize) -> f64 {
+        self.rng.gumbel_at(Stream::Confidence, self.i, slot as u64)
+    }
+
+    /// Masks the `mask_len` least confident slots and their ties; 1 ≤ mask_len ≤ their number.
+    pub fn mask_up_to(&self, mask_len: usize, confidence: &mut [(f64, usize)], tokens: &mut [u32]) {
+        let threshold = confidence.select_nth_unstable_by(mask_len - 1, |a, b| a.0.total_cmp(&b.0)).1.0;
+        for &(_, slot) in confidence.iter().filter(|(value, _)| *value <= threshold) {
+            tokens[slot] = self.mask_token;
+        }
+    }
+
+    /// Masks the slots that are less confident than the one at place `mask_len`, from below and from 0; all
+    /// where there is no such place.
+    pub fn mask_below(&self, mask_len: usize, confidence: &mut [(f64, usize)], tokens: &mut [u32]) {
+        let threshold = match mask_len < confidence.len() {
+            true => confidence.select_nth_unstable_by(mask_len, |a, b| a.0.total_cmp(&b.0)).1.0,
+            false => f64::INFINITY,
+        };
+        for &(_, slot) in confidence.iter().filter(|(value, _)| *value < threshold) {
+            tokens[slot] = self.mask_token;
+        }
+    }
 }
 
-/// The state of one picture between the steps of the sampler.
+/// `InvalidArgument` unless T is a temperature to divide by.
+pub(super) fn check_temperature(temperature: f32) -> Result<()> {
+    match temperature.is_finite() && temperature > 0.0 {
+        true => Ok(()),
+        false => Err(Error::invalid("softmax_temperature", "a finite number above 0", temperature)),
+    }
+}
+
+/// `InvalidArgument` unless x is finite and not negative.
+pub(super) fn not_negative(what: &str, x: f32) -> Result<()> {
+    match x.is_finite() && x >= 0.0 {
+        true => Ok(()),
+        false => Err(Error::invalid(what, "a finite number, 0 or more", x)),
+    }
+}
+
+/// The state of one picture between the steps of a sampler.
 #[derive(Clone, Debug)]
 pub struct MaskedDiffusion {
-    options: MaskedDiffusionOptions,
+    options: SamplerOptions,
     mask_token: u32,
-    /// Slots that were masked at the start; the schedule's share is of these.
-    maskable: usize,
+    /// Slots that were masked at the start; shares are of these.
+    maskable: Vec<usize>,
     done: u32,
     tokens: Vec<u32>,
     predicted: Vec<u32>,
 }
 
 impl MaskedDiffusion {
-    /// Starts from `tokens` (one per slot): all `mask_token` for a picture from nothing; known codes stay as they are.
+    /// Starts from `tokens` (one per slot): all `mask_token` for a picture from nothing; known codes stay as
+    /// they are.
     ///
     /// # Errors
-    /// `InvalidArgument` as [`MaskedDiffusionOptions::validate`].
-    pub fn new(
-        options: MaskedDiffusionOptions,
-        tokens: Vec<u32>,
-        mask_token: u32,
-    ) -> Result<MaskedDiffusion> {
+    /// `InvalidArgument` as [`SamplerOptions::validate`]; `Unsupported` when the Halton sampler is not given
+    /// a square grid.
+    pub fn new(options: SamplerOptions, tokens: Vec<u32>, mask_token: u32) -> Result<MaskedDiffusion> {
         options.validate()?;
-        let maskable = tokens.iter().filter(|&&t| t == mask_token).count();
+        options.rule().fits(tokens.len())?;
+        let masked = tokens.iter().enumerate().filter(|(_, token)| **token == mask_token);
+        let maskable = masked.map(|(slot, _)| slot).collect();
         Ok(MaskedDiffusion { options, mask_token, maskable, done: 0, predicted: tokens.clone(), tokens })
     }
 
@@ -92,24 +244,15 @@ impl MaskedDiffusion {
 
     /// True once all steps are done.
     pub fn is_finished(&self) -> bool {
-        self.done == self.options.steps
+        self.done == self.options.steps()
     }
 
     /// Step `i` (0, 1, … in order) on the network's logits for [`MaskedDiffusion::tokens`]; returns
-    /// the new [`MaskedDiffusion::predicted`].
-    ///
-    /// With r = (i + 1)/n and z the guided logits, each masked slot gets a token, sampled from
-    /// p = softmax(z/T) by Gumbel-max (noise: element slot · codes + code of ([`Stream::Gumbel`], i)), and a
-    /// confidence `ln p(token) + g · randomize_temperature · (1 - r)` (g: element slot of
-    /// ([`Stream::Confidence`], i)). The `mask_len` least confident of them and their ties are masked
-    /// again, `mask_len = ⌊mask_ratio(r) · maskable⌋` clamped to \[1, masked - 1\].
-    ///
-    /// Where a single slot is masked that interval is empty; the slot then stays masked, to be predicted
-    /// once more. (The reference's index wraps round there and masks the whole picture again.)
+    /// the new [`MaskedDiffusion::predicted`]. All random numbers are elements of `rng`'s step `i`.
     ///
     /// # Errors
     /// `InvalidArgument` when logits do not have a row per slot, or `uncond` is missing while
-    /// [`Guidance::needs_unconditional`]; `Runtime` when a masked slot's logit is NaN or infinite;
+    /// [`SamplerOptions::needs_unconditional`]; `Runtime` when a logit that is read is NaN or infinite;
     /// `Internal` for a step out of order. The state is unchanged on error.
     pub fn step(
         &mut self,
@@ -118,18 +261,21 @@ impl MaskedDiffusion {
         uncond: Option<Logits<'_>>,
         rng: &Philox,
     ) -> Result<&[u32]> {
-        let MaskedDiffusionOptions { steps, guidance, .. } = self.options;
+        let steps = self.options.steps();
         if i != self.done || i >= steps {
             return Err(Error::internal(format!(
                 "sampler step: expected {} of {steps}, found {i}",
                 self.done
             )));
         }
-        let uncond = uncond.filter(|_| guidance.needs_unconditional(i, steps));
-        if uncond.is_none() && guidance.needs_unconditional(i, steps) {
-            return Err(Error::invalid(format!("unconditional logits of step {i}"), "logits", "none"));
-        }
-        for logits in [Some(cond), uncond].into_iter().flatten() {
+        let uncond = match (self.options.rule().guidance_at(i), uncond) {
+            (None, _) => None,
+            (Some((form, scale)), Some(uncond)) => Some((uncond, form, scale)),
+            (Some(_), None) => {
+                return Err(Error::invalid(format!("unconditional logits of step {i}"), "logits", "none"));
+            }
+        };
+        for logits in [Some(cond), uncond.map(|(uncond, ..)| uncond)].into_iter().flatten() {
             if logits.slots() != self.tokens.len() || logits.codes() != cond.codes() {
                 return Err(Error::invalid(
                     "logits",
@@ -138,254 +284,257 @@ impl MaskedDiffusion {
                 ));
             }
         }
-
-        let progress = f64::from(i + 1) / f64::from(steps);
-        let temperature = match self.options.sampling_annealing {
-            true => 0.5 + 0.8 * (1.0 - progress),
-            false => f64::from(self.options.softmax_temperature),
-        };
-        let scale = guidance.scale_at(i, steps);
-        let noise_scale = f64::from(self.options.randomize_temperature) * (1.0 - progress);
-
-        let mut predicted = self.tokens.clone();
-        let mut confidence = Vec::with_capacity(self.maskable);
-        let mut z = Vec::with_capacity(cond.codes());
-        for (slot, token) in predicted.iter_mut().enumerate().filter(|(_, token)| **token == self.mask_token)
-        {
-            let c = cond.row(slot);
-            check_finite(c, slot)?;
-            z.clear();
-            match uncond.map(|uncond| uncond.row(slot)) {
-                None => z.extend(c.iter().map(|&c| f64::from(c) / temperature)),
-                Some(u) => {
-                    check_finite(u, slot)?;
-                    z.extend(c.iter().zip(u).map(|(&c, &u)| guidance.combine(scale, c, u) / temperature));
-                }
-            }
-            let words = rng.words(Stream::Gumbel, i, (slot * z.len()) as u64);
-            let code = gumbel_max(z.iter().copied().zip(words));
-            let log_probability = z[code] - log_sum_exp(z.iter().copied(), arg_max(z.iter().copied()).1);
-            let noise = rng.gumbel_at(Stream::Confidence, i, slot as u64) * noise_scale;
-            *token = code as u32;
-            confidence.push((log_probability + noise, slot));
-        }
-
-        self.tokens.clone_from(&predicted);
-        if let Some(most) = confidence.len().checked_sub(1) {
-            let share = self.options.schedule.mask_ratio(progress) * self.maskable as f32;
-            let mask_len = (share.floor() as usize).min(most).max(1);
-            let mut sorted = confidence.clone();
-            let threshold = sorted.select_nth_unstable_by(mask_len - 1, |a, b| a.0.total_cmp(&b.0)).1.0;
-            for &(_, slot) in confidence.iter().filter(|(value, _)| *value <= threshold) {
-                self.tokens[slot] = self.mask_token;
-            }
-        }
-        self.predicted = predicted;
+        let (tokens, maskable, mask_token) = (&self.tokens, &self.maskable, self.mask_token);
+        let step = Step { i, tokens, maskable, mask_token, rng, cond, uncond };
+        let Decision { predicted, tokens } = self.options.rule().step(&step)?;
+        (self.predicted, self.tokens) = (predicted, tokens);
         self.done += 1;
         Ok(&self.predicted)
     }
 }
 
+/// What the tests of all samplers share.
 #[cfg(test)]
-mod tests {
-    use super::super::schedule::{Annealing, GuidanceForm};
+pub(super) mod stand_in {
     use super::*;
 
-    const MASK: u32 = 16;
-    const CODES: usize = 16;
-
-    /// MaskBit's settings, with the number of steps of the tests.
-    const MASKBIT: MaskedDiffusionOptions = MaskedDiffusionOptions {
-        steps: 8,
-        schedule: Schedule::Arccos,
-        guidance: Guidance {
-            form: GuidanceForm::FromConditional,
-            scale: 7.1,
-            annealing: Annealing::Cosine,
-            pow: 3.0,
-        },
-        softmax_temperature: 1.0,
-        sampling_annealing: false,
-        randomize_temperature: 7.8,
-    };
+    pub const MASK: u32 = 16;
+    pub const CODES: usize = 16;
 
     /// Stand-in for a network: logits that depend on the step only.
-    fn network(i: u32, branch: u64, slots: usize) -> Vec<f32> {
+    pub fn network(i: u32, branch: u64, slots: usize) -> Vec<f32> {
         let mut z = vec![0.0; slots * CODES];
         Philox::new(1000 + branch).fill_gaussian(Stream::Perturbation, i, &mut z);
         z.iter_mut().for_each(|z| *z *= 2.0);
         z
     }
 
-    /// One step of the published sampler, formula by formula; returns (predicted, next tokens).
-    fn reference(
-        o: &MaskedDiffusionOptions,
-        tokens: &[u32],
-        maskable: usize,
-        i: u32,
-        rng: &Philox,
-    ) -> (Vec<u32>, Vec<u32>) {
-        let (n, slots) = (f64::from(o.steps), tokens.len());
-        let (c, u) = (network(i, 0, slots), network(i, 1, slots));
-        let r = (f64::from(i) + 1.0) / n;
-        let t = f64::from(i) / n;
-        let s = f64::from(o.guidance.scale)
-            * match o.guidance.annealing {
-                Annealing::None => 1.0,
-                Annealing::Linear => t,
-                Annealing::Cosine => {
-                    (1.0 - (t.powf(f64::from(o.guidance.pow)) * std::f64::consts::PI).cos()) / 2.0
-                }
-            };
-        let temperature =
-            if o.sampling_annealing { 0.5 + 0.8 * (1.0 - r) } else { f64::from(o.softmax_temperature) };
-        let mut predicted = tokens.to_vec();
-        let mut confidence = vec![f64::INFINITY; slots];
-        for slot in 0..slots {
-            if tokens[slot] != MASK {
-                continue;
-            }
-            let z: Vec<f64> = (slot * CODES..(slot + 1) * CODES)
-                .map(|e| (f64::from(c[e]) + s * (f64::from(c[e]) - f64::from(u[e]))) / temperature)
-                .collect();
-            let sum: f64 = z.iter().map(|z| z.exp()).sum();
-            let p: Vec<f64> = z.iter().map(|z| z.exp() / sum).collect();
-            let noisy =
-                |code: usize| p[code].ln() + rng.gumbel_at(Stream::Gumbel, i, (slot * CODES + code) as u64);
-            let code = (0..CODES).max_by(|&a, &b| noisy(a).total_cmp(&noisy(b))).unwrap();
-            predicted[slot] = code as u32;
-            let g = rng.gumbel_at(Stream::Confidence, i, slot as u64);
-            confidence[slot] = p[code].ln() + g * f64::from(o.randomize_temperature) * (1.0 - r);
-        }
-        let ratio = match o.schedule {
-            Schedule::Linear => 1.0 - r,
-            Schedule::Root => 1.0 - r.sqrt(),
-            Schedule::Square => 1.0 - r.powi(2),
-            Schedule::Cosine => (r * std::f64::consts::FRAC_PI_2).cos(),
-            Schedule::Arccos => r.acos() / std::f64::consts::FRAC_PI_2,
-        };
-        // Progress is in eighths: only f64's cos(π/2) and the like need the nudge to land on the f32 side.
-        let mask_len = (ratio * maskable as f64 + 1e-6).floor();
-        let masked = tokens.iter().filter(|&&t| t == MASK).count() as f64;
-        let mask_len = mask_len.min(masked - 1.0).max(1.0);
-        let mut sorted = confidence.clone();
-        sorted.sort_by(f64::total_cmp);
-        let threshold = sorted[mask_len as usize - 1];
-        let next = (0..slots).map(|k| if confidence[k] <= threshold { MASK } else { predicted[k] }).collect();
-        (predicted, next)
-    }
-
-    #[test]
-    fn every_step_equals_the_published_formulas() {
-        let schedules =
-            [Schedule::Linear, Schedule::Root, Schedule::Square, Schedule::Cosine, Schedule::Arccos];
-        let annealings = [Annealing::None, Annealing::Linear, Annealing::Cosine];
+    /// Every step of two pictures of 64 slots against `reference`: (tokens, slots masked at the start, i,
+    /// logits, rng) → (predicted, next tokens). One starts from nothing, one from two known codes.
+    pub fn check_every_step(
+        options: SamplerOptions,
+        reference: impl Fn(&[u32], usize, u32, [&[f32]; 2], &Philox) -> (Vec<u32>, Vec<u32>),
+    ) {
         let (slots, rng) = (64, Philox::new(42));
-        for (schedule, annealing, sampling_annealing) in schedules
-            .into_iter()
-            .flat_map(|s| annealings.map(|a| (s, a)))
-            .flat_map(|(s, a)| [(s, a, false), (s, a, true)])
-        {
-            let guidance = Guidance { annealing, ..MASKBIT.guidance };
-            let options = MaskedDiffusionOptions { schedule, guidance, sampling_annealing, ..MASKBIT };
-            // Two known codes: they must survive, and the share is of the other 62.
+        for known in [false, true] {
             let mut start = vec![MASK; slots];
-            (start[3], start[9]) = (5, 7);
+            if known {
+                (start[3], start[9]) = (5, 7);
+            }
+            let maskable = start.iter().filter(|&&t| t == MASK).count();
             let mut sampler = MaskedDiffusion::new(options, start, MASK).unwrap();
-            for i in 0..options.steps {
-                let (predicted, next) = reference(&options, sampler.tokens(), 62, i, &rng);
+            for i in 0..options.steps() {
                 let (c, u) = (network(i, 0, slots), network(i, 1, slots));
+                let (predicted, next) = reference(sampler.tokens(), maskable, i, [&c, &u], &rng);
                 let (c, u) = (Logits::new(&c, CODES).unwrap(), Logits::new(&u, CODES).unwrap());
                 let found = sampler.step(i, c, Some(u), &rng).unwrap();
                 assert_eq!(found, predicted, "{options:?}, step {i}");
                 assert_eq!(sampler.tokens(), next, "{options:?}, step {i}");
-                assert_eq!((found_at(&sampler, 3), found_at(&sampler, 9)), (5, 7));
             }
             assert!(sampler.is_finished());
-            assert!(!sampler.predicted().contains(&MASK));
+            assert!(!known || (sampler.predicted()[3], sampler.predicted()[9]) == (5, 7));
         }
     }
 
-    fn found_at(sampler: &MaskedDiffusion, slot: usize) -> u32 {
-        sampler.predicted()[slot]
+    /// The result for 16 slots from nothing.
+    pub fn frozen(options: SamplerOptions, seed: u64) -> Vec<u32> {
+        run(options, vec![MASK; 16], seed).predicted().to_vec()
+    }
+
+    /// All steps from `start`; the logits have a tail that must not be looked at.
+    pub fn run(options: SamplerOptions, start: Vec<u32>, seed: u64) -> MaskedDiffusion {
+        let slots = start.len();
+        let mut sampler = MaskedDiffusion::new(options, start, MASK).unwrap();
+        for i in 0..options.steps() {
+            let with_tail = |branch| {
+                let z = network(i, branch, slots);
+                z.chunks(CODES).flat_map(|row| row.iter().copied().chain([1e9])).collect::<Vec<f32>>()
+            };
+            let (c, u) = (with_tail(0), with_tail(1));
+            let logits = |z| Logits::with_stride(z, CODES + 1, CODES).unwrap();
+            let uncond = options.needs_unconditional(i).then(|| logits(&u));
+            sampler.step(i, logits(&c), uncond, &Philox::new(seed)).unwrap();
+        }
+        sampler
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::maskgit::Quota;
+    use super::super::schedule::{Annealing, Guidance, Schedule};
+    use super::stand_in::{CODES, MASK, network, run};
+    use super::*;
+
+    /// Every sampler with a number of steps, and with its own noise and guidance.
+    fn all(steps: u32) -> [SamplerOptions; 6] {
+        let guidance = Guidance {
+            form: GuidanceForm::FromConditional,
+            scale: 7.1,
+            annealing: Annealing::Cosine,
+            pow: 3.0,
+        };
+        let maskgit = MaskGitOptions {
+            steps,
+            schedule: Schedule::Arccos,
+            quota: Quota::PerStep,
+            guidance_scale: 3.0,
+            softmax_temperature: 1.0,
+            randomize_temperature: 4.5,
+        };
+        [
+            SamplerOptions::MaskBit(MaskBitOptions {
+                steps,
+                schedule: Schedule::Arccos,
+                guidance,
+                softmax_temperature: 1.0,
+                sampling_annealing: false,
+                randomize_temperature: 7.8,
+            }),
+            SamplerOptions::MaskGit(maskgit),
+            SamplerOptions::MaskGit(MaskGitOptions { quota: Quota::Total, ..maskgit }),
+            SamplerOptions::Halton(HaltonOptions {
+                steps,
+                guidance_scale: 2.0,
+                softmax_temperature: 1.0,
+                inverse_temperature: [1.0, 1.2],
+                roll: true,
+            }),
+            SamplerOptions::MaskGen(MaskGenOptions {
+                steps,
+                schedule: Schedule::Arccos,
+                guidance_scale: 12.0,
+                guidance_annealing: Annealing::Cosine,
+                guidance_power: 1.0,
+                softmax_temperature: 1.0,
+                sampling_annealing: true,
+                randomize_temperature: 2.0,
+            }),
+            SamplerOptions::Meissonic(MeissonicOptions {
+                steps,
+                schedule: Schedule::Cosine,
+                guidance_scale: 9.0,
+                softmax_temperature: 1.0,
+                randomize_temperature: [2.0, 0.0],
+            }),
+        ]
     }
 
     #[test]
-    fn more_steps_than_slots_end_cleanly() {
-        let options = MaskedDiffusionOptions {
-            steps: 12,
-            schedule: Schedule::Linear,
-            guidance: Guidance::OFF,
-            ..MASKBIT
-        };
-        for slots in [1, 3] {
+    fn known_codes_stay_and_the_last_step_decides_the_rest() {
+        for (options, slots) in all(8).into_iter().chain(all(1)).flat_map(|o| [(o, 1), (o, 4), (o, 100)]) {
+            for known in [0, 1, slots / 2, slots] {
+                let start: Vec<u32> =
+                    (0..slots).map(|k| if k * 7 % slots < known { k as u32 % 16 } else { MASK }).collect();
+                let sampler = run(options, start.clone(), 3);
+                assert!(sampler.is_finished());
+                let kept = |tokens: &[u32]| {
+                    start.iter().zip(tokens).all(|(&before, &after)| before == MASK || before == after)
+                };
+                assert!(kept(sampler.predicted()) && kept(sampler.tokens()), "{options:?}");
+                assert!(sampler.predicted().iter().all(|&code| code < CODES as u32), "{options:?}");
+                // MaskBit's next input would still have a mask.
+                if !matches!(options, SamplerOptions::MaskBit(_)) {
+                    assert_eq!(sampler.tokens(), sampler.predicted(), "{options:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fewer_and_fewer_slots_are_masked() {
+        for (options, slots) in all(12).into_iter().flat_map(|o| [(o, 4), (o, 64)]) {
             let mut sampler = MaskedDiffusion::new(options, vec![MASK; slots], MASK).unwrap();
             let mut masked = slots;
-            for i in 0..options.steps {
-                let c = network(i, 0, slots);
-                sampler.step(i, Logits::new(&c, CODES).unwrap(), None, &Philox::new(0)).unwrap();
+            for i in 0..options.steps() {
+                let (c, u) = (network(i, 0, slots), network(i, 1, slots));
+                let (c, u) = (Logits::new(&c, CODES).unwrap(), Logits::new(&u, CODES).unwrap());
+                sampler.step(i, c, Some(u), &Philox::new(0)).unwrap();
                 let left = sampler.tokens().iter().filter(|&&t| t == MASK).count();
-                assert!(left >= 1 && left <= masked, "step {i}: {masked} masked, then {left}");
+                assert!(left < masked || left <= 1, "{options:?}, step {i}: {masked} masked, then {left}");
                 masked = left;
             }
-            assert!(sampler.is_finished() && !sampler.predicted().contains(&MASK));
         }
-        // Nothing to do is not an error.
-        let mut sampler = MaskedDiffusion::new(options, vec![1, 2], MASK).unwrap();
-        let c = network(0, 0, 2);
-        let found = sampler.step(0, Logits::new(&c, CODES).unwrap(), None, &Philox::new(0)).unwrap();
-        assert_eq!(found, [1, 2]);
+    }
+
+    #[test]
+    fn a_seed_is_a_picture() {
+        for options in all(8) {
+            let result = |seed| run(options, vec![MASK; 64], seed).predicted().to_vec();
+            assert_eq!(result(5), result(5));
+            assert_ne!(result(5), result(6));
+        }
     }
 
     #[test]
     fn faults_are_named_and_leave_the_state_alone() {
-        let guidance = Guidance { annealing: Annealing::None, ..MASKBIT.guidance };
-        let options = MaskedDiffusionOptions { guidance, ..MASKBIT };
-        let mut sampler = MaskedDiffusion::new(options, vec![MASK; 4], MASK).unwrap();
-        let (good, mut bad) = (network(0, 0, 4), network(0, 1, 4));
-        bad[2 * CODES] = f32::NAN;
-        let logits = |z| Logits::new(z, CODES).unwrap();
-        let rng = Philox::new(0);
-        let mut message = |i, c, u| sampler.step(i, c, u, &rng).unwrap_err().to_string();
-        assert_eq!(
-            message(0, logits(&good), None),
-            "unconditional logits of step 0: expected logits, found none"
-        );
-        assert!(message(1, logits(&good), None).contains("expected 0 of 8, found 1"));
-        assert!(message(0, logits(&bad), Some(logits(&good))).contains("slot 2, code 0"));
-        assert!(message(0, logits(&good), Some(logits(&bad))).contains("slot 2, code 0"));
-        assert!(
-            message(0, logits(&good[CODES..]), Some(logits(&bad)))
-                .contains("expected [4, 16], found [3, 16]")
-        );
-        assert_eq!(sampler.tokens(), [MASK; 4]);
-        sampler.step(0, logits(&good), Some(logits(&good)), &rng).unwrap();
-
-        for bad in [
-            MaskedDiffusionOptions { steps: 0, ..MASKBIT },
-            MaskedDiffusionOptions { softmax_temperature: 0.0, ..MASKBIT },
-            MaskedDiffusionOptions { randomize_temperature: f32::NAN, ..MASKBIT },
-            MaskedDiffusionOptions { guidance: Guidance { scale: f32::INFINITY, ..guidance }, ..MASKBIT },
-            MaskedDiffusionOptions { guidance: Guidance { pow: -1.0, ..guidance }, ..MASKBIT },
-        ] {
-            assert!(MaskedDiffusion::new(bad, vec![], MASK).is_err(), "{bad:?}");
+        for options in all(8) {
+            let (good, mut bad) = (network(0, 0, 4), network(0, 1, 4));
+            bad[2 * CODES] = f32::NAN;
+            let logits = |z| Logits::new(z, CODES).unwrap();
+            let mut sampler = MaskedDiffusion::new(options, vec![MASK; 4], MASK).unwrap();
+            let mut message = |i, c, u| sampler.step(i, c, u, &Philox::new(0)).unwrap_err().to_string();
+            assert!(message(1, logits(&good), None).contains("expected 0 of 8, found 1"));
+            assert!(message(0, logits(&bad), Some(logits(&good))).contains("slot 2, code 0"));
+            let short = message(0, logits(&good[CODES..]), Some(logits(&good)));
+            assert!(short.contains("expected [4, 16], found [3, 16]"), "{short}");
+            if options.needs_unconditional(0) {
+                let expected = "unconditional logits of step 0: expected logits, found none";
+                assert_eq!(message(0, logits(&good), None), expected);
+                assert!(message(0, logits(&good), Some(logits(&bad))).contains("slot 2, code 0"));
+            }
+            assert_eq!(sampler.tokens(), [MASK; 4]);
+            sampler.step(0, logits(&good), Some(logits(&good)), &Philox::new(0)).unwrap();
         }
     }
 
-    /// A picture must not change between releases.
     #[test]
-    fn frozen_tokens() {
-        for (seed, expected) in [
-            (0, [3, 6, 11, 15, 4, 8, 10, 2, 15, 12, 11, 6]),
-            (0x0123456789abcdef, [4, 14, 3, 2, 8, 8, 11, 7, 10, 3, 14, 6]),
-        ] {
-            let mut sampler = MaskedDiffusion::new(MASKBIT, vec![MASK; 12], MASK).unwrap();
-            for i in 0..MASKBIT.steps {
-                let (c, u) = (network(i, 0, 12), network(i, 1, 12));
-                let (c, u) = (Logits::new(&c, CODES).unwrap(), Logits::new(&u, CODES).unwrap());
-                sampler.step(i, c, Some(u), &Philox::new(seed)).unwrap();
+    fn settings_are_checked() {
+        for options in all(8) {
+            options.validate().unwrap();
+        }
+        for options in all(0) {
+            assert_eq!(options.validate().unwrap_err().to_string(), "steps: expected at least 1, found 0");
+        }
+        let mut bad = Vec::new();
+        for options in all(8) {
+            for number in [f32::NAN, f32::INFINITY, -1.0] {
+                match options {
+                    SamplerOptions::MaskBit(o) => {
+                        bad.push(SamplerOptions::MaskBit(MaskBitOptions {
+                            randomize_temperature: number,
+                            ..o
+                        }));
+                    }
+                    SamplerOptions::MaskGit(o) => bad.extend([
+                        SamplerOptions::MaskGit(MaskGitOptions { guidance_scale: number, ..o }),
+                        SamplerOptions::MaskGit(MaskGitOptions { softmax_temperature: number, ..o }),
+                        SamplerOptions::MaskGit(MaskGitOptions { randomize_temperature: number, ..o }),
+                    ]),
+                    SamplerOptions::Halton(o) => bad.extend([
+                        SamplerOptions::Halton(HaltonOptions { guidance_scale: number, ..o }),
+                        SamplerOptions::Halton(HaltonOptions { softmax_temperature: number, ..o }),
+                        SamplerOptions::Halton(HaltonOptions { inverse_temperature: [1.0, number], ..o }),
+                    ]),
+                    SamplerOptions::MaskGen(o) => bad.extend([
+                        SamplerOptions::MaskGen(MaskGenOptions { guidance_scale: number, ..o }),
+                        SamplerOptions::MaskGen(MaskGenOptions { guidance_power: number, ..o }),
+                        SamplerOptions::MaskGen(MaskGenOptions { softmax_temperature: number, ..o }),
+                        SamplerOptions::MaskGen(MaskGenOptions { randomize_temperature: number, ..o }),
+                    ]),
+                    SamplerOptions::Meissonic(o) => bad.extend([
+                        SamplerOptions::Meissonic(MeissonicOptions { guidance_scale: number, ..o }),
+                        SamplerOptions::Meissonic(MeissonicOptions { softmax_temperature: number, ..o }),
+                        SamplerOptions::Meissonic(MeissonicOptions {
+                            randomize_temperature: [2.0, number],
+                            ..o
+                        }),
+                    ]),
+                }
             }
-            assert_eq!(sampler.predicted(), expected, "seed {seed:#x}");
+        }
+        for options in bad {
+            assert!(MaskedDiffusion::new(options, vec![], MASK).is_err(), "{options:?}");
         }
     }
 }

@@ -24,15 +24,38 @@ impl Schedule {
     /// In f32 as the reference has it: the count derived from it is a floor, and 1 - 0.9 of f64 lies
     /// on the other side of 0.1.
     pub fn mask_ratio(self, progress: f64) -> f32 {
-        let r = progress as f32;
-        let ratio = match self {
+        self.ratio(progress as f32).clamp(1e-6, 1.0)
+    }
+
+    /// The masked share, not clamped; r in \[0, 1\].
+    pub(super) fn ratio(self, r: f32) -> f32 {
+        match self {
             Schedule::Linear => 1.0 - r,
             Schedule::Root => 1.0 - r.sqrt(),
             Schedule::Square => 1.0 - r * r,
             Schedule::Cosine => libm::cosf(r * PI * 0.5),
             Schedule::Arccos => libm::acosf(r) / (PI * 0.5),
-        };
-        ratio.clamp(1e-6, 1.0)
+        }
+    }
+
+    /// How many of the `masked` slots stay masked: ⌊mask_ratio · maskable⌋, where `maskable` were masked at
+    /// the start. One at least, and one less than before where that leaves one.
+    pub(super) fn mask_len(self, progress: f64, maskable: usize, masked: usize) -> usize {
+        let share = self.mask_ratio(progress) * maskable as f32;
+        (share.floor() as usize).min(masked.saturating_sub(1)).max(1)
+    }
+}
+
+/// Element `i` of `steps` numbers from `start` to `end`, both included, in f32 as `torch.linspace` has them;
+/// a single one is `start`.
+pub(super) fn linspace(start: f32, end: f32, steps: u32, i: u32) -> f32 {
+    if steps < 2 {
+        return start;
+    }
+    let step = (end - start) / (steps - 1) as f32;
+    match i < steps / 2 {
+        true => start + step * i as f32,
+        false => end - step * (steps - 1 - i) as f32,
     }
 }
 
@@ -41,22 +64,46 @@ impl Schedule {
 /// The families differ: scale s of the first form means what s + 1 means in the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuidanceForm {
-    /// c + s·(c - u): MaskBit, MaskGen. No guidance at s = 0.
+    /// c + s·(c - u): MaskBit, MaskGIT, MaskGen. No guidance at s = 0.
     FromConditional,
-    /// u + s·(c - u): Di\[M\]O's code, Meissonic. No guidance at s = 1.
+    /// u + s·(c - u): Meissonic, and Di\[M\]O's training code. No guidance at s = 1.
     FromUnconditional,
 }
 
-/// Factor f on the strength of guidance at step i of n; f = 0 is no guidance in either form.
+impl GuidanceForm {
+    /// One guided logit.
+    pub(super) fn combine(self, scale: f64, c: f32, u: f32) -> f64 {
+        let (c, u) = (f64::from(c), f64::from(u));
+        match self {
+            GuidanceForm::FromConditional => c + scale * (c - u),
+            GuidanceForm::FromUnconditional => u + scale * (c - u),
+        }
+    }
+}
+
+/// Factor f on the strength of guidance at a sampler's time t in \[0, 1\]; f = 0 is no guidance in either form.
+///
+/// MaskBit's t is i/n at step i of n; MaskGen's is (i + 1)/n.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Annealing {
     /// 1
     None,
-    /// i/n
+    /// t
     Linear,
-    /// (1 - cos(π·(i/n)^pow)) / 2
+    /// (1 - cos(π·t^pow)) / 2
     Cosine,
+}
+
+impl Annealing {
+    /// f at time t.
+    pub(super) fn factor(self, t: f64, pow: f32) -> f64 {
+        match self {
+            Annealing::None => 1.0,
+            Annealing::Linear => t,
+            Annealing::Cosine => (1.0 - libm::cos(std::f64::consts::PI * libm::pow(t, f64::from(pow)))) / 2.0,
+        }
+    }
 }
 
 /// Classifier-free guidance.
@@ -77,14 +124,7 @@ impl Guidance {
 
     /// s at step `i` of `steps`: s·f, or 1 + (s - 1)·f where 1 is what leaves c alone.
     pub fn scale_at(&self, i: u32, steps: u32) -> f64 {
-        let t = f64::from(i) / f64::from(steps);
-        let factor = match self.annealing {
-            Annealing::None => 1.0,
-            Annealing::Linear => t,
-            Annealing::Cosine => {
-                (1.0 - libm::cos(std::f64::consts::PI * libm::pow(t, f64::from(self.pow)))) / 2.0
-            }
-        };
+        let factor = self.annealing.factor(f64::from(i) / f64::from(steps), self.pow);
         self.unguided() + (f64::from(self.scale) - self.unguided()) * factor
     }
 
@@ -99,15 +139,6 @@ impl Guidance {
         match self.form {
             GuidanceForm::FromConditional => 0.0,
             GuidanceForm::FromUnconditional => 1.0,
-        }
-    }
-
-    /// One guided logit.
-    pub(super) fn combine(&self, scale: f64, c: f32, u: f32) -> f64 {
-        let (c, u) = (f64::from(c), f64::from(u));
-        match self.form {
-            GuidanceForm::FromConditional => c + scale * (c - u),
-            GuidanceForm::FromUnconditional => u + scale * (c - u),
         }
     }
 }
@@ -138,9 +169,9 @@ mod tests {
     fn guidance_forms() {
         let form = |form| Guidance { form, scale: 3.0, annealing: Annealing::None, pow: 1.0 };
         let (from_c, from_u) = (form(GuidanceForm::FromConditional), form(GuidanceForm::FromUnconditional));
-        assert_eq!(from_c.combine(3.0, 2.0, 0.5), 6.5);
-        assert_eq!(from_u.combine(3.0, 2.0, 0.5), 5.0);
-        assert_eq!(from_u.combine(4.0, 2.0, 0.5), from_c.combine(3.0, 2.0, 0.5));
+        assert_eq!(from_c.form.combine(3.0, 2.0, 0.5), 6.5);
+        assert_eq!(from_u.form.combine(3.0, 2.0, 0.5), 5.0);
+        assert_eq!(from_u.form.combine(4.0, 2.0, 0.5), from_c.form.combine(3.0, 2.0, 0.5));
         assert!(!Guidance::OFF.needs_unconditional(1, 2));
         for guidance in [from_c, from_u] {
             let annealed = Guidance { annealing: Annealing::Linear, ..guidance };
@@ -149,5 +180,13 @@ mod tests {
         }
         let annealed = Guidance { annealing: Annealing::Linear, ..from_u };
         assert_eq!(annealed.scale_at(2, 4), 2.0);
+    }
+
+    #[test]
+    fn linspace_has_both_ends() {
+        let all = |start, end, n| (0..n).map(|i| linspace(start, end, n, i)).collect::<Vec<_>>();
+        assert_eq!(all(2.0, 0.0, 5), [2.0, 1.5, 1.0, 0.5, 0.0]);
+        assert_eq!(all(0.0, 1.0, 4), [0.0, 0.33333334, 0.6666666, 1.0]);
+        assert_eq!(all(1.0, 0.0, 1), [1.0]);
     }
 }

@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 
 const FILE: &str = "CLIP vocabulary";
 const MERGES: usize = 48894;
+/// Longest vocabulary that is looked at, in bytes; the real one has 524605.
+const VOCABULARY_LIMIT: usize = 4 << 20;
 /// Marks a symbol that ends a word.
 const END_OF_WORD: &str = "</w>";
 
@@ -32,7 +34,7 @@ pub enum Flavor {
 /// The CLIP tokenizer.
 pub struct ClipBpe {
     /// The id of each byte inside a word; 256 more where it ends one.
-    bytes: [u32; 256],
+    bytes: Box<[u32; 256]>,
     /// Two adjacent ids → the id that replaces them. A smaller id is merged first.
     merges: HashMap<(u32, u32), u32>,
     /// The merges as text, see [`ClipBpe::vocabulary_bytes`].
@@ -54,22 +56,40 @@ impl ClipBpe {
     /// A header line with `#version`, then one merge a line; merges after the first 48894 are not used,
     /// as in CLIP. [`Error::Format`] names the first bad line.
     pub fn from_merges(bytes: &[u8]) -> Result<ClipBpe> {
+        ClipBpe::parse_merges(FILE, bytes)
+    }
+
+    /// [`ClipBpe::from_merges`]; `file` is named in the errors.
+    pub(super) fn parse_merges(file: &str, bytes: &[u8]) -> Result<ClipBpe> {
         let mut lines = lines(bytes);
         let (number, header) = lines.next().unwrap_or((1, b""));
         if !header.windows(8).any(|window| window == b"#version") {
-            return Err(bad_line(FILE, number, "a header with '#version'", header));
+            return Err(bad_line(file, number, "a header with '#version'", header));
         }
-        ClipBpe::from_lines(lines.take(MERGES), MERGES + 1)
+        ClipBpe::from_lines(file, lines.take(MERGES), MERGES + 1)
     }
 
-    /// Reads what [`ClipBpe::vocabulary_bytes`] wrote: exactly 48894 lines and no header.
+    /// Reads what [`ClipBpe::vocabulary_bytes`] wrote: exactly 48894 lines and no header, at most 4 MiB.
     ///
     /// [`Error::Format`] names the first bad line.
     pub fn from_vocabulary_bytes(bytes: &[u8]) -> Result<ClipBpe> {
+        ClipBpe::parse_vocabulary(FILE, bytes)
+    }
+
+    /// [`ClipBpe::from_vocabulary_bytes`]; `file` is named in the errors.
+    pub(super) fn parse_vocabulary(file: &str, bytes: &[u8]) -> Result<ClipBpe> {
+        if bytes.len() > VOCABULARY_LIMIT {
+            return Err(Error::Format {
+                file: file.to_string(),
+                what: "size".to_string(),
+                expected: format!("at most {VOCABULARY_LIMIT} bytes"),
+                found: bytes.len().to_string(),
+            });
+        }
         match lines(bytes).nth(MERGES) {
-            None => ClipBpe::from_lines(lines(bytes), MERGES),
+            None => ClipBpe::from_lines(file, lines(bytes), MERGES),
             Some((number, line)) => {
-                Err(bad_line(FILE, number, &format!("the end of the {MERGES} merges"), line))
+                Err(bad_line(file, number, &format!("the end of the {MERGES} merges"), line))
             }
         }
     }
@@ -81,7 +101,21 @@ impl ClipBpe {
         self.text.as_bytes()
     }
 
-    fn from_lines<'a>(lines: impl Iterator<Item = (usize, &'a [u8])>, last: usize) -> Result<ClipBpe> {
+    /// Every symbol with its id, the ids ascending; the specials under Hugging Face's names.
+    pub(super) fn symbols(&self) -> impl Iterator<Item = (String, u32)> + '_ {
+        let (_, bytes) = byte_symbols();
+        let inside = bytes.map(|symbol| symbol.to_string());
+        let ends = bytes.map(|symbol| format!("{symbol}{END_OF_WORD}"));
+        let merged = self.text.lines().map(|merge| merge.replace(' ', ""));
+        let specials = ["<|startoftext|>", "<|endoftext|>"].map(String::from);
+        inside.into_iter().chain(ends).chain(merged).chain(specials).zip(0..)
+    }
+
+    fn from_lines<'a>(
+        file: &str,
+        lines: impl Iterator<Item = (usize, &'a [u8])>,
+        last: usize,
+    ) -> Result<ClipBpe> {
         let (bytes, symbols) = byte_symbols();
         let mut ids = HashMap::with_capacity(ClipBpe::VOCABULARY);
         for (i, symbol) in symbols.iter().enumerate() {
@@ -91,8 +125,8 @@ impl ClipBpe {
         let mut merges = HashMap::with_capacity(MERGES);
         let mut text = String::new();
         for (number, line) in lines {
-            let merge = utf8(FILE, number, line)?;
-            let bad = |expected| bad_line(FILE, number, expected, line);
+            let merge = utf8(file, number, line)?;
+            let bad = |expected| bad_line(file, number, expected, line);
             let (left, right) = merge.split_once(' ').ok_or_else(|| bad("two symbols and a space"))?;
             // Every merge joins symbols made before it; so greedy order and heap order are the same.
             let (Some(&a), Some(&b)) = (ids.get(left), ids.get(right)) else {
@@ -108,13 +142,13 @@ impl ClipBpe {
         }
         if merges.len() != MERGES {
             return Err(Error::Format {
-                file: FILE.to_string(),
+                file: file.to_string(),
                 what: format!("line {}", last - MERGES + merges.len() + 1),
                 expected: format!("{MERGES} merges"),
                 found: format!("the end of the text after {}", merges.len()),
             });
         }
-        Ok(ClipBpe { bytes, merges, text })
+        Ok(ClipBpe { bytes: Box::new(bytes), merges, text })
     }
 
     /// The ids of a text, without start and end.

@@ -82,11 +82,7 @@ pub(super) fn soft_image(g: &Graph, replay: &Replay, family: &MaskBit, e: Value)
 
 /// Golden labels with their drop mask → class embedding [B, D].
 fn class_embedding(g: &Graph, replay: &Replay, cfg: &maskbit::Config) -> Result<Value> {
-    let (labels, dropped) = (replay.need("in/labels")?, replay.need("in/drop_label")?);
-    let pairs = labels.to_i64().into_iter().zip(dropped.to_i64());
-    let class = pairs.map(|(label, dropped)| if dropped > 0 { cfg.nclass as i64 } else { label });
-    let class = Tensor::from_i64(labels.shape().clone(), &class.collect::<Vec<_>>());
-    let class = replay.feed(g, "class", class)?;
+    let class = replay.feed(g, "class", replay.classes(cfg.nclass)?)?;
     maskbit::embed_class(g, &replay.generator(), cfg, class)
 }
 

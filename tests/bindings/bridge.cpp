@@ -1,4 +1,4 @@
-// The cxx bridge over the bundled model: MODEL.
+// The cxx bridge over the bundled model: MODEL REWARD.
 
 #include "rust/cxx.h"
 #include "softdimo-cxx/src/lib.rs.h"
@@ -45,7 +45,7 @@ bool same(const rust::Vec<std::uint32_t>& a, const rust::Vec<std::uint32_t>& b) 
 } // namespace
 
 int main(int argc, char** argv) {
-    CHECK(argc == 2);
+    CHECK(argc == 3);
     const auto options = bridge::default_options();
     const std::string missing = error_of([&] { bridge::open("no such file", options); });
     CHECK(starts_with(missing, "SOFTDIMO_ERR_NOT_FOUND: "));
@@ -84,6 +84,31 @@ int main(int argc, char** argv) {
     CHECK(job->embedding(0).size() == std::size_t{layout.positions} * layout.embedding);
     CHECK(std::string(job->report()).find("\"seed\":1") != std::string::npos);
     CHECK(starts_with(error_of([&] { job->tokens(2); }), "SOFTDIMO_ERR_INVALID_ARGUMENT: "));
+
+    // A reward file and two built-in rewards, climbed together; the rewards may go before the job.
+    rust::Box<bridge::Job> climbing = [&] {
+        auto clip = bridge::open_reward(argv[2], "");
+        CHECK(std::string(clip->info()).find("\"clip_score\"") != std::string::npos);
+        auto optimization = bridge::new_optimization(3);
+        optimization->add(*clip, 1.0f);
+        optimization->add(*bridge::histogram_reward(images[1]), 0.5f);
+        optimization->add(*bridge::prior_reward(1), 0.01f);
+        optimization->add(*bridge::color_reward(-1, -1, 1), 0.01f);
+        optimization->set_rate(0.05f, 1.0f);
+        optimization->set_recompute(true);
+        const std::string prompt = error_of([&] { engine->submit_optimizing(request, *optimization); });
+        CHECK(prompt.find("which the reward 'clip_score' reads") != std::string::npos);
+        auto prompted = request;
+        prompted.prompt = "red apple";
+        return engine->submit_optimizing(prompted, *optimization);
+    }();
+    CHECK(climbing->wait(-1));
+    CHECK(std::string(climbing->report()).find("[\"clip_score\",\"histogram\",\"prior\",\"color\"]") !=
+          std::string::npos);
+    CHECK(starts_with(error_of([&] { bridge::open_reward("none", ""); }), "SOFTDIMO_ERR_NOT_FOUND: "));
+    CHECK(starts_with(error_of([&] { bridge::open_reward(argv[1], ""); }), "SOFTDIMO_ERR_CONFIG: "));
+    CHECK(starts_with(error_of([&] { bridge::open_reward(argv[2], "dog"); }), "SOFTDIMO_ERR_UNSUPPORTED: "));
+    CHECK(starts_with(error_of([&] { bridge::open_reward(argv[2], "3"); }), "SOFTDIMO_ERR_UNSUPPORTED: "));
 
     request.label = "no such label";
     CHECK(starts_with(error_of([&] { engine->submit(request); }), "SOFTDIMO_ERR_UNKNOWN_LABEL: "));

@@ -10,15 +10,17 @@
 #define SAME(name, a, b) typedef char name[(a) == (b) ? 1 : -1]
 
 SAME(options_size, sizeof(softdimo_engine_options), 96);
-SAME(request_size, sizeof(softdimo_request), 232);
+SAME(request_size, sizeof(softdimo_request), 280);
 SAME(image_size, sizeof(softdimo_image), 40);
 SAME(memory_size, sizeof(softdimo_memory), 32);
 SAME(progress_size, sizeof(softdimo_progress), 16);
 SAME(layout_size, sizeof(softdimo_layout), 40);
 SAME(term_size, sizeof(softdimo_reward_term), 16);
+SAME(reward_options_size, sizeof(softdimo_reward_options), 64);
 SAME(options_first, offsetof(softdimo_engine_options, struct_size), 0);
 SAME(request_first, offsetof(softdimo_request, struct_size), 0);
 SAME(image_first, offsetof(softdimo_image, struct_size), 0);
+SAME(reward_options_first, offsetof(softdimo_reward_options, struct_size), 0);
 
 #define FUNCTION(name) (void (*)(void)) name
 
@@ -40,6 +42,7 @@ int main(void) {
         FUNCTION(softdimo_engine_layout),
         FUNCTION(softdimo_engine_warmup),
         FUNCTION(softdimo_engine_trim),
+        FUNCTION(softdimo_encode),
         FUNCTION(softdimo_engine_verify),
         FUNCTION(softdimo_engine_free),
         FUNCTION(softdimo_request_init),
@@ -62,6 +65,11 @@ int main(void) {
         FUNCTION(softdimo_reward_color),
         FUNCTION(softdimo_reward_prior),
         FUNCTION(softdimo_reward_closeness),
+        FUNCTION(softdimo_reward_histogram),
+        FUNCTION(softdimo_reward_options_init),
+        FUNCTION(softdimo_reward_open),
+        FUNCTION(softdimo_reward_open_memory),
+        FUNCTION(softdimo_reward_info),
         FUNCTION(softdimo_reward_from_callback),
         FUNCTION(softdimo_reward_free),
         FUNCTION(softdimo_image_write_png),

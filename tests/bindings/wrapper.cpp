@@ -237,6 +237,87 @@ void memory(const std::string& model) {
     CHECK(released == 1);
 }
 
+// The last "total" of a report.
+double last_total(const std::string& report) {
+    const auto at = report.rfind("\"total\":[");
+    CHECK(at != std::string::npos);
+    return std::strtod(report.c_str() + at + 9, nullptr);
+}
+
+double first_total(const std::string& report) {
+    const auto at = report.find("\"total\":[");
+    CHECK(at != std::string::npos);
+    return std::strtod(report.c_str() + at + 9, nullptr);
+}
+
+void rewards(const softdimo::Engine& engine, const std::string& folder) {
+    using softdimo::Reward;
+    const auto request = softdimo::Request().label("red apple").seed(1).optimize_steps(4);
+
+    // The network of a file, with a prompt; what it says about itself; every way it can be refused.
+    const std::string file = folder + "/clip.softdimo.safetensors";
+    std::vector<softdimo::Job> kept;
+    {
+        const auto clip = take(Reward::open(file));
+        CHECK(contains(take(clip.info()), "\"family\":\"clip_score\""));
+        auto climbing = softdimo::Request(request).reward(clip).prompt("red apple").lr(0.05f).clip(1.0f);
+        climbing.recompute(true);
+        kept.push_back(take(engine.submit(climbing)));
+        CHECK(engine.submit(softdimo::Request(request).reward(clip)).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+    }
+    CHECK(kept[0].wait().ok()); // the file is gone with its job, not before
+    const auto report = take(kept[0].report());
+    CHECK(contains(report, "clip_score") && last_total(report) > first_total(report));
+    CHECK(Reward::open(folder + "/none").status() == SOFTDIMO_ERR_NOT_FOUND);
+    CHECK(Reward::open(std::string("a\0b", 3)).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+    CHECK(Reward::open_memory({1, 2, 3}).status() == SOFTDIMO_ERR_FORMAT);
+    softdimo::RewardOptions options;
+    options.class_label = "dog";
+    CHECK(Reward::open(file, options).status() == SOFTDIMO_ERR_UNSUPPORTED);
+    options.class_id = 3;
+    CHECK(Reward::open(file, options).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+
+    // The built-in ones, added up.
+    softdimo::Image black(32, 32);
+    const std::vector<float> half(32 * 32 / 2, 1.0f);
+    std::vector<float> mask(half);
+    mask.resize(32 * 32, 0.0f);
+    auto sum = softdimo::Request(request)
+                   .reward(take(Reward::target(black, mask)), 0.5f)
+                   .reward(take(Reward::color(-1.0f, -1.0f, -1.0f, mask)), 0.1f)
+                   .reward(take(Reward::histogram(black)))
+                   .reward(take(Reward::prior(3)), 0.01f)
+                   .reward(take(Reward::closeness()), 0.1f)
+                   .optimizer(softdimo::Optimizer::Adam)
+                   .lr(0.03f)
+                   .deadline(std::chrono::minutes(5));
+    auto job = take(engine.submit(sum));
+    CHECK(job.wait().ok());
+    const auto course = take(job.report());
+    CHECK(contains(course, "[\"target\",\"color\",\"histogram\",\"prior\",\"closeness\"]"));
+    CHECK(last_total(course) > first_total(course));
+    auto misfit = softdimo::Request(request).reward(take(Reward::color(1, 0, 0, half)));
+    CHECK(engine.submit(misfit).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+    auto shares = softdimo::Request(request).reward(take(Reward::histogram({1, 0, 1, 0, 1, 0})));
+    CHECK(engine.generate(shares).ok());
+    auto noise = softdimo::Request(request).reward(take(Reward::closeness())).variables(8);
+    CHECK(engine.submit(noise).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+
+    // The host's own, on the waiting thread, gone from here before the job runs.
+    int calls = 0;
+    {
+        auto own = take(Reward::callback([&calls](const softdimo::RewardPictures& pictures, float* scores, float*) {
+            CHECK(pictures.width == 32 && pictures.height == 32 && pictures.batch == 1);
+            scores[0] = static_cast<float>(++calls);
+        }));
+        kept.push_back(take(engine.submit(softdimo::Request(request).reward(own))));
+    }
+    CHECK(kept[1].wait().ok() && calls == 5);
+    auto stopping = take(Reward::callback(
+        [](const softdimo::RewardPictures&, float*, float*) { return softdimo::Flow::Stop; }));
+    CHECK(engine.generate(softdimo::Request(request).reward(stopping)).status() == SOFTDIMO_ERR_CANCELLED);
+}
+
 #if defined(__cpp_exceptions)
 
 void exceptions(const softdimo::Engine& engine) {
@@ -272,6 +353,27 @@ void exceptions(const softdimo::Engine& engine) {
 
 #endif
 
+// A picture's tokens, kept in whole, in no part, and on one side of a mask.
+void edits(const softdimo::Engine& engine) {
+    const auto snowman = take(engine.generate(softdimo::Request().label("snowman").seed(4)))[0];
+    const auto tokens = take(engine.encode(snowman));
+    const auto request = softdimo::Request().label("rocket").seed(9);
+    const auto of = [&](const softdimo::Request& r) {
+        auto job = take(engine.submit(r));
+        CHECK(job.wait().ok());
+        return take(job.tokens());
+    };
+    CHECK(of(softdimo::Request(request).variation(snowman, 1.0f)) == tokens);
+    CHECK(of(softdimo::Request(request).variation(snowman, 0.0f)) == of(request));
+    std::vector<float> mask(32 * 32, 0.0f);
+    CHECK(of(softdimo::Request(request).inpaint(snowman, mask)) == tokens);
+    mask[0] = 1.0f;
+    const auto corner = of(softdimo::Request(request).inpaint(snowman, mask));
+    CHECK(std::equal(corner.begin() + 2, corner.end(), tokens.begin() + 2));
+    CHECK(engine.encode(softdimo::Image(3, 3)).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+    CHECK(engine.submit(softdimo::Request(request).aesthetic_score(6.0f)).status() == SOFTDIMO_ERR_UNSUPPORTED);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -282,11 +384,13 @@ int main(int argc, char** argv) {
     errors(engine, folder);
     describes(engine);
     pictures(engine, folder);
+    edits(engine);
     jobs(engine);
     cancelling(engine);
     callbacks(engine);
     logging(model);
     memory(model);
+    rewards(engine, folder);
 #if defined(__cpp_exceptions)
     exceptions(engine);
 #endif

@@ -107,6 +107,7 @@ static void request_fields(void) {
   static uint32_t start[TOKENS + 1];
   static float e_in[64 * 48 + 1];
   const int32_t classes[3] = {1, 11, -1};
+  softdimo_image edited = picture(pixels);
 
   REQUEST(UNKNOWN_LABEL, "label 'aple': expected one of the model's 10 labels", r.label = "aple");
   REQUEST(UNKNOWN_LABEL, "(close: red apple, green apple, apple pie), found no match", r.label = "blue apple");
@@ -137,6 +138,25 @@ static void request_fields(void) {
           r.prompt = "an apple");
   REQUEST(UNSUPPORTED, "request.negative_prompt", r.negative_prompt = "");
   REQUEST(INVALID_ARGUMENT, "request.prompt: expected UTF-8", r.prompt = "\x80");
+  REQUEST(UNSUPPORTED, "request.aesthetic_score is not supported: maskbit", r.aesthetic_score = 6);
+  REQUEST(UNSUPPORTED, "request.crop", (r.crop_left = 0, r.crop_top = 0));
+  REQUEST(INVALID_ARGUMENT, "request.crop_left, _top: expected two numbers of 0 or more, or -1 and -1",
+          r.crop_left = 3);
+  REQUEST(INVALID_ARGUMENT, "request.original_width, _height", (r.original_width = -5, r.original_height = 3));
+  REQUEST(INVALID_ARGUMENT, "request.edit_image: expected a picture with edit_keep, found NULL", r.edit_keep = 0.5f);
+  REQUEST(INVALID_ARGUMENT, "request.edit_image: expected a picture with edit_mask, found NULL",
+          (r.edit_mask = e_in, r.edit_mask_count = PIXELS));
+  REQUEST(INVALID_ARGUMENT, "request.edit_keep: expected 0 to 1 with edit_image, or edit_mask, found -1",
+          r.edit_image = &edited);
+  REQUEST(INVALID_ARGUMENT, "request.edit_keep: expected -1 with edit_mask, found 1",
+          (r.edit_image = &edited, r.edit_keep = 1, r.edit_mask = e_in, r.edit_mask_count = PIXELS));
+  REQUEST(INVALID_ARGUMENT, "edit.keep: expected 0 to 1, found 2", (r.edit_image = &edited, r.edit_keep = 2));
+  REQUEST(INVALID_ARGUMENT, "edit.mask: expected 1024 floats for 32x32, found 7",
+          (r.edit_image = &edited, r.edit_mask = e_in, r.edit_mask_count = 7));
+  REQUEST(INVALID_ARGUMENT, "edit.image: expected 3072 floats for 32x32, found 96",
+          (edited.width = 1, r.edit_image = &edited, r.edit_keep = 1));
+  edited.width = SIDE;
+  REQUEST(INVALID_ARGUMENT, "image.format", (edited.format = 77, r.edit_image = &edited, r.edit_keep = 1));
   REQUEST(INVALID_ARGUMENT, "request.decode: expected 0 (hard) or 1 (soft), found 2", r.decode = 2);
   REQUEST(INVALID_ARGUMENT, "request.report_gap: expected 0 or 1, found 2", r.report_gap = 2);
   REQUEST(INVALID_ARGUMENT, "request.reserved0: expected 0, found 5", r.reserved0 = 5);
@@ -301,12 +321,12 @@ static void options(const char *model) {
 
   /* A memory limit stops the work before it starts, every time, and harms nothing else. */
   softdimo_engine_options o = default_options();
-  o.memory_limit = 1000;
+  o.memory_limit = 100;
   softdimo_engine *small = open_engine(model, &o);
   softdimo_request r = default_request(7);
   softdimo_image image = picture(pixels);
-  REFUSED(OUT_OF_MEMORY, "preparing 'embed': needs", softdimo_generate(small, &r, &image, 1));
-  REFUSED(OUT_OF_MEMORY, "expected at most the memory limit of 1000 bytes", softdimo_generate(small, &r, &image, 1));
+  REFUSED(OUT_OF_MEMORY, "preparing 'class (student)': needs", softdimo_generate(small, &r, &image, 1));
+  REFUSED(OUT_OF_MEMORY, "expected at most the memory limit of 100 bytes", softdimo_generate(small, &r, &image, 1));
   REFUSED(OUT_OF_MEMORY, "preparing", softdimo_engine_warmup(small, 1));
   softdimo_memory memory;
   memory.struct_size = sizeof memory;
@@ -362,6 +382,8 @@ static void null_arguments(const char *model) {
   NULLS("engine", softdimo_engine_trim(NULL));
   NULLS("engine", softdimo_engine_verify(NULL, model, text, sizeof text, &needed));
   NULLS("golden", softdimo_engine_verify(engine, NULL, text, sizeof text, &needed));
+  NULLS("engine", softdimo_encode(NULL, &image, u, TOKENS, &needed));
+  NULLS("softdimo_image", softdimo_encode(engine, NULL, u, TOKENS, &needed));
   NULLS("request", softdimo_request_init(NULL, sizeof(softdimo_request)));
   NULLS("image", softdimo_image_init(NULL, sizeof(softdimo_image)));
   NULLS("engine", softdimo_generate(NULL, &r, &image, 1));
@@ -398,6 +420,14 @@ static void null_arguments(const char *model) {
   NULLS("reward", softdimo_reward_prior(0, NULL));
   NULLS("reward", softdimo_reward_closeness(NULL));
   NULLS("callback", softdimo_reward_from_callback(NULL, NULL, &reward));
+  NULLS("reward", softdimo_reward_histogram(&image, NULL, 0, NULL, 0, NULL));
+  NULLS("target", softdimo_reward_histogram(NULL, NULL, 0, NULL, 0, &reward));
+  NULLS("options", softdimo_reward_options_init(NULL, sizeof(softdimo_reward_options)));
+  NULLS("path", softdimo_reward_open(NULL, NULL, &reward));
+  NULLS("reward", softdimo_reward_open(model, NULL, NULL));
+  NULLS("data", softdimo_reward_open_memory(NULL, 10, NULL, NULL, NULL, &reward));
+  NULLS("reward", softdimo_reward_open_memory(text, 10, NULL, NULL, NULL, NULL));
+  NULLS("reward", softdimo_reward_info(NULL, text, sizeof text, &needed));
   CHECK(opened == NULL && job == NULL && needed == 0 && reward == NULL);
 
   /* No pointer to be NULL, or NULL is fine. */
@@ -422,6 +452,7 @@ static union {
   softdimo_memory memory;
   softdimo_progress progress;
   softdimo_layout layout;
+  softdimo_reward_options reward_options;
 } any;
 
 #define SIZES(type, value, call, undo)                                                                       \
@@ -475,6 +506,25 @@ static void struct_sizes(const char *model, const char *folder) {
   TAIL(softdimo_image, any.image = picture(pixels), softdimo_job_image(done, 0, &any.image));
   SIZES(softdimo_image, any.image = picture(pixels), softdimo_image_write_png(&any.image, path, NULL, 0), );
   TAIL(softdimo_image, any.image = picture(pixels), softdimo_image_write_png(&any.image, path, NULL, 0));
+  softdimo_reward *reward = NULL;
+  OK(softdimo_reward_options_init(&any.reward_options, sizeof any.reward_options));
+  const softdimo_reward_options plain = any.reward_options;
+  const uint32_t bad_sizes[] = {0, 1, 4, sizeof plain - 1, 65537, UINT32_MAX};
+  for (size_t i = 0; i < sizeof bad_sizes / sizeof *bad_sizes; i++) {
+    memset(&any, 0, sizeof any);
+    any.reward_options = plain;
+    any.struct_size = bad_sizes[i];
+    REFUSED(STRUCT_SIZE, "softdimo_reward_options.struct_size: expected at least",
+            softdimo_reward_open("none", &any.reward_options, &reward));
+    REFUSED(STRUCT_SIZE, "options.struct_size: expected at least",
+            softdimo_reward_options_init(&any.reward_options, bad_sizes[i]));
+  }
+  memset(&any, 0, sizeof any);
+  any.reward_options = plain;
+  any.struct_size = 1024;
+  REFUSED(NOT_FOUND, "none' not found", softdimo_reward_open("none", &any.reward_options, &reward));
+  TAIL(softdimo_reward_options, any.reward_options = plain, softdimo_reward_open("none", &any.reward_options, &reward));
+  CHECK(reward == NULL);
   SIZES(softdimo_memory, , softdimo_engine_memory(engine, &any.memory), CHECK(any.memory.mapped > 0));
   SIZES(softdimo_progress, , softdimo_job_progress(done, &any.progress),
         CHECK(any.progress.state == SOFTDIMO_JOB_DONE));

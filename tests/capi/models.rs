@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use softdimo::convert::{self, Source};
 
+use crate::official;
 use crate::program::root;
 
 /// Class names of the fixture model.
@@ -33,6 +34,18 @@ pub fn fixture(folder: &Path) -> PathBuf {
     let file = folder.join("fixture.softdimo.safetensors");
     convert::maskbit(&source, &file, |_, _| ()).unwrap();
     file
+}
+
+/// The reward files of `rewards.c`: `clip`, `turned` and `cut`.
+pub fn rewards(folder: &Path) {
+    let write = |name: &str, source: &convert::RewardSource| {
+        convert::reward(source, &folder.join(name), |_, _| ()).unwrap();
+    };
+    let negate = |tensors: &mut official::Tensors| tensors.negate("text_projection.weight");
+    write("clip", &official::clip_score(&folder.join("official")).source);
+    write("turned", &official::clip_score_with(&folder.join("official"), negate).source);
+    let whole = std::fs::read(folder.join("clip")).unwrap();
+    std::fs::write(folder.join("cut"), &whole[..whole.len() / 2]).unwrap();
 }
 
 /// A safetensors file taken apart, without this library's help.

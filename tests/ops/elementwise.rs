@@ -29,10 +29,11 @@ fn sources() -> Vec<Case> {
 
 fn unary() -> Vec<Case> {
     let half = std::f64::consts::FRAC_1_SQRT_2;
-    // Each with elements and their images; those at 1 are tabulated: Φ(1), erf(1), σ(1).
-    let table: [(&str, Unary, &[f32], &[f64]); 15] = [
+    // Each with elements and their images; those at 1 are tabulated: Φ(1), erf(1), σ(1), cos 1, sin 1.
+    let table: [(&str, Unary, &[f32], &[f64]); 17] = [
         ("Abs", |g, x| g.abs(x), &[-1.5, 0.0, 2.0], &[1.5, 0.0, 2.0]),
         ("Clip", |g, x| g.clip(x, -1.0, 0.5), &[-1.5, 0.25, 2.0], &[-1.0, 0.25, 0.5]),
+        ("Cos", |g, x| g.cos(x), &[0.0, 1.0, -1.0], &[1.0, 0.5403023058681398, 0.5403023058681398]),
         ("Erf", |g, x| g.erf(x), &[0.0, 1.0, -1.0], &[0.0, 0.8427007929497149, -0.8427007929497149]),
         ("Exp", |g, x| g.exp(x), &[0.0, 1.0], &[1.0, std::f64::consts::E]),
         ("Gelu", |g, x| g.gelu(x), &[0.0, 1.0, -1.0], &[0.0, 0.8413447460685429, -0.15865525393145707]),
@@ -44,6 +45,7 @@ fn unary() -> Vec<Case> {
         ("Relu", |g, x| g.relu(x), &[-1.0, 0.0, 3.0], &[0.0, 0.0, 3.0]),
         ("Sigmoid", |g, x| g.sigmoid(x), &[0.0, 1.0], &[0.5, 0.7310585786300049]),
         ("Sign", |g, x| g.sign(x), &[-3.0, 0.0, -0.0, 0.1], &[-1.0, 0.0, 0.0, 1.0]),
+        ("Sin", |g, x| g.sin(x), &[0.0, 1.0, -1.0], &[0.0, 0.8414709848078965, -0.8414709848078965]),
         ("Sqrt", |g, x| g.sqrt(x), &[4.0, 0.5], &[2.0, half]),
         ("Tanh", |g, x| g.tanh(x), &[0.0, 1.0], &[0.0, 0.7615941559557649]),
         ("StopGradient", |g, x| g.stop_gradient(x), &[1.0, -2.0], &[1.0, -2.0]),
@@ -70,6 +72,11 @@ fn unary() -> Vec<Case> {
         ("Erf", Graph::erf),
     ] {
         cases.push(case(op, [far.clone()], move |g, [x]| f(g, x)));
+    }
+    // Many periods away, as the arguments of sinusoidal encodings are.
+    let turns = floats([4], &[-1000.0, -77.25, 650.0, 6000.5]);
+    for (op, f) in [("Cos", Graph::cos as Unary), ("Sin", Graph::sin)] {
+        cases.push(case(op, [turns.clone()], move |g, [x]| f(g, x)));
     }
     cases.push(case("Log", [floats([1], &[0.0])], |g, [x]| g.log(x)).gives([f64::NEG_INFINITY]));
     let unbounded = [floats([2], &[-5.0, 5.0])];

@@ -308,6 +308,7 @@ fn random_op(d: &mut Draw) -> Op {
         "Constant" => Op::Constant { value: Tensor::from_f32([2], &[1.0, 2.0]) },
         "Abs" => Op::Abs,
         "Clip" => Op::Clip { min: a as f32 - 2.0, max: d.pick(&[0.0, 1.0, f32::NAN]) },
+        "Cos" => Op::Cos,
         "Erf" => Op::Erf,
         "Exp" => Op::Exp,
         "Gelu" => Op::Gelu { tanh: a % 2 == 0 },
@@ -317,6 +318,7 @@ fn random_op(d: &mut Draw) -> Op {
         "Relu" => Op::Relu,
         "Sigmoid" => Op::Sigmoid,
         "Sign" => Op::Sign,
+        "Sin" => Op::Sin,
         "Sqrt" => Op::Sqrt,
         "Tanh" => Op::Tanh,
         "Add" => Op::Add,
@@ -386,6 +388,10 @@ fn no_operands_make_the_builder_panic() {
             if op.name().starts_with("Conv") && d.below(2) == 0 {
                 // An image and a kernel, which chance would hardly bring together.
                 inputs = vec![values[6], values[7]];
+            }
+            if op.name().ends_with("Normalization") && d.below(2) == 0 {
+                // Rows, scale and bias, likewise.
+                inputs = vec![values[3], values[2], values[2]];
             }
             match g.push(op.clone(), &inputs) {
                 Ok(v) => {

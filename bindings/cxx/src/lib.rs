@@ -11,8 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use softdimo::image::RgbaImage;
-use softdimo::{Error, Generated, MemoryMode, Provider, WeightsMode};
+use softdimo::image::{ImageView, Origin, PixelFormat, RgbaImage, read_f32_chw};
+use softdimo::reward::{BINS, RewardModel, histogram};
+use softdimo::{Error, Generated, Label, MemoryMode, Provider, RewardTerm, WeightsMode};
 
 #[cxx::bridge(namespace = "softdimo::bridge")]
 mod ffi {
@@ -72,6 +73,13 @@ mod ffi {
         label: String,
         /// Class ids, one for all pictures or one each.
         class_labels: Vec<u32>,
+        /// Prompt for all pictures: for text-to-image models, and for rewards that score against text; empty for
+        /// none.
+        prompt: String,
+        /// With steps > 1: what guidance leads away from.
+        negative_prompt: String,
+        /// Text-to-image models: aesthetic score the picture should have.
+        aesthetic_score: f32,
         /// Pictures, 1 to 256; picture b uses seed + b.
         batch: u32,
         seed: u64,
@@ -89,6 +97,12 @@ mod ffi {
         randomize_temperature: f32,
         /// Start tokens [batch, positions, splits]; empty: seeded.
         start_tokens: Vec<u32>,
+        /// Start from this picture, of the model's size; one without pixels: from nothing.
+        edit_image: Image,
+        /// Share of its tokens that stay, 0 to 1; -1 with edit_mask or without a picture.
+        edit_keep: f32,
+        /// Paint anew where this is above 0, [height, width]; empty: edit_keep says what stays.
+        edit_mask: Vec<f32>,
         /// Start embedding [batch, positions, embedding]; empty: made from the start tokens.
         e_in: Vec<f32>,
         report_gap: bool,
@@ -124,6 +138,10 @@ mod ffi {
     extern "Rust" {
         /// An opened model. Thread-safe.
         type Engine;
+        /// The network of a reward file, or a built-in reward. Thread-safe.
+        type Reward;
+        /// What to maximise, and how. Not to be changed by two threads at once.
+        type Optimization;
         /// A submitted request. Thread-safe; destroying it cancels and waits. Keeps its engine running.
         type Job;
 
@@ -134,6 +152,26 @@ mod ffi {
 
         /// Open the model file at `path`.
         fn open(path: &str, options: &Options) -> Result<Box<Engine>>;
+
+        /// Open the reward file at `path`. `class_label` is a classifier's class, by name or id; empty: what
+        /// the request's label says.
+        fn open_reward(path: &str, class_label: &str) -> Result<Box<Reward>>;
+        /// A direction in colour space, over all pixels.
+        fn color_reward(r: f32, g: f32, b: f32) -> Result<Box<Reward>>;
+        /// The colours of a picture of any size, wherever they are.
+        fn histogram_reward(palette: &Image) -> Result<Box<Reward>>;
+        /// Stay what the label says, by the model's own teacher.
+        fn prior_reward(seed: u64) -> Result<Box<Reward>>;
+        /// JSON: name, whether it reads a prompt, and what an opened file says about itself.
+        fn info(self: &Reward) -> Result<String>;
+        /// An optimisation of nothing yet, `steps` updates long, with the paper's settings.
+        fn new_optimization(steps: u32) -> Result<Box<Optimization>>;
+        /// Add weight * reward to what is maximised.
+        fn add(self: &mut Optimization, reward: &Reward, weight: f32) -> Result<()>;
+        /// Learning rate, and the norm that gradients are scaled down to (0 = off).
+        fn set_rate(self: &mut Optimization, lr: f32, clip: f32) -> Result<()>;
+        /// A step takes less memory and more time; the result is the same.
+        fn set_recompute(self: &mut Optimization, again: bool) -> Result<()>;
 
         /// JSON: model, architecture, sizes, defaults, provider, runtime.
         fn info(self: &Engine) -> Result<String>;
@@ -148,6 +186,12 @@ mod ffi {
         fn generate(self: &Engine, request: &Request) -> Result<Vec<Image>>;
         /// Queue a request and return at once.
         fn submit(self: &Engine, request: &Request) -> Result<Box<Job>>;
+        /// The same with test-time optimisation of the one-step picture.
+        fn submit_optimizing(
+            self: &Engine,
+            request: &Request,
+            optimization: &Optimization,
+        ) -> Result<Box<Job>>;
 
         /// Wait for the end, at most `timeout_ms` milliseconds (negative: as long as it takes); false when that
         /// was not enough and the job goes on. Throws what the job failed with.
@@ -219,6 +263,12 @@ pub struct Engine(Quiet<softdimo::Engine>);
 /// See `softdimo.h`: `softdimo_job`.
 pub struct Job(Quiet<softdimo::Job>);
 
+/// See `softdimo.h`: `softdimo_reward`.
+pub struct Reward(Quiet<Arc<softdimo::Reward>>);
+
+/// See `softdimo.h`: the optimisation fields of `softdimo_request`.
+pub struct Optimization(softdimo::Optimize);
+
 fn version() -> Result<String> {
     wall(|| Ok(env!("CARGO_PKG_VERSION").into()))
 }
@@ -243,6 +293,9 @@ fn default_request() -> Result<ffi::Request> {
         Ok(ffi::Request {
             label: String::new(),
             class_labels: Vec::new(),
+            prompt: String::new(),
+            negative_prompt: String::new(),
+            aesthetic_score: -1.0,
             batch: 1,
             seed: 0,
             steps: 0,
@@ -255,6 +308,9 @@ fn default_request() -> Result<ffi::Request> {
             guidance_scale: -1.0,
             randomize_temperature: -1.0,
             start_tokens: Vec::new(),
+            edit_image: ffi::Image { width: 0, height: 0, pixels: Vec::new() },
+            edit_keep: -1.0,
+            edit_mask: Vec::new(),
             e_in: Vec::new(),
             report_gap: false,
         })
@@ -266,6 +322,48 @@ fn open(path: &str, options: &ffi::Options) -> Result<Box<Engine>> {
         let engine = softdimo::Engine::open(Path::new(path), read_options(options)?)?;
         Ok(Box::new(Engine(Quiet(Some(engine)))))
     })
+}
+
+fn reward(make: impl FnOnce() -> softdimo::Result<softdimo::Reward>) -> Result<Box<Reward>> {
+    wall(|| Ok(Box::new(Reward(Quiet(Some(Arc::new(make()?)))))))
+}
+
+fn open_reward(path: &str, class_label: &str) -> Result<Box<Reward>> {
+    reward(|| {
+        let model = Arc::new(RewardModel::open(path, WeightsMode::Map)?);
+        let class = match class_label.parse() {
+            Ok(id) => Label::Class(id),
+            Err(_) => Label::Name(class_label.into()),
+        };
+        softdimo::Reward::network(model, (!class_label.is_empty()).then_some(&class))
+    })
+}
+
+fn color_reward(r: f32, g: f32, b: f32) -> Result<Box<Reward>> {
+    reward(|| Ok(softdimo::Reward::Color { rgb: [r, g, b], mask: None }))
+}
+
+fn histogram_reward(palette: &ffi::Image) -> Result<Box<Reward>> {
+    reward(|| {
+        let view = ImageView {
+            width: palette.width,
+            height: palette.height,
+            stride: 0,
+            format: PixelFormat::Rgba8,
+            origin: Origin::TopLeft,
+            data: &palette.pixels,
+        };
+        let histogram = histogram(&read_f32_chw(&view)?, BINS)?;
+        Ok(softdimo::Reward::Histogram { histogram, mask: None })
+    })
+}
+
+fn prior_reward(seed: u64) -> Result<Box<Reward>> {
+    reward(|| Ok(softdimo::Reward::Prior { seed }))
+}
+
+fn new_optimization(steps: u32) -> Result<Box<Optimization>> {
+    wall(|| Ok(Box::new(Optimization(softdimo::Optimize::new(Vec::new(), steps)))))
 }
 
 fn invalid(what: &str, expected: &str, found: impl ToString) -> Error {
@@ -296,18 +394,23 @@ fn read_options(o: &ffi::Options) -> softdimo::Result<softdimo::Options> {
 
 fn read_request(r: &ffi::Request) -> softdimo::Result<softdimo::Request> {
     let or_default = |value: f32| (value != -1.0).then_some(value);
-    let mut labels: Vec<_> = r.class_labels.iter().map(|&id| softdimo::Label::Class(id)).collect();
+    let mut labels: Vec<_> = r.class_labels.iter().map(|&id| Label::Class(id)).collect();
     if !r.label.is_empty() {
         if !labels.is_empty() {
             return Err(invalid("request.label", "empty when class_labels is used", &r.label));
         }
-        labels.push(softdimo::Label::Name(r.label.clone()));
+        labels.push(Label::Name(r.label.clone()));
     }
     if r.batch == 0 {
         return Err(invalid("request.batch", "1 to 256", 0));
     }
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
     Ok(softdimo::Request {
         labels,
+        prompts: text(&r.prompt).into_iter().collect(),
+        negative_prompt: text(&r.negative_prompt),
+        aesthetic_score: or_default(r.aesthetic_score),
+        edit: read_edit(r)?,
         batch: r.batch as usize,
         seed: r.seed,
         steps: r.steps,
@@ -331,6 +434,23 @@ fn read_request(r: &ffi::Request) -> softdimo::Result<softdimo::Request> {
         report_gap: r.report_gap,
         ..softdimo::Request::default()
     })
+}
+
+fn read_edit(r: &ffi::Request) -> softdimo::Result<Option<softdimo::Edit>> {
+    let (image, keep) = (&r.edit_image, r.edit_keep);
+    if image.pixels.is_empty() {
+        return match r.edit_mask.is_empty() && keep == -1.0 {
+            true => Ok(None),
+            false => Err(invalid("request.edit_image", "a picture with edit_keep or edit_mask", "none")),
+        };
+    }
+    let keep = match (r.edit_mask.is_empty(), keep) {
+        (false, -1.0) => softdimo::Keep::Outside(r.edit_mask.clone()),
+        (false, keep) => return Err(invalid("request.edit_keep", "-1 with edit_mask", keep)),
+        (true, keep) => softdimo::Keep::Share(keep),
+    };
+    let picture = RgbaImage::new(image.width, image.height, image.pixels.clone())?;
+    Ok(Some(softdimo::Edit { image: read_f32_chw(&picture.view())?, keep }))
 }
 
 fn rgba8(done: &Generated, index: usize) -> softdimo::Result<ffi::Image> {
@@ -383,6 +503,44 @@ impl Engine {
         wall(|| {
             let job = self.0.get()?.submit(&read_request(request)?)?;
             Ok(Box::new(Job(Quiet(Some(job)))))
+        })
+    }
+
+    fn submit_optimizing(&self, request: &ffi::Request, o: &Optimization) -> Result<Box<Job>> {
+        wall(|| {
+            let request = softdimo::Request { optimize: Some(o.0.clone()), ..read_request(request)? };
+            let job = self.0.get()?.submit(&request)?;
+            Ok(Box::new(Job(Quiet(Some(job)))))
+        })
+    }
+}
+
+impl Reward {
+    fn info(&self) -> Result<String> {
+        wall(|| Ok(self.0.get()?.info_json()))
+    }
+}
+
+impl Optimization {
+    fn add(&mut self, reward: &Reward, weight: f32) -> Result<()> {
+        wall(|| {
+            let reward = reward.0.get()?.clone();
+            self.0.terms.push(RewardTerm { reward, weight });
+            Ok(())
+        })
+    }
+
+    fn set_rate(&mut self, lr: f32, clip: f32) -> Result<()> {
+        wall(|| {
+            (self.0.lr, self.0.clip) = (lr, clip);
+            Ok(())
+        })
+    }
+
+    fn set_recompute(&mut self, again: bool) -> Result<()> {
+        wall(|| {
+            self.0.recompute = again;
+            Ok(())
         })
     }
 }

@@ -1,34 +1,53 @@
 //! `softdimo convert`: official checkpoints to one model file.
 
+mod generator;
+mod reward;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use clap::{Subcommand, ValueEnum};
 use softdimo::Result;
-use softdimo::convert::{Source, Storage, maskbit};
+use softdimo::convert::{About, Storage, Summary};
 
 use crate::engine::progress_bar;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model family
-    #[arg(value_enum)]
+    #[command(subcommand)]
     family: Family,
-    /// One-step student's generator: safetensors, or a PyTorch file (never executed)
-    #[arg(long)]
-    generator: Option<PathBuf>,
-    /// Multi-step teacher's generator (a public MaskBit generator is one)
-    #[arg(long)]
-    teacher: Option<PathBuf>,
-    /// Image tokenizer
-    #[arg(long)]
-    tokenizer: PathBuf,
-    /// JSON with the official sizes; default: the generator file's own metadata
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// JSON list of class names
-    #[arg(long)]
-    labels: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Family {
+    /// A MaskBit student, teacher or both, and its image tokenizer
+    #[command(name = "maskbit")]
+    MaskBit(generator::ClassArgs),
+    /// A MaskGen student, teacher or both, its TA-TiTok and its text encoder
+    #[command(name = "maskgen")]
+    MaskGen(generator::PromptArgs),
+    /// A MaskGIT student, teacher or both, and its VQGAN; the sizes are read off the tensors
+    #[command(name = "maskgit")]
+    MaskGit(generator::ClassArgs),
+    /// CLIP, scored by its own similarity of picture and prompt
+    ClipScore(reward::PromptArgs),
+    /// PickScore_v1
+    #[command(name = "pickscore")]
+    PickScore(reward::PromptArgs),
+    /// HPS_v2.1
+    #[command(name = "hpsv2")]
+    HpsV2(reward::PromptArgs),
+    /// ImageReward
+    ImageReward(reward::PromptArgs),
+    /// LAION's aesthetic predictor over OpenAI's ViT-L/14
+    Aesthetic(reward::AestheticArgs),
+    /// EfficientNet-Lite0
+    Classifier(reward::ClassifierArgs),
+}
+
+/// What is said about any model file.
+#[derive(clap::Args)]
+struct Common {
     /// Float storage
     #[arg(long, value_enum, default_value_t = Dtype::Keep)]
     dtype: Dtype,
@@ -49,49 +68,62 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[value(rename_all = "lowercase")]
-enum Family {
-    MaskBit,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Dtype {
     Keep,
     F16,
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
-    let source = Source {
-        generator: args.generator,
-        teacher: args.teacher,
-        tokenizer: args.tokenizer,
-        config: args.config,
-        labels: args.labels,
-        storage: match args.dtype {
+impl Common {
+    fn storage(&self) -> Storage {
+        match self.dtype {
             Dtype::Keep => Storage::Keep,
             Dtype::F16 => Storage::F16,
-        },
-        title: args.title,
-        license: args.license,
-        author: args.author,
-        description: args.description,
-        origin: args.origin,
-    };
-    let bar = progress_bar(0, "converting");
-    let progress = |done: usize, total: usize| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    };
-    let summary = match args.family {
-        Family::MaskBit => maskbit(&source, &args.output, progress)?,
-    };
-    bar.finish_and_clear();
-    println!(
-        "{}: {} tensors, {} bytes, sha256 {}",
-        args.output.display(),
-        summary.tensors,
-        summary.bytes,
-        summary.sha256
-    );
-    Ok(ExitCode::SUCCESS)
+        }
+    }
+
+    fn about(&self) -> About {
+        About {
+            title: self.title.clone(),
+            license: self.license.clone(),
+            author: self.author.clone(),
+            description: self.description.clone(),
+            origin: self.origin.clone(),
+        }
+    }
+
+    /// Run a conversion to the output and print what was written.
+    fn run(
+        &self,
+        convert: impl FnOnce(&std::path::Path, &mut dyn FnMut(usize, usize)) -> Result<Summary>,
+    ) -> Result<ExitCode> {
+        let bar = progress_bar(0, "converting");
+        let summary = convert(&self.output, &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
+        println!(
+            "{}: {} tensors, {} bytes, sha256 {}",
+            self.output.display(),
+            summary.tensors,
+            summary.bytes,
+            summary.sha256
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    use softdimo::convert::{self, RewardFamily};
+    match args.family {
+        Family::MaskBit(args) => args.run(|s, output, progress| convert::maskbit(s, output, progress)),
+        Family::MaskGen(args) => args.run(|s, output, progress| convert::maskgen(s, output, progress)),
+        Family::MaskGit(args) => args.run(|s, output, progress| convert::maskgit(s, output, progress)),
+        Family::ClipScore(args) => args.run(RewardFamily::ClipScore),
+        Family::PickScore(args) => args.run(RewardFamily::PickScore),
+        Family::HpsV2(args) => args.run(RewardFamily::HpsV2),
+        Family::ImageReward(args) => args.run(RewardFamily::ImageReward),
+        Family::Aesthetic(args) => args.run(),
+        Family::Classifier(args) => args.run(),
+    }
 }

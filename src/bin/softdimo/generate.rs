@@ -1,4 +1,4 @@
-//! `softdimo generate`: labels and seeds to a sheet, or to one PNG each.
+//! `softdimo generate`: labels or prompts and seeds to a sheet, or to one PNG each; or a picture changed.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use softdimo::image::{RgbaImage, write_png};
-use softdimo::{Decode, Generated, Label, Request, Result};
+use softdimo::generate::Report;
+use softdimo::image::{RgbaImage, read_f32_chw, read_png, write_png};
+use softdimo::{Decode, Edit, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{EngineArgs, progress_bar};
 
@@ -21,7 +22,25 @@ pub struct Args {
     /// Class id; repeat for several
     #[arg(long)]
     class: Vec<u32>,
-    /// Seed of the first picture of every label; the next ones use seed + 1, + 2, ...
+    /// Prompt, for text-to-image models; repeat for several
+    #[arg(long, conflicts_with_all = ["label", "class"])]
+    prompt: Vec<String>,
+    /// With steps > 1: what guidance leads away from
+    #[arg(long)]
+    negative_prompt: Option<String>,
+    /// Text-to-image models: aesthetic score the picture should have
+    #[arg(long)]
+    aesthetic_score: Option<f32>,
+    /// Start from this PNG of the model's size instead of from nothing
+    #[arg(long)]
+    edit: Option<PathBuf>,
+    /// Share of the picture's tokens that stay, chosen by seed: a variation; default 0.5
+    #[arg(long, requires = "edit")]
+    keep: Option<f32>,
+    /// PNG of the same size: what is not black in it is painted anew
+    #[arg(long = "mask", id = "mask_png", requires = "edit", conflicts_with = "keep")]
+    mask: Option<PathBuf>,
+    /// Seed of the first picture of every label or prompt; the next ones use seed + 1, + 2, ...
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Pictures per label
@@ -69,16 +88,22 @@ enum How {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let engine = args.engine.open()?;
+    let edit = edit(&args)?;
     let names = args.label.iter().map(|l| Label::Name(l.clone()));
-    let mut labels: Vec<Vec<Label>> =
-        names.chain(args.class.iter().map(|&c| Label::Class(c))).map(|l| vec![l]).collect();
-    if labels.is_empty() {
-        labels.push(Vec::new());
+    let labels = names.chain(args.class.iter().map(|&c| Label::Class(c)));
+    let mut subjects: Vec<(Vec<Label>, Vec<String>)> = labels.map(|l| (vec![l], Vec::new())).collect();
+    subjects.extend(args.prompt.iter().map(|p| (Vec::new(), vec![p.clone()])));
+    if subjects.is_empty() {
+        subjects.push(Default::default());
     }
     let mut results: Vec<Arc<Generated>> = Vec::new();
-    for labels in labels {
+    for (labels, prompts) in subjects {
         let request = Request {
             labels,
+            prompts,
+            negative_prompt: args.negative_prompt.clone(),
+            aesthetic_score: args.aesthetic_score,
+            edit: edit.clone(),
             batch: args.count,
             seed: args.seed,
             steps: args.steps,
@@ -110,6 +135,21 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The picture to start from.
+fn edit(args: &Args) -> Result<Option<Edit>> {
+    let Some(path) = &args.edit else { return Ok(None) };
+    let (picture, _) = read_png(path)?;
+    let keep = match (&args.mask, args.keep) {
+        (Some(mask), _) => {
+            let (mask, _) = read_png(mask)?;
+            let [r, g, b] = [0, 1, 2].map(|c| mask.data().iter().skip(c).step_by(4));
+            Keep::Outside(r.zip(g).zip(b).map(|((r, g), b)| f32::from(*r.max(g).max(b)) / 255.0).collect())
+        }
+        (None, keep) => Keep::Share(keep.unwrap_or(0.5)),
+    };
+    Ok(Some(Edit { image: read_f32_chw(&picture.view())?, keep }))
+}
+
 fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
     let report = &results[0].report;
     let factor = args.enlarge.unwrap_or_else(|| (256 / report.width.max(1)).clamp(1, 16) as u32);
@@ -121,7 +161,7 @@ fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
                 RgbaImage::from_f32_chw(&generated.picture(seed)?, r.width as u32, r.height as u32)?;
             let picture = picture.enlarge(factor)?;
             if args.separate {
-                let label = r.labels[seed].clone().unwrap_or_else(|| format!("class-{}", r.classes[seed]));
+                let label = name(r, seed);
                 let label: String =
                     label.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
                 let number = args.seed.wrapping_add(seed as u64);
@@ -140,6 +180,16 @@ fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
         eprintln!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
     }
     Ok(())
+}
+
+/// What a picture shows, for its file's name.
+fn name(r: &Report, picture: usize) -> String {
+    match (r.prompts.get(picture), r.labels.get(picture), r.classes.get(picture)) {
+        (Some(prompt), _, _) => prompt.chars().take(40).collect(),
+        (None, Some(Some(label)), _) => label.clone(),
+        (None, _, Some(class)) => format!("class-{class}"),
+        (None, _, None) => "picture".into(),
+    }
 }
 
 /// PNG text that reproduces the pictures: the report of each label's job.

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
+use softdimo::checkpoint::Checkpoint;
 use softdimo::checkpoint::safetensors::SHA256_KEY;
 use softdimo::model::Model;
+use softdimo::reward::RewardModel;
 use softdimo::{Error, Result, WeightsMode};
 
 #[derive(clap::Args)]
@@ -24,13 +26,89 @@ pub struct Args {
     no_hash: bool,
 }
 
+/// A generator's file or a reward's.
+enum Opened {
+    Generator(Box<Model>),
+    Reward(Box<RewardModel>),
+}
+
+impl Opened {
+    fn open(path: &PathBuf) -> Result<Opened> {
+        match Model::open(path, WeightsMode::Map) {
+            Err(Error::Config { key, .. }) if key == "family" => {
+                RewardModel::open(path, WeightsMode::Map).map(|reward| Opened::Reward(Box::new(reward)))
+            }
+            model => Ok(Opened::Generator(Box::new(model?))),
+        }
+    }
+
+    fn checkpoint(&self) -> &Checkpoint {
+        match self {
+            Opened::Generator(model) => model.checkpoint(),
+            Opened::Reward(reward) => reward.checkpoint(),
+        }
+    }
+
+    fn config(&self) -> serde_json::Value {
+        let config = match self {
+            Opened::Generator(model) => serde_json::to_value(model.config()),
+            Opened::Reward(reward) => serde_json::to_value(reward.config()),
+        };
+        config.unwrap_or_default()
+    }
+
+    fn labels(&self) -> &[softdimo::model::Label] {
+        match self {
+            Opened::Generator(model) => model.labels(),
+            Opened::Reward(reward) => reward.labels(),
+        }
+    }
+
+    /// What only such a file has, name and value.
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let named = self.labels().len();
+        match self {
+            Opened::Generator(model) => {
+                let (a, l) = (model.architecture(), model.architecture().layout());
+                let mut lines = vec![
+                    ("family", a.name().into()),
+                    ("picture", format!("{}x{}", l.width, l.height)),
+                    ("tokens", format!("{} x {} of {} codes", l.positions, l.splits, l.codes)),
+                ];
+                lines.push(match l.grid {
+                    Some((rows, columns)) => ("grid", format!("{rows} x {columns}, a token a place")),
+                    None => ("grid", "none: every token stands for the whole picture".into()),
+                });
+                lines.push(match a.text() {
+                    Some(t) => ("prompts", format!("{} tokens, padded with {}", t.context_length, t.pad_id)),
+                    None => ("classes", format!("{} ({named} named)", l.classes)),
+                });
+                let has = model.components();
+                let missing = ["student", "teacher", "encoder"].into_iter().filter(|c| !has.contains(c));
+                let missing: Vec<String> = missing.map(|c| format!("{c} ({})", without(c))).collect();
+                lines.extend((!missing.is_empty()).then(|| ("missing", missing.join(", "))));
+                lines
+            }
+            Opened::Reward(reward) => {
+                let a = reward.architecture();
+                let mut lines = vec![("family", format!("{} (a reward)", a.family()))];
+                lines.extend(a.reads_prompt().then(|| ("reads", "a prompt".into())));
+                lines.extend(a.reads_class().then(|| ("reads", "a class".into())));
+                let classes = reward.classes();
+                lines.extend((classes > 0).then(|| ("classes", format!("{classes} ({named} named)"))));
+                lines
+            }
+        }
+    }
+}
+
 pub fn run(args: Args) -> Result<ExitCode> {
-    let model = Model::open(&args.model, WeightsMode::Map)?;
+    let model = Opened::open(&args.model)?;
+    let metadata = model.checkpoint().metadata();
     let file = model.checkpoint().as_safetensors().ok_or_else(|| Error::Unsupported {
         what: "inspecting this file".into(),
         reason: "it is not a single safetensors file".into(),
     })?;
-    let layout = model.architecture().layout();
     let mut components: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
     let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
     for (name, info) in file.tensors() {
@@ -38,7 +116,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         *entry = (entry.0 + 1, entry.1 + info.shape.len(), entry.2 + info.len);
         *dtypes.entry(info.dtype.name()).or_default() += info.len;
     }
-    let stated = model.metadata().get(SHA256_KEY).cloned().unwrap_or_default();
+    let stated = metadata.get(SHA256_KEY).cloned().unwrap_or_default();
     let intact = if args.no_hash { None } else { Some(file.sha256() == stated) };
 
     if args.json {
@@ -47,27 +125,26 @@ pub fn run(args: Args) -> Result<ExitCode> {
             .map(|(name, (n, params, bytes))| json!({"name": name, "tensors": n, "parameters": params, "bytes": bytes}))
             .collect();
         let value = json!({
-            "file": args.model, "metadata": model.metadata(), "config": model.config(), "components": parts,
+            "file": args.model, "metadata": metadata, "config": model.config(), "components": parts,
             "dtypes": dtypes, "labels": model.labels(), "sha256_matches": intact,
         });
         println!("{value}");
     } else {
         println!("file          {}", args.model.display());
-        for (key, value) in model.metadata() {
+        for (key, value) in metadata {
             if let Some(key) = key.strip_prefix("modelspec.") {
                 println!("{key:<13} {value}");
             }
         }
-        println!("family        {}", model.architecture().name());
-        println!("picture       {}x{}", layout.width, layout.height);
-        println!("tokens        {} x {} of {} codes", layout.positions, layout.splits, layout.codes);
-        println!("classes       {} ({} named)", layout.classes, model.labels().len());
+        for (name, value) in model.lines() {
+            println!("{name:<13} {value}");
+        }
         for (name, (n, params, bytes)) in &components {
             println!("{name:<13} {n} tensors, {params} parameters, {bytes} bytes");
         }
         let dtypes: Vec<String> = dtypes.iter().map(|(d, b)| format!("{d} {b} bytes")).collect();
         println!("storage       {}", dtypes.join(", "));
-        println!("config        {}", serde_json::to_string(model.config()).unwrap_or_default());
+        println!("config        {}", model.config());
         let verdict = match intact {
             None => "not checked",
             Some(true) => "matches the tensors",
@@ -81,4 +158,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     }
     Ok(if intact == Some(false) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What a model file cannot do without a component.
+fn without(component: &str) -> &'static str {
+    match component {
+        "student" => "no one-step pictures, no optimisation",
+        "teacher" => "no multi-step pictures, no prior",
+        _ => "no edits",
+    }
 }

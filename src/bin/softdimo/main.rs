@@ -9,6 +9,7 @@ mod engine;
 mod generate;
 mod inspect;
 mod optimize;
+mod reward;
 mod verify;
 
 use std::process::ExitCode;

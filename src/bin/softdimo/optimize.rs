@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use softdimo::image::{RgbaImage, read_f32_chw, read_png, write_png};
+use softdimo::image::{RgbaImage, write_png};
 use softdimo::tteo::{Course, Variables};
-use softdimo::{Decode, Error, Generated, Label, Optimize, Optimizer, Request, Result, Reward, RewardTerm};
+use softdimo::{Decode, Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
 
 use crate::engine::{EngineArgs, progress_bar};
+use crate::reward::Rewards;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -27,9 +28,13 @@ pub struct Args {
     /// Pictures, with seeds seed, seed + 1, ...
     #[arg(long, default_value_t = 1)]
     count: usize,
-    /// What to maximise, as [WEIGHT*]NAME: color=R,G,B | target=FILE.png | prior | closeness; repeat to add
+    /// What to maximise, as [WEIGHT*]NAME: color=R,G,B | target=FILE.png | histogram=FILE.png | prior | closeness |
+    /// FILE.softdimo.safetensors (of a classifier, with =CLASS by name or id); repeat to add
     #[arg(long, required = true, allow_hyphen_values = true)]
     reward: Vec<String>,
+    /// What a reward that reads a prompt scores pictures against; one for all, or repeat for one each
+    #[arg(long)]
+    prompt: Vec<String>,
     #[command(flatten)]
     loop_: LoopArgs,
     /// Which picture to write: sampled codes, or the soft embedding that was optimised
@@ -127,19 +132,25 @@ impl LoopArgs {
 pub fn run(args: Args) -> Result<ExitCode> {
     let engine = args.engine.open()?;
     let layout = engine.model().architecture().layout();
-    let size = (layout.width as u32, layout.height as u32);
-    let terms = args.reward.iter().map(|r| parse_reward(r, size)).collect::<Result<Vec<_>>>()?;
+    let mut rewards = Rewards::new((layout.width, layout.height), engine.options().weights);
+    let terms = args.reward.iter().map(|r| rewards.parse(r)).collect::<Result<Vec<_>>>()?;
     let labels = match (&args.label, args.class) {
         (Some(name), _) => vec![Label::Name(name.clone())],
         (None, Some(id)) => vec![Label::Class(id)],
         (None, None) => Vec::new(),
     };
     let decode = if args.decode == How::Hard { Decode::Hard } else { Decode::Soft };
-    let plain =
-        Request { labels, batch: args.count, seed: args.seed, decode, steps: 1, ..Request::default() };
+    // A model of class labels reads no prompt; its rewards may.
+    let prompts = match engine.model().architecture().text() {
+        Some(_) => args.prompt.clone(),
+        None => Vec::new(),
+    };
+    let (batch, seed) = (args.count, args.seed);
+    let plain = Request { labels, prompts, batch, seed, decode, steps: 1, ..Request::default() };
     let before = engine.generate(&plain)?;
 
-    let request = Request { optimize: Some(args.loop_.settings(terms)), ..plain };
+    let (prompts, optimize) = (args.prompt.clone(), Some(args.loop_.settings(terms)));
+    let request = Request { prompts, optimize, ..plain };
     let job = engine.submit(&request)?;
     let bar = progress_bar(0, "optimising");
     let after = job.wait(None, |p| {
@@ -156,39 +167,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     write(&args, &before, &after)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// `[WEIGHT*]NAME[=ARGUMENT]`.
-fn parse_reward(text: &str, (width, height): (u32, u32)) -> Result<RewardTerm> {
-    let bad = |expected: &str, found: &str| Error::InvalidArgument {
-        what: format!("--reward {text}"),
-        expected: expected.into(),
-        found: found.into(),
-    };
-    let (weight, rest) = match text.split_once('*') {
-        Some((weight, rest)) => (weight.parse().map_err(|_| bad("a number before '*'", weight))?, rest),
-        None => (1.0, text),
-    };
-    let (name, argument) = rest.split_once('=').unwrap_or((rest, ""));
-    let reward = match name {
-        "color" => {
-            let values: Vec<f32> = argument.split(',').filter_map(|v| v.trim().parse().ok()).collect();
-            let rgb = <[f32; 3]>::try_from(values).map_err(|_| bad("color=R,G,B", argument))?;
-            Reward::Color { rgb, mask: None }
-        }
-        "target" => {
-            let (picture, _) = read_png(argument)?;
-            if (picture.width(), picture.height()) != (width, height) {
-                let found = format!("{}x{}", picture.width(), picture.height());
-                return Err(bad(&format!("a {width}x{height} picture"), &found));
-            }
-            Reward::Target { target: read_f32_chw(&picture.view())?, mask: None }
-        }
-        "prior" => Reward::Prior { seed: 0 },
-        "closeness" => Reward::Closeness,
-        other => return Err(bad("color=R,G,B, target=FILE.png, prior or closeness", other)),
-    };
-    Ok(RewardTerm::new(reward, weight))
 }
 
 /// One line an iteration (means over the pictures), then the totals as a curve.

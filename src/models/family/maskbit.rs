@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, ConditionLayout, Family, Layout, bad_size, check_sizes};
+use super::{Condition, ConditionLayout, Family, Layout};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
-use crate::models::{conv_vqgan, maskbit};
-use crate::sample::GuidanceForm;
+use crate::models::sizes::{check_size, wrong};
+use crate::models::{SIZE_LIMIT, conv_vqgan, maskbit};
 use crate::weights::Weights;
 
 /// Sizes of a MaskBit model.
@@ -38,8 +38,8 @@ impl Family for MaskBit {
             ("num_resolutions", t.num_resolutions),
             ("num_res_blocks", t.num_res_blocks),
         ];
-        check_sizes(file, &sizes)?;
-        let fail = |key: &str, expected: &str, found: String| Err(bad_size(file, key, expected, found));
+        sizes.iter().try_for_each(|&(key, size)| check_size(file, key, size, SIZE_LIMIT))?;
+        let fail = |key: &str, expected: &str, found: String| Err(wrong(file, key, expected, found));
         if g.use_prenorm {
             return fail("use_prenorm", "false (the published generators are post-norm)", "true".into());
         }
@@ -103,10 +103,6 @@ impl Family for MaskBit {
             micro: 0,
             timestep: false,
         }
-    }
-
-    fn guidance_form(&self) -> GuidanceForm {
-        GuidanceForm::FromConditional
     }
 
     fn embed_class(&self, g: &Graph, w: &Weights, class: Value) -> Result<Value> {

@@ -2,15 +2,18 @@
 //! networks; nothing here computes.
 
 mod maskbit;
+mod maskgen;
+mod maskgit;
 
 pub use maskbit::MaskBit;
+pub use maskgen::MaskGen;
+pub use maskgit::MaskGit;
 
 use serde::{Deserialize, Serialize};
 
-use super::SIZE_LIMIT;
+use super::text_encoder::TextEncoder;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
-use crate::sample::GuidanceForm;
 use crate::tensor::Dtype;
 use crate::weights::Weights;
 
@@ -160,8 +163,10 @@ pub trait Family: std::fmt::Debug {
     /// Shapes of an embedded condition.
     fn condition_layout(&self) -> ConditionLayout;
 
-    /// How the family's teacher combines conditional and unconditional logits.
-    fn guidance_form(&self) -> GuidanceForm;
+    /// The text encoder of a family that reads prompts, component `text` of the file.
+    fn text(&self) -> Option<&TextEncoder> {
+        None
+    }
 
     /// Class ids [B] (i64) → class embedding [B, D]. An error for families that read prompts.
     fn embed_class(&self, g: &Graph, w: &Weights, class: Value) -> Result<Value> {
@@ -207,17 +212,4 @@ pub trait Family: std::fmt::Debug {
         let l = self.layout();
         g.input("tokens", Dtype::I64, [batch, l.positions, l.splits])
     }
-}
-
-/// Refuse a size that is 0 or larger than any real one.
-pub(super) fn check_sizes(file: &str, sizes: &[(&str, usize)]) -> Result<()> {
-    match sizes.iter().find(|(_, size)| !(1..=SIZE_LIMIT).contains(size)) {
-        Some((key, size)) => Err(bad_size(file, key, &format!("1 to {SIZE_LIMIT}"), size)),
-        None => Ok(()),
-    }
-}
-
-/// A configuration entry that makes no sense.
-pub(super) fn bad_size(file: &str, key: &str, expected: &str, found: impl ToString) -> Error {
-    Error::Config { file: file.into(), key: key.into(), expected: expected.into(), found: found.to_string() }
 }

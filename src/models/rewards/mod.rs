@@ -251,8 +251,8 @@ fn cosine(g: &Graph, image: Value, text: Option<Value>) -> Result<Value> {
     g.reduce_sum(g.mul(nn::l2_normalize(g, image)?, text)?, &[1])
 }
 
-/// Features [B, P] → a mark [B, 1], by linear layers alone.
-fn mark(g: &Graph, w: &Weights, mut x: Value) -> Result<Value> {
+/// Features [B, P] → a mark [B, 1], by linear layers alone: `layers.{0,2,4,6,7}`.
+pub fn mark(g: &Graph, w: &Weights, mut x: Value) -> Result<Value> {
     for (i, out) in MARK_LAYERS {
         x = nn::linear(g, &w.at(format!("layers.{i}")), x, out)?;
     }

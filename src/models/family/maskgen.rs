@@ -1,0 +1,129 @@
+//! MaskGen: an MM-DiT over one-dimensional tokens and a prompt's, TA-TiTok as the image tokenizer, prompts.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, ConditionLayout, Family, Layout, MicroConditions};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Value};
+use crate::models::sizes::wrong;
+use crate::models::text_encoder::TextEncoder;
+use crate::models::{maskgen, tatitok};
+use crate::weights::Weights;
+
+/// Sizes of a MaskGen model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MaskGen {
+    pub generator: maskgen::Config,
+    pub tokenizer: tatitok::Config,
+    pub text: TextEncoder,
+}
+
+impl Family for MaskGen {
+    fn name(&self) -> &'static str {
+        "maskgen"
+    }
+
+    fn validate(&self, file: &str) -> Result<()> {
+        let MaskGen { generator: g, tokenizer: t, text } = self;
+        g.validate(file)?;
+        t.validate(file)?;
+        text.validate(file)?;
+        let (widths, length) = (g.text_embed_dim, t.text_context_length);
+        for (key, found, of, expected) in [
+            ("num_latent_tokens", g.num_latent_tokens, "the tokenizer's", t.num_latent_tokens),
+            ("codebook_size", g.codebook_size, "the tokenizer's", t.codebook_size),
+            ("text_embed_dim", g.text_embed_dim, "the tokenizer's", t.text_embed_dim),
+            ("text.hidden_size", text.tower.hidden_size, "text_embed_dim", widths),
+            ("text.projection_dim", text.tower.projection_dim, "text_embed_dim", widths),
+            ("text.context_length", text.context_length, "text_context_length", length),
+        ] {
+            if found != expected {
+                return Err(wrong(file, key, format!("{of} {expected}"), found));
+            }
+        }
+        Ok(())
+    }
+
+    fn layout(&self) -> Layout {
+        let g = &self.generator;
+        Layout {
+            positions: g.num_latent_tokens,
+            splits: 1,
+            codes: g.codebook_size,
+            mask_token: g.codebook_size,
+            embedding: g.decoder_embed_dim,
+            classes: 0,
+            width: self.tokenizer.crop_size,
+            height: self.tokenizer.crop_size,
+            grid: None,
+        }
+    }
+
+    fn condition_layout(&self) -> ConditionLayout {
+        let (l, e) = (self.tokenizer.text_context_length, self.tokenizer.text_embed_dim);
+        ConditionLayout {
+            embedding: vec![l, e],
+            pooled: Some(e),
+            guidance: Some([l, e]),
+            micro: 1,
+            timestep: false,
+        }
+    }
+
+    fn text(&self) -> Option<&TextEncoder> {
+        Some(&self.text)
+    }
+
+    fn micro(&self, micro: &MicroConditions) -> Vec<f32> {
+        vec![micro.aesthetic_score]
+    }
+
+    fn embed(&self, g: &Graph, w: &Weights, tokens: Value) -> Result<Value> {
+        maskgen::embed(g, w, &self.generator, flat(g, tokens)?)
+    }
+
+    fn embed_soft(&self, g: &Graph, w: &Weights, p: Value, shown: Value) -> Result<Value> {
+        maskgen::embed_soft(g, w, &self.generator, without_splits(g, p)?, without_splits(g, shown)?)
+    }
+
+    fn logits(&self, g: &Graph, w: &Weights, e_in: Value, condition: &Condition) -> Result<Value> {
+        let (Some(pooled), Some(micro)) = (condition.pooled, condition.micro) else {
+            return Err(Error::internal("MaskGen's condition has pooled features and an aesthetic score"));
+        };
+        let (cfg, b) = (&self.generator, g.shape(e_in)[0]);
+        let aesthetic = g.reshape(micro, [b])?;
+        let z = maskgen::logits(g, w, cfg, e_in, condition.embedding, pooled, aesthetic)?;
+        g.reshape(z, [b, cfg.num_latent_tokens, 1, cfg.codebook_size])
+    }
+
+    fn soft_embedding(&self, g: &Graph, w: &Weights, p: Value) -> Result<Value> {
+        tatitok::soft_lookup(g, w, &self.tokenizer, without_splits(g, p)?)
+    }
+
+    fn hard_embedding(&self, g: &Graph, w: &Weights, tokens: Value) -> Result<Value> {
+        tatitok::lookup(g, w, &self.tokenizer, flat(g, tokens)?)
+    }
+
+    fn decode(&self, g: &Graph, w: &Weights, code: Value, guidance: Option<Value>) -> Result<Value> {
+        let guidance = guidance.ok_or_else(|| Error::internal("TA-TiTok decodes under a prompt"))?;
+        tatitok::decode(g, w, &self.tokenizer, code, guidance)
+    }
+
+    fn encode(&self, g: &Graph, w: &Weights, image: Value) -> Result<Value> {
+        let (cfg, b) = (&self.tokenizer, g.shape(image)[0]);
+        let ids = tatitok::quantize(g, w, cfg, tatitok::encode(g, w, cfg, image)?)?;
+        g.reshape(ids, [b, cfg.num_latent_tokens, 1])
+    }
+}
+
+/// Tokens [B, N, 1] → [B, N].
+fn flat(g: &Graph, tokens: Value) -> Result<Value> {
+    let s = g.shape(tokens);
+    g.reshape(tokens, [s[0], s[1]])
+}
+
+/// A distribution, or a mask of one: [B, N, 1, V] → [B, N, V].
+fn without_splits(g: &Graph, p: Value) -> Result<Value> {
+    let s = g.shape(p);
+    g.reshape(p, [s[0], s[1], s[3]])
+}

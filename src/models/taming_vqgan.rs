@@ -1,0 +1,276 @@
+//! Taming VQGAN `VQModel`: convolutional encoder with attention, vector quantizer, decoder; MaskGIT's image
+//! tokenizer.
+//!
+//! Paper: "Taming Transformers for High-Resolution Image Synthesis", arXiv 2012.09841.
+//! Reference: CompVis/taming-transformers, as in yuanzhi-zhu/DiMO, MaskGit_src/Network/Taming:
+//! models/vqgan.py, modules/diffusionmodules/model.py, modules/vqvae/quantize.py (`VectorQuantizer2`).
+//! Checkpoint: llvictorll/Maskgit-pytorch, VQGAN/last.ckpt (16 pixels a code, 1024 codes).
+//! Checked by tests/maskgit.rs against golden tensors of the official code.
+//!
+//! | tensor | what |
+//! |---|---|
+//! | `encoder.conv_in`, `.down.{i}.block.{j}`, `.down.{i}.attn.{j}`, `.down.{i}.downsample.conv`, `.mid.{block_1,attn_1,block_2}`, `.norm_out`, `.conv_out` | image → h |
+//! | `quant_conv` | h → z |
+//! | `quantize.embedding.weight` | [n_embed, embed_dim], the codebook |
+//! | `post_quant_conv` | code → h |
+//! | `decoder.conv_in`, `.mid.{block_1,attn_1,block_2}`, `.up.{i}.block.{j}`, `.up.{i}.attn.{j}`, `.up.{i}.upsample.conv`, `.norm_out`, `.conv_out` | h → image; `up.0` is the highest resolution |
+//!
+//! Every convolution has a bias. `attn` exists where the side is one of `attn_resolutions`.
+
+use serde::{Deserialize, Serialize};
+
+use super::SIZE_LIMIT;
+use super::sizes::{check_size, wrong};
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::nn;
+use crate::weights::Weights;
+
+/// GroupNorm groups and epsilon, everywhere in the tokenizer.
+const GROUPS: usize = 32;
+const EPS: f32 = 1e-6;
+
+/// Sizes, under the key names of the official configuration (`model.params` of `model.yaml`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Codes of the codebook.
+    pub n_embed: usize,
+    /// Width of a code.
+    pub embed_dim: usize,
+    pub ddconfig: DdConfig,
+}
+
+/// Sizes of encoder and decoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DdConfig {
+    #[serde(default)]
+    pub double_z: bool,
+    pub z_channels: usize,
+    /// Width and height that `attn_resolutions` refers to, in pixels.
+    pub resolution: usize,
+    pub in_channels: usize,
+    pub out_ch: usize,
+    /// Channels of the highest resolution; level i has `ch · ch_mult[i]`.
+    pub ch: usize,
+    pub ch_mult: Vec<usize>,
+    pub num_res_blocks: usize,
+    /// Sides of the feature maps that get attention after every residual block.
+    pub attn_resolutions: Vec<usize>,
+}
+
+impl Config {
+    /// Pixels of a code's side.
+    pub fn stride(&self) -> usize {
+        1 << (self.ddconfig.ch_mult.len() - 1)
+    }
+
+    /// Refuse sizes that contradict each other. `file` is named in the error.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        let dd = &self.ddconfig;
+        let sizes = [
+            ("n_embed", self.n_embed, SIZE_LIMIT),
+            ("embed_dim", self.embed_dim, SIZE_LIMIT),
+            ("ddconfig.z_channels", dd.z_channels, SIZE_LIMIT),
+            ("ddconfig.resolution", dd.resolution, SIZE_LIMIT),
+            ("ddconfig.ch", dd.ch, SIZE_LIMIT),
+            ("ddconfig.num_res_blocks", dd.num_res_blocks, 64),
+        ];
+        sizes.iter().try_for_each(|&(key, size, limit)| check_size(file, key, size, limit))?;
+        for (key, channels) in [("ddconfig.in_channels", dd.in_channels), ("ddconfig.out_ch", dd.out_ch)] {
+            if channels != 3 {
+                return Err(wrong(file, key, "3", channels));
+            }
+        }
+        if dd.double_z {
+            return Err(wrong(file, "ddconfig.double_z", "false (a code has no variance)", true));
+        }
+        if !dd.ch.is_multiple_of(GROUPS) {
+            return Err(wrong(file, "ddconfig.ch", format!("a multiple of {GROUPS}"), dd.ch));
+        }
+        if !(1..=8).contains(&dd.ch_mult.len()) || dd.ch_mult.iter().any(|m| !(1..=64).contains(m)) {
+            let found = format!("{:?}", dd.ch_mult);
+            return Err(wrong(file, "ddconfig.ch_mult", "1 to 8 factors of 1 to 64", found));
+        }
+        if !dd.resolution.is_multiple_of(self.stride()) {
+            let expected = format!("a multiple of 2^(levels − 1) = {}", self.stride());
+            return Err(wrong(file, "ddconfig.resolution", expected, dd.resolution));
+        }
+        Ok(())
+    }
+}
+
+impl DdConfig {
+    fn channels(&self, level: usize) -> usize {
+        self.ch * self.ch_mult[level]
+    }
+
+    fn has_attention(&self, level: usize) -> bool {
+        self.attn_resolutions.contains(&(self.resolution >> level))
+    }
+}
+
+/// `ResnetBlock`: shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x)))))) for x [B, C, H, W] → [B, out, H, W].
+/// Where the channels change, the shortcut is a 1×1 convolution named `shortcut`.
+pub(crate) fn res_block(g: &Graph, w: &Weights, x: Value, out: usize, shortcut: &str) -> Result<Value> {
+    let h = g.silu(nn::group_norm(g, &w.at("norm1"), x, GROUPS, EPS)?)?;
+    let h = nn::conv2d_same(g, &w.at("conv1"), h, out, 3, 1, true)?;
+    let h = g.silu(nn::group_norm(g, &w.at("norm2"), h, GROUPS, EPS)?)?;
+    let h = nn::conv2d_same(g, &w.at("conv2"), h, out, 3, 1, true)?;
+    let residual =
+        if g.shape(x)[1] == out { x } else { nn::conv2d_same(g, &w.at(shortcut), x, out, 1, 1, true)? };
+    g.add(residual, h)
+}
+
+/// Names of an attention block's layers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AttentionNames {
+    pub norm: &'static str,
+    pub q: &'static str,
+    pub k: &'static str,
+    pub v: &'static str,
+    pub out: &'static str,
+    /// Whether the maps are stored as 1×1 convolutions [C, C, 1, 1] or as matrices [C, C].
+    pub kernels: bool,
+}
+
+/// `AttnBlock`: x + out(attention(q, k, v of norm(x))) over the positions of x [B, C, H, W], one head of
+/// width C.
+pub(crate) fn attention_block(g: &Graph, w: &Weights, x: Value, names: AttentionNames) -> Result<Value> {
+    let shape = g.shape(x);
+    let (b, c, n) = (shape[0], shape[1], shape[2] * shape[3]);
+    // A 1×1 convolution is an affine map of every position.
+    let map = |name: &str, x: Value| {
+        let w = w.at(name);
+        let weight = match names.kernels {
+            true => g.reshape(w.get(g, "weight", [c, c, 1, 1])?, [c, c])?,
+            false => w.get(g, "weight", [c, c])?,
+        };
+        nn::affine(g, x, weight, Some(w.get(g, "bias", [c])?))
+    };
+    let y = nn::group_norm(g, &w.at(names.norm), x, GROUPS, EPS)?;
+    let y = g.transpose(g.reshape(y, [b, c, n])?, &[0, 2, 1])?; // [B, H·W, C]
+    let y = nn::attention(g, map(names.q, y)?, map(names.k, y)?, map(names.v, y)?, 1)?;
+    let y = g.transpose(map(names.out, y)?, &[0, 2, 1])?; // [B, C, H·W]
+    g.add(x, g.reshape(y, shape)?)
+}
+
+/// `Downsample`: x [B, C, H, W] → [B, C, H/2, W/2] by a 3×3 convolution of stride 2 whose padding is one zero
+/// right and below. H and W are even, for which that is SAME padding.
+pub(crate) fn downsample(g: &Graph, w: &Weights, x: Value) -> Result<Value> {
+    let c = g.shape(x)[1];
+    nn::conv2d_same(g, &w.at("conv"), x, c, 3, 2, true)
+}
+
+/// `Upsample`: x [B, C, H, W] → [B, C, 2H, 2W], nearest neighbours, then a 3×3 convolution.
+pub(crate) fn upsample(g: &Graph, w: &Weights, x: Value) -> Result<Value> {
+    let c = g.shape(x)[1];
+    nn::conv2d_same(g, &w.at("conv"), g.resize(x, 2)?, c, 3, 1, true)
+}
+
+const ATTENTION: AttentionNames =
+    AttentionNames { norm: "norm", q: "q", k: "k", v: "v", out: "proj_out", kernels: true };
+
+/// The blocks of one level: `blocks` residual blocks, the first of which may change the channels, each
+/// followed by attention where the level has it.
+fn level(g: &Graph, w: &Weights, mut x: Value, out: usize, blocks: usize, attention: bool) -> Result<Value> {
+    for j in 0..blocks {
+        x = g.end_block(res_block(g, &w.at(format!("block.{j}")), x, out, "nin_shortcut")?);
+        if attention {
+            x = g.end_block(attention_block(g, &w.at(format!("attn.{j}")), x, ATTENTION)?);
+        }
+    }
+    Ok(x)
+}
+
+/// `mid`: residual block, attention, residual block, at the lowest resolution.
+fn middle(g: &Graph, w: &Weights, x: Value) -> Result<Value> {
+    let c = g.shape(x)[1];
+    let x = g.end_block(res_block(g, &w.at("block_1"), x, c, "nin_shortcut")?);
+    let x = g.end_block(attention_block(g, &w.at("attn_1"), x, ATTENTION)?);
+    Ok(g.end_block(res_block(g, &w.at("block_2"), x, c, "nin_shortcut")?))
+}
+
+/// `norm_out`, silu, `conv_out`.
+fn head(g: &Graph, w: &Weights, x: Value, out: usize) -> Result<Value> {
+    let x = g.silu(nn::group_norm(g, &w.at("norm_out"), x, GROUPS, EPS)?)?;
+    nn::conv2d_same(g, &w.at("conv_out"), x, out, 3, 1, true)
+}
+
+/// `Encoder`, `quant_conv`: image [B, 3, H, W] in [−1, 1] → z [B, embed_dim, h, w] before quantization.
+pub fn encode(g: &Graph, w: &Weights, cfg: &Config, image: Value) -> Result<Value> {
+    let (encoder, dd) = (w.at("encoder"), &cfg.ddconfig);
+    let mut x = nn::conv2d_same(g, &encoder.at("conv_in"), image, dd.ch, 3, 1, true)?;
+    for i in 0..dd.ch_mult.len() {
+        let down = encoder.at(format!("down.{i}"));
+        x = level(g, &down, x, dd.channels(i), dd.num_res_blocks, dd.has_attention(i))?;
+        if i + 1 < dd.ch_mult.len() {
+            x = downsample(g, &down.at("downsample"), x)?;
+        }
+    }
+    let x = middle(g, &encoder.at("mid"), x)?;
+    let h = head(g, &encoder, x, dd.z_channels)?;
+    nn::conv2d_same(g, &w.at("quant_conv"), h, cfg.embed_dim, 1, 1, true)
+}
+
+/// The codebook [n_embed, embed_dim].
+fn codebook(g: &Graph, w: &Weights, cfg: &Config) -> Result<Value> {
+    w.get(g, "quantize.embedding.weight", [cfg.n_embed, cfg.embed_dim])
+}
+
+/// z [B, embed_dim, h, w] → ids of the nearest codes [B, h·w] (i64):
+/// argmin_j ‖z − e_j‖² = argmax_j z·e_j − ‖e_j‖²/2, the lowest of equals.
+pub fn nearest_code(g: &Graph, w: &Weights, cfg: &Config, z: Value) -> Result<Value> {
+    let shape = g.shape(z);
+    let (b, d, n) = (shape[0], shape[1], shape[2] * shape[3]);
+    let z = g.transpose(g.reshape(z, [b, d, n])?, &[0, 2, 1])?; // [B, h·w, embed_dim]
+    let e = codebook(g, w, cfg)?;
+    let half = g.mul_scalar(g.reduce_sum(g.mul(e, e)?, &[1])?, -0.5)?; // [n_embed, 1]
+    g.arg_max(nn::affine(g, z, e, Some(g.reshape(half, [cfg.n_embed])?))?, 2)
+}
+
+/// Ids [B, h·w] (i64) of a square grid → codes [B, embed_dim, h, w].
+pub fn embed_codes(g: &Graph, w: &Weights, cfg: &Config, ids: Value) -> Result<Value> {
+    grid(g, g.gather(codebook(g, w, cfg)?, ids)?)
+}
+
+/// Code distribution p [B, h·w, n_embed] of a square grid → soft embedding, the expected codes p·codebook
+/// [B, embed_dim, h, w].
+pub fn embed_soft(g: &Graph, w: &Weights, cfg: &Config, p: Value) -> Result<Value> {
+    grid(g, g.matmul(p, codebook(g, w, cfg)?)?)
+}
+
+/// [B, s·s, C] → [B, C, s, s].
+fn grid(g: &Graph, x: Value) -> Result<Value> {
+    let shape = g.shape(x);
+    let (b, n, c) = (shape[0], shape[1], shape[2]);
+    let side = n.isqrt();
+    g.reshape(g.transpose(x, &[0, 2, 1])?, [b, c, side, side])
+}
+
+/// `post_quant_conv`, `Decoder`: codes [B, embed_dim, h, w], hard or soft → image [B, 3, H, W], nominally in
+/// [−1, 1], not clamped.
+pub fn decode(g: &Graph, w: &Weights, cfg: &Config, code: Value) -> Result<Value> {
+    let (decoder, dd) = (w.at("decoder"), &cfg.ddconfig);
+    let deepest = dd.channels(dd.ch_mult.len() - 1);
+    let h = nn::conv2d_same(g, &w.at("post_quant_conv"), code, dd.z_channels, 1, 1, true)?;
+    let x = nn::conv2d_same(g, &decoder.at("conv_in"), h, deepest, 3, 1, true)?;
+    let mut x = middle(g, &decoder.at("mid"), x)?;
+    for i in (0..dd.ch_mult.len()).rev() {
+        let up = decoder.at(format!("up.{i}"));
+        x = level(g, &up, x, dd.channels(i), dd.num_res_blocks + 1, dd.has_attention(i))?;
+        if i > 0 {
+            x = upsample(g, &up.at("upsample"), x)?;
+        }
+    }
+    head(g, &decoder, x, dd.out_ch)
+}
+
+/// Picture in [−1, 1], as [`decode`] gives it → the library's [0, 1]: x/2 + 1/2, as the official sampler saves.
+pub fn to_unit_range(g: &Graph, image: Value) -> Result<Value> {
+    g.add_scalar(g.mul_scalar(image, 0.5)?, 0.5)
+}
+
+/// Picture in the library's [0, 1] → [−1, 1], as [`encode`] takes it: 2x − 1.
+pub fn from_unit_range(g: &Graph, image: Value) -> Result<Value> {
+    g.add_scalar(g.mul_scalar(image, 2.0)?, -1.0)
+}
