@@ -52,8 +52,8 @@ pub struct Graph {
     outputs: RefCell<Vec<(String, Value)>>,
     /// First node of each input's and weight's name.
     names: RefCell<HashMap<String, Value>>,
-    /// Where blocks end, see [`Graph::end_block`].
-    block_ends: RefCell<Vec<Value>>,
+    /// Numbers of nodes that there were when a block ended, ascending, see [`Graph::end_block`].
+    block_ends: RefCell<Vec<usize>>,
 }
 
 impl Graph {
@@ -110,11 +110,11 @@ impl Graph {
         self.outputs.borrow().clone()
     }
 
-    /// Mark the end of a block, such as a layer: every node added since the last mark belongs to it, and `x` is
-    /// what the next block starts from. [`grad_recomputing`] keeps what blocks end with and computes the rest
-    /// of them twice; nothing else looks at the marks, and [`simplify`] drops them.
+    /// Mark the end of a block, such as a layer: every node added since the last mark belongs to it.
+    /// [`grad_recomputing`] keeps what later blocks read of a block and computes the rest of it twice; nothing
+    /// else looks at the marks, and [`simplify`] drops them. Hands `x` back, so that calls nest.
     pub fn end_block(&self, x: Value) -> Value {
-        self.block_ends.borrow_mut().push(x);
+        self.block_ends.borrow_mut().push(self.nodes.borrow().len());
         x
     }
 

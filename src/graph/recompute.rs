@@ -15,7 +15,8 @@ use crate::tensor::{Dtype, Shape};
 
 /// The blocks of a graph, as the backward part walks through them from the last to the first.
 pub(super) struct Blocks {
-    /// The last node of each block, ascending. What lies behind the last block is not computed again.
+    /// The node behind the last one of each block, ascending. From the last of them on, nothing is computed
+    /// again.
     ends: Vec<usize>,
     /// The block under way and its values: of a node in it its copy, of a value from outside its late twin.
     block: Option<usize>,
@@ -30,16 +31,13 @@ impl Blocks {
 
     /// Every block that `g` has marked.
     pub fn marked(g: &Graph) -> Blocks {
-        let mut ends: Vec<usize> = g.block_ends.borrow().iter().map(|v| v.index()).collect();
-        ends.sort_unstable();
-        ends.dedup();
-        Blocks { ends, ..Blocks::kept() }
+        Blocks { ends: g.block_ends.borrow().clone(), ..Blocks::kept() }
     }
 
     /// Node `i` and its result as the rule of `i` may read them, in a backward part that has come down to `i`
     /// with the cotangent `dy`: copies, where the node is in a block.
     pub fn again(&mut self, g: &Graph, i: usize, node: &Node, dy: Value) -> Result<(Node, Value)> {
-        let block = self.ends.partition_point(|&end| end < i);
+        let block = self.ends.partition_point(|&end| end <= i);
         if block == self.ends.len() {
             return Ok((node.clone(), Value(i as u32)));
         }
@@ -59,8 +57,8 @@ impl Blocks {
     /// Append a copy of the block that reads what comes from before it after `dy`. Nodes that no rule reads in
     /// the end are dead code.
     fn copy(&mut self, g: &Graph, block: usize, dy: Value) -> Result<()> {
-        let first = block.checked_sub(1).map_or(0, |before| self.ends[before] + 1);
-        for i in first..=self.ends[block] {
+        let first = block.checked_sub(1).map_or(0, |before| self.ends[before]);
+        for i in first..self.ends[block] {
             let node = g.nodes()[i].clone();
             for &v in &node.inputs {
                 let op = g.nodes()[v.index()].op.clone();
