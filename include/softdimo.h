@@ -369,8 +369,10 @@ typedef struct softdimo_request {
   int32_t original_height;
   int32_t crop_left;
   int32_t crop_top;
+  // 1: a step of the optimisation takes less memory and more time; the result is the same.
+  uint32_t recompute;
   // Must be zero.
-  uint32_t reserved[10];
+  uint32_t reserved[9];
 } softdimo_request;
 
 // Progress of a job. Set struct_size before the call.

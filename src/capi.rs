@@ -292,8 +292,10 @@ pub struct softdimo_request {
     pub original_height: i32,
     pub crop_left: i32,
     pub crop_top: i32,
+    /// 1: a step of the optimisation takes less memory and more time; the result is the same.
+    pub recompute: u32,
     /// Must be zero.
-    pub reserved: [u32; 10],
+    pub reserved: [u32; 9],
 }
 
 /// A caller-owned picture buffer. Call `softdimo_image_init` first.

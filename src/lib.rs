@@ -19,6 +19,7 @@ pub mod model;
 pub mod models;
 pub mod nn;
 mod panic_wall;
+pub mod quant;
 pub mod request;
 pub mod reward;
 pub mod rng;

@@ -25,6 +25,9 @@ use crate::weights::Weights;
 /// Value of `softdimo.format` this library writes and reads.
 pub const FORMAT: &str = "1";
 
+/// Metadata key that says how the weights are stored: "none", "f16" or "int8".
+pub const QUANTIZATION: &str = "softdimo.quantization";
+
 /// `softdimo.config`: the architecture and what a request means when it leaves a field to the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -130,7 +133,7 @@ pub struct Model {
 
 impl Model {
     /// Open and validate a model file: header, configuration, and that every tensor of every component
-    /// is there with the right shape. No weight page is touched.
+    /// is there with the right shape. Of the weights, only the scales of int8 are read.
     pub fn open(path: &Path, mode: WeightsMode) -> Result<Model> {
         Model::from_mapping(mode.open(path)?, &path.display().to_string())
     }

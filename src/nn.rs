@@ -137,7 +137,7 @@ pub fn patches(g: &Graph, x: Value, p: usize) -> Result<Value> {
 
 /// `torch.nn.Embedding`: integer indices of any shape → [.., D]; `weight` [rows, D].
 pub fn embedding(g: &Graph, w: &Weights, indices: Value, rows: usize, d: usize) -> Result<Value> {
-    g.gather(w.get(g, "weight", [rows, d])?, indices)
+    w.rows(g, "weight", [rows, d], indices)
 }
 
 /// [`embedding`] of a distribution: p [.., V] over the rows of `table` [V, D] → p·table [.., D], as one Gemm.

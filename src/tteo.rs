@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::condition::Conditioned;
 use crate::engine::Sessions;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Value, grad, simplify};
+use crate::graph::{Graph, Value, grad, grad_recomputing, simplify};
 use crate::job::{Progress, Shared};
 use crate::model::Model;
 use crate::models::Condition;
@@ -78,6 +78,9 @@ pub struct Optimize {
     pub variables: Variables,
     /// Also decode hard pictures in every iteration and report their distance from the soft ones.
     pub report_gap: bool,
+    /// Keep only what the layers of the networks end with and compute the rest again for the gradient: a step
+    /// takes less memory and more time, see [`Optimize::activation_bytes`]. The gradient is the same.
+    pub recompute: bool,
 }
 
 impl Optimize {
@@ -93,7 +96,14 @@ impl Optimize {
             deadline: None,
             variables: Variables::default(),
             report_gap: false,
+            recompute: false,
         }
+    }
+
+    /// Bytes of activations that one step on `batch` pictures of `model` holds at once, at least: what
+    /// `recompute` lowers, and what the memory limit of an engine is held against.
+    pub fn activation_bytes(&self, model: &Model, batch: usize) -> Result<u64> {
+        Ok(step_graph(model, batch, self)?.peak_activation_bytes())
     }
 
     /// The files that rewards lie in, one for each reward that has one.
@@ -294,7 +304,8 @@ fn step_graph(model: &Model, batch: usize, o: &Optimize) -> Result<Graph> {
     let largest = g.reduce_mean(g.reduce_max(s.p, 3)?, &[1, 2, 3])?;
     g.output("confidence", g.reshape(largest, [batch])?);
 
-    let gradients = grad(&g, loss, &soft.variables)?;
+    let differentiate = if o.recompute { grad_recomputing } else { grad };
+    let gradients = differentiate(&g, loss, &soft.variables)?;
     let mut square = g.expand(g.scalar(0.0)?, [batch])?;
     for &d in &gradients {
         square = g.add(square, nn::sum_per_picture(&g, g.mul(d, d)?, batch)?)?;

@@ -6,7 +6,8 @@
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
-use crate::tensor::{Dtype, Shape};
+use crate::quant;
+use crate::tensor::{Dtype, Shape, TensorView};
 
 /// A scope of tensor names inside a checkpoint.
 #[derive(Clone, Debug)]
@@ -43,39 +44,77 @@ impl<'a> Weights<'a> {
         self.checkpoint.get(&self.name(name)).is_some()
     }
 
-    /// The tensor as an f32 graph value (narrower floats are cast in the graph, so the stored bytes stay
-    /// where they are). Errors give the full name, the shape expected, the shape found and the file.
+    /// The tensor as an f32 graph value. Narrower storage is expanded in the graph, so that the stored bytes
+    /// stay where they are: floats by a cast, int8 (see [`quant`]) by its scales. Errors give the full name,
+    /// what was expected, what was found and the file.
     pub fn get(&self, g: &Graph, name: &str, shape: impl Into<Shape>) -> Result<Value> {
-        let (name, shape) = (self.name(name), shape.into());
-        let Some(view) = self.checkpoint.get(&name) else {
-            return Err(Error::MissingTensor {
-                name,
-                expected: shape.to_string(),
-                file: self.checkpoint.file(),
-            });
-        };
-        if view.shape != shape || !view.dtype.is_float() {
-            return Err(Error::TensorMismatch {
-                name,
-                expected: format!("a float tensor of shape {shape}"),
-                found: format!("{}{}", view.dtype, view.shape),
-                file: self.checkpoint.file(),
-            });
+        match self.stored(g, name, shape.into())? {
+            (values, None) => g.cast(values, Dtype::F32),
+            (q, Some(scale)) => g.dequantize_linear(q, scale),
         }
-        g.cast(g.weight(&graph_name(self.namespace, &name), view.dtype, shape)?, Dtype::F32)
+    }
+
+    /// Rows of the tensor at integer `indices` of any shape: [.., D] in f32. They are read as they are stored
+    /// and only then expanded; a table is mostly rows that nobody asks for.
+    pub fn rows(&self, g: &Graph, name: &str, shape: [usize; 2], indices: Value) -> Result<Value> {
+        let (table, scale) = self.stored(g, name, shape.into())?;
+        let Some(scale) = scale else { return g.cast(g.gather(table, indices)?, Dtype::F32) };
+        let mut result = g.shape(indices);
+        let flat = g.reshape(indices, [result.len()])?;
+        let rows = g.dequantize_linear(g.gather(table, flat)?, g.gather(scale, flat)?)?; // [n, D]
+        result.0.push(shape[1]);
+        g.reshape(rows, result)
     }
 
     /// The bytes of a u8 tensor with one axis: data that travels with the weights and is no graph value.
     pub fn bytes(&self, name: &str) -> Result<&'a [u8]> {
-        let (name, file) = (self.name(name), self.checkpoint.file());
-        let Some(view) = self.checkpoint.get(&name) else {
-            return Err(Error::MissingTensor { name, expected: "[bytes]".into(), file });
-        };
+        let name = self.name(name);
+        let view = self.view(&name, "[bytes]")?;
         if view.dtype != Dtype::U8 || view.shape.rank() != 1 {
-            let (expected, found) = ("u8[bytes]".into(), format!("{}{}", view.dtype, view.shape));
-            return Err(Error::TensorMismatch { name, expected, found, file });
+            return Err(self.mismatch(name, "u8[bytes]".into(), &view));
         }
         Ok(view.data)
+    }
+
+    /// The tensor in its stored dtype and, for int8, its scales.
+    fn stored(&self, g: &Graph, name: &str, shape: Shape) -> Result<(Value, Option<Value>)> {
+        let name = self.name(name);
+        let view = self.view(&name, &shape.to_string())?;
+        let int8 = view.dtype == Dtype::I8 && quant::has_rows(&shape);
+        if view.shape != shape || !(view.dtype.is_float() || int8) {
+            return Err(self.mismatch(name, format!("a float tensor of shape {shape}"), &view));
+        }
+        let values = g.weight(&graph_name(self.namespace, &name), view.dtype, shape.clone())?;
+        if !int8 {
+            return Ok((values, None));
+        }
+        let (scale, rows) = (quant::scale_name(&name), Shape::from(&shape[..1]));
+        let view = self.view(&scale, &format!("{rows} of the scales of int8 '{name}'"))?;
+        if view.shape != rows || view.dtype != Dtype::F32 {
+            return Err(self.mismatch(scale, format!("f32{rows}, one scale a row of '{name}'"), &view));
+        }
+        if let Some(bad) = view.to_f32().into_iter().find(|s| !(s.is_finite() && *s >= 0.0)) {
+            return Err(Error::TensorMismatch {
+                name: scale,
+                expected: "finite scales, none negative".into(),
+                found: bad.to_string(),
+                file: self.checkpoint.file(),
+            });
+        }
+        Ok((values, Some(g.weight(&graph_name(self.namespace, &scale), Dtype::F32, rows)?)))
+    }
+
+    fn view(&self, name: &str, expected: &str) -> Result<TensorView<'a>> {
+        self.checkpoint.get(name).ok_or_else(|| Error::MissingTensor {
+            name: name.into(),
+            expected: expected.into(),
+            file: self.checkpoint.file(),
+        })
+    }
+
+    fn mismatch(&self, name: String, expected: String, view: &TensorView) -> Error {
+        let found = format!("{}{}", view.dtype, view.shape);
+        Error::TensorMismatch { name, expected, found, file: self.checkpoint.file() }
     }
 }
 

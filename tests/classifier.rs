@@ -12,14 +12,16 @@ use std::sync::{Arc, OnceLock};
 
 use softdimo::checkpoint::Checkpoint;
 use softdimo::checkpoint::safetensors::{self, Entry};
+use softdimo::convert::{self, RewardFamily, RewardSource};
 use softdimo::graph::eval::{Array, eval};
 use softdimo::graph::{Graph, grad, simplify};
 use softdimo::image::{RgbaImage, read_png};
 use softdimo::models::efficientnet::{self, Config};
 use softdimo::models::rewards::RewardArchitecture;
+use softdimo::reward::RewardModel;
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::weights::Weights;
-use softdimo::{Engine, MemoryMode, Options};
+use softdimo::{Engine, Label, MemoryMode, Optimize, Options, Request, Reward, RewardTerm, WeightsMode};
 
 /// "military uniform": what the photograph shows.
 const UNIFORM: i64 = 652;
@@ -295,4 +297,113 @@ fn the_gradient_is_the_derivative() {
         assert!((slope - slopes[at]).abs() < 1e-4 * scale, "({c}, {y}, {x}): {slope}, not {}", slopes[at]);
         assert_eq!(y < 2, slope == 0.0);
     }
+}
+
+/// A file of the classifier with these names of some classes.
+fn reward_file(folder: &Path, named: &[(usize, &str)]) -> PathBuf {
+    let mut names: Vec<String> = (0..1000).map(|i| format!("class {i}")).collect();
+    for &(i, name) in named {
+        names[i] = name.into();
+    }
+    let (labels, output) = (folder.join("labels.json"), folder.join("lite0.softdimo.safetensors"));
+    std::fs::write(&labels, serde_json::to_string(&names).unwrap()).unwrap();
+    let mut source = RewardSource::new(RewardFamily::Classifier, fetched("efficientnet-lite0-57934424.pth"));
+    source.labels = (!named.is_empty()).then_some(labels);
+    convert::reward(&source, &output, |_, _| ()).unwrap();
+    output
+}
+
+#[test]
+fn a_converted_file_scores_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = reward_file(folder.path(), &[(UNIFORM as usize, "military uniform")]);
+    let model = RewardModel::open(&path, WeightsMode::Map).unwrap();
+    assert_eq!((model.classes(), model.labels().len()), (1000, 1000));
+    assert_eq!(model.class_of("Military Uniform").unwrap(), UNIFORM as usize);
+    let file = Arc::new(Checkpoint::open(&path).unwrap());
+    let g = Graph::new();
+    let image = g.input("image", Dtype::F32, [1, 3, 600, 512]).unwrap();
+    let class = g.input("class", Dtype::I64, [1]).unwrap();
+    let w = Weights::new(&file).at("reward");
+    g.output("score", model.architecture().score(&g, &w, image, Some(class)).unwrap());
+    let inputs = vec![
+        ("image".to_string(), photo(0, 0, 600, 512)),
+        ("class".to_string(), Tensor::from_i64([1], &[UNIFORM])),
+    ];
+    let emoji = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+    let engine = Engine::open(emoji, Options::default()).unwrap();
+    let score = engine.run_graph_over(file, simplify(&g).unwrap(), inputs).unwrap().remove(0).1.to_f64();
+    near("ln p", score[0], -1.163_899_454);
+}
+
+/// ln p of a class, climbed from the bundled model's pictures in one session: a class by its id, by its name, or
+/// by what the request's label says.
+#[test]
+fn pictures_climb_a_class() {
+    const APPLE: usize = 948;
+    let folder = tempfile::tempdir().unwrap();
+    let path = reward_file(folder.path(), &[(APPLE, "Red Apple"), (UNIFORM as usize, "military uniform")]);
+    let emoji = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+    let model = Arc::new(RewardModel::open(&path, WeightsMode::Map).unwrap());
+    let engine = |memory| Engine::open(&emoji, Options { memory, ..Options::default() }).unwrap();
+    let (lean, fast) = (engine(MemoryMode::Lean), engine(MemoryMode::Fast));
+    let climbing = |terms: Vec<RewardTerm>, lr: f32| {
+        let optimize = Optimize { lr, clip: 1.0, ..Optimize::new(terms, 5) };
+        Request { optimize: Some(optimize), ..Request::label("red apple").with_seed(1) }
+    };
+    let request = |terms| climbing(terms, 0.5);
+    let term = |class: Option<&Label>, weight| {
+        RewardTerm::new(Reward::network(model.clone(), class).unwrap(), weight)
+    };
+    let run = |engine: &Engine, request: &Request| -> Vec<Vec<f32>> {
+        let done = engine.generate(request).unwrap();
+        let course = done.report.optimization.as_ref().unwrap();
+        course.iterations.iter().map(|i| i.rewards.iter().map(|r| r[0]).collect()).collect()
+    };
+    let close = |a: &[Vec<f32>], b: &[Vec<f32>]| {
+        let apart =
+            a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // Log probabilities of order 10.
+        assert!(apart < 1e-3, "{a:?} {b:?}");
+    };
+    let by_id = run(&lean, &request(vec![term(Some(&Label::Class(APPLE as u32)), 1.0)]));
+    println!("ln p of an apple: {by_id:?}");
+    assert!(by_id[5][0] > by_id[0][0] && by_id.iter().all(|r| r[0] < 0.0));
+    close(&run(&lean, &request(vec![term(Some(&Label::Name("red apple".into())), 1.0)])), &by_id);
+    close(&run(&lean, &request(vec![term(None, 1.0)])), &by_id);
+    // Steps so long make much of a last bit; shorter ones do not.
+    let [mapped, packed] = [&lean, &fast].map(|engine| run(engine, &climbing(vec![term(None, 1.0)], 0.05)));
+    println!("mapped {mapped:?}, packed {packed:?}");
+    close(&packed, &mapped);
+
+    // Two classes of one file, one sought and one shunned.
+    let uniform = Label::Name("military uniform".into());
+    let both = run(&fast, &request(vec![term(None, 1.0), term(Some(&uniform), -0.1)]));
+    println!("apple and uniform: {both:?}");
+    assert!((both[0][0] - by_id[0][0]).abs() < 1e-3 && both[5][0] > both[0][0]);
+    assert!(both.iter().all(|r| r[0] != r[1]));
+
+    // What cannot be told: a label of another name, no label, names on one side only.
+    let refused = |request: &Request| lean.submit(request).unwrap_err().to_string();
+    let terms = || vec![term(None, 1.0)];
+    let other = Request { labels: vec![Label::Name("rocket".into())], ..request(terms()) };
+    let message = refused(&other);
+    assert!(message.starts_with("label 'rocket': expected one of the model's 1000 labels"), "{message}");
+    let message = refused(&Request { labels: Vec::new(), ..request(terms()) });
+    assert!(message.contains("or a label in the request, found neither"), "{message}");
+    let unnamed = Arc::new(RewardModel::open(reward_file(folder.path(), &[]), WeightsMode::Map).unwrap());
+    let message = refused(&request(vec![RewardTerm::new(Reward::network(unnamed, None).unwrap(), 1.0)]));
+    assert!(
+        message.contains("its classes are not the model's, found none, 1000 classes and 181"),
+        "{message}"
+    );
+    for (class, words) in [
+        (Label::Class(1000), "class of the classifier reward: expected 0 to 999, found 1000"),
+        (Label::Name("apples".into()), "label 'apples': expected one of the model's 1000 labels"),
+    ] {
+        let message = Reward::network(model.clone(), Some(&class)).unwrap_err().to_string();
+        assert!(message.starts_with(words), "{message}");
+    }
+    let prompted = Request { prompts: vec!["an apple".into()], ..request(terms()) };
+    assert!(refused(&prompted).starts_with("request.prompt is not supported"));
 }

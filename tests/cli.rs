@@ -151,6 +151,46 @@ fn convert_names_what_is_wrong() {
     }
 }
 
+/// A generator's file and a reward's, narrowed; what is int8 already is refused.
+#[test]
+fn quantize_narrows_model_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> String { folder.path().join(name).to_string_lossy().into_owned() };
+    let (wide, int8, f16) = (path("wide"), path("int8"), path("f16"));
+    let g = "tests/data/maskbit/generator.safetensors";
+    let t = "tests/data/maskbit/tokenizer.safetensors";
+    works(&["convert", "maskbit", "--generator", g, "--tokenizer", t, "-o", &wide]);
+    let inspect = |file: &str| -> serde_json::Value {
+        serde_json::from_str(&works(&["inspect", "--json", file])).unwrap()
+    };
+    let parameters = |v: &serde_json::Value| -> Vec<serde_json::Value> {
+        let part = |c: &serde_json::Value| serde_json::json!([c["name"], c["tensors"], c["parameters"]]);
+        v["components"].as_array().unwrap().iter().map(part).collect()
+    };
+    let before = inspect(&wide);
+    for (dtype, file, narrow) in [("int8", &int8, "i8"), ("f16", &f16, "f16")] {
+        works(&["quantize", &wide, "--dtype", dtype, "-o", file]);
+        let after = inspect(file);
+        assert!(after["dtypes"][narrow].as_u64() > after["dtypes"]["f32"].as_u64(), "{after}");
+        assert_eq!(after["sha256_matches"], true);
+        assert_eq!(after["metadata"]["softdimo.source"], before["metadata"]["softdimo.source"]);
+        // Scales are no parameters.
+        assert_eq!(parameters(&after), parameters(&before));
+        assert!(works(&["inspect", file]).contains(&format!("quantization  {dtype}")));
+    }
+    let refused = fails(1, &["quantize", &int8, "--dtype", "f16", "-o", &path("again")]);
+    assert!(refused.contains("expected float weights to quantise, found i8["), "{refused}");
+    fails(2, &["quantize", &wide, "-o", &path("again")]);
+    fails(1, &["quantize", g, "--dtype", "int8", "-o", &path("again")]);
+
+    let reward = path("reward");
+    official::clip_score(&folder.path().join("clip"));
+    works(&["convert", "clip-score", "--checkpoint", &path("clip"), "-o", &reward]);
+    works(&["quantize", &reward, "--dtype", "int8", "-o", &int8]);
+    let text = works(&["inspect", &int8]);
+    assert!(text.contains("clip_score (a reward)") && text.contains("quantization  int8"), "{text}");
+}
+
 /// Convert, inspect and climb a reward file, and what each refuses.
 #[test]
 fn rewards_from_files() {

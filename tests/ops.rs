@@ -20,6 +20,8 @@ mod linear;
 mod normalize;
 #[path = "ops/random_graphs.rs"]
 mod random_graphs;
+#[path = "ops/recompute.rs"]
+mod recompute;
 #[path = "ops/runtime.rs"]
 mod runtime;
 

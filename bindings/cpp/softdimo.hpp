@@ -694,6 +694,8 @@ public:
     // Scale gradients down to this norm; 0 = off.
     Request& clip(float norm) { return raw_.clip = norm, *this; }
     Request& norm_regularizer(float weight) { return raw_.norm_regularizer = weight, *this; }
+    // A step takes less memory and more time; the result is the same.
+    Request& recompute(bool again) { return raw_.recompute = again ? 1 : 0, *this; }
     // SOFTDIMO_VARIABLE_*, added up; 0 = the embedding.
     Request& variables(std::uint32_t which) { return raw_.variables = which, *this; }
     // For the optimisation, whose iterate under way is finished; negative: none.

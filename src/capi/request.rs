@@ -52,7 +52,8 @@ pub unsafe extern "C" fn softdimo_request_init(request: *mut softdimo_request, s
             original_height: -1,
             crop_left: -1,
             crop_top: -1,
-            reserved: [0; 10],
+            recompute: 0,
+            reserved: [0; 9],
         };
         // SAFETY: NULL, or the caller's struct of `struct_size` bytes.
         unsafe { init_struct(request, struct_size, "request", value) }
@@ -198,6 +199,11 @@ pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimi
     optimize.clip = r.clip;
     optimize.norm_regularizer = r.norm_regularizer;
     optimize.report_gap = r.report_gap == 1;
+    optimize.recompute = match r.recompute {
+        0 => false,
+        1 => true,
+        other => return Err(Error::invalid("request.recompute", "0 or 1", other)),
+    };
     optimize.deadline = match r.deadline_ms {
         -1 => None,
         ms => Some(Duration::from_millis(

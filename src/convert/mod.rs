@@ -1,10 +1,12 @@
 //! Official checkpoints → one model file. The networks' own graph builders say which tensors are needed,
 //! so a missing or misshapen one is reported before anything is written, and nothing else is copied.
+//! [`quantize`] writes a model file again with narrower weights.
 
 mod generator;
 mod maskbit;
 mod maskgen;
 mod maskgit;
+mod quantize;
 mod reward;
 mod text_encoder;
 
@@ -20,16 +22,18 @@ pub use generator::Source;
 pub use maskbit::maskbit;
 pub use maskgen::maskgen;
 pub use maskgit::maskgit;
+pub use quantize::quantize;
 pub use reward::{RewardFamily, RewardSource, reward};
 
 use crate::checkpoint::{Checkpoint, safetensors};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
-use crate::model::{FORMAT, Label};
-use crate::tensor::{Dtype, TensorView};
+use crate::model::{FORMAT, Label, QUANTIZATION};
+use crate::quant;
+use crate::tensor::{Dtype, Shape, TensorView};
 use crate::weights::Weights;
 
-/// Float dtype of the written weights.
+/// How the written weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Storage {
     /// As in the checkpoint.
@@ -37,6 +41,30 @@ pub enum Storage {
     Keep,
     /// f16 for matrices and kernels; vectors (norms, biases) stay f32.
     F16,
+    /// int8 with a scale per row for matrices and kernels, as in [`quant`]; f16 for what else is no vector.
+    Int8,
+}
+
+impl Storage {
+    /// Value of `softdimo.quantization`.
+    fn name(self) -> &'static str {
+        match self {
+            Storage::Keep => "none",
+            Storage::F16 => "f16",
+            Storage::Int8 => "int8",
+        }
+    }
+
+    /// Dtype in which a tensor is stored. What is no float is no weight.
+    fn dtype(self, view: &TensorView) -> Dtype {
+        match self {
+            Storage::Keep => view.dtype,
+            Storage::F16 | Storage::Int8 if !view.dtype.is_float() => view.dtype,
+            Storage::F16 | Storage::Int8 if view.shape.rank() < 2 => Dtype::F32,
+            Storage::Int8 if quant::has_rows(&view.shape) => Dtype::I8,
+            Storage::F16 | Storage::Int8 => Dtype::F16,
+        }
+    }
 }
 
 /// What to say about a model in its file.
@@ -59,7 +87,7 @@ pub struct Summary {
     pub sha256: String,
 }
 
-/// One tensor of the model file and where its bytes come from.
+/// One weight of the model file, where its bytes come from, and its dtype there; I8 brings its scales along.
 struct Part<'a> {
     name: String,
     view: TensorView<'a>,
@@ -90,11 +118,7 @@ fn collect<'a>(
     for name in g.weights() {
         let view =
             checkpoint.get(&name).ok_or_else(|| Error::internal(format!("tensor '{name}' vanished")))?;
-        let stored = match storage {
-            Storage::F16 if view.shape.rank() > 1 => Dtype::F16,
-            Storage::F16 => Dtype::F32,
-            Storage::Keep => view.dtype,
-        };
+        let stored = storage.dtype(&view);
         parts.push(Part { name: format!("{prefix}{name}"), view, stored });
     }
     Ok(())
@@ -161,8 +185,7 @@ impl<C: Serialize> Metadata<'_, C> {
         }
         set("softdimo.format", FORMAT.into());
         set("softdimo.config", json(serde_json::to_string(self.config))?);
-        let widest = if self.storage == Storage::F16 { "f16" } else { "none" };
-        set("softdimo.quantization", widest.into());
+        set(QUANTIZATION, self.storage.name().into());
         if !self.labels.is_empty() {
             set("softdimo.labels", json(serde_json::to_string(self.labels))?);
         }
@@ -192,29 +215,54 @@ fn write(
     output: &Path,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Summary> {
+    let mut entries = Vec::new();
+    let mut sources: BTreeMap<String, (&Part, Content)> = BTreeMap::new();
     let by_name: BTreeMap<&str, &Part> = parts.iter().map(|p| (p.name.as_str(), p)).collect();
-    let entry =
-        |p: &&Part| safetensors::Entry { name: p.name.clone(), dtype: p.stored, shape: p.view.shape.clone() };
-    let entries: Vec<safetensors::Entry> = by_name.values().map(entry).collect();
+    for part in by_name.into_values() {
+        let mut add = |name: String, dtype: Dtype, shape: Shape, content: Content| {
+            sources.insert(name.clone(), (part, content));
+            entries.push(safetensors::Entry { name, dtype, shape });
+        };
+        add(part.name.clone(), part.stored, part.view.shape.clone(), Content::Values);
+        if part.stored == Dtype::I8 && part.view.dtype.is_float() {
+            let rows = Shape::from(&part.view.shape[..1]);
+            add(quant::scale_name(&part.name), Dtype::F32, rows, Content::Scales);
+        }
+    }
     let mut done = 0;
     let sha256 = safetensors::write(output, metadata, &entries, |name| {
-        let part = by_name[name];
+        let (part, content) = sources[name];
         done += 1;
         progress(done, entries.len());
-        Ok(store(part))
+        store(part, content)
     })?;
     let bytes = std::fs::metadata(output).map_err(|e| Error::io(output, e))?.len();
     Ok(Summary { tensors: entries.len(), bytes, sha256 })
 }
 
-/// The bytes of a tensor in its stored dtype.
-fn store<'a>(part: &Part<'a>) -> Cow<'a, [u8]> {
+/// Which of a weight's tensors is written.
+#[derive(Clone, Copy)]
+enum Content {
+    Values,
+    Scales,
+}
+
+/// The bytes of one tensor of a weight: its values in their stored dtype, or the scales of int8.
+fn store<'a>(part: &Part<'a>, content: Content) -> Result<Cow<'a, [u8]>> {
     if part.stored == part.view.dtype {
-        return Cow::Borrowed(part.view.data);
+        return Ok(Cow::Borrowed(part.view.data));
     }
     let values = part.view.to_f32();
-    Cow::Owned(match part.stored {
+    let f32_bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect();
+    Ok(Cow::Owned(match part.stored {
         Dtype::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
-        _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-    })
+        Dtype::I8 => {
+            let scales = quant::scales(&part.name, &values, part.view.shape[0])?;
+            match content {
+                Content::Values => quant::quantize(&values, &scales).iter().map(|&q| q as u8).collect(),
+                Content::Scales => f32_bytes(&scales),
+            }
+        }
+        _ => f32_bytes(&values),
+    }))
 }

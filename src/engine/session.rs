@@ -164,10 +164,16 @@ impl Compiler {
             .and_then(|b| b.with_optimization_level(GraphOptimizationLevel::All))
             .and_then(|b| b.with_intra_threads(self.threads.count()))
             .and_then(|b| b.with_inter_threads(1))
+            // A plan that puts all activations into one block comes on top of the pieces of the first run:
+            // twice the memory, and on the CPU no faster.
+            .and_then(|b| b.with_memory_pattern(self.options.provider != Provider::Cpu))
             .and_then(|b| b.with_intra_op_spinning(false))
             .and_then(|b| b.with_inter_op_spinning(false))
             .and_then(|b| b.with_thread_manager(self.threads.manager()))
             .and_then(|b| b.with_config_entry("session.record_ep_graph_assignment_info", "1"))
+            // Folds DequantizeLinear like any other op. Otherwise the runtime keeps it for int8 kernels that it
+            // then picks by itself: they round the activations too, and are slow for this storage.
+            .and_then(|b| b.with_config_entry("session.disable_quant_qdq", "1"))
             .map_err(builder_error(&stage))?;
         let mut b = self.options.provider.register(b, &self.runtime, self.options.device_id)?;
 

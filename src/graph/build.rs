@@ -212,6 +212,11 @@ impl Graph {
         self.push(Op::Resize { factor }, &[x])
     }
 
+    /// q: i8 [O, ..] times scale [O] → f32.
+    pub fn dequantize_linear(&self, q: Value, scale: Value) -> Result<Value> {
+        self.push(Op::DequantizeLinear, &[q, scale])
+    }
+
     /// The same values in another dtype; no node when the dtype already matches.
     pub fn cast(&self, x: Value, to: Dtype) -> Result<Value> {
         if self.dtype(x) == to {

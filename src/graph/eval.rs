@@ -192,6 +192,11 @@ pub(super) fn eval_node(node: &Node, inputs: &[&Array], feeds: &HashMap<String, 
             Dtype::F32 => map(&|x| f64::from(x as f32)),
             Dtype::F64 => inputs[0].clone(),
         },
+        Op::DequantizeLinear => {
+            let row = shape[1..].iter().product::<usize>().max(1);
+            let element = |(i, q): (usize, &f64)| q * inputs[1].data[i / row];
+            array(inputs[0].data.iter().enumerate().map(element).collect())
+        }
         Op::Add => zip(&|a, b| a + b),
         Op::Div => zip(&|a, b| a / b),
         Op::Equal => zip(&|a, b| truth(a == b)),

@@ -4,6 +4,7 @@
 //! the output, `dy` the cotangent of y, and `_̄` what flows to an input. Rules may reuse y. They need not undo
 //! broadcasting: the driver sums a cotangent down to its input's shape, once, when it arrives.
 
+use super::recompute::Blocks;
 use super::{Graph, Node, Op, Value};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Shape, Tensor};
@@ -12,7 +13,15 @@ use crate::tensor::{Dtype, Shape, Tensor};
 /// scalar counts as the sum of its elements. What `loss` does not depend on gets zeros.
 pub fn grad(g: &Graph, loss: Value, wrt: &[Value]) -> Result<Vec<Value>> {
     let one = g.expand(g.scalar(1.0)?, g.shape(loss))?;
-    grad_with_cotangent(g, loss, one, wrt)
+    backward(g, loss, one, wrt, Blocks::kept())
+}
+
+/// As [`grad`], but of every block that [`Graph::end_block`] marks only the end is kept for the backward part,
+/// which computes the rest of the block again: the activations of one block at a time instead of all, for one
+/// more forward part. The values are the same.
+pub fn grad_recomputing(g: &Graph, loss: Value, wrt: &[Value]) -> Result<Vec<Value>> {
+    let one = g.expand(g.scalar(1.0)?, g.shape(loss))?;
+    backward(g, loss, one, wrt, Blocks::marked(g))
 }
 
 /// As [`grad`], for Σ y·dy: the vector-Jacobian product with a cotangent from elsewhere, e.g. a host's reward.
@@ -21,6 +30,11 @@ pub fn grad_with_cotangent(g: &Graph, y: Value, dy: Value, wrt: &[Value]) -> Res
         let found = format!("{}{} and {}{}", g.dtype(y), g.shape(y), g.dtype(dy), g.shape(dy));
         return Err(Error::invalid("gradient", "an f32 value and a cotangent of its shape", found));
     }
+    backward(g, y, dy, wrt, Blocks::kept())
+}
+
+/// The driver: from y to its sources, handing every node's cotangent on to its inputs.
+fn backward(g: &Graph, y: Value, dy: Value, wrt: &[Value], mut blocks: Blocks) -> Result<Vec<Value>> {
     let end = y.index() + 1;
     // A node matters when it depends on some wrt; only those carry cotangents.
     let depends: Vec<bool> = {
@@ -41,7 +55,8 @@ pub fn grad_with_cotangent(g: &Graph, y: Value, dy: Value, wrt: &[Value]) -> Res
         }
         // Cotangents nobody asks for (most weights') are not even written down.
         let wanted: Vec<bool> = node.inputs.iter().map(|v| depends[v.index()]).collect();
-        let flows = vjp(g, &node, Value(i as u32), dy, &wanted)?;
+        let (again, y) = blocks.again(g, i, &node, dy)?;
+        let flows = vjp(g, &again, y, dy, &wanted)?;
         for (&input, flow) in node.inputs.iter().zip(flows) {
             let (Some(flow), true) = (flow, depends[input.index()]) else { continue };
             let flow = unbroadcast(g, flow, &g.shape(input))?;
@@ -113,6 +128,15 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
         }
         // x̄ = −dy·sin x
         Op::Cos => one(g.neg(g.mul(dy, g.sin(x)?)?)?),
+        // scale: Σ dy·q per channel; q is an integer
+        Op::DequantizeLinear => {
+            let scale = || {
+                let rest: Vec<usize> = (1..g.shape(x).rank()).collect();
+                let per_row = g.reduce_sum(g.mul(dy, g.cast(x, Dtype::F32)?)?, &rest)?;
+                g.reshape(per_row, g.shape(b))
+            };
+            Ok(vec![None, want(1, &scale)?])
+        }
         // ā = dy/b, b̄ = −dy·y/b
         Op::Div => two(g.div(dy, b)?, g.neg(g.div(g.mul(dy, y)?, b)?)?),
         // piecewise constant

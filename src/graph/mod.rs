@@ -9,6 +9,7 @@ pub mod eval;
 mod grad;
 pub mod onnx;
 mod op;
+mod recompute;
 mod simplify;
 
 use std::cell::{Ref, RefCell};
@@ -16,7 +17,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 
-pub use grad::{grad, grad_with_cotangent};
+pub use grad::{grad, grad_recomputing, grad_with_cotangent};
 pub use op::Op;
 pub use simplify::simplify;
 
@@ -51,6 +52,8 @@ pub struct Graph {
     outputs: RefCell<Vec<(String, Value)>>,
     /// First node of each input's and weight's name.
     names: RefCell<HashMap<String, Value>>,
+    /// Numbers of nodes that there were when a block ended, ascending, see [`Graph::end_block`].
+    block_ends: RefCell<Vec<usize>>,
 }
 
 impl Graph {
@@ -105,6 +108,14 @@ impl Graph {
     /// The named results, in order.
     pub fn outputs(&self) -> Vec<(String, Value)> {
         self.outputs.borrow().clone()
+    }
+
+    /// Mark the end of a block, such as a layer: every node added since the last mark belongs to it.
+    /// [`grad_recomputing`] keeps what later blocks read of a block and computes the rest of it twice; nothing
+    /// else looks at the marks, and [`simplify`] drops them. Hands `x` back, so that calls nest.
+    pub fn end_block(&self, x: Value) -> Value {
+        self.block_ends.borrow_mut().push(self.nodes.borrow().len());
+        x
     }
 
     /// All nodes in topological order.

@@ -310,6 +310,7 @@ impl Lowering {
                 ];
                 self.emit("Resize", &[x[0], "", "", &sizes], &y, &attributes);
             }
+            Op::DequantizeLinear => self.emit("DequantizeLinear", &x, &y, &[Int("axis", 0)]),
             Op::Cast { to } => self.emit("Cast", &x, &y, &[Int("to", data_type(*to) as i64)]),
         }
     }

@@ -168,6 +168,8 @@ pub enum Op {
     Cast {
         to: Dtype,
     },
+    /// (q: i8 [O, ..], scale [O]) → f32 [O, ..]: q[o, ..]·scale[o], the value of a weight stored in int8.
+    DequantizeLinear,
     /// Identity whose gradient is zero.
     StopGradient,
 }
@@ -288,6 +290,10 @@ fn check_dtypes(op: &Op, dtypes: &[Dtype]) -> Result<(), &'static str> {
         | Op::Sign
         | Op::Sub => rule(same && !dtypes.contains(&Dtype::Bool), "operands of one number dtype"),
         Op::Concat { .. } | Op::Equal => rule(same, "operands of one dtype"),
+        Op::DequantizeLinear => rule(
+            dtypes.first().is_none_or(|&d| d == Dtype::I8) && dtypes.get(1).is_none_or(|&d| d == Dtype::F32),
+            "i8 values and f32 scales",
+        ),
         Op::Gather => {
             let integer = |d: &Dtype| matches!(d, Dtype::I64 | Dtype::I32);
             rule(dtypes.get(1).is_none_or(integer), "i64 or i32 indices")
@@ -371,6 +377,12 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
             unary()
         }
         Op::Cast { to } => Ok((*to, unary()?.1)),
+        Op::DequantizeLinear => {
+            arity(2, 2)?;
+            let (q, scale) = (&inputs[0].shape, &inputs[1].shape);
+            require(q.rank() > 0 && **scale == q[..1], "q [O, ..] and scale [O]")?;
+            Ok((Dtype::F32, q.clone()))
+        }
         Op::Add | Op::Div | Op::Max | Op::Min | Op::Mul | Op::Sub => {
             arity(2, 2)?;
             elementwise(dtypes[0])

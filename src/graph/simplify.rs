@@ -161,12 +161,12 @@ fn skip_layout_chain(g: &Graph, op: &Op, inputs: Vec<Value>) -> (Op, Vec<Value>)
 }
 
 /// A node whose operands are all constants becomes a constant of its value. Products are left to the
-/// runtime: the evaluator's plain loops would cost more than they save.
+/// runtime: the evaluator's plain loops would cost more than they save; int8 values stay as narrow as they are.
 fn fold(g: &Graph, op: Op, inputs: Vec<Value>, node: &Node) -> Result<(Op, Vec<Value>)> {
     let constant = |v: &Value| matches!(g.nodes()[v.index()].op, Op::Constant { .. });
     let foldable = matches!(node.dtype, Dtype::F32 | Dtype::I64)
         && !op.is_source()
-        && !matches!(op, Op::StopGradient | Op::MatMul | Op::Gemm { .. })
+        && !matches!(op, Op::StopGradient | Op::DequantizeLinear | Op::MatMul | Op::Gemm { .. })
         && !matches!(op, Op::Conv { .. } | Op::ConvTranspose { .. })
         && node.shape.len() <= FOLD_LIMIT
         && inputs.iter().all(constant);
@@ -279,6 +279,21 @@ mod tests {
             g.matmul(t, g.transpose(t, &[1, 0])?)
         });
         assert_eq!(after, 3);
+    }
+
+    /// int8 stays int8, in a file and as a constant: expanding it is the runtime's business.
+    #[test]
+    fn int8_is_never_expanded() {
+        let g = Graph::new();
+        let w = g.weight("w", Dtype::I8, [2, 3]).unwrap();
+        let scale = g.weight("w.scale", Dtype::F32, [2]).unwrap();
+        g.output("weight", g.dequantize_linear(w, scale).unwrap());
+        let q = g.constant(Tensor::new(Dtype::I8, [2, 3], [1, 2, 3, 4, 5, 6]).unwrap()).unwrap();
+        let half = g.constant(Tensor::from_f32([2], &[0.5, 0.5])).unwrap();
+        g.output("constant", g.dequantize_linear(q, half).unwrap());
+        let s = simplify(&g).unwrap();
+        assert_eq!(s.weights(), ["w", "w.scale"]);
+        assert_eq!(s.to_string(), g.to_string());
     }
 
     #[test]

@@ -130,7 +130,7 @@ pub fn vision(g: &Graph, w: &Weights, cfg: &VisionConfig, pixels: Value) -> Resu
     let x = g.concat(&[class, x], 1)?; // [B, 1 + patches, D]
     let mut x = g.add(x, w.get(g, "pos_embed", [1, 1 + n, d])?)?;
     for i in 0..cfg.depth {
-        x = vision_block(g, &w.at(format!("blocks.{i}")), cfg, x)?;
+        x = g.end_block(vision_block(g, &w.at(format!("blocks.{i}")), cfg, x)?);
     }
     nn::layer_norm(g, &w.at("norm"), x, VISION_EPS)
 }
@@ -183,7 +183,7 @@ pub fn text(
         x = text_attention(g, &w.at("attention"), cfg, x, x, Some(mask))?;
         x = text_attention(g, &w.at("crossattention"), cfg, x, image, None)?;
         let y = g.gelu(nn::linear(g, &w.at("intermediate.dense"), x, cfg.intermediate_size)?)?;
-        x = text_output(g, &w.at("output"), x, y)?;
+        x = g.end_block(text_output(g, &w.at("output"), x, y)?);
     }
     Ok(x)
 }

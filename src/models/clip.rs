@@ -229,6 +229,7 @@ pub fn vision_hidden(g: &Graph, w: &Weights, cfg: &VisionConfig, pixels: Value) 
         let layers = k.pick("vision_model.encoder.layers", "visual.transformer.resblocks");
         let (heads, m) = (cfg.num_attention_heads, cfg.intermediate_size);
         x = encoder_layer(g, &w.at(format!("{layers}.{i}")), k, x, heads, m, cfg.hidden_act, None)?;
+        g.end_block(x);
     }
     Ok(x)
 }

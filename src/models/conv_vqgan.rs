@@ -62,7 +62,7 @@ fn res_block(g: &Graph, w: &Weights, x: Value, out: usize) -> Result<Value> {
 /// `ResidualStage`: `blocks` residual blocks, the first of which may change the channels.
 fn res_stage(g: &Graph, w: &Weights, mut x: Value, out: usize, blocks: usize) -> Result<Value> {
     for i in 0..blocks {
-        x = res_block(g, &w.at(format!("res_blocks.{i}")), x, out)?;
+        x = g.end_block(res_block(g, &w.at(format!("res_blocks.{i}")), x, out)?);
     }
     Ok(x)
 }

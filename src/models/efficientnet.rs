@@ -139,7 +139,7 @@ pub fn classify(g: &Graph, w: &Weights, cfg: &Config, pixels: Value) -> Result<O
     for s in &STAGES {
         for repeat in 0..s.repeats {
             let stride = if repeat == 0 { s.stride } else { 1 };
-            x = block(g, &w.at(format!("_blocks.{i}")), x, s, stride)?;
+            x = g.end_block(block(g, &w.at(format!("_blocks.{i}")), x, s, stride)?);
             i += 1;
         }
     } // [B, 320, H/32, W/32]

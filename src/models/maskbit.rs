@@ -106,8 +106,8 @@ pub fn logits(g: &Graph, w: &Weights, cfg: &Config, e_in: Value, class: Value) -
     let mut x = nn::layer_norm(g, &w.at("first_layer.0"), x, EPS)?;
     for i in 0..cfg.depth {
         let layer = w.at(format!("transformer.layers.{i}"));
-        x = attention_block(g, &layer.at("0"), cfg, x)?;
-        x = feed_forward(g, &layer.at("1"), cfg, x)?;
+        x = g.end_block(attention_block(g, &layer.at("0"), cfg, x)?);
+        x = g.end_block(feed_forward(g, &layer.at("1"), cfg, x)?);
     }
     let x = nn::linear(g, &w.at("last_layer.0"), x, d)?;
     let x = nn::layer_norm(g, &w.at("last_layer.2"), g.gelu(x)?, EPS)?;

@@ -161,6 +161,7 @@ pub fn logits(
     let last = cfg.decoder_depth.saturating_sub(1);
     for i in 0..last {
         (x, context) = joint_block(g, &w.at(format!("blocks.{i}")), cfg, x, context, c)?;
+        g.end_block(x);
     }
     let x = last_block(g, &w.at(format!("blocks.{last}")), cfg, x, context, c)?;
     let x = mmdit::ada_norm_continuous(g, &w.at("norm"), x, c)?;

@@ -121,8 +121,8 @@ pub fn logits(g: &Graph, w: &Weights, cfg: &Config, e_in: Value, class: Value) -
     let mut x = first_layer(g, &w.at("first_layer"), x)?;
     for i in 0..cfg.depth {
         let layer = w.at(format!("transformer.layers.{i}"));
-        x = attention_block(g, &layer.at("0"), cfg, x)?;
-        x = feed_forward(g, &layer.at("1"), cfg, x)?;
+        x = g.end_block(attention_block(g, &layer.at("0"), cfg, x)?);
+        x = g.end_block(feed_forward(g, &layer.at("1"), cfg, x)?);
     }
     let x = g.slice(x, 1, 0, n)?; // the class position predicts nothing
     let x = last_layer(g, &w.at("last_layer"), x)?;

@@ -174,9 +174,9 @@ const ATTENTION: AttentionNames =
 /// followed by attention where the level has it.
 fn level(g: &Graph, w: &Weights, mut x: Value, out: usize, blocks: usize, attention: bool) -> Result<Value> {
     for j in 0..blocks {
-        x = res_block(g, &w.at(format!("block.{j}")), x, out, "nin_shortcut")?;
+        x = g.end_block(res_block(g, &w.at(format!("block.{j}")), x, out, "nin_shortcut")?);
         if attention {
-            x = attention_block(g, &w.at(format!("attn.{j}")), x, ATTENTION)?;
+            x = g.end_block(attention_block(g, &w.at(format!("attn.{j}")), x, ATTENTION)?);
         }
     }
     Ok(x)
@@ -185,9 +185,9 @@ fn level(g: &Graph, w: &Weights, mut x: Value, out: usize, blocks: usize, attent
 /// `mid`: residual block, attention, residual block, at the lowest resolution.
 fn middle(g: &Graph, w: &Weights, x: Value) -> Result<Value> {
     let c = g.shape(x)[1];
-    let x = res_block(g, &w.at("block_1"), x, c, "nin_shortcut")?;
-    let x = attention_block(g, &w.at("attn_1"), x, ATTENTION)?;
-    res_block(g, &w.at("block_2"), x, c, "nin_shortcut")
+    let x = g.end_block(res_block(g, &w.at("block_1"), x, c, "nin_shortcut")?);
+    let x = g.end_block(attention_block(g, &w.at("attn_1"), x, ATTENTION)?);
+    Ok(g.end_block(res_block(g, &w.at("block_2"), x, c, "nin_shortcut")?))
 }
 
 /// `norm_out`, silu, `conv_out`.

@@ -269,7 +269,8 @@ fn pointwise(g: &Graph, w: &Weights, x: Value, out: usize) -> Result<Value> {
 fn transformer(g: &Graph, w: &Weights, size: ModelSize, x: Value) -> Result<Value> {
     let mut x = nn::layer_norm(g, &w.at("ln_pre"), x, EPS)?;
     for i in 0..size.num_layers() {
-        x = residual_attention_block(g, &w.at(format!("transformer.{i}")), size.num_heads(), x)?;
+        let layer = w.at(format!("transformer.{i}"));
+        x = g.end_block(residual_attention_block(g, &layer, size.num_heads(), x)?);
     }
     Ok(x)
 }

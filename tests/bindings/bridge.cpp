@@ -95,6 +95,7 @@ int main(int argc, char** argv) {
         optimization->add(*bridge::prior_reward(1), 0.01f);
         optimization->add(*bridge::color_reward(-1, -1, 1), 0.01f);
         optimization->set_rate(0.05f, 1.0f);
+        optimization->set_recompute(true);
         const std::string prompt = error_of([&] { engine->submit_optimizing(request, *optimization); });
         CHECK(prompt.find("which the reward 'clip_score' reads") != std::string::npos);
         auto prompted = request;

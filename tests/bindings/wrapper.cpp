@@ -261,6 +261,7 @@ void rewards(const softdimo::Engine& engine, const std::string& folder) {
         const auto clip = take(Reward::open(file));
         CHECK(contains(take(clip.info()), "\"family\":\"clip_score\""));
         auto climbing = softdimo::Request(request).reward(clip).prompt("red apple").lr(0.05f).clip(1.0f);
+        climbing.recompute(true);
         kept.push_back(take(engine.submit(climbing)));
         CHECK(engine.submit(softdimo::Request(request).reward(clip)).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
     }

@@ -149,6 +149,25 @@ static void callback_equals_built_in(void) {
   CHECK(totals[0][STEPS][0] > totals[0][0][0]);
 }
 
+/* Recomputation takes the same way. */
+static void recompute(void) {
+  float totals[2][STEPS + 1][2];
+  softdimo_reward *reward = target_reward();
+  softdimo_reward_term term = weigh(reward, 1);
+  for (uint32_t i = 0; i < 2; i++) {
+    softdimo_request request = climb(&term, STEPS);
+    request.recompute = i;
+    softdimo_job *job = submit(engine, &request);
+    OK(softdimo_job_wait(job, -1));
+    CHECK(totals_of(job, totals[i], STEPS + 1) == STEPS + 1 && ended("steps"));
+    softdimo_job_free(job);
+  }
+  for (int k = 0; k <= STEPS; k++)
+    for (int b = 0; b < 2; b++) CHECK(fabsf(totals[0][k][b] - totals[1][k][b]) <= 1e-6f);
+  CHECK(totals[1][STEPS][0] > totals[1][0][0]);
+  softdimo_reward_free(reward);
+}
+
 /* Polling gives no answers: the job stands still until someone waits. */
 static void only_the_waiting_thread(void) {
   host h;
@@ -305,6 +324,7 @@ static void bad(void) {
   INVALID("optimize.norm_regularizer", r.norm_regularizer = 1);
   INVALID("optimize.steps", r.optimize_steps = 100001);
   INVALID("request.deadline_ms", r.deadline_ms = -2);
+  INVALID("request.recompute: expected 0 or 1, found 2", r.recompute = 2);
   REFUSED(SOFTDIMO_ERR_UNSUPPORTED, "steps > 1", r.steps = 8);
   term.weight = NAN;
   INVALID("reward weight", (void)r);
@@ -388,6 +408,7 @@ int main(int argc, char **argv) {
     target_pixels[i] = i % 4 == 3 ? 255 : (uint8_t)(i * 37 % 251);
   engine = open_engine(argv[1], NULL);
   callback_equals_built_in();
+  recompute();
   only_the_waiting_thread();
   stop();
   lifetimes();

@@ -9,7 +9,7 @@ type Unary = fn(&Graph, Value) -> Result<Value>;
 type Binary = fn(&Graph, Value, Value) -> Result<Value>;
 
 pub fn cases() -> Vec<Case> {
-    [sources(), unary(), binary(), mixed(), casts()].into_iter().flatten().collect()
+    [sources(), unary(), binary(), mixed(), casts(), int8()].into_iter().flatten().collect()
 }
 
 fn sources() -> Vec<Case> {
@@ -197,4 +197,25 @@ fn casts() -> Vec<Case> {
         stored(I16, &[0xff, 0xff, 0x00, 0x01], [2]).gives([-1.0, 256.0]),
         stored(Bool, &[0, 1], [2]).gives([0.0, 1.0]),
     ]
+}
+
+/// One scale a row, whatever a row's shape.
+fn int8() -> Vec<Case> {
+    let of = |q: Tensor, scale: Tensor| {
+        case("DequantizeLinear", [q, scale], |g, [q, scale]| {
+            g.dequantize_linear(g.cast(q, Dtype::I8)?, scale)
+        })
+    };
+    let mut cases = vec![
+        of(ints([2, 3], &[-127, 0, 127, 1, 2, -128]), floats([2], &[0.5, 2.0]))
+            .gives([-63.5, 0.0, 63.5, 2.0, 4.0, -256.0]),
+        of(ints([2], &[3, -4]), floats([2], &[0.25, 0.0])).gives([0.75, 0.0]),
+        of(ints([1, 2], &[5, 6]), floats([1], &[0.5])).gives([2.5, 3.0]),
+        of(ints([0, 2], &[]), floats([0], &[])).gives([]),
+    ];
+    for (i, shape) in [&[5][..], &[4, 7], &[3, 2, 5], &[6, 4, 3, 3]].into_iter().enumerate() {
+        let seed = 520 + i as u64;
+        cases.push(of(random_ints(seed, shape, -127, 128), random(seed + 50, [shape[0]])));
+    }
+    cases
 }

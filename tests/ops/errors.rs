@@ -17,6 +17,7 @@ fn bad_operands() -> Vec<Row> {
     let f = |shape: &[usize]| (F32, shape.to_vec());
     let i = |shape: &[usize]| (I64, shape.to_vec());
     let b = |shape: &[usize]| (Bool, shape.to_vec());
+    let q = |shape: &[usize]| (Dtype::I8, shape.to_vec());
     let conv = |strides, pads, group| Op::Conv { strides, pads, group };
     let transposed = |strides, pads, group| Op::ConvTranspose { strides, pads, group };
     let (image, kernel) = (f(&[1, 4, 5, 5]), f(&[6, 4, 3, 3]));
@@ -137,6 +138,11 @@ fn bad_operands() -> Vec<Row> {
         ),
         (Op::Expand { shape: shape(&[3]) }, vec![f(&[2])], "a shape the input broadcasts to", "f32[2]"),
         (Op::Expand { shape: shape(&[]) }, vec![f(&[1])], "a shape the input broadcasts to", "f32[1]"),
+        (Op::DequantizeLinear, vec![f(&[2]), f(&[2])], "i8 values and f32 scales", "f32[2], f32[2]"),
+        (Op::DequantizeLinear, vec![q(&[2]), i(&[2])], "i8 values and f32 scales", "i8[2], i64[2]"),
+        (Op::DequantizeLinear, vec![q(&[2])], "2 operands", "i8[2]"),
+        (Op::DequantizeLinear, vec![q(&[2, 3]), f(&[3])], "q [O, ..] and scale [O]", "i8[2, 3], f32[3]"),
+        (Op::DequantizeLinear, vec![q(&[]), f(&[])], "q [O, ..] and scale [O]", "i8[], f32[]"),
         (Op::Gather, vec![f(&[2]), f(&[2])], "i64 or i32 indices", "f32[2], f32[2]"),
         (Op::Gather, vec![f(&[]), i(&[2])], "data of rank 1 or more", "f32[], i64[2]"),
         (Op::OneHot { depth: 3 }, vec![f(&[2])], "i64 or i32 indices", "f32[2]"),
@@ -301,7 +307,7 @@ fn random_op(d: &mut Draw) -> Op {
     let dims = [a, b, c, e][..a.min(4)].to_vec();
     let pads = if b > 4 { [a, b, c, e] } else { [0, b, b, 0] };
     let name = Op::VARIANTS[d.below(Op::VARIANTS.len())];
-    let any = d.pick(&[F32, I64, Bool, Dtype::F16, Dtype::BF16, Dtype::U8, Dtype::I32, Dtype::F64]);
+    let any = d.pick(&[F32, I64, Bool, Dtype::F16, Dtype::BF16, Dtype::I8, Dtype::I32, Dtype::F64]);
     match name {
         "Input" => Op::Input { name: format!("i{a}"), dtype: any, shape: dims.into() },
         "Weight" => Op::Weight { name: format!("w{a}"), dtype: any, shape: dims.into() },
@@ -353,6 +359,7 @@ fn random_op(d: &mut Draw) -> Op {
         "AveragePool" => Op::AveragePool { size: h },
         "Resize" => Op::Resize { factor: h },
         "Cast" => Op::Cast { to: any },
+        "DequantizeLinear" => Op::DequantizeLinear,
         "StopGradient" => Op::StopGradient,
         other => panic!("{other} needs a row here"),
     }
@@ -382,12 +389,21 @@ fn no_operands_make_the_builder_panic() {
             let dtype = if i < 5 { d.pick(&[F32, F32, I64, Bool]) } else { F32 };
             values.push(g.input(&format!("x{i}"), dtype, shape).unwrap());
         }
+        let int8 = g.input("q", Dtype::I8, [2, 3]).unwrap();
+        let scale = g.input("scale", F32, [2]).unwrap();
         for _ in 0..300 {
             let op = random_op(&mut d);
             let mut inputs: Vec<Value> = (0..d.below(4)).map(|_| d.pick(&values)).collect();
-            if op.name().starts_with("Conv") && d.below(2) == 0 {
-                // An image and a kernel, which chance would hardly bring together.
-                inputs = vec![values[6], values[7]];
+            // What chance would hardly bring together: an image with a kernel or with scale and bias, int8 with
+            // its scale.
+            let fitting = match op.name() {
+                "Conv" | "ConvTranspose" => Some(vec![values[6], values[7]]),
+                "GroupNormalization" => Some(vec![values[6], scale, scale]),
+                "DequantizeLinear" => Some(vec![int8, scale]),
+                _ => None,
+            };
+            if let (Some(fitting), 0) = (fitting, d.below(2)) {
+                inputs = fitting;
             }
             if op.name().ends_with("Normalization") && d.below(2) == 0 {
                 // Rows, scale and bias, likewise.

@@ -48,7 +48,7 @@ fn with_gradient(graph: &Graph) -> (Graph, Vec<String>) {
 }
 
 /// The handle of node `i`: a fresh reshape-free way is to look it up among some node's inputs or outputs.
-fn value_at(g: &Graph, i: usize) -> Value {
+pub fn value_at(g: &Graph, i: usize) -> Value {
     let nodes = g.nodes();
     let used = nodes.iter().flat_map(|n| n.inputs.iter().copied());
     let named: Vec<Value> = g.outputs().into_iter().map(|(_, v)| v).collect();

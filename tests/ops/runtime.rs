@@ -6,16 +6,25 @@ use std::sync::OnceLock;
 use super::case::close;
 use softdimo::checkpoint::Checkpoint;
 use softdimo::convert::{self, Storage};
-use softdimo::graph::Graph;
+use softdimo::graph::{Graph, Value};
 use softdimo::tensor::{Dtype, Tensor};
+use softdimo::weights::Weights;
 use softdimo::{Engine, MemoryMode, Options, WeightsMode};
 
 pub const LEAN: (Storage, MemoryMode) = (Storage::Keep, MemoryMode::Lean);
 
+const STORAGES: [Storage; 3] = [Storage::Keep, Storage::F16, Storage::Int8];
+
+/// A weight of the file as an f32 value.
+fn weight(g: &Graph, checkpoint: &Checkpoint, name: &str) -> Value {
+    let shape = checkpoint.get(name).unwrap().shape;
+    Weights::new(checkpoint).get(g, name, shape).unwrap()
+}
+
 /// One model file a storage, for all tests of this program.
 fn model(storage: Storage) -> &'static Path {
-    static FILES: [OnceLock<tempfile::TempPath>; 2] = [const { OnceLock::new() }; 2];
-    FILES[usize::from(storage == Storage::F16)].get_or_init(|| {
+    static FILES: [OnceLock<tempfile::TempPath>; 3] = [const { OnceLock::new() }; 3];
+    FILES[STORAGES.iter().position(|s| *s == storage).unwrap()].get_or_init(|| {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/maskbit");
         let source = convert::Source {
             generator: Some(data.join("generator.safetensors")),
@@ -34,10 +43,10 @@ pub fn engine((storage, memory): (Storage, MemoryMode)) -> Engine {
     Engine::open(model(storage), options).unwrap()
 }
 
-/// A matrix, a kernel and a vector, read directly, cast to f32 and used in a product.
+/// A matrix, a kernel and a vector, read directly, expanded to f32 and used in a product.
 #[test]
 fn weights_come_from_the_model_file() {
-    for storage in [Storage::Keep, Storage::F16] {
+    for storage in STORAGES {
         let checkpoint = Checkpoint::open(model(storage)).unwrap();
         for memory in [MemoryMode::Lean, MemoryMode::Fast] {
             let engine = engine((storage, memory));
@@ -49,20 +58,28 @@ fn weights_come_from_the_model_file() {
             ] {
                 let view = checkpoint.get(name).unwrap();
                 assert_eq!(view.shape.rank(), rank);
-                let narrow = storage == Storage::F16 && rank > 1;
-                assert_eq!(view.dtype, if narrow { Dtype::F16 } else { Dtype::F32 });
+                let dtype = match (storage, rank) {
+                    (Storage::Keep, _) | (Storage::F16 | Storage::Int8, 1) => Dtype::F32,
+                    (Storage::Int8, 2 | 4) => Dtype::I8,
+                    (Storage::F16 | Storage::Int8, _) => Dtype::F16,
+                };
+                assert_eq!(view.dtype, dtype);
 
                 let g = Graph::new();
                 let x = g.input("x", Dtype::F32, [1]).unwrap();
-                let w = g.weight(name, view.dtype, view.shape.clone()).unwrap();
-                let again = g.weight(name, view.dtype, view.shape.clone()).unwrap();
-                let w = g.cast(w, Dtype::F32).unwrap();
+                let w = weight(&g, &checkpoint, name);
+                let again = weight(&g, &checkpoint, name);
                 g.output("w", w);
-                g.output("scaled", g.mul(g.cast(again, Dtype::F32).unwrap(), x).unwrap());
+                g.output("scaled", g.mul(again, x).unwrap());
                 let x = Tensor::from_f32([1], &[2.0]);
                 let found = engine.run_graph(g, vec![("x".into(), x)]).unwrap();
 
-                let stored = view.to_f32();
+                let mut stored = view.to_f32();
+                if dtype == Dtype::I8 {
+                    let scales = checkpoint.get(&format!("{name}.scale")).unwrap().to_f32();
+                    let row = stored.len() / scales.len();
+                    stored.iter_mut().enumerate().for_each(|(i, v)| *v *= scales[i / row]);
+                }
                 assert_eq!(found[0].1.to_f32(), stored, "{name} {storage:?} {memory:?}");
                 let doubled: Vec<f32> = stored.iter().map(|v| 2.0 * v).collect();
                 assert_eq!(found[1].1.to_f32(), doubled, "{name} {storage:?} {memory:?}");
@@ -74,14 +91,10 @@ fn weights_come_from_the_model_file() {
 /// The weight operands that the runtime packs or transposes: MatMul, Gemm, Conv, Gather.
 #[test]
 fn weights_are_operands_in_every_storage_and_memory_mode() {
-    for storage in [Storage::Keep, Storage::F16] {
+    for storage in STORAGES {
         let checkpoint = Checkpoint::open(model(storage)).unwrap();
         let g = Graph::new();
-        let weight = |name: &str| {
-            let view = checkpoint.get(name).unwrap();
-            let w = g.weight(name, view.dtype, view.shape.clone()).unwrap();
-            g.cast(w, Dtype::F32).unwrap()
-        };
+        let weight = |name: &str| weight(&g, &checkpoint, name);
         let (matrix, bias) = (weight("student.input_proj.weight"), weight("student.input_proj.bias"));
         let kernel = weight("decoder.conv_in.weight");
         let table = weight("student.class_emb.weight");
@@ -93,6 +106,12 @@ fn weights_are_operands_in_every_storage_and_memory_mode() {
         g.output("matmul", g.matmul(x, transposed).unwrap());
         g.output("conv", g.conv(image, kernel, None, [1, 1], [1; 4], 1).unwrap());
         g.output("gather", g.gather(table, class).unwrap());
+        let d = g.shape(table)[1];
+        let scope = Weights::new(&checkpoint).at("student.class_emb");
+        for (name, shape) in [("rows", vec![3]), ("rows of a table of indices", vec![3, 1])] {
+            let class = g.reshape(class, shape).unwrap();
+            g.output(name, scope.rows(&g, "weight", [11, d], class).unwrap());
+        }
 
         let mut feeds = vec![
             ("x".to_string(), super::case::random(1, [5, 14])),

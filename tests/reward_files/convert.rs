@@ -84,13 +84,19 @@ fn converted_files_score_as_the_official_code() {
             println!("{name}: score {apart:.1e}, gradient {gradient:.1e}");
             assert!(apart < 1e-4 && gradient < 1e-4, "{name}: {apart} {gradient}");
         }
-        let half = RewardSource { storage: Storage::F16, ..official.source.clone() };
-        let half = write(&half, folder.path(), &format!("{name}-f16"));
-        let (apart, _) = differences(&engines[0], &half, official);
         let scale = read(&official.golden, "out/score").to_f64().iter().fold(1.0, |m: f64, s| m.max(s.abs()));
-        println!("{name} in f16: {apart:.1e} of {scale:.1}");
-        assert!(apart > 0.0 && apart < 1e-2 * scale, "{name}: {apart}");
-        assert!(std::fs::metadata(&half).unwrap().len() < std::fs::metadata(&path).unwrap().len() * 6 / 10);
+        let bytes = |path: &Path| std::fs::metadata(path).unwrap().len();
+        for (storage, bound, share) in [(Storage::F16, 1e-2, 0.6), (Storage::Int8, 1e-2, 0.4)] {
+            let narrow = RewardSource { storage, ..official.source.clone() };
+            let narrow = write(&narrow, folder.path(), &format!("{name}-{storage:?}"));
+            let (apart, gradient) = differences(&engines[0], &narrow, official);
+            let size = bytes(&narrow) as f64 / bytes(&path) as f64;
+            println!(
+                "{name} in {storage:?}: score {apart:.1e} of {scale:.1}, gradient {gradient:.1e}, size {size:.2}"
+            );
+            assert!(apart > 0.0 && apart < bound * scale, "{name} {storage:?}: {apart}");
+            assert!(size < share, "{name} {storage:?}: {size}");
+        }
     }
 }
 

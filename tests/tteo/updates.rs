@@ -6,9 +6,9 @@ use softdimo::models::Condition;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::tteo::Variables;
-use softdimo::{Optimizer, Request, RewardTerm};
+use softdimo::{Optimize, Optimizer, Request, Reward, RewardTerm};
 
-use super::{assert_close, blue, climbing, course, fixture, ratchet, relative_l2, with};
+use super::{assert_close, blue, climbing, course, emoji, fixture, ratchet, relative_l2, with};
 
 const STEPS: usize = 3;
 
@@ -131,6 +131,39 @@ fn noise() {
     let error = relative_l2(&way(&found.picture_e_in(0).unwrap()), &way(&e));
     println!("noise: {error:.1e} of the way");
     assert!(error < 2e-3, "{error}");
+}
+
+/// Recomputation changes memory and time, not the way: the prior's teacher, the student and the decoder are
+/// computed twice, in the order of the first time.
+#[test]
+fn recomputing_takes_the_same_way() {
+    for engine in [fixture(), emoji()] {
+        let run = |recompute: bool| {
+            let terms = vec![
+                RewardTerm::new(blue(), 1.0),
+                RewardTerm::new(Reward::Prior { seed: 1 }, 0.1),
+                ratchet(),
+            ];
+            let settings = |o: &mut Optimize| (o.lr, o.recompute) = (20.0, recompute);
+            let request = with(climbing(terms, STEPS as u32).with_batch(2), settings);
+            let bytes = request.optimize.as_ref().unwrap().activation_bytes(engine.model(), 2).unwrap();
+            (engine.generate(&request).unwrap(), bytes)
+        };
+        let ((plain, all), (again, few)) = (run(false), run(true));
+        let start = engine.generate(&climbing(terms(), 0).with_batch(2)).unwrap();
+        for b in 0..2 {
+            let way = |done: &softdimo::Generated| -> Vec<f32> {
+                let (to, from) = (done.picture_e_in(b).unwrap(), start.picture_e_in(b).unwrap());
+                to.iter().zip(from).map(|(a, b)| a - b).collect()
+            };
+            let error = relative_l2(&way(&again), &way(&plain));
+            println!(
+                "{STEPS} steps with recomputation: {error:.1e} of the way; {few} bytes instead of {all}"
+            );
+            assert!(error <= 1e-6, "{error}");
+        }
+        assert!(few < all / 2, "{few} is not half of {all}");
+    }
 }
 
 /// With a reward of weight 0 only the regulariser moves the noise: n ← n − lr·λ·(1 − (d − 1)/‖n‖²)·n.

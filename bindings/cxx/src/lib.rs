@@ -170,6 +170,8 @@ mod ffi {
         fn add(self: &mut Optimization, reward: &Reward, weight: f32) -> Result<()>;
         /// Learning rate, and the norm that gradients are scaled down to (0 = off).
         fn set_rate(self: &mut Optimization, lr: f32, clip: f32) -> Result<()>;
+        /// A step takes less memory and more time; the result is the same.
+        fn set_recompute(self: &mut Optimization, again: bool) -> Result<()>;
 
         /// JSON: model, architecture, sizes, defaults, provider, runtime.
         fn info(self: &Engine) -> Result<String>;
@@ -531,6 +533,13 @@ impl Optimization {
     fn set_rate(&mut self, lr: f32, clip: f32) -> Result<()> {
         wall(|| {
             (self.0.lr, self.0.clip) = (lr, clip);
+            Ok(())
+        })
+    }
+
+    fn set_recompute(&mut self, again: bool) -> Result<()> {
+        wall(|| {
+            self.0.recompute = again;
             Ok(())
         })
     }

@@ -1,9 +1,12 @@
 //! `softdimo bench`: one process, one mode: open, prepare, run, memory. Compare modes by running it twice.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use softdimo::{Decode, Engine, Request, Result, Reward, RewardTerm};
+use softdimo::{Decode, Engine, Optimize, Request, Result, Reward, RewardTerm};
 
 use crate::engine::EngineArgs;
 
@@ -31,6 +34,9 @@ struct Optimise {
     /// Pairs of forward passes and steps
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Take less memory and more time for the same result
+    #[arg(long)]
+    recompute: bool,
 }
 
 #[derive(clap::Args)]
@@ -109,17 +115,21 @@ fn generate(args: &Generate) -> Result<ExitCode> {
 /// forward, reward, gradient and update. Times are the engine's own, in turn, so that both see the same load.
 fn optimize(args: &Optimise) -> Result<ExitCode> {
     let path = args.engine.path()?;
+    let before = Memory::now();
     let engine = Engine::open(&path, args.engine.run.options()?)?;
     let layout = engine.model().architecture().layout();
     let seeded = engine.generate(&Request::default().with_batch(args.batch))?;
     let e_in = seeded.e_in.as_ref().map(|e| e.to_f32());
+    let peak = PeakAnon::watch();
     let request = Request { e_in, batch: args.batch, decode: Decode::Soft, ..Request::default() };
     let target = vec![0.5; 3 * layout.width * layout.height];
-    let reward = std::sync::Arc::new(Reward::Target { target, mask: None });
+    let reward = Arc::new(Reward::Target { target, mask: None });
     let step = |steps: u32| {
         let term = RewardTerm { reward: reward.clone(), weight: 1.0 };
-        Request { optimize: Some(softdimo::Optimize::new(vec![term], steps)), ..request.clone() }
+        Optimize { recompute: args.recompute, ..Optimize::new(vec![term], steps) }
     };
+    let activations = step(1).activation_bytes(engine.model(), args.batch)?;
+    let step = |steps: u32| Request { optimize: Some(step(steps)), ..request.clone() };
     engine.generate(&request)?;
     let (mut forward, mut steps) = (Vec::new(), Vec::new());
     for _ in 0..args.runs.max(1) {
@@ -138,10 +148,11 @@ fn optimize(args: &Optimise) -> Result<ExitCode> {
     println!("model          {}", path.display());
     println!("runtime        ONNX Runtime {}, {}", engine.runtime().version, args.engine.run.provider);
     println!(
-        "mode           {:?}, {} threads, batch {}",
+        "mode           {:?}, {} threads, batch {}{}",
         args.engine.run.memory,
         engine.threads(),
-        args.batch
+        args.batch,
+        if args.recompute { ", recomputing" } else { "" }
     );
     println!("cpu            {}", cpu());
     println!("forward        median {:.1} ms (min {:.1})", median(&forward), forward[0]);
@@ -152,8 +163,37 @@ fn optimize(args: &Optimise) -> Result<ExitCode> {
         ratios[0],
         ratios[ratios.len() - 1]
     );
+    println!("activations    {} KiB at once in a step, at least", activations / 1024);
+    println!("RssAnon        +{} KiB at most", peak.stop() - before.anon);
     println!("peak resident  {} KiB", Memory::now().peak);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The most anonymous memory this process has while it is watched, which the kernel does not keep.
+struct PeakAnon {
+    done: Arc<AtomicBool>,
+    watcher: JoinHandle<i64>,
+}
+
+impl PeakAnon {
+    fn watch() -> PeakAnon {
+        let done = Arc::new(AtomicBool::new(false));
+        let stop = done.clone();
+        let watcher = std::thread::spawn(move || {
+            let mut peak = 0;
+            while !stop.load(Ordering::Relaxed) {
+                peak = peak.max(Memory::now().anon);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            peak
+        });
+        PeakAnon { done, watcher }
+    }
+
+    fn stop(self) -> i64 {
+        self.done.store(true, Ordering::Relaxed);
+        self.watcher.join().unwrap_or(0)
+    }
 }
 
 /// Resident memory of this process in KiB, from /proc; zeros elsewhere.

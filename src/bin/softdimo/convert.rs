@@ -3,7 +3,7 @@
 mod generator;
 mod reward;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
@@ -48,7 +48,7 @@ enum Family {
 /// What is said about any model file.
 #[derive(clap::Args)]
 struct Common {
-    /// Float storage
+    /// How matrices and kernels are stored; vectors are f32 where this is narrower
     #[arg(long, value_enum, default_value_t = Dtype::Keep)]
     dtype: Dtype,
     #[arg(long)]
@@ -71,6 +71,7 @@ struct Common {
 enum Dtype {
     Keep,
     F16,
+    Int8,
 }
 
 impl Common {
@@ -78,6 +79,7 @@ impl Common {
         match self.dtype {
             Dtype::Keep => Storage::Keep,
             Dtype::F16 => Storage::F16,
+            Dtype::Int8 => Storage::Int8,
         }
     }
 
@@ -94,23 +96,31 @@ impl Common {
     /// Run a conversion to the output and print what was written.
     fn run(
         &self,
-        convert: impl FnOnce(&std::path::Path, &mut dyn FnMut(usize, usize)) -> Result<Summary>,
+        convert: impl FnOnce(&Path, &mut dyn FnMut(usize, usize)) -> Result<Summary>,
     ) -> Result<ExitCode> {
-        let bar = progress_bar(0, "converting");
-        let summary = convert(&self.output, &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        })?;
-        bar.finish_and_clear();
-        println!(
-            "{}: {} tensors, {} bytes, sha256 {}",
-            self.output.display(),
-            summary.tensors,
-            summary.bytes,
-            summary.sha256
-        );
-        Ok(ExitCode::SUCCESS)
+        write(&self.output, convert)
     }
+}
+
+/// Have a model file written under a progress bar, and print what it is.
+pub fn write(
+    output: &Path,
+    make: impl FnOnce(&Path, &mut dyn FnMut(usize, usize)) -> Result<Summary>,
+) -> Result<ExitCode> {
+    let bar = progress_bar(0, "writing");
+    let summary = make(output, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    println!(
+        "{}: {} tensors, {} bytes, sha256 {}",
+        output.display(),
+        summary.tensors,
+        summary.bytes,
+        summary.sha256
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {

@@ -1,14 +1,16 @@
 //! `softdimo inspect`: what a model file holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
 use softdimo::checkpoint::Checkpoint;
 use softdimo::checkpoint::safetensors::SHA256_KEY;
-use softdimo::model::Model;
+use softdimo::model::{Model, QUANTIZATION};
+use softdimo::quant::scale_name;
 use softdimo::reward::RewardModel;
+use softdimo::tensor::Dtype;
 use softdimo::{Error, Result, WeightsMode};
 
 #[derive(clap::Args)]
@@ -111,11 +113,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
     })?;
     let mut components: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
     let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
+    let int8 = file.tensors().iter().filter(|(_, info)| info.dtype == Dtype::I8);
+    let scales: BTreeSet<String> = int8.map(|(name, _)| scale_name(name)).collect();
     for (name, info) in file.tensors() {
         let entry = components.entry(name.split('.').next().unwrap_or_default()).or_default();
-        *entry = (entry.0 + 1, entry.1 + info.shape.len(), entry.2 + info.len);
+        // A scale is part of how a tensor is stored, not a parameter of the network.
+        let parameters = if scales.contains(name) { 0 } else { info.shape.len() };
+        *entry = (entry.0 + usize::from(parameters > 0), entry.1 + parameters, entry.2 + info.len);
         *dtypes.entry(info.dtype.name()).or_default() += info.len;
     }
+    let quantization = metadata.get(QUANTIZATION).map_or("not stated", String::as_str);
     let stated = metadata.get(SHA256_KEY).cloned().unwrap_or_default();
     let intact = if args.no_hash { None } else { Some(file.sha256() == stated) };
 
@@ -144,6 +151,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         let dtypes: Vec<String> = dtypes.iter().map(|(d, b)| format!("{d} {b} bytes")).collect();
         println!("storage       {}", dtypes.join(", "));
+        println!("quantization  {quantization}");
         println!("config        {}", model.config());
         let verdict = match intact {
             None => "not checked",

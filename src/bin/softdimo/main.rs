@@ -1,4 +1,4 @@
-//! The command line: `softdimo generate | optimize | inspect | convert | verify | bench`.
+//! The command line: `softdimo generate | optimize | inspect | convert | quantize | verify | bench`.
 //!
 //! Results go to stdout, messages and progress to stderr. Exit status: 0 done, 1 failed (or a verification
 //! that did not pass), 2 wrong usage.
@@ -9,6 +9,7 @@ mod engine;
 mod generate;
 mod inspect;
 mod optimize;
+mod quantize;
 mod reward;
 mod verify;
 
@@ -33,6 +34,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Make a model file from official checkpoints
     Convert(convert::Args),
+    /// Write a model file again with narrower weights
+    Quantize(quantize::Args),
     /// Replay a golden file and compare every tensor
     Verify(verify::Args),
     /// Time opening and running a model, and print its memory
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Optimize(args) => optimize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Quantize(args) => quantize::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
     };

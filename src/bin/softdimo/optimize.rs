@@ -77,6 +77,9 @@ pub struct LoopArgs {
     /// Report the distance of hard and soft pictures in every iteration
     #[arg(long)]
     gap: bool,
+    /// Take less memory and more time for the same result
+    #[arg(long)]
+    recompute: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -120,6 +123,7 @@ impl LoopArgs {
                 }
             },
             report_gap: self.gap,
+            recompute: self.recompute,
             ..Optimize::new(terms, self.steps)
         }
     }

@@ -1,0 +1,98 @@
+//! int8 storage of weights: symmetric, one scale per row.
+//!
+//! A row is what makes one output channel: row o of a matrix [O, I], kernel o of [O, C, k, k], one entry of an
+//! embedding. W[o, ..] ≈ q[o, ..]·scale[o] with scale[o] = max |W[o, ..]| / 127 and q an integer in −127..127,
+//! so zero is exact and no weight moves by more than scale[o] / 2. A model file holds q as the tensor `NAME`
+//! (I8, the weight's shape) and the scales as `NAME.scale` (F32 [O]); `softdimo.quantization` is "int8".
+//!
+//! Clipping rows where that lowers their squared error was tried on the bundled model and changes it by 1.3 %
+//! of itself (7.14e-3 → 7.05e-3 of ‖W‖): the largest weight of a row stays what it is.
+
+use crate::error::{Error, Result};
+use crate::tensor::Shape;
+
+/// Largest |q|.
+const LEVELS: f32 = 127.0;
+
+/// Name of the tensor that holds the scales of the int8 tensor `name`.
+pub fn scale_name(name: &str) -> String {
+    format!("{name}.scale")
+}
+
+/// Whether a tensor of this shape has rows worth a scale each: matrices and kernels. Vectors and position
+/// embeddings [1, N, D] have none.
+pub fn has_rows(shape: &Shape) -> bool {
+    matches!(shape.rank(), 2 | 4)
+}
+
+/// Scales of `values` [O, ..] in `rows` = O rows. `name` is the tensor's, for the error: a value that is not
+/// finite has no int8 form.
+pub fn scales(name: &str, values: &[f32], rows: usize) -> Result<Vec<f32>> {
+    if let Some(x) = values.iter().find(|x| !x.is_finite()) {
+        return Err(Error::invalid(format!("tensor '{name}' in int8"), "finite values", x));
+    }
+    let largest = |row: &[f32]| row.iter().fold(0f32, |m, x| m.max(x.abs()));
+    let width = (values.len() / rows.max(1)).max(1);
+    Ok(values.chunks(width).map(|row| largest(row) / LEVELS).collect())
+}
+
+/// The integers of `values` under `scales`, one per row, rounded to nearest. A row of zeros has scale 0.
+pub fn quantize(values: &[f32], scales: &[f32]) -> Vec<i8> {
+    let width = (values.len() / scales.len().max(1)).max(1);
+    let rows = values.chunks(width).zip(scales);
+    rows.flat_map(|(row, &scale)| {
+        // `as` saturates, and makes 0 of the NaN that 0/0 is.
+        row.iter().map(move |x| (x / scale).round().clamp(-LEVELS, LEVELS) as i8)
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_value_moves_by_more_than_half_a_step() {
+        let values: Vec<f32> = (0..600).map(|i| (i as f32 * 0.37).sin() * (1 + i / 100) as f32).collect();
+        let scales = scales("w", &values, 6).unwrap();
+        let q = quantize(&values, &scales);
+        for (i, (x, q)) in values.iter().zip(&q).enumerate() {
+            let scale = scales[i / 100];
+            assert!((x - f32::from(*q) * scale).abs() <= 0.5001 * scale, "{i}: {x} {q} {scale}");
+        }
+        for (row, q) in values.chunks(100).zip(q.chunks(100)) {
+            // The largest weight of a row is exact, and so is its sign.
+            let at = (0..100).fold(0, |b, i| if row[i].abs() > row[b].abs() { i } else { b });
+            assert_eq!(f32::from(q[at]), LEVELS.copysign(row[at]));
+        }
+    }
+
+    #[test]
+    fn literal_rows() {
+        let values = [0.0, 0.0, 1.27, -0.635, 254.0, -3.0];
+        let scales = scales("w", &values, 3).unwrap();
+        assert_eq!(scales, [0.0, 0.01, 2.0]);
+        // −63.5 and −1.5 are halfway: away from zero.
+        assert_eq!(quantize(&values, &scales), [0, 0, 127, -64, 127, -2]);
+        assert_eq!(quantize(&[], &super::scales("w", &[], 0).unwrap()), [0i8; 0]);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused() {
+        for x in [f32::NAN, f32::INFINITY] {
+            let error = scales("a.weight", &[1.0, x], 1).unwrap_err().to_string();
+            assert_eq!(error, format!("tensor 'a.weight' in int8: expected finite values, found {x}"));
+        }
+    }
+
+    /// Subnormal scales have few bits, but still no value overflows or turns NaN.
+    #[test]
+    fn tiny_rows_stay_tiny() {
+        let values = [1e-44f32, -1e-45, 0.0, 1e-40];
+        let scales = scales("w", &values, 2).unwrap();
+        let q = quantize(&values, &scales);
+        for (i, (x, q)) in values.iter().zip(&q).enumerate() {
+            assert!((x - f32::from(*q) * scales[i / 2]).abs() <= x.abs(), "{i}");
+        }
+    }
+}
