@@ -10,6 +10,13 @@ mod definition;
 mod files;
 #[path = "maskgen/pipeline.rs"]
 mod pipeline;
+#[cfg(target_os = "linux")]
+#[allow(dead_code)] // tests/capi.rs uses the rest
+#[path = "capi/program.rs"]
+mod program;
+#[cfg(target_os = "linux")]
+#[path = "maskgen/programs.rs"]
+mod programs;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};

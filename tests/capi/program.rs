@@ -27,7 +27,8 @@ pub fn runtime() -> PathBuf {
 fn linked() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi");
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!(env!("CARGO_CRATE_NAME"), "_programs"));
         std::fs::create_dir_all(&folder).unwrap();
         place(&folder, |from, to| std::os::unix::fs::symlink(from, to));
         folder
@@ -55,18 +56,31 @@ pub fn example(name: &str) -> Command {
     compile(&source, &format!("example_{name}"))
 }
 
+/// `tests/bindings/NAME.cpp` over `softdimo.hpp`, as C++17.
+pub fn cpp(name: &str) -> Command {
+    let compiler = Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()));
+    let include = format!("-I{}", root().join("bindings/cpp").display());
+    let source = root().join("tests/bindings").join(name).with_extension("cpp");
+    compile_with(compiler, &["-std=c++17", &include], &source, &format!("cpp_{name}"))
+}
+
 fn compile(source: &Path, name: &str) -> Command {
+    let compiler = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    compile_with(compiler, &["-std=c99"], source, name)
+}
+
+fn compile_with(mut compiler: Command, options: &[&str], source: &Path, name: &str) -> Command {
     let executable = linked().join(name);
-    let mut compiler = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
     compiler
-        .args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-g", "-O1", "-pthread"])
+        .args(options)
+        .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-g", "-O1", "-pthread"])
         .arg(format!("-I{}", root().join("include").display()))
         .arg(source)
         .arg("-o")
         .arg(&executable)
         .arg(format!("-L{}", linked().display()))
         .args(["-lsoftdimo", "-lm", "-ldl"]);
-    let output = compiler.output().expect("a C compiler ('cc', or $CC)");
+    let output = compiler.output().expect("a C or C++ compiler ('cc', 'c++', or $CC, $CXX)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut command = Command::new(executable);
     command.env("LD_LIBRARY_PATH", linked());

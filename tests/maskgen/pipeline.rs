@@ -34,7 +34,7 @@ fn convert(source: &Source, output: &Path) -> Result<(), String> {
     convert::maskgen(source, output, |_, _| ()).map(|_| ()).map_err(|e| e.to_string())
 }
 
-fn fixture(folder: &Path) -> PathBuf {
+pub fn fixture(folder: &Path) -> PathBuf {
     let output = folder.join("maskgen.softdimo.safetensors");
     convert(&source(folder), &output).unwrap();
     output
@@ -49,7 +49,7 @@ fn model() -> &'static Engine {
     })
 }
 
-fn prompt(text: &str) -> Request {
+pub fn prompt(text: &str) -> Request {
     Request { prompts: vec![text.into()], ..Request::default() }
 }
 
