@@ -9,6 +9,9 @@ use crate::tensor::Dtype;
 /// Most tensors one pickle may make, those of an optimizer included.
 const MAX_TENSORS: usize = 1 << 18;
 
+/// Where TorchScript puts the classes of its modules.
+const SCRIPTED: &str = "__torch__";
+
 impl<'a> Machine<'a, '_> {
     /// NEWOBJ and NEWOBJ_EX: an object without the state that would make it useful.
     pub fn instance(&mut self, class: Id) -> Result<()> {
@@ -19,6 +22,17 @@ impl<'a> Machine<'a, '_> {
         };
         self.push(value);
         Ok(())
+    }
+
+    /// BUILD of a TorchScript module, whose state becomes the object; other objects stay what they are. The state
+    /// is taken, not copied: it was written for this object alone.
+    pub fn build(&mut self, state: Id, object: Id) {
+        let scripted =
+            matches!(self.value(object), Value::Opaque { module, .. } if module.starts_with(SCRIPTED));
+        if scripted && let Value::Dict(items) = self.value_mut(state) {
+            let items = std::mem::take(items);
+            *self.value_mut(object) = Value::Dict(items);
+        }
     }
 
     /// REDUCE: the allow-list. Everything else is recorded as what it would have called.

@@ -1,6 +1,7 @@
 //! Read the tensors of a PyTorch file (`.pt`, `.pth`, `.bin`, `.ckpt`) without executing its pickle.
 //!
-//! Both forms are read: zip (PyTorch 1.6 and later) and legacy. Tensors that are contiguous in their storage
+//! Both forms are read: zip (PyTorch 1.6 and later) and legacy. So are the modules of a TorchScript archive, such
+//! as OpenAI's CLIP files: their attributes are the state dict, their code is never looked at. Tensors that are contiguous in their storage
 //! are views of the mapping; others are copied into row-major order when first asked for.
 //!
 //! Which dict is the state dict: descending from the top, the first of [`WRAPPERS`] whose value is a dict that

@@ -266,10 +266,11 @@ impl<'a> Machine<'a, '_> {
                     let (_, _, class) = (self.pop()?, self.pop()?, self.pop()?);
                     self.instance(class)?;
                 }
-                // State carries attributes (a state dict's `_metadata`), never items.
+                // State carries attributes (a state dict's `_metadata`), never items; but in a TorchScript
+                // archive a module is all attributes: tensors and modules by name, like a nested state dict.
                 b'b' => {
-                    self.pop()?;
-                    self.top()?;
+                    let (state, object) = (self.pop()?, self.top()?);
+                    self.build(state, object);
                 }
                 // BINPERSID
                 b'Q' => {
@@ -357,6 +358,10 @@ impl<'a> Machine<'a, '_> {
 
     pub fn value(&self, id: Id) -> &Value<'a> {
         &self.values[id as usize]
+    }
+
+    pub fn value_mut(&mut self, id: Id) -> &mut Value<'a> {
+        &mut self.values[id as usize]
     }
 
     pub fn describe(&self, id: Id) -> String {
@@ -479,6 +484,33 @@ mod tests {
         // Called again, built, filled: still nothing but a name.
         let more = read(b"\x80\x02cos\nsystem\n)R)R}b(K\x01K\x02u(K\x01e.").unwrap();
         assert!(matches!(more.value(more.root), Value::Opaque { module: "os", name: "system" }));
+    }
+
+    /// As TorchScript writes modules: attributes as the state of an object of a class made for the module.
+    #[test]
+    fn scripted_modules_are_dicts() {
+        let inner = b"c__torch__.inner\nLinear\n)\x81}(X\x01\0\0\0bK\x07ub";
+        let outer =
+            [b"\x80\x02c__torch__\nNet\n)\x81}(X\x01\0\0\0a".as_slice(), inner, b"X\x01\0\0\0tK\x01ub."];
+        let whole = outer.concat();
+        let pickle = read(&whole).unwrap();
+        let items = |id: u32| -> Vec<(String, u32)> {
+            let Value::Dict(items) = pickle.value(id) else { panic!("{:?}", pickle.value(id)) };
+            items.iter().map(|&(key, value)| (pickle.value(key).describe(), value)).collect()
+        };
+        let net = items(pickle.root);
+        assert_eq!((net[0].0.as_str(), net[1].0.as_str()), ("the string 'a'", "the string 't'"));
+        assert_eq!(pickle.value(items(net[0].1)[0].1).describe(), "the integer 7");
+        // Without a dict for a state, and of any other class, an object stays a name.
+        let names: [&[u8]; 3] = [
+            b"\x80\x02c__torch__\nNet\n)\x81K\x01b.",
+            b"\x80\x02c__torch__\nNet\n)\x812b.",
+            b"\x80\x02c_torch_\nNet\n)\x81}(X\x01\0\0\0aK\x07ub.",
+        ];
+        for name in names {
+            let pickle = read(name).unwrap();
+            assert!(matches!(pickle.value(pickle.root), Value::Opaque { .. }));
+        }
     }
 
     #[test]
