@@ -11,6 +11,8 @@ mod models;
 #[allow(dead_code)]
 #[path = "reward_files/official.rs"]
 mod official;
+/// The C++ of it is for `tests/maskgen.rs`.
+#[allow(dead_code)]
 #[path = "capi/program.rs"]
 mod program;
 

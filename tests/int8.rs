@@ -127,8 +127,7 @@ fn compute(model: &Path, memory: MemoryMode) -> Vec<(String, Vec<f64>)> {
     let layout = a.layout();
     let gaussian = |shape: &[usize], step: u32| {
         let n: usize = shape.iter().product();
-        let data: Vec<f32> =
-            (0..n).map(|i| rng.gaussian_at(Stream::Perturbation, step, i as u64) as f32).collect();
+        let data: Vec<f32> = (0..n).map(|i| rng.gaussian_at(Stream::Perturbation, step, i as u64)).collect();
         Tensor::from_f32(shape, &data)
     };
     let e_in = gaussian(&[2, layout.positions, layout.embedding], 0);
