@@ -236,7 +236,7 @@ fn reward_files_count_as_memory() {
     let e_in = emoji(MemoryMode::Lean).generate(&Request::class(7)).unwrap().picture_e_in(0).unwrap();
     let needed = |memory: MemoryMode, reward: Reward| -> u64 {
         // Enough for the class, not for the loop.
-        let options = Options { memory, memory_limit: 64 << 10, ..Options::default() };
+        let options = Options { memory, memory_limit: 1 << 20, ..Options::default() };
         let engine = Engine::open(root().join("models/emoji-32.softdimo.safetensors"), options).unwrap();
         let prompts: &[&str] = if reward.reads_prompt() { &["dog"] } else { &[] };
         let request =
