@@ -58,8 +58,10 @@ fn converted(model: &str, millions: &[Range<usize>], folder: &Path) -> (String, 
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let output = path(&folder.join("full.softdimo.safetensors"));
     let (generator, tokenizer) = (path(source.generator.as_ref().unwrap()), path(&source.tokenizer));
-    let arguments =
-        ["convert", published.family, "--generator", &generator, "--tokenizer", &tokenizer, "-o", &output];
+    let mut arguments = vec!["convert", published.family, "-o", &output];
+    arguments.extend(["--generator", &generator, "--tokenizer", &tokenizer]);
+    let config = source.config.as_deref().map(path);
+    arguments.extend(config.iter().flat_map(|config| ["--config", config]));
     let peak = peak_anonymous(&arguments);
     println!("conversion: peak RssAnon {peak} KiB");
     [generator, tokenizer].iter().for_each(|file| std::fs::remove_file(file).unwrap());
@@ -155,5 +157,6 @@ fn the_gradient_is_the_same(model: &str) {
     let size = norm(&mut plain.iter().copied());
     let error = norm(&mut plain.iter().zip(&again).map(|(a, b)| a - b)) / size;
     println!("gradient of norm {size:.3e}; with recomputation {error:.1e} apart");
-    assert!(size > 0.0 && error <= 1e-6, "{error}");
+    // A tenth of what a gradient may be off its reference: the runtime fuses the two graphs differently.
+    assert!(size > 0.0 && error <= 1e-5, "{error}");
 }

@@ -24,7 +24,7 @@ pub struct Published {
     pub generator: Tensors,
     pub tokenizer: Tensors,
     pub text_encoder: Option<Tensors>,
-    /// `config.json` beside them; MaskGIT's are without.
+    /// `config.json`; MaskGIT's are without.
     pub config: Option<Value>,
 }
 
@@ -69,6 +69,7 @@ impl Published {
             generator: Some(path("generator")),
             tokenizer: path("tokenizer"),
             text_encoder: self.text_encoder.is_some().then(|| path("text_encoder")),
+            config: self.config.is_some().then(|| folder.join("config.json")),
             ..Source::default()
         })
     }
