@@ -2,9 +2,11 @@
 //! measured without the weights.
 //!
 //! ```sh
-//! cargo run --release --example full_size -- maskgen-l /tmp/l.softdimo.safetensors [keep|f16]
+//! cargo run --release --example full_size -- maskgen-l /tmp/l.softdimo.safetensors [keep|f16|int8]
 //! target/release/softdimo bench generate --model /tmp/l.softdimo.safetensors --memory lean
 //! ```
+//!
+//! Models: maskgen-l, maskgen-xl (256×256), meissonic (1024×1024).
 //!
 //! The official checkpoints are written beside the output and removed again.
 
@@ -14,9 +16,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use softdimo::checkpoint::safetensors::{Entry, write};
-use softdimo::convert::{self, Source, Storage};
+use softdimo::convert::{self, Source, Storage, Summary};
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::{Dtype, Shape};
 use softdimo::{Error, Result};
@@ -40,6 +42,27 @@ impl List {
     fn norm(&mut self, name: &str, d: usize) {
         self.add(&format!("{name}.weight"), &[d]);
         self.add(&format!("{name}.bias"), &[d]);
+    }
+
+    /// `add` of a weight only.
+    fn weight(&mut self, name: &str, shape: &[usize]) {
+        self.add(&format!("{name}.weight"), shape);
+    }
+
+    fn conv(&mut self, name: &str, out: usize, inner: usize, k: usize) {
+        self.add(&format!("{name}.weight"), &[out, inner, k, k]);
+        self.add(&format!("{name}.bias"), &[out]);
+    }
+
+    /// diffusers' `ResnetBlock2D`.
+    fn resnet(&mut self, name: &str, inner: usize, out: usize) {
+        self.norm(&format!("{name}.norm1"), inner);
+        self.conv(&format!("{name}.conv1"), out, inner, 3);
+        self.norm(&format!("{name}.norm2"), out);
+        self.conv(&format!("{name}.conv2"), out, out, 3);
+        if inner != out {
+            self.conv(&format!("{name}.conv_shortcut"), out, inner, 1);
+        }
     }
 
     /// open_clip's `ResidualAttentionBlock`.
@@ -116,14 +139,103 @@ fn tatitok() -> Tensors {
     t.0
 }
 
-/// The text tower of CLIP ViT-L/14.
-fn clip_text() -> Tensors {
+/// A text tower of CLIP: 12 layers 768 wide in ViT-L/14, 24 layers 1024 wide in ViT-H/14.
+fn clip_text(width: usize, layers: usize) -> Tensors {
     let mut t = List::default();
-    t.add("token_embedding.weight", &[49408, E]);
-    t.add("positional_embedding", &[L, E]);
-    (0..12).for_each(|i| t.block(&format!("transformer.resblocks.{i}"), E));
-    t.norm("ln_final", E);
-    t.add("text_projection", &[E, E]);
+    t.add("token_embedding.weight", &[49408, width]);
+    t.add("positional_embedding", &[L, width]);
+    (0..layers).for_each(|i| t.block(&format!("transformer.resblocks.{i}"), width));
+    t.norm("ln_final", width);
+    t.add("text_projection", &[width, width]);
+    t.0
+}
+
+/// Meissonic's `Transformer2DModel`: 8 heads of 128, 14 blocks and 28 single ones.
+fn meissonic() -> Tensors {
+    let (d, head, vocab) = (1024, 128, V + 64);
+    let mut t = List::default();
+    t.weight("embed.embeddings", &[vocab, d]);
+    t.weight("embed.conv", &[d, d, 1, 1]);
+    for norm in ["embed.layer_norm", "mlm_layer.layer_norm", "encoder_proj_layer_norm"] {
+        t.weight(norm, &[d]);
+    }
+    for name in ["project_to_hidden", "project_from_hidden"] {
+        t.weight(&format!("{name}_norm"), &[d]);
+        t.weight(name, &[d, d]);
+    }
+    for name in ["down_block.downsample", "up_block.upsample"] {
+        t.weight(&format!("{name}.norm"), &[d]);
+        t.weight(&format!("{name}.conv"), &[d, d, 2, 2]);
+    }
+    t.weight("cond_embed.linear_1", &[d, d + 5 * 256]);
+    t.weight("cond_embed.linear_2", &[d, d]);
+    for (name, inner) in [("timestep_embedder", 256), ("text_embedder", d)] {
+        t.linear(&format!("time_text_embed.{name}.linear_1"), d, inner);
+        t.linear(&format!("time_text_embed.{name}.linear_2"), d, d);
+    }
+    t.linear("context_embedder", d, d);
+    for i in 0..14 {
+        let block = format!("transformer_blocks.{i}");
+        for name in ["norm1", "norm1_context"] {
+            t.linear(&format!("{block}.{name}.linear"), 6 * d, d);
+        }
+        for name in
+            ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
+        {
+            t.linear(&format!("{block}.attn.{name}"), d, d);
+        }
+        for name in ["norm_q", "norm_k", "norm_added_q", "norm_added_k"] {
+            t.weight(&format!("{block}.attn.{name}"), &[head]);
+        }
+        for name in ["ff", "ff_context"] {
+            t.linear(&format!("{block}.{name}.net.0.proj"), 4 * d, d);
+            t.linear(&format!("{block}.{name}.net.2"), d, 4 * d);
+        }
+    }
+    for i in 0..28 {
+        let block = format!("single_transformer_blocks.{i}");
+        t.linear(&format!("{block}.norm.linear"), 3 * d, d);
+        ["to_q", "to_k", "to_v"].iter().for_each(|name| t.linear(&format!("{block}.attn.{name}"), d, d));
+        ["norm_q", "norm_k"].iter().for_each(|name| t.weight(&format!("{block}.attn.{name}"), &[head]));
+        t.linear(&format!("{block}.proj_mlp"), 4 * d, d);
+        t.linear(&format!("{block}.proj_out"), d, 5 * d);
+    }
+    t.weight("mlm_layer.conv1", &[d, d, 1, 1]);
+    t.weight("mlm_layer.conv2", &[V, d, 1, 1]);
+    t.0
+}
+
+/// Channels of Meissonic's `VQModel`, 16 pixels a code.
+const CHANNELS: [usize; 5] = [128, 256, 256, 512, 768];
+
+fn vqvae() -> Tensors {
+    let (c, deepest) = (64, CHANNELS[4]);
+    let mut t = List::default();
+    t.weight("quantize.embedding", &[V, c]);
+    t.conv("quant_conv", c, c, 1);
+    t.conv("post_quant_conv", c, c, 1);
+    t.conv("encoder.conv_in", CHANNELS[0], 3, 3);
+    t.conv("decoder.conv_in", deepest, c, 3);
+    let (mut of_encoder, mut of_decoder) = (CHANNELS[0], deepest);
+    for i in 0..5 {
+        let (down, up) = (format!("encoder.down_blocks.{i}"), format!("decoder.up_blocks.{i}"));
+        for j in 0..3 {
+            if j < 2 {
+                t.resnet(&format!("{down}.resnets.{j}"), of_encoder, CHANNELS[i]);
+            }
+            t.resnet(&format!("{up}.resnets.{j}"), of_decoder, CHANNELS[4 - i]);
+            (of_encoder, of_decoder) = (CHANNELS[i], CHANNELS[4 - i]);
+        }
+        if i < 4 {
+            t.conv(&format!("{down}.downsamplers.0.conv"), of_encoder, of_encoder, 3);
+            t.conv(&format!("{up}.upsamplers.0.conv"), of_decoder, of_decoder, 3);
+        }
+    }
+    for (part, last, out) in [("encoder", deepest, c), ("decoder", CHANNELS[0], 3)] {
+        (0..2).for_each(|j| t.resnet(&format!("{part}.mid_block.resnets.{j}"), deepest, deepest));
+        t.norm(&format!("{part}.conv_norm_out"), last);
+        t.conv(&format!("{part}.conv_out"), out, last, 3);
+    }
     t.0
 }
 
@@ -183,59 +295,98 @@ fn measured<T>(f: impl FnOnce() -> T) -> (T, f64, i64) {
     })
 }
 
-fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let usage = || Error::invalid("arguments", "maskgen-l|maskgen-xl OUTPUT [keep|f16]", arguments.join(" "));
-    let (model, output, storage) = match arguments[..] {
-        [model, output] | [model, output, "keep"] => (model, Path::new(output), Storage::Keep),
-        [model, output, "f16"] => (model, Path::new(output), Storage::F16),
-        _ => return Err(usage()),
-    };
+/// A model's networks, the configuration that their official files have, and its conversion.
+struct Published {
+    generator: Tensors,
+    tokenizer: Tensors,
+    text_encoder: Tensors,
+    config: Json,
+    convert: fn(&Source, &Path) -> Result<Summary>,
+}
+
+fn published(model: &str) -> Option<Published> {
     let (width, depth) = match model {
         "maskgen-l" => (1024, 16),
         "maskgen-xl" => (1280, 20),
+        "meissonic" => {
+            return Some(Published {
+                generator: meissonic(),
+                tokenizer: vqvae(),
+                text_encoder: clip_text(1024, 24),
+                config: json!({
+                    "transformer": {
+                        "num_layers": 14, "num_single_layers": 28, "attention_head_dim": 128,
+                        "num_attention_heads": 8, "joint_attention_dim": 1024, "pooled_projection_dim": 1024,
+                        "downsample": true, "upsample": true,
+                    },
+                    "vqvae": {
+                        "block_out_channels": CHANNELS, "layers_per_block": 2, "latent_channels": 64,
+                        "num_vq_embeddings": V, "mid_block_add_attention": false,
+                    },
+                }),
+                convert: |source, output| convert::meissonic(source, output, |_, _| ()),
+            });
+        }
+        _ => return None,
+    };
+    Some(Published {
+        generator: maskgen(width, depth),
+        tokenizer: tatitok(),
+        text_encoder: clip_text(E, 12),
+        config: json!({
+            "model": {
+                "vq_model": {
+                    "quantize_mode": "vq", "codebook_size": V, "token_size": 64, "use_l2_norm": false,
+                    "vit_enc_model_size": "base", "vit_dec_model_size": "large", "vit_enc_patch_size": 16,
+                    "vit_dec_patch_size": 16, "num_latent_tokens": N, "finetune_decoder": false,
+                    "is_legacy": false,
+                },
+                "maskgen": {
+                    "decoder_embed_dim": width, "decoder_depth": depth, "decoder_num_heads": 16,
+                    "micro_condition": true, "micro_condition_embed_dim": 256,
+                    "condition_num_classes": 1000, "cfg": 12.0, "num_iter": 16, "temperature": 2.0,
+                    "sample_aesthetic_score": 6.5,
+                },
+            },
+            "dataset": { "preprocessing": { "crop_size": 256 } },
+        }),
+        convert: |source, output| convert::maskgen(source, output, |_, _| ()),
+    })
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let usage = || {
+        let expected = "maskgen-l|maskgen-xl|meissonic OUTPUT [keep|f16|int8]";
+        Error::invalid("arguments", expected, arguments.join(" "))
+    };
+    let (model, output, storage) = match arguments[..] {
+        [model, output] | [model, output, "keep"] => (model, Path::new(output), Storage::Keep),
+        [model, output, "f16"] => (model, Path::new(output), Storage::F16),
+        [model, output, "int8"] => (model, Path::new(output), Storage::Int8),
         _ => return Err(usage()),
     };
+    let published = published(model).ok_or_else(usage)?;
     let folder = output.with_extension("checkpoints");
     let io = |e| Error::io(&folder, e);
     std::fs::create_dir_all(&folder).map_err(io)?;
-    let generator = folder.join("generator.safetensors");
-    let tokenizer = folder.join("tokenizer.safetensors");
-    let text_encoder = folder.join("text_encoder.safetensors");
-    write_random(&generator, &maskgen(width, depth))?;
-    write_random(&tokenizer, &tatitok())?;
-    write_random(&text_encoder, &clip_text())?;
-    let config = folder.join("config.json");
-    let text = json!({
-        "model": {
-            "vq_model": {
-                "quantize_mode": "vq", "codebook_size": V, "token_size": 64, "use_l2_norm": false,
-                "vit_enc_model_size": "base", "vit_dec_model_size": "large", "vit_enc_patch_size": 16,
-                "vit_dec_patch_size": 16, "num_latent_tokens": N, "finetune_decoder": false,
-                "is_legacy": false,
-            },
-            "maskgen": {
-                "decoder_embed_dim": width, "decoder_depth": depth, "decoder_num_heads": 16,
-                "micro_condition": true, "micro_condition_embed_dim": 256, "condition_num_classes": 1000,
-                "cfg": 12.0, "num_iter": 16, "temperature": 2.0, "sample_aesthetic_score": 6.5,
-            },
-        },
-        "dataset": { "preprocessing": { "crop_size": 256 } },
-    });
-    std::fs::write(&config, text.to_string()).map_err(io)?;
+    let write = |name: &str, tensors: &Tensors| {
+        let path = folder.join(format!("{name}.safetensors"));
+        write_random(&path, tensors).map(|()| path)
+    };
+    let generator = Some(write("generator", &published.generator)?);
+    let tokenizer = write("tokenizer", &published.tokenizer)?;
+    let text_encoder = Some(write("text_encoder", &published.text_encoder)?);
+    let config = folder.join("sizes.json");
+    std::fs::write(&config, published.config.to_string()).map_err(io)?;
     let vocabulary = folder.join("merges.txt");
     let merges = include_str!("../../tests/data/tokenizer/clip-merges.txt");
     std::fs::write(&vocabulary, format!("#version: 0.2\n{merges}")).map_err(io)?;
 
-    let source = Source {
-        generator: Some(generator),
-        tokenizer,
-        text_encoder: Some(text_encoder),
-        storage,
-        ..Source::default()
-    };
-    let (summary, seconds, peak) = measured(|| convert::maskgen(&source, output, |_, _| ()));
+    let source =
+        Source { generator, tokenizer, text_encoder, config: Some(config), storage, ..Source::default() };
+    let (summary, seconds, peak) = measured(|| (published.convert)(&source, output));
     let summary = summary?;
     std::fs::remove_dir_all(&folder).map_err(io)?;
     println!("conversion     {seconds:.1} s, at most {peak} KiB of anonymous memory more");
