@@ -100,25 +100,47 @@ fn start_tokens_are_codes_or_the_mask() {
     assert_eq!(tokens(&generate(&none)), tokens(&generate(&masked)));
 }
 
-/// The golden batch through the product's own programs: a start embedding of the caller, the student's timestep 0.
-#[test]
-fn the_student_is_told_timestep_zero() {
-    let batch = Batch::open("b0");
-    assert_eq!(batch.read("in/timestep").to_f32(), [0.0]);
-    let g = Program::Student.graph(model().model(), 1).unwrap();
-    let e_in = batch.read("out/e_in"); // [1, D, P, P]
-    let (d, n, x) = (32, 16, e_in.to_f32());
-    let rows: Vec<f32> = (0..n * d).map(|i| x[i % d * n + i / d]).collect();
-    let inputs = vec![
-        ("e_in".into(), Tensor::from_f32([1, n, d], &rows)),
+/// What a generator's program reads in a golden batch beside tokens or a start embedding.
+fn condition(batch: &Batch) -> Vec<(String, Tensor)> {
+    let b = batch.read("in/tokens").shape()[0];
+    let timestep = batch.read("in/timestep").to_f32()[0];
+    vec![
         (Condition::EMBEDDING.into(), batch.read("in/encoder_hidden_states")),
         (Condition::POOLED.into(), batch.read("in/pooled")),
         (Condition::MICRO.into(), batch.read("in/micro_conds")),
-        (Condition::TIMESTEP.into(), Tensor::from_f32([1], &[0.0])),
-    ];
-    let logits = model().run_graph(g, inputs).unwrap().remove(0).1;
-    assert_eq!(**logits.shape(), [1, 16, 1, 48]);
-    assert_close(&logits.to_f32(), &batch.read("out/logits").to_f32(), 1e-4, "logits");
+        (Condition::TIMESTEP.into(), Tensor::from_f32([b], &vec![timestep; b])),
+    ]
+}
+
+/// The golden batches through the product's own programs: a student's, whose timestep is 0, and a teacher's.
+#[test]
+fn programs_make_the_golden_logits() {
+    let (student, teacher) = (Batch::open("b0"), Batch::open("b1"));
+    assert_eq!(["b0", "b1"].map(|b| Batch::open(b).read("in/timestep").to_f32()), [[0.0], [1.0]]);
+    let run = |program: Program, b: usize, inputs: Vec<(String, Tensor)>| {
+        let logits =
+            model().run_graph(program.graph(model().model(), b).unwrap(), inputs).unwrap().remove(0).1;
+        assert_eq!(**logits.shape(), [b, 16, 1, 48]);
+        logits.to_f32()
+    };
+    let e_in = student.read("out/e_in").to_f32(); // [1, D, P, P]
+    let (d, n) = (32, 16);
+    let rows: Vec<f32> = (0..n * d).map(|i| e_in[i % d * n + i / d]).collect();
+    let mut inputs = condition(&student);
+    inputs.push(("e_in".into(), Tensor::from_f32([1, n, d], &rows)));
+    let expected = student.read("out/logits").to_f32();
+    assert_close(&run(Program::Student, 1, inputs), &expected, 1e-4, "student");
+
+    let tokens = Tensor::from_i64([2, n, 1], &teacher.read("in/tokens").to_i64());
+    let expected = teacher.read("out/logits_clean").to_f32();
+    let told = |timestep: f32| {
+        let mut inputs = condition(&teacher);
+        inputs[3].1 = Tensor::from_f32([2], &[timestep; 2]);
+        inputs.push(("tokens".into(), tokens.clone()));
+        run(Program::Teacher, 2, inputs)
+    };
+    assert_close(&told(1.0), &expected, 1e-4, "teacher");
+    assert_ne!(told(2.0), told(1.0));
 }
 
 /// Keeping all of a picture is the tokenizer's reconstruction, keeping nothing is plain generation, and a mask
