@@ -6,6 +6,7 @@
 //! target/release/softdimo bench generate --model l.softdimo.safetensors --memory lean
 //! ```
 //!
+//! Models: maskbit, maskgit, maskgen-l, maskgen-xl (256×256), meissonic (1024×1024).
 //! The official checkpoints are written beside the output and removed again.
 
 mod published;
@@ -62,7 +63,8 @@ fn main() -> Result<()> {
     let convert = match published.family {
         "maskbit" => convert::maskbit,
         "maskgit" => convert::maskgit,
-        _ => convert::maskgen,
+        "maskgen" => convert::maskgen,
+        _ => convert::meissonic,
     };
     let (summary, seconds, peak) = measured(|| convert(&source, output, |_, _| ()));
     let summary = summary?;

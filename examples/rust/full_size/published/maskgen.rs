@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{List, Published, Tensors};
+use super::{List, Published, Tensors, clip_text};
 
 pub fn published(width: usize, depth: usize) -> Published {
     let config = json!({
@@ -25,7 +25,7 @@ pub fn published(width: usize, depth: usize) -> Published {
         family: "maskgen",
         generator: maskgen(width, depth),
         tokenizer: tatitok(),
-        text_encoder: Some(clip_text()),
+        text_encoder: Some(clip_text(E, 12)),
         config: Some(config),
     }
 }
@@ -89,16 +89,5 @@ fn tatitok() -> Tensors {
     t.add("decoder.ffn.0.bias", &[16 * 16 * 3]);
     t.add("decoder.conv_out.weight", &[3, 3, 3, 3]);
     t.add("decoder.conv_out.bias", &[3]);
-    t.0
-}
-
-/// The text tower of CLIP ViT-L/14.
-fn clip_text() -> Tensors {
-    let mut t = List::default();
-    t.add("token_embedding.weight", &[49408, E]);
-    t.add("positional_embedding", &[L, E]);
-    (0..12).for_each(|i| t.block(&format!("transformer.resblocks.{i}"), E));
-    t.norm("ln_final", E);
-    t.add("text_projection", &[E, E]);
     t.0
 }

@@ -3,6 +3,7 @@
 mod maskbit;
 mod maskgen;
 mod maskgit;
+mod meissonic;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ pub struct Published {
     pub generator: Tensors,
     pub tokenizer: Tensors,
     pub text_encoder: Option<Tensors>,
-    /// `config.json`; MaskGIT's are without.
+    /// What goes to `--config`; MaskGIT's carry none.
     pub config: Option<Value>,
 }
 
@@ -35,7 +36,8 @@ impl Published {
             "maskgit" => Ok(maskgit::published()),
             "maskgen-l" => Ok(maskgen::published(1024, 16)),
             "maskgen-xl" => Ok(maskgen::published(1280, 20)),
-            _ => Err(Error::invalid("model", "maskbit, maskgit, maskgen-l or maskgen-xl", model)),
+            "meissonic" => Ok(meissonic::published()),
+            _ => Err(Error::invalid("model", "maskbit, maskgit, maskgen-l, maskgen-xl or meissonic", model)),
         }
     }
 
@@ -59,7 +61,7 @@ impl Published {
             write_random(&path(name), tensors)?;
         }
         if let Some(config) = &self.config {
-            std::fs::write(folder.join("config.json"), config.to_string()).map_err(io)?;
+            std::fs::write(folder.join("sizes.json"), config.to_string()).map_err(io)?;
         }
         if self.text_encoder.is_some() {
             let merges = include_str!("../../../../tests/data/tokenizer/clip-merges.txt");
@@ -69,7 +71,7 @@ impl Published {
             generator: Some(path("generator")),
             tokenizer: path("tokenizer"),
             text_encoder: self.text_encoder.is_some().then(|| path("text_encoder")),
-            config: self.config.is_some().then(|| folder.join("config.json")),
+            config: self.config.is_some().then(|| folder.join("sizes.json")),
             ..Source::default()
         })
     }
@@ -94,6 +96,11 @@ impl List {
         self.add(&format!("{name}.bias"), &[d]);
     }
 
+    /// `add` of a weight only.
+    fn weight(&mut self, name: &str, shape: &[usize]) {
+        self.add(&format!("{name}.weight"), shape);
+    }
+
     fn conv(&mut self, name: &str, out: usize, inner: usize, k: usize) {
         self.add(&format!("{name}.weight"), &[out, inner, k, k]);
         self.add(&format!("{name}.bias"), &[out]);
@@ -109,6 +116,17 @@ impl List {
         self.linear(&format!("{name}.mlp.c_fc"), 4 * d, d);
         self.linear(&format!("{name}.mlp.c_proj"), d, 4 * d);
     }
+}
+
+/// A text tower of CLIP: 12 layers 768 wide in ViT-L/14, 24 layers 1024 wide in ViT-H/14.
+fn clip_text(width: usize, layers: usize) -> Tensors {
+    let mut t = List::default();
+    t.add("token_embedding.weight", &[49408, width]);
+    t.add("positional_embedding", &[77, width]);
+    (0..layers).for_each(|i| t.block(&format!("transformer.resblocks.{i}"), width));
+    t.norm("ln_final", width);
+    t.add("text_projection", &[width, width]);
+    t.0
 }
 
 /// Weights that keep activations in range: uniform with variance 1/fan-in; norms 1, biases 0.
