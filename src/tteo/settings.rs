@@ -35,7 +35,7 @@ pub struct Variables {
     pub embedding: bool,
     /// Only its noise part n in e_in = √(1−σ²)·E(x_init) + σ·n. Not together with `embedding`.
     pub noise: bool,
-    /// The class embedding [B, D], or the features of the prompt that the student reads.
+    /// The class embedding [B, D], or the prompt's features.
     pub class: bool,
 }
 
