@@ -273,7 +273,7 @@ impl Study {
         let each = g.reduce_sum(sum, &[1, 2, 3])?;
         g.output("ln p", g.reshape(each, [BATCH])?);
         let g = simplify(&g)?;
-        let mut best = vec![f32::NEG_INFINITY; BATCH];
+        let mut best = [f32::NEG_INFINITY; BATCH];
         let mut wins = vec![true; BATCH];
         for class in classes {
             let ids = Tensor::from_i64([BATCH], &[class as i64; BATCH]);
