@@ -231,8 +231,9 @@ typedef struct softdimo_layout {
   // Tokens of a picture are [positions, splits].
   uint32_t positions;
   uint32_t splits;
-  // Codes per token; the mask token has this id.
+  // Codes per token: ids below this.
   uint32_t codes;
+  // Id of the mask token, not below `codes`; ids between them are no tokens.
   uint32_t mask_token;
   // Width of a start embedding [positions, embedding].
   uint32_t embedding;

@@ -357,8 +357,9 @@ pub struct softdimo_layout {
     /// Tokens of a picture are [positions, splits].
     pub positions: u32,
     pub splits: u32,
-    /// Codes per token; the mask token has this id.
+    /// Codes per token: ids below this.
     pub codes: u32,
+    /// Id of the mask token, not below `codes`; ids between them are no tokens.
     pub mask_token: u32,
     /// Width of a start embedding [positions, embedding].
     pub embedding: u32,

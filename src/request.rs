@@ -196,8 +196,13 @@ impl Request {
                 let expected = format!("{slots} ({batch} × {} × {})", layout.positions, layout.splits);
                 return Err(Error::invalid("start_tokens", expected, found));
             }
-            if let Some(bad) = tokens.iter().find(|&&t| t as usize > layout.mask_token) {
-                let expected = format!("ids 0 to {} ({} = mask)", layout.mask_token, layout.mask_token);
+            let is_token = |t: u32| (t as usize) < layout.codes || t as usize == layout.mask_token;
+            if let Some(bad) = tokens.iter().find(|&&t| !is_token(t)) {
+                let (codes, mask) = (layout.codes, layout.mask_token);
+                let expected = match mask == codes {
+                    true => format!("ids 0 to {mask} ({mask} = mask)"),
+                    false => format!("ids 0 to {}, or {mask} (the mask)", codes.saturating_sub(1)),
+                };
                 return Err(Error::invalid("start_tokens", expected, bad));
             }
         }

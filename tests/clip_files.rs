@@ -1,9 +1,13 @@
 //! Every public container of CLIP's vocabulary gives the same tokenizer, and a broken one is named.
 
+#[allow(dead_code)] // other tests use the rest
+mod checkpoints;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use checkpoints::vocabulary_ids;
 use serde_json::{Value, json};
 use softdimo::Error;
 use softdimo::tokenizer::{ClipBpe, ClipFiles};
@@ -19,24 +23,6 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
-}
-
-/// Symbol → id as OpenAI's `bytes_to_unicode` and the order of the merges define it.
-fn vocabulary() -> Value {
-    let printable: Vec<u32> = (0x21..=0x7E).chain(0xA1..=0xAC).chain(0xAE..=0xFF).collect();
-    let hidden = (0..256).filter(|byte| !printable.contains(byte)).count() as u32;
-    let bytes: Vec<String> = printable
-        .iter()
-        .copied()
-        .chain(256..256 + hidden)
-        .map(|c| char::from_u32(c).unwrap().to_string())
-        .collect();
-    let mut symbols = bytes.clone();
-    symbols.extend(bytes.iter().map(|symbol| format!("{symbol}</w>")));
-    symbols.extend(MERGES.lines().map(|merge| merge.replace(' ', "")));
-    symbols.extend(["<|startoftext|>".to_string(), "<|endoftext|>".to_string()]);
-    assert_eq!(symbols.len(), ClipBpe::VOCABULARY);
-    symbols.into_iter().enumerate().map(|(id, symbol)| (symbol, json!(id))).collect()
 }
 
 /// `tokenizer.json` with merges as text, or as pairs.
@@ -57,7 +43,7 @@ fn tokenizer_json(pairs: bool) -> Value {
             "type": "BPE",
             "unk_token": "<|endoftext|>",
             "end_of_word_suffix": "</w>",
-            "vocab": vocabulary(),
+            "vocab": vocabulary_ids(),
             "merges": MERGES.lines().map(merge).collect::<Vec<_>>(),
         },
     })
@@ -84,7 +70,7 @@ fn all_containers_are_one_tokenizer() {
     write(folder.path(), "bpe.txt", merges_file(more));
     let both = sub("both");
     write(&both, "merges.txt", merges_file(""));
-    write(&both, "vocab.json", json_bytes(&vocabulary()));
+    write(&both, "vocab.json", json_bytes(&vocabulary_ids()));
     let old = sub("old");
     write(&old, "tokenizer.json", json_bytes(&tokenizer_json(false)));
     let new = sub("new");

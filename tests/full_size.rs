@@ -1,140 +1,23 @@
-//! Full-size MaskBit (302 M parameters, random weights under the official names): it converts, opens lean in
-//! milliseconds without taking memory, generates, and climbs with and without recomputation. Figures are printed;
-//! what is bounded is opening, and what recomputation may change and must.
-//! The other families are in their own files.
+//! Full-size models with random weights under the official names convert, open lean in milliseconds without
+//! taking memory, and generate; MaskBit also climbs, with and without recomputation. Figures are printed; what is
+//! bounded is conversion, opening, and what recomputation may change and must. The models of gigabytes are for
+//! `examples/rust/full_size`.
 
-#[path = "full_size/maskgit.rs"]
-mod maskgit;
+#[path = "../examples/rust/full_size/published/mod.rs"]
+mod published;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use softdimo::checkpoint::safetensors::{Entry, write};
+use published::Published;
 use softdimo::graph::{Graph, grad, grad_recomputing, simplify};
 use softdimo::models::Condition;
 use softdimo::rng::{Philox, Stream};
-use softdimo::tensor::{Dtype, Shape, Tensor};
+use softdimo::tensor::{Dtype, Tensor};
 use softdimo::{Engine, Options};
-
-/// configs/generator/maskbit_generator_14bit.yaml and its tokenizer, as JSON.
-const CONFIG: &str = r#"{"img_size": 256, "hidden_dim": 1024, "depth": 24, "heads": 16, "mlp_dim": 4096,
-    "nclass": 1000, "codebook_splits": 2, "use_prenorm": false, "token_size": 14, "num_channels": 3,
-    "hidden_channels": 128, "channel_mult": [1, 1, 2, 2, 4], "num_resolutions": 5, "num_res_blocks": 2,
-    "sample_with_conv": true, "input_stride": 16}"#;
-
-type Tensors = Vec<(String, Vec<usize>)>;
-
-fn generator() -> Tensors {
-    let (d, mlp) = (1024, 4096);
-    let mut t: Tensors = Vec::new();
-    let mut add = |name: String, shape: &[usize]| t.push((name, shape.to_vec()));
-    add("class_emb.weight".into(), &[1001, d]);
-    add("input_proj.weight".into(), &[d, 14]);
-    add("input_proj.bias".into(), &[d]);
-    add("pos_emb".into(), &[1, 257, d]);
-    let mut norms = vec!["first_layer.0".to_string(), "last_layer.2".to_string()];
-    for i in 0..24 {
-        let layer = format!("transformer.layers.{i}");
-        add(format!("{layer}.0.mha.in_proj_weight"), &[3 * d, d]);
-        add(format!("{layer}.0.mha.in_proj_bias"), &[3 * d]);
-        add(format!("{layer}.0.mha.out_proj.weight"), &[d, d]);
-        add(format!("{layer}.0.mha.out_proj.bias"), &[d]);
-        add(format!("{layer}.1.net.0.weight"), &[mlp, d]);
-        add(format!("{layer}.1.net.0.bias"), &[mlp]);
-        add(format!("{layer}.1.net.2.weight"), &[d, mlp]);
-        add(format!("{layer}.1.net.2.bias"), &[d]);
-        norms.extend([format!("{layer}.0.norm"), format!("{layer}.1.norm")]);
-    }
-    for norm in norms {
-        add(format!("{norm}.weight"), &[d]);
-        add(format!("{norm}.bias"), &[d]);
-    }
-    add("last_layer.0.weight".into(), &[d, d]);
-    add("last_layer.0.bias".into(), &[d]);
-    add("prediction_layer.weight".into(), &[256, d]);
-    add("prediction_layer.bias".into(), &[256]);
-    t
-}
-
-fn res_blocks(t: &mut Tensors, stage: &str, mut channels: usize, out: usize) {
-    for i in 0..2 {
-        let block = format!("{stage}.res_blocks.{i}");
-        for (norm, c) in [("norm1", channels), ("norm2", out)] {
-            t.push((format!("{block}.{norm}.weight"), vec![c]));
-            t.push((format!("{block}.{norm}.bias"), vec![c]));
-        }
-        t.push((format!("{block}.conv1.weight"), vec![out, channels, 3, 3]));
-        t.push((format!("{block}.conv2.weight"), vec![out, out, 3, 3]));
-        if channels != out {
-            t.push((format!("{block}.nin_shortcut.weight"), vec![out, out, 1, 1]));
-        }
-        channels = out;
-    }
-}
-
-fn tokenizer() -> Tensors {
-    let width = [128, 128, 256, 256, 512];
-    let mut t: Tensors = Vec::new();
-    let conv = |t: &mut Tensors, name: &str, out: usize, inner: usize, k: usize| {
-        t.push((format!("{name}.weight"), vec![out, inner, k, k]));
-        t.push((format!("{name}.bias"), vec![out]));
-    };
-    t.push(("encoder.conv_in.weight".into(), vec![128, 3, 3, 3]));
-    for level in 0..5 {
-        let stage = format!("encoder.down.{level}");
-        res_blocks(&mut t, &stage, width[level.max(1) - 1], width[level]);
-        if level < 4 {
-            conv(&mut t, &format!("{stage}.down_conv"), width[level], width[level], 3);
-        }
-    }
-    res_blocks(&mut t, "encoder.mid", 512, 512);
-    conv(&mut t, "encoder.conv_out", 14, 512, 1);
-    conv(&mut t, "decoder.conv_in", 512, 14, 3);
-    res_blocks(&mut t, "decoder.mid", 512, 512);
-    let mut channels = 512;
-    for (i, level) in (0..5).rev().enumerate() {
-        let stage = format!("decoder.up.{i}");
-        res_blocks(&mut t, &stage, channels, width[level]);
-        channels = width[level];
-        if level > 0 {
-            conv(&mut t, &format!("{stage}.upsample_conv"), channels, channels, 3);
-        }
-    }
-    conv(&mut t, "decoder.conv_out", 3, 128, 3);
-    for (part, c) in [("encoder", 512), ("decoder", 128)] {
-        t.push((format!("{part}.norm_out.weight"), vec![c]));
-        t.push((format!("{part}.norm_out.bias"), vec![c]));
-    }
-    t
-}
-
-/// Weights that keep activations in range: uniform with variance 1/fan-in; norms 1, biases 0.
-fn write_random(path: &Path, tensors: &Tensors, metadata: BTreeMap<String, String>) {
-    let entry = |(name, shape): &(String, Vec<usize>)| Entry {
-        name: name.clone(),
-        dtype: Dtype::F32,
-        shape: Shape::from(shape.clone()),
-    };
-    let entries: Vec<Entry> = tensors.iter().map(entry).collect();
-    let rng = Philox::new(302);
-    let noise: Vec<f32> =
-        (0..1 << 18).map(|i| rng.uniform_at(Stream::StartCodes, 0, i) as f32 * 2.0 - 1.0).collect();
-    write(path, &metadata, &entries, |name| {
-        let entry = entries.iter().find(|e| e.name == name).unwrap();
-        let fan_in: usize = entry.shape.iter().skip(1).product();
-        let scale = if entry.shape.rank() > 1 { (3.0 / fan_in as f32).sqrt() } else { 0.0 };
-        let base = if entry.shape.rank() == 1 && name.ends_with("weight") { 1.0 } else { 0.0 };
-        let block: Vec<u8> = noise.iter().flat_map(|v| (base + v * scale).to_le_bytes()).collect();
-        let mut bytes = block.repeat((entry.shape.len() * 4).div_ceil(block.len()));
-        bytes.truncate(entry.shape.len() * 4);
-        Ok(Cow::Owned(bytes))
-    })
-    .unwrap();
-}
 
 fn softdimo(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_softdimo")).args(arguments).output().unwrap();
@@ -163,6 +46,28 @@ fn peak_anonymous(arguments: &[&str]) -> i64 {
     peak
 }
 
+/// The model file of a published model, and the most memory its conversion had in KiB; the checkpoints' parameters
+/// are in these ranges of millions.
+fn converted(model: &str, millions: &[Range<usize>], folder: &Path) -> (String, i64) {
+    let published = Published::of(model).unwrap();
+    for ((name, parameters), range) in published.parameters().into_iter().zip(millions) {
+        println!("{model}: {name} of {parameters} parameters");
+        assert!(range.contains(&(parameters / 1_000_000)), "{model}: {name} of {parameters} parameters");
+    }
+    let source = published.write(folder).unwrap();
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let output = path(&folder.join("full.softdimo.safetensors"));
+    let (generator, tokenizer) = (path(source.generator.as_ref().unwrap()), path(&source.tokenizer));
+    let mut arguments = vec!["convert", published.family, "-o", &output];
+    arguments.extend(["--generator", &generator, "--tokenizer", &tokenizer]);
+    let config = source.config.as_deref().map(path);
+    arguments.extend(config.iter().flat_map(|config| ["--config", config]));
+    let peak = peak_anonymous(&arguments);
+    println!("conversion: peak RssAnon {peak} KiB");
+    [generator, tokenizer].iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    (output, peak)
+}
+
 /// Held by a test while it measures, and while its gigabytes lie on the disk.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
@@ -180,28 +85,7 @@ fn figure(report: &str, line: &str, before: &str) -> f64 {
 fn full_size_maskbit_opens_lean() {
     let _alone = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    let (generator_file, tokenizer_file, model) =
-        (path("generator.safetensors"), path("tokenizer.safetensors"), path("full.softdimo.safetensors"));
-    let tensors = generator();
-    let parameters: usize = tensors.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
-    println!("generator: {parameters} parameters");
-    assert!((300_000_000..306_000_000).contains(&parameters));
-    write_random(Path::new(&generator_file), &tensors, BTreeMap::from([("config".into(), CONFIG.into())]));
-    write_random(Path::new(&tokenizer_file), &tokenizer(), BTreeMap::new());
-    softdimo(&[
-        "convert",
-        "maskbit",
-        "--generator",
-        &generator_file,
-        "--tokenizer",
-        &tokenizer_file,
-        "-o",
-        &model,
-    ]);
-    std::fs::remove_file(&generator_file).unwrap();
-    std::fs::remove_file(&tokenizer_file).unwrap();
-
+    let (model, _) = converted("maskbit", &[300..306, 54..58], folder.path());
     for memory in ["lean", "fast"] {
         let report = softdimo(&["bench", "generate", "--model", &model, "--memory", memory, "--runs", "2"]);
         println!("{report}");
@@ -217,12 +101,33 @@ fn full_size_maskbit_opens_lean() {
         println!("{plain}");
         let again = softdimo(&[&optimize[..], &["--recompute"]].concat());
         println!("{again}");
-        for (line, share) in [("activations", 0.5), ("RssAnon", 0.8)] {
-            let [all, few] = [&plain, &again].map(|report| figure(report, line, line));
-            assert!(few < share * all, "{memory} {line}: {few} KiB with recomputation, {all} without");
-        }
+        let [all, few] =
+            [&plain, &again].map(|report| ["activations", "RssAnon"].map(|line| figure(report, line, line)));
+        assert!(few[0] < 0.5 * all[0], "{memory}: {} KiB with recomputation, {} without", few[0], all[0]);
+        // Packed weights stay; of the activations at least half of what is not held is not allocated either.
+        let less = all[1] - few[1];
+        assert!(less > 0.5 * (all[0] - few[0]), "{memory}: RssAnon falls by {less} KiB");
     }
     the_gradient_is_the_same(&model);
+}
+
+/// MaskGIT at 256×256; its checkpoints carry no configuration.
+#[test]
+fn full_size_maskgit_opens_lean() {
+    let _alone = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let (model, peak) = converted("maskgit", &[174..176, 72..74], folder.path());
+    assert!(peak < 300 * 1024, "conversion: expected less than 300 MB of memory, found {peak} KiB");
+    let report = softdimo(&["bench", "generate", "--model", &model, "--runs", "1"]);
+    println!("{report}");
+    // No page of a weight is read or copied to open the model.
+    for kind in ["RssAnon", "RssFile"] {
+        let kilobytes = figure(&report, kind, kind);
+        assert!(
+            kilobytes < 60.0 * 1024.0,
+            "{kind} after open: expected less than 60 MB, found {kilobytes} KiB"
+        );
+    }
 }
 
 /// ∂(mean square of the soft picture)/∂e_in with and without recomputation.
@@ -252,5 +157,6 @@ fn the_gradient_is_the_same(model: &str) {
     let size = norm(&mut plain.iter().copied());
     let error = norm(&mut plain.iter().zip(&again).map(|(a, b)| a - b)) / size;
     println!("gradient of norm {size:.3e}; with recomputation {error:.1e} apart");
-    assert!(size > 0.0 && error <= 1e-6, "{error}");
+    // A tenth of what a gradient may be off its reference: the runtime fuses the two graphs differently.
+    assert!(size > 0.0 && error <= 1e-5, "{error}");
 }

@@ -2,6 +2,8 @@
 //! ONNX Runtime LEAN and FAST, the forward pass also in the f64 evaluator. Then what the golden tensors leave
 //! open, against its definition; the configurations; and the model file: conversion and the pipelines.
 
+#[allow(dead_code)] // other tests use the rest
+mod checkpoints;
 #[path = "maskgen/config.rs"]
 mod config;
 #[path = "maskgen/definition.rs"]

@@ -6,6 +6,7 @@ mod generator;
 mod maskbit;
 mod maskgen;
 mod maskgit;
+mod meissonic;
 mod quantize;
 mod reward;
 mod text_encoder;
@@ -22,6 +23,7 @@ pub use generator::Source;
 pub use maskbit::maskbit;
 pub use maskgen::maskgen;
 pub use maskgit::maskgit;
+pub use meissonic::meissonic;
 pub use quantize::quantize;
 pub use reward::{RewardFamily, RewardSource, reward};
 

@@ -78,7 +78,7 @@ fn key_layout(checkpoint: &Checkpoint) -> Result<KeyLayout> {
 }
 
 /// The first of these files in the checkpoint's directory.
-fn beside(checkpoint: &Path, names: &[&str]) -> Option<PathBuf> {
+pub(super) fn beside(checkpoint: &Path, names: &[&str]) -> Option<PathBuf> {
     let folder = if checkpoint.is_dir() { Some(checkpoint) } else { checkpoint.parent() }?;
     names.iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }

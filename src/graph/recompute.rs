@@ -67,8 +67,12 @@ impl Blocks {
                     self.copies.insert(v, after(g, v, dy)?);
                 }
             }
-            // What reads nothing but weights is no activation, but e.g. a weight in another dtype.
-            let inputs = self.read(&node.inputs);
+            let mut inputs = self.read(&node.inputs);
+            if let (Op::DequantizeLinear, &[weight, scale]) = (&node.op, &inputs[..]) {
+                // An expanded weight is four times the stored one: again rather than from the forward part.
+                inputs = vec![weight, after(g, scale, dy)?];
+            }
+            // What else reads nothing but weights is handed on: small, or a weight in another dtype.
             if inputs != node.inputs {
                 self.copies.insert(Value(i as u32), g.push(node.op, &inputs)?);
             }

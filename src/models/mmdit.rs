@@ -4,8 +4,10 @@
 //! Paper: "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis", arXiv 2403.03206.
 //! Reference: huggingface/diffusers, models/normalization.py (`AdaLayerNormZero`, `AdaLayerNormZeroSingle`,
 //! `AdaLayerNormContinuous`, `RMSNorm`), models/attention.py (`JointTransformerBlock`, `FeedForward`),
-//! models/attention_processor.py (`JointAttnProcessor2_0`), models/embeddings.py (`get_timestep_embedding`).
-//! Checked by tests/maskgen.rs: the golden tensors of MaskGen, and what that does not use against its definition.
+//! models/attention_processor.py (`JointAttnProcessor2_0`), models/embeddings.py (`get_timestep_embedding`,
+//! `get_1d_rotary_pos_embed`, `apply_rotary_emb`).
+//! Checked by tests/maskgen.rs and tests/meissonic.rs: the golden tensors of both families, and by themselves
+//! against their definitions.
 //!
 //! | tensor | shape |
 //! |---|---|
@@ -136,4 +138,50 @@ pub fn sinusoidal(g: &Graph, t: Value, dim: usize, max_period: f32, cosines_firs
     let angles = g.mul(g.reshape(t, [b, 1])?, g.constant(frequencies)?)?; // [B, half]
     let (sines, cosines) = (g.sin(angles)?, g.cos(angles)?);
     g.concat(&if cosines_first { [cosines, sines] } else { [sines, cosines] }, 1)
+}
+
+/// Longest period of a [`Rotation`].
+const ROTARY_PERIOD: f64 = 10_000.0;
+
+/// Rotary position encoding: every pair of neighbouring elements of a head is turned by an angle of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation {
+    /// [M, 1, d/2, 1]
+    cosines: Value,
+    sines: Value,
+}
+
+impl Rotation {
+    /// Of M tokens at `positions`, for heads that are as wide as `axes` together: pair i of an axis `a` wide is
+    /// turned by position · 10000^(−2i/a).
+    pub fn new<const A: usize>(g: &Graph, axes: &[usize; A], positions: &[[usize; A]]) -> Result<Rotation> {
+        let angle = |a: usize, i: usize| ROTARY_PERIOD.powf(-((2 * i) as f64) / a as f64);
+        let frequencies: Vec<(usize, f64)> = (axes.iter().enumerate())
+            .flat_map(|(axis, &a)| (0..a / 2).map(move |i| (axis, angle(a, i))))
+            .collect();
+        let table = |f: fn(f64) -> f64| {
+            let turn =
+                |at: &[usize; A], &(axis, frequency): &(usize, f64)| f(at[axis] as f64 * frequency) as f32;
+            let values: Vec<f32> =
+                positions.iter().flat_map(|at| frequencies.iter().map(move |fr| turn(at, fr))).collect();
+            g.constant(Tensor::from_f32([positions.len(), 1, frequencies.len(), 1], &values))
+        };
+        Ok(Rotation { cosines: table(libm::cos)?, sines: table(libm::sin)? })
+    }
+
+    /// x [B, M, heads, d] → (x₀·cos − x₁·sin, x₁·cos + x₀·sin) of its pairs.
+    pub fn apply(self, g: &Graph, x: Value) -> Result<Value> {
+        let shape = g.shape(x);
+        let pairs = g.reshape(x, [shape[0], shape[1], shape[2], shape[3] / 2, 2])?;
+        let (x0, x1) = (g.slice(pairs, 4, 0, 1)?, g.slice(pairs, 4, 1, 2)?);
+        let y0 = g.sub(g.mul(x0, self.cosines)?, g.mul(x1, self.sines)?)?;
+        let y1 = g.add(g.mul(x1, self.cosines)?, g.mul(x0, self.sines)?)?;
+        g.reshape(g.concat(&[y0, y1], 4)?, shape)
+    }
+
+    /// Cosines and sines [M, d/2].
+    pub fn tables(self, g: &Graph) -> Result<[Value; 2]> {
+        let s = g.shape(self.cosines);
+        Ok([g.reshape(self.cosines, [s[0], s[2]])?, g.reshape(self.sines, [s[0], s[2]])?])
+    }
 }

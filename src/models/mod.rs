@@ -8,6 +8,7 @@ pub mod family;
 pub mod maskbit;
 pub mod maskgen;
 pub mod maskgit;
+pub mod meissonic;
 pub mod mmdit;
 pub mod program;
 pub mod rewards;
@@ -15,6 +16,7 @@ mod sizes;
 pub mod taming_vqgan;
 pub mod tatitok;
 pub mod text_encoder;
+pub mod vqvae;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,8 @@ pub enum Architecture {
     MaskGen(family::MaskGen),
     /// MaskGIT: MaskTransformer over code tokens, taming VQGAN.
     MaskGit(family::MaskGit),
+    /// Meissonic: MM-DiT over code tokens and a prompt's, diffusers' VQModel.
+    Meissonic(family::Meissonic),
 }
 
 /// An architecture answers as its family does.
@@ -44,6 +48,7 @@ impl std::ops::Deref for Architecture {
             Architecture::MaskBit(family) => family,
             Architecture::MaskGen(family) => family,
             Architecture::MaskGit(family) => family,
+            Architecture::Meissonic(family) => family,
         }
     }
 }

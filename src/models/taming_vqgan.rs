@@ -217,15 +217,20 @@ fn codebook(g: &Graph, w: &Weights, cfg: &Config) -> Result<Value> {
     w.get(g, "quantize.embedding.weight", [cfg.n_embed, cfg.embed_dim])
 }
 
-/// z [B, embed_dim, h, w] → ids of the nearest codes [B, h·w] (i64):
-/// argmin_j ‖z − e_j‖² = argmax_j z·e_j − ‖e_j‖²/2, the lowest of equals.
+/// z [B, embed_dim, h, w] → ids of the nearest codes [B, h·w] (i64), the lowest of equals.
 pub fn nearest_code(g: &Graph, w: &Weights, cfg: &Config, z: Value) -> Result<Value> {
+    nearest(g, codebook(g, w, cfg)?, z)
+}
+
+/// z [B, C, h, w] → ids of the nearest rows of `codes` [V, C], [B, h·w] (i64):
+/// argmin_j ‖z − e_j‖² = argmax_j z·e_j − ‖e_j‖²/2, the lowest of equals.
+pub(crate) fn nearest(g: &Graph, codes: Value, z: Value) -> Result<Value> {
     let shape = g.shape(z);
     let (b, d, n) = (shape[0], shape[1], shape[2] * shape[3]);
-    let z = g.transpose(g.reshape(z, [b, d, n])?, &[0, 2, 1])?; // [B, h·w, embed_dim]
-    let e = codebook(g, w, cfg)?;
-    let half = g.mul_scalar(g.reduce_sum(g.mul(e, e)?, &[1])?, -0.5)?; // [n_embed, 1]
-    g.arg_max(nn::affine(g, z, e, Some(g.reshape(half, [cfg.n_embed])?))?, 2)
+    let z = g.transpose(g.reshape(z, [b, d, n])?, &[0, 2, 1])?; // [B, h·w, C]
+    let half = g.mul_scalar(g.reduce_sum(g.mul(codes, codes)?, &[1])?, -0.5)?; // [V, 1]
+    let half = g.reshape(half, [g.shape(codes)[0]])?;
+    g.arg_max(nn::affine(g, z, codes, Some(half))?, 2)
 }
 
 /// Ids [B, h·w] (i64) of a square grid → codes [B, embed_dim, h, w].
@@ -240,7 +245,7 @@ pub fn embed_soft(g: &Graph, w: &Weights, cfg: &Config, p: Value) -> Result<Valu
 }
 
 /// [B, s·s, C] → [B, C, s, s].
-fn grid(g: &Graph, x: Value) -> Result<Value> {
+pub(crate) fn grid(g: &Graph, x: Value) -> Result<Value> {
     let shape = g.shape(x);
     let (b, n, c) = (shape[0], shape[1], shape[2]);
     let side = n.isqrt();

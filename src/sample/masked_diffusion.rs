@@ -108,6 +108,9 @@ pub(super) struct Decision {
     pub tokens: Vec<u32>,
 }
 
+/// How sure a token is, and its slot.
+pub(super) type Confidence = (f64, usize);
+
 /// A step as a rule sees it.
 pub(super) struct Step<'a> {
     pub i: u32,
@@ -167,8 +170,35 @@ impl Step<'_> {
         self.rng.gumbel_at(Stream::Confidence, self.i, slot as u64)
     }
 
+    /// A token for every masked slot, `draw(slot, z)` = (code, its confidence without noise) on the guided
+    /// logits z = logits / T: the complete prediction, and (confidence + noise_scale · g, slot) of each,
+    /// ascending by slot.
+    pub fn draw(
+        &self,
+        temperature: f64,
+        noise_scale: f64,
+        draw: impl Fn(usize, &[f64]) -> (usize, f64),
+    ) -> Result<(Vec<u32>, Vec<Confidence>)> {
+        let mut predicted = self.tokens.to_vec();
+        let mut confidence = Vec::with_capacity(self.maskable.len());
+        let mut z = Vec::new();
+        for slot in self.masked() {
+            self.logits(slot, temperature, &mut z)?;
+            let (code, value) = draw(slot, &z);
+            predicted[slot] = code as u32;
+            confidence.push((value + self.confidence_noise(slot) * noise_scale, slot));
+        }
+        Ok((predicted, confidence))
+    }
+
+    /// A sample of softmax(z) and ln softmax(z) of it.
+    pub fn sampled(&self, slot: usize, z: &[f64]) -> (usize, f64) {
+        let code = self.sample(slot, z);
+        (code, self.log_probability(z, code))
+    }
+
     /// Masks the `mask_len` least confident slots and their ties; 1 ≤ mask_len ≤ their number.
-    pub fn mask_up_to(&self, mask_len: usize, confidence: &mut [(f64, usize)], tokens: &mut [u32]) {
+    pub fn mask_up_to(&self, mask_len: usize, confidence: &mut [Confidence], tokens: &mut [u32]) {
         let threshold = confidence.select_nth_unstable_by(mask_len - 1, |a, b| a.0.total_cmp(&b.0)).1.0;
         for &(_, slot) in confidence.iter().filter(|(value, _)| *value <= threshold) {
             tokens[slot] = self.mask_token;
@@ -177,7 +207,7 @@ impl Step<'_> {
 
     /// Masks the slots that are less confident than the one at place `mask_len`, from below and from 0; all
     /// where there is no such place.
-    pub fn mask_below(&self, mask_len: usize, confidence: &mut [(f64, usize)], tokens: &mut [u32]) {
+    pub fn mask_below(&self, mask_len: usize, confidence: &mut [Confidence], tokens: &mut [u32]) {
         let threshold = match mask_len < confidence.len() {
             true => confidence.select_nth_unstable_by(mask_len, |a, b| a.0.total_cmp(&b.0)).1.0,
             false => f64::INFINITY,

@@ -70,20 +70,14 @@ impl Rule for MaskGenOptions {
             false => f64::from(self.softmax_temperature),
         };
         let noise_scale = f64::from(self.randomize_temperature) * (1.0 - progress);
-
-        let mut predicted = s.tokens.to_vec();
-        let mut confidence = Vec::with_capacity(s.maskable.len());
-        let mut z = Vec::new();
-        for slot in s.masked() {
-            s.logits(slot, temperature, &mut z)?;
+        let (predicted, mut confidence) = s.draw(temperature, noise_scale, |slot, z| {
             let code = match noise_scale > 0.0 {
                 // arg max of z + g·a is a sample of softmax(z/a).
-                true => s.sample_at(slot, &z, noise_scale),
+                true => s.sample_at(slot, z, noise_scale),
                 false => arg_max(z.iter().copied()).0,
             };
-            predicted[slot] = code as u32;
-            confidence.push((z[code] + s.confidence_noise(slot) * noise_scale, slot));
-        }
+            (code, z[code])
+        })?;
 
         let mut tokens = predicted.clone();
         if !confidence.is_empty() && s.i + 1 < self.steps {

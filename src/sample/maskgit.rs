@@ -89,15 +89,7 @@ impl Rule for MaskGitOptions {
     fn step(&self, s: &Step) -> Result<Decision> {
         let temperature = f64::from(self.softmax_temperature);
         let noise_scale = f64::from(self.randomize_temperature) * (1.0 - self.time(s.i));
-        let mut predicted = s.tokens.to_vec();
-        let mut confidence = Vec::with_capacity(s.maskable.len());
-        let mut z = Vec::new();
-        for slot in s.masked() {
-            s.logits(slot, temperature, &mut z)?;
-            let code = s.sample(slot, &z);
-            predicted[slot] = code as u32;
-            confidence.push((s.log_probability(&z, code) + s.confidence_noise(slot) * noise_scale, slot));
-        }
+        let (predicted, mut confidence) = s.draw(temperature, noise_scale, |slot, z| s.sampled(slot, z))?;
         confidence.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut tokens = s.tokens.to_vec();
         for &(_, slot) in &confidence[..self.quota(s.i, s.maskable.len(), confidence.len())] {

@@ -58,16 +58,7 @@ impl Rule for MeissonicOptions {
         let temperature = f64::from(self.softmax_temperature);
         let [first, last] = self.randomize_temperature;
         let noise_scale = f64::from(linspace(first, last, self.steps, s.i));
-
-        let mut predicted = s.tokens.to_vec();
-        let mut confidence = Vec::with_capacity(s.maskable.len());
-        let mut z = Vec::new();
-        for slot in s.masked() {
-            s.logits(slot, temperature, &mut z)?;
-            let code = s.sample(slot, &z);
-            predicted[slot] = code as u32;
-            confidence.push((s.log_probability(&z, code) + s.confidence_noise(slot) * noise_scale, slot));
-        }
+        let (predicted, mut confidence) = s.draw(temperature, noise_scale, |slot, z| s.sampled(slot, z))?;
 
         let mut tokens = predicted.clone();
         if !confidence.is_empty() && s.i + 1 < self.steps {

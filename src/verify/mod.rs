@@ -6,6 +6,7 @@
 mod maskbit;
 mod maskgen;
 mod maskgit;
+mod meissonic;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -203,6 +204,7 @@ impl Replay<'_> {
             Architecture::MaskBit(family) => maskbit::outputs(&g, self, family)?,
             Architecture::MaskGen(family) => maskgen::outputs(&g, self, family)?,
             Architecture::MaskGit(family) => maskgit::outputs(&g, self, family)?,
+            Architecture::Meissonic(family) => meissonic::outputs(&g, self, family)?,
         }
         let feeds = self.feeds.borrow();
         let feeds: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
@@ -215,6 +217,7 @@ impl Replay<'_> {
             Architecture::MaskBit(family) => maskbit::soft_image(g, self, family, e),
             Architecture::MaskGen(family) => maskgen::soft_image(g, self, family, e),
             Architecture::MaskGit(family) => maskgit::soft_image(g, self, family, e),
+            Architecture::Meissonic(family) => meissonic::soft_image(g, self, family, e),
         }
     }
 

@@ -85,6 +85,35 @@ fn the_peak_is_that_of_one_block() {
     assert!(again < plain / 2, "{again} is not half of {plain}");
 }
 
+/// int8 weights are expanded again, not held in f32 from the forward part to the backward part.
+#[test]
+fn expanded_weights_are_not_held() {
+    const N: usize = 64;
+    let gradient = |recompute: bool| {
+        let g = Graph::new();
+        let e = g.input("e", Dtype::F32, [1, N]).unwrap();
+        let mut x = e;
+        for i in 0..BLOCKS {
+            let q: Vec<u8> = (0..N * N).map(|j| ((j * 37 + i * 11) % 255) as u8).collect();
+            let q = g.constant(Tensor::new(Dtype::I8, [N, N], q).unwrap()).unwrap();
+            let scale = g.constant(random(200 + i as u64, [N])).unwrap();
+            let w = g.dequantize_linear(q, g.mul_scalar(scale, 1e-3).unwrap()).unwrap();
+            x = g.end_block(g.tanh(g.gemm(x, w, None, false, true).unwrap()).unwrap());
+        }
+        let differentiate = if recompute { grad_recomputing } else { grad };
+        let loss = g.reduce_mean(g.mul(x, x).unwrap(), &[0, 1]).unwrap();
+        g.output("de", differentiate(&g, loss, &[e]).unwrap()[0]);
+        simplify(&g).unwrap()
+    };
+    let (plain, again) = (gradient(false), gradient(true));
+    let weight = (N * N * 4) as u64;
+    let [all, few] = [&plain, &again].map(Graph::peak_activation_bytes);
+    println!("{BLOCKS} weights of {weight} bytes: {all} bytes at once, {few} with recomputation");
+    assert!(all > BLOCKS as u64 * weight && few < 3 * weight);
+    let feeds = [("e".to_string(), random(7, [1, N]))];
+    assert_eq!(evaluate(&again, &feeds)[0].data, evaluate(&plain, &feeds)[0].data);
+}
+
 /// What a copy reads is its block's input bit for bit, even when the cotangent it waits for is not a number.
 #[test]
 fn copies_are_exact_whatever_the_cotangent() {

@@ -134,12 +134,13 @@ fn noise() {
 }
 
 /// Recomputation changes memory and time, not the way: the prior's teacher, the student and the decoder are
-/// computed twice, in the order of the first time. Kernels may still round otherwise, and three long steps
-/// enlarge that: 1.0e-4 of the way on an AMD EPYC, less than 1e-6 on an Intel Xeon. tests/full_size.rs bounds
-/// the gradient itself.
+/// computed twice, in the order of the first time. The runtime fuses the two differently, and every further update
+/// makes more of a last bit.
 #[test]
 fn recomputing_takes_the_same_way() {
-    for engine in [fixture(), emoji()] {
+    for (engine, steps, bound) in
+        [fixture, emoji].into_iter().flat_map(|e| [(e(), 1, 2e-5), (e(), STEPS, 1e-3)])
+    {
         let run = |recompute: bool| {
             let terms = vec![
                 RewardTerm::new(blue(), 1.0),
@@ -147,7 +148,7 @@ fn recomputing_takes_the_same_way() {
                 ratchet(),
             ];
             let settings = |o: &mut Optimize| (o.lr, o.recompute) = (20.0, recompute);
-            let request = with(climbing(terms, STEPS as u32).with_batch(2), settings);
+            let request = with(climbing(terms, steps as u32).with_batch(2), settings);
             let bytes = request.optimize.as_ref().unwrap().activation_bytes(engine.model(), 2).unwrap();
             (engine.generate(&request).unwrap(), bytes)
         };
@@ -159,13 +160,10 @@ fn recomputing_takes_the_same_way() {
                 to.iter().zip(from).map(|(a, b)| a - b).collect()
             };
             let error = relative_l2(&way(&again), &way(&plain));
-            println!(
-                "{STEPS} steps with recomputation: {error:.1e} of the way; {few} bytes instead of {all}"
-            );
-            assert!(error <= 1e-3, "{error}");
+            println!("{steps} steps, recomputed: {error:.1e} of the way; {few} bytes instead of {all}");
+            assert!(error <= bound, "{steps} steps: {error}");
         }
-        // The bundled model's int8 weights are widened once, for both passes: 37 MB that stay.
-        assert!(few < all / 4 * 3, "{few} is not three quarters of {all}");
+        assert!(few < all / 2, "{few} is not half of {all}");
     }
 }
 

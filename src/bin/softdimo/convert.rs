@@ -29,6 +29,8 @@ enum Family {
     /// A MaskGIT student, teacher or both, and its VQGAN; the sizes are read off the tensors
     #[command(name = "maskgit")]
     MaskGit(generator::ClassArgs),
+    /// A Meissonic student, teacher or both, its VQ-VAE and its text encoder; each may be a pipeline's directory
+    Meissonic(generator::PromptArgs),
     /// CLIP, scored by its own similarity of picture and prompt
     ClipScore(reward::PromptArgs),
     /// PickScore_v1
@@ -129,6 +131,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Family::MaskBit(args) => args.run(|s, output, progress| convert::maskbit(s, output, progress)),
         Family::MaskGen(args) => args.run(|s, output, progress| convert::maskgen(s, output, progress)),
         Family::MaskGit(args) => args.run(|s, output, progress| convert::maskgit(s, output, progress)),
+        Family::Meissonic(args) => args.run(|s, output, progress| convert::meissonic(s, output, progress)),
         Family::ClipScore(args) => args.run(RewardFamily::ClipScore),
         Family::PickScore(args) => args.run(RewardFamily::PickScore),
         Family::HpsV2(args) => args.run(RewardFamily::HpsV2),

@@ -52,18 +52,25 @@ pub struct Args {
     /// Sample codes, or decode the soft embedding
     #[arg(long, value_enum, default_value_t = How::Hard)]
     decode: How,
+    /// Sampling temperature, 0 = arg-max; these seven: default is the model file's
     #[arg(long)]
     temperature: Option<f32>,
+    /// Sample among this many likeliest codes; 0 = all
     #[arg(long)]
     top_k: Option<u32>,
+    /// Sample among the likeliest codes of this total probability; 1 = all
     #[arg(long)]
     top_p: Option<f32>,
+    /// Share of start tokens that are masked, 0 to 1
     #[arg(long)]
     mask_ratio: Option<f32>,
+    /// Share of Gaussian noise in the start embedding, 0 to 1
     #[arg(long)]
     sigma: Option<f32>,
+    /// With steps > 1: classifier-free guidance, as the model's own sampler counts it
     #[arg(long)]
     guidance_scale: Option<f32>,
+    /// With steps > 1: temperature of the noise on the confidence
     #[arg(long)]
     randomize_temperature: Option<f32>,
     /// Enlarge pixels by this factor (nearest neighbour); default: small pictures to about 256 pixels

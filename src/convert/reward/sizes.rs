@@ -5,6 +5,7 @@
 //! | configuration | keys |
 //! |---|---|
 //! | Hugging Face, `config.json` | `text_config`, `vision_config`, `projection_dim`; what is left out has its defaults |
+//! | Hugging Face, a text tower's alone | `model_type` is `clip_text_model`, the keys of `text_config` at the top |
 //! | open_clip, `open_clip_config.json` | `embed_dim`, `text_cfg`, `vision_cfg`, `quick_gelu`, at the top or in `model_cfg` |
 //! | BLIP, `med_config.json` | the keys of [`blip::TextConfig`], at the top |
 //! | any | `text`, `vision`: the keys of a reward file's own configuration |
@@ -13,7 +14,7 @@
 //! at 1664 (ViT-bigG).
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -289,6 +290,10 @@ impl<'a> Sizes<'a> {
         let (section, heads) = hugging_face;
         if given.json[section].is_object() {
             self.configure_hugging_face(given, section, heads)?;
+        } else if self.part == "text" && given.json["model_type"] == "clip_text_model" {
+            let projection = &given.json["projection_dim"];
+            let json = json!({ section: given.json, "projection_dim": projection });
+            self.configure_hugging_face(&Given { file: given.file.clone(), json }, section, heads)?;
         }
         let model = match &given.json["model_cfg"] {
             Json::Null => &given.json,

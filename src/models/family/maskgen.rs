@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, ConditionLayout, Family, Layout, MicroConditions};
+use super::{Condition, ConditionLayout, Family, Layout, MicroConditions, without_splits};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::models::sizes::wrong;
@@ -79,7 +79,7 @@ impl Family for MaskGen {
     }
 
     fn embed(&self, g: &Graph, w: &Weights, tokens: Value) -> Result<Value> {
-        maskgen::embed(g, w, &self.generator, flat(g, tokens)?)
+        maskgen::embed(g, w, &self.generator, without_splits(g, tokens)?)
     }
 
     fn embed_soft(&self, g: &Graph, w: &Weights, p: Value, shown: Value) -> Result<Value> {
@@ -101,7 +101,7 @@ impl Family for MaskGen {
     }
 
     fn hard_embedding(&self, g: &Graph, w: &Weights, tokens: Value) -> Result<Value> {
-        tatitok::lookup(g, w, &self.tokenizer, flat(g, tokens)?)
+        tatitok::lookup(g, w, &self.tokenizer, without_splits(g, tokens)?)
     }
 
     fn decode(&self, g: &Graph, w: &Weights, code: Value, guidance: Option<Value>) -> Result<Value> {
@@ -114,16 +114,4 @@ impl Family for MaskGen {
         let ids = tatitok::quantize(g, w, cfg, tatitok::encode(g, w, cfg, image)?)?;
         g.reshape(ids, [b, cfg.num_latent_tokens, 1])
     }
-}
-
-/// Tokens [B, N, 1] → [B, N].
-fn flat(g: &Graph, tokens: Value) -> Result<Value> {
-    let s = g.shape(tokens);
-    g.reshape(tokens, [s[0], s[1]])
-}
-
-/// A distribution, or a mask of one: [B, N, 1, V] → [B, N, V].
-fn without_splits(g: &Graph, p: Value) -> Result<Value> {
-    let s = g.shape(p);
-    g.reshape(p, [s[0], s[1], s[3]])
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, ConditionLayout, Family, Layout};
+use super::{Condition, ConditionLayout, Family, Layout, with_splits, without_splits};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::models::sizes::wrong;
@@ -103,18 +103,4 @@ impl Family for MaskGit {
         let z = taming_vqgan::encode(g, w, &self.tokenizer, image)?;
         with_splits(g, taming_vqgan::nearest_code(g, w, &self.tokenizer, z)?)
     }
-}
-
-/// Tokens [B, N, 1], p [B, N, 1, V] or shown [1, N, 1, 1] without the axis of splits, of which there is one.
-fn without_splits(g: &Graph, x: Value) -> Result<Value> {
-    let mut shape = g.shape(x);
-    shape.0.remove(2);
-    g.reshape(x, shape)
-}
-
-/// The same the other way round: one split for [B, N, ..].
-fn with_splits(g: &Graph, x: Value) -> Result<Value> {
-    let mut shape = g.shape(x);
-    shape.0.insert(2, 1);
-    g.reshape(x, shape)
 }

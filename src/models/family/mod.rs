@@ -4,10 +4,12 @@
 mod maskbit;
 mod maskgen;
 mod maskgit;
+mod meissonic;
 
 pub use maskbit::MaskBit;
 pub use maskgen::MaskGen;
 pub use maskgit::MaskGit;
+pub use meissonic::Meissonic;
 
 use serde::{Deserialize, Serialize};
 
@@ -212,4 +214,18 @@ pub trait Family: std::fmt::Debug {
         let l = self.layout();
         g.input("tokens", Dtype::I64, [batch, l.positions, l.splits])
     }
+}
+
+/// Tokens [B, N, 1], p [B, N, 1, V] or shown [1, N, 1, 1] without the axis of splits, of which there is one.
+fn without_splits(g: &Graph, x: Value) -> Result<Value> {
+    let mut shape = g.shape(x);
+    shape.0.remove(2);
+    g.reshape(x, shape)
+}
+
+/// The same the other way round: one split for [B, N, ..].
+fn with_splits(g: &Graph, x: Value) -> Result<Value> {
+    let mut shape = g.shape(x);
+    shape.0.insert(2, 1);
+    g.reshape(x, shape)
 }
