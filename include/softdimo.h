@@ -158,11 +158,13 @@
 // Adam with its usual constants.
 #define SOFTDIMO_OPTIMIZER_ADAM 1
 
-// What an optimisation moves: the start embedding (default), only its noise part, the class embedding.
+// What an optimisation moves: the start embedding (default).
 #define SOFTDIMO_VARIABLE_EMBEDDING 1
 
+// Only the noise part of the start embedding.
 #define SOFTDIMO_VARIABLE_NOISE 2
 
+// The class embedding, or the prompt's features.
 #define SOFTDIMO_VARIABLE_CLASS 4
 
 // Severity of log messages; a callback gets those at its level and below.

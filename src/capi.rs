@@ -130,9 +130,11 @@ pub const SOFTDIMO_OPTIMIZER_SGD: u32 = 0;
 /// Adam with its usual constants.
 pub const SOFTDIMO_OPTIMIZER_ADAM: u32 = 1;
 
-/// What an optimisation moves: the start embedding (default), only its noise part, the class embedding.
+/// What an optimisation moves: the start embedding (default).
 pub const SOFTDIMO_VARIABLE_EMBEDDING: u32 = 1;
+/// Only the noise part of the start embedding.
 pub const SOFTDIMO_VARIABLE_NOISE: u32 = 2;
+/// The class embedding, or the prompt's features.
 pub const SOFTDIMO_VARIABLE_CLASS: u32 = 4;
 
 /// Severity of log messages; a callback gets those at its level and below.

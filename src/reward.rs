@@ -103,6 +103,8 @@ pub(crate) struct Scene {
     pub p: Value,
     /// The condition as the request has it, before anything moves.
     pub start: Condition,
+    /// Class ids [B], of models that know classes.
+    pub class: Option<Value>,
     /// Current and start embedding [B, N, D].
     pub e: Value,
     pub e_start: Value,
@@ -325,11 +327,10 @@ impl Reward {
 /// The teacher's own view of the request's condition: a class goes through its class embedding, a prompt's
 /// features are the same for both generators.
 fn teacher_condition(g: &Graph, model: &Model, w: &Weights, s: &Scene) -> Result<Condition> {
-    if model.architecture().layout().classes == 0 {
-        return Ok(s.start);
+    match s.class {
+        Some(class) => Ok(Condition::class(model.architecture().embed_class(g, w, class)?)),
+        None => Ok(s.start),
     }
-    let class = g.input("class", Dtype::I64, [g.shape(s.p)[0]])?;
-    Ok(Condition::class(model.architecture().embed_class(g, w, class)?))
 }
 
 /// See [`Reward::Prior`].

@@ -266,6 +266,96 @@ fn rewards_from_files() {
     assert!(generate.contains("found the reward 'clip_score', which is opened as a reward"), "{generate}");
 }
 
+/// Table, sparkline, sheet and curve of a climb; the same as JSON; and that nothing is printed beside it.
+#[test]
+fn optimize_shows_before_after_and_the_course() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> String { folder.path().join(name).to_string_lossy().into_owned() };
+    let (sheet, again, curve) = (path("sheet.png"), path("again.png"), path("curve.png"));
+    let climb = |more: &[&str]| {
+        let common = ["optimize", "--label", "red apple", "--seed", "10", "--count", "2", "--steps", "6"];
+        let rule =
+            ["--optimizer", "adam", "--lr", "0.03", "--reward", "color=-1,-1,1", "--reward", "0.1*prior"];
+        works(&[&common[..], &rule[..], more].concat())
+    };
+    let table = climb(&["-o", &sheet, "--curve", &curve]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 1 + 7 + 2, "{table}");
+    assert!(
+        lines[0].contains("total") && lines[0].contains("color") && lines[0].contains("prior"),
+        "{table}"
+    );
+    let total = |line: &str| -> f32 { line.split_whitespace().nth(1).unwrap().parse().unwrap() };
+    assert!(total(lines[7]) > total(lines[1]), "nothing climbed: {table}");
+    let sparks = lines[8].strip_prefix("total  ").unwrap();
+    assert!(sparks.chars().count() == 7 && sparks.contains('▁') && sparks.contains('█'), "{table}");
+    assert!(lines[9].starts_with("ended: steps; best iterate per picture: ["), "{table}");
+
+    let json = climb(&["-o", &again, "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let course = &report["optimization"];
+    assert_eq!(course["rewards"], serde_json::json!(["color", "prior"]));
+    let means = course["iterations"].as_array().unwrap().iter().map(|i| {
+        let of = |b: usize| i["total"][b].as_f64().unwrap() as f32;
+        (of(0) + of(1)) / 2.0
+    });
+    let means: Vec<f32> = means.collect();
+    assert_eq!(means.len(), 7);
+    for (line, mean) in lines[1..8].iter().zip(&means) {
+        assert!((total(line) - mean).abs() < 2e-5, "{line}: {mean}");
+    }
+
+    // Before above, after below, a column a seed; the first row is what `generate` makes.
+    let (picture, text) = read_png(&sheet).unwrap();
+    assert_eq!((picture.width(), picture.height()), (2 * 256 + 8, 2 * 256 + 8));
+    assert!(picture == read_png(&again).unwrap().0);
+    let saved = &text.iter().find(|(k, _)| k == "softdimo").unwrap().1;
+    let saved: serde_json::Value = serde_json::from_str(saved).unwrap();
+    assert_eq!(saved["optimization"]["best_step"], course["best_step"]);
+    let plain = path("plain.png");
+    works(&[
+        "generate",
+        "--label",
+        "red apple",
+        "--seed",
+        "10",
+        "--count",
+        "2",
+        "--enlarge",
+        "8",
+        "-o",
+        &plain,
+    ]);
+    let (plain, _) = read_png(&plain).unwrap();
+    let cell = |of: &softdimo::image::RgbaImage, x: u32, y: u32| -> Vec<u8> {
+        let rows = (y..y + 256).map(|y| 4 * (y * of.width() + x) as usize);
+        rows.flat_map(|at| of.data()[at..at + 4 * 256].to_vec()).collect()
+    };
+    for seed in 0..2 {
+        assert!(cell(&picture, seed * 264, 0) == cell(&plain, 0, seed * (plain.height() - 256)), "{seed}");
+        assert!(cell(&picture, seed * 264, 264) != cell(&picture, seed * 264, 0), "{seed} did not change");
+    }
+
+    // Panels for the total and both rewards, with the pictures in grey and the mean in blue.
+    let (curve, text) = read_png(&curve).unwrap();
+    assert_eq!((curve.width(), curve.height()), (560, 3 * 220 + 2 * 4));
+    assert!(text.iter().any(|(k, _)| k == "softdimo"));
+    for panel in 0..3 {
+        let rows = panel * 224 * 560 * 4..(panel * 224 + 220) * 560 * 4;
+        let count = |rgb: [u8; 3]| curve.data()[rows.clone()].chunks(4).filter(|p| p[..3] == rgb).count();
+        assert!(count([0, 114, 178]) > 300 && count([211, 211, 211]) > 300, "{panel}");
+    }
+    let one = path("one.png");
+    let target =
+        ["optimize", "--class", "3", "--steps", "2", "--reward", "closeness", "-o", &sheet, "--curve", &one];
+    works(&target);
+    assert_eq!(read_png(&one).unwrap().0.height(), 220);
+    fails(
+        1,
+        &["optimize", "--class", "3", "--reward", "closeness", "-o", &sheet, "--curve", "/nowhere/x.png"],
+    );
+}
+
 #[test]
 fn errors_say_what_was_expected() {
     let out = "/nonexistent-folder/x.png";

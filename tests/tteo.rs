@@ -1,6 +1,6 @@
 //! Test-time embedding optimisation as a caller meets it: the golden trajectory, built-in rewards against
 //! callbacks, the optimisers against plain arithmetic, the best iterate, and every way to end early.
-//! `cargo test --test tteo -- --nocapture --ignored` prints the table of colour against prior.
+//! `cargo run --release --example reward_study` measures what rewards do to pictures.
 
 #[path = "tteo/ends.rs"]
 mod ends;
@@ -231,6 +231,46 @@ fn best_iterate_is_kept() {
         let again = fixture().generate(&again).unwrap();
         assert_close(&self::totals(&again, 0), &[largest], 1e-5, "reward of the kept embedding");
         assert_eq!(again.picture_tokens(0).unwrap(), done.picture_tokens(i).unwrap());
+    }
+}
+
+/// Embeddings that stay where the provider computes take the way of embeddings that pass through the host after
+/// every step, bit for bit; also those of a picture that has stopped while the others go on.
+#[test]
+fn many_steps_equal_single_steps_resumed() {
+    const STEPS: u32 = 5;
+    for engine in [fixture(), emoji()] {
+        // The gradient of picture 0 is not finite from the third call on.
+        let terms = |call: usize| {
+            let mut calls = call;
+            let reward = Reward::callback(move |image, answer| {
+                calls += 1;
+                answer.scores.fill(1e4 * calls as f32);
+                if calls >= 3 {
+                    answer.gradient[..3 * image.width * image.height].fill(f32::NAN);
+                }
+                ControlFlow::Continue(())
+            });
+            vec![RewardTerm::new(blue(), 1.0), RewardTerm::new(reward, 1.0)]
+        };
+        let request = |terms, steps| with(climbing(terms, steps).with_batch(2), |o| o.lr = 20.0);
+        let whole = engine.generate(&request(terms(0), STEPS)).unwrap();
+        let mut e_in: Option<Vec<f32>> = None;
+        for k in 0..STEPS as usize {
+            let single = engine.generate(&Request { e_in, ..request(terms(k), 1) }).unwrap();
+            for (found, expected) in course(&single).iterations.iter().zip(&course(&whole).iterations[k..]) {
+                let bits = |v: &[f32]| -> Vec<u32> { v.iter().map(|x| x.to_bits()).collect() };
+                assert_eq!(bits(&found.rewards[0]), bits(&expected.rewards[0]), "step {k}");
+                assert_eq!(found.gradient_norm[1].to_bits(), expected.gradient_norm[1].to_bits(), "step {k}");
+            }
+            e_in = single.e_in.as_ref().map(|e| e.to_f32());
+        }
+        assert_eq!(e_in.unwrap(), whole.e_in.as_ref().unwrap().to_f32());
+        assert_eq!(course(&whole).best_step, [STEPS, STEPS]);
+        assert_eq!(whole.picture_e_in(0).unwrap(), {
+            let early = engine.generate(&request(terms(0), 2)).unwrap();
+            early.picture_e_in(0).unwrap()
+        });
     }
 }
 

@@ -1,6 +1,8 @@
 //! Engine: an opened model on an execution provider. Everything that touches ONNX Runtime happens on the
 //! engine's own worker thread; this module is the only place in the crate that names `ort`.
 
+mod bound;
+mod cancel;
 mod features;
 mod info;
 mod log;
@@ -16,9 +18,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+pub use cancel::Cancel;
 pub use provider::Provider;
 pub use runtime::{ENV_LIBRARY, Runtime, loaded as loaded_runtime};
-pub use session::{Cancel, Session};
+pub use session::Session;
 pub use worker::{Engine, check_process};
 
 /// A checkpoint beside the model's, with its namespace.

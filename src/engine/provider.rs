@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use ort::ep;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
 
 use super::runtime::Runtime;
+use super::session::runtime_error;
 use crate::error::{Error, Result};
 
 /// An execution provider this library can be asked for.
@@ -57,6 +59,16 @@ impl Provider {
                 builder.with_execution_providers([cuda]).map_err(|e| fail(e.message().to_string()))
             }
         }
+    }
+
+    /// The memory it computes in.
+    pub(super) fn memory(self, device_id: i32) -> Result<MemoryInfo<'static>> {
+        let (device, id) = match self {
+            Provider::Cpu => (AllocationDevice::CPU, 0),
+            Provider::Cuda => (AllocationDevice::CUDA, device_id),
+        };
+        MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
+            .map_err(runtime_error("naming the provider's memory"))
     }
 
     /// Whether the provider could be used with the loaded runtime; the reason when not. For `cuda` this

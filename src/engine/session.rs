@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
-use ort::memory::Allocator;
+use ort::memory::{Allocator, MemoryInfo};
+use ort::session::SessionInputValue;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
-use ort::session::{RunOptions, SessionInputValue};
-use ort::value::{DynValue, TensorElementType, TensorRef};
+use ort::value::{DynValue, TensorElementType};
 
+use super::cancel::Cancel;
 use super::runtime::Runtime;
 use super::threads::Threads;
 use super::{Cost, MemoryMode, Options, Provider};
@@ -20,43 +19,6 @@ use crate::graph::onnx::{self, Placement};
 use crate::graph::{Graph, Op};
 use crate::tensor::{Dtype, Shape, Tensor};
 use crate::weights::Sources;
-
-/// Cancellation of one job: sticky, settable from any thread, effective between graph nodes.
-#[derive(Default)]
-pub struct Cancel {
-    flag: AtomicBool,
-    running: Mutex<Option<Arc<RunOptions>>>,
-}
-
-impl std::fmt::Debug for Cancel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Cancel({})", self.is_cancelled())
-    }
-}
-
-impl Cancel {
-    /// Ask for the end; returns at once. Idempotent, and counts even before the job starts.
-    pub fn cancel(&self) {
-        self.flag.store(true, Ordering::SeqCst);
-        if let Some(run) = self.lock().as_ref() {
-            // Setting the flag of a live RunOptions cannot fail.
-            let _ = run.terminate();
-        }
-    }
-
-    pub fn is_cancelled(&self) -> bool {
-        self.flag.load(Ordering::SeqCst)
-    }
-
-    /// [`Error::Cancelled`] once cancelled.
-    pub fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<RunOptions>>> {
-        self.running.lock().unwrap_or_else(|e| e.into_inner())
-    }
-}
 
 /// Everything sessions of one engine share: the runtime, and one OrtValue per weight over the model's mapping.
 #[derive(Debug)]
@@ -71,16 +33,49 @@ pub(super) struct Compiler {
 /// A compiled graph. One run at a time.
 #[derive(Debug)]
 pub struct Session {
-    session: ort::session::Session,
-    inputs: Vec<(String, Dtype, Shape)>,
+    pub(super) session: ort::session::Session,
+    pub(super) inputs: Vec<Input>,
     /// Weights that are bound for every run.
-    weights: Vec<(String, Arc<DynValue>)>,
+    pub(super) weights: Vec<(String, Arc<DynValue>)>,
+    /// Where the provider computes.
+    pub(super) memory: Arc<MemoryInfo<'static>>,
     /// Nodes each execution provider was given, as the runtime reports it.
     pub assignment: BTreeMap<String, usize>,
     /// What it adds to memory while it lives.
     _cost: Arc<Cost>,
     /// The bytes of its weights: dropped last.
     _files: Vec<Arc<Mapping>>,
+}
+
+/// An input of a graph that the caller supplies.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Shape,
+}
+
+impl Input {
+    /// A value for it in host memory: a typed copy, aligned whatever the bytes of `tensor` are.
+    pub fn value(&self, tensor: &Tensor) -> Result<DynValue> {
+        let Input { name, dtype, shape } = self;
+        if tensor.shape() != shape || tensor.dtype() != *dtype {
+            let found = format!("{}{}", tensor.dtype(), tensor.shape());
+            return Err(Error::internal(format!(
+                "graph input '{name}': expected {dtype}{shape}, found {found}"
+            )));
+        }
+        let failed = runtime_error("filling an input");
+        match dtype {
+            Dtype::F32 => ort::value::Tensor::from_array((shape.to_vec(), tensor.to_f32()))
+                .map(|v| v.into_dyn())
+                .map_err(failed),
+            Dtype::I64 => ort::value::Tensor::from_array((shape.to_vec(), tensor.to_i64()))
+                .map(|v| v.into_dyn())
+                .map_err(failed),
+            other => Err(Error::internal(format!("graph input '{name}' is {other}"))),
+        }
+    }
 }
 
 /// Files under the names by which the runtime knows their bytes.
@@ -206,13 +201,16 @@ impl Compiler {
             .nodes()
             .iter()
             .filter_map(|n| match &n.op {
-                Op::Input { name, dtype, shape } => Some((name.clone(), *dtype, shape.clone())),
+                Op::Input { name, dtype, shape } => {
+                    Some(Input { name: name.clone(), dtype: *dtype, shape: shape.clone() })
+                }
                 _ => None,
             })
             .collect();
         let weights = if cost.in_place { values } else { Vec::new() };
         let assignment = assignment(&session)?;
-        Ok(Session { session, inputs, weights, assignment, _cost: cost, _files: files.0 })
+        let memory = Arc::new(self.options.provider.memory(self.options.device_id)?);
+        Ok(Session { session, inputs, weights, memory, assignment, _cost: cost, _files: files.0 })
     }
 
     /// Hand the weights to a session as initializers in "files", which are our own mappings under names.
@@ -381,67 +379,32 @@ impl Session {
     /// Run with `inputs` by name (every input of the graph exactly once) and return the results in the
     /// graph's order. Ends with [`Error::Cancelled`] soon after `cancel` is set.
     pub fn run(&mut self, inputs: &[(&str, &Tensor)], cancel: &Cancel) -> Result<Vec<(String, Tensor)>> {
-        cancel.check()?;
-        let stage = runtime_error("running a graph");
         let mut feeds: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
-        // Typed copies keep the elements aligned whatever the caller's bytes are.
-        let mut floats: Vec<Vec<f32>> = Vec::new();
-        let mut integers: Vec<Vec<i64>> = Vec::new();
-        for (name, dtype, shape) in &self.inputs {
-            let Some((_, tensor)) = inputs.iter().find(|(n, _)| n == name) else {
-                return Err(Error::internal(format!("graph input '{name}' not supplied")));
+        for input in &self.inputs {
+            let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == input.name) else {
+                return Err(Error::internal(format!("graph input '{}' not supplied", input.name)));
             };
-            if tensor.shape() != shape || tensor.dtype() != *dtype {
-                let found = format!("{}{}", tensor.dtype(), tensor.shape());
-                return Err(Error::internal(format!(
-                    "graph input '{name}': expected {dtype}{shape}, found {found}"
-                )));
-            }
-            match dtype {
-                Dtype::F32 => floats.push(tensor.to_f32()),
-                Dtype::I64 => integers.push(tensor.to_i64()),
-                other => return Err(Error::internal(format!("graph input '{name}' is {other}"))),
-            }
-        }
-        let (mut f, mut i) = (floats.iter(), integers.iter());
-        for (name, dtype, shape) in &self.inputs {
-            let value: SessionInputValue<'_> = match dtype {
-                Dtype::F32 => TensorRef::from_array_view((&**shape, f.next().unwrap().as_slice()))
-                    .map_err(&stage)?
-                    .into(),
-                _ => TensorRef::from_array_view((&**shape, i.next().unwrap().as_slice()))
-                    .map_err(&stage)?
-                    .into(),
-            };
-            feeds.push((name, value));
+            feeds.push((&input.name, input.value(tensor)?.into()));
         }
         for (name, value) in &self.weights {
             feeds.push((name, value.as_ref().into()));
         }
-        let options = Arc::new(RunOptions::new().map_err(&stage)?);
-        *cancel.lock() = Some(options.clone());
-        let result = match cancel.check() {
-            Ok(()) => self.session.run_with_options(feeds, &options).map_err(|e| match cancel.check() {
-                Err(cancelled) => cancelled,
-                Ok(()) => stage(e),
-            }),
-            Err(cancelled) => Err(cancelled),
-        };
-        *cancel.lock() = None;
-        let outputs = result?;
-        let mut tensors = Vec::with_capacity(outputs.len());
-        for (name, value) in outputs.iter() {
-            let tensor = match value.try_extract_tensor::<f32>() {
-                Ok((shape, data)) => Tensor::from_f32(dims(shape), data),
-                Err(_) => {
-                    let (shape, data) = value.try_extract_tensor::<i64>().map_err(&stage)?;
-                    Tensor::from_i64(dims(shape), data)
-                }
-            };
-            tensors.push((name.to_string(), tensor));
-        }
-        Ok(tensors)
+        let running = cancel.begin()?;
+        let outputs = running.outcome(self.session.run_with_options(feeds, &running.options))?;
+        outputs.iter().map(|(name, value)| Ok((name.to_string(), to_tensor(&value)?))).collect()
     }
+}
+
+/// A copy of a result in host memory.
+pub(super) fn to_tensor(value: &DynValue) -> Result<Tensor> {
+    Ok(match value.try_extract_tensor::<f32>() {
+        Ok((shape, data)) => Tensor::from_f32(dims(shape), data),
+        Err(_) => {
+            let (shape, data) =
+                value.try_extract_tensor::<i64>().map_err(runtime_error("reading a result"))?;
+            Tensor::from_i64(dims(shape), data)
+        }
+    })
 }
 
 fn dims(shape: &[i64]) -> Vec<usize> {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::cancel::Cancel;
 use super::log::LogQueue;
-use super::session::Cancel;
 use super::threads::Threads;
 use super::{MemoryUse, Options, Runtime, Sessions, runtime};
 use crate::checkpoint::{Checkpoint, Mapping};

@@ -89,6 +89,8 @@ typedef struct {
   atomic_int calls;
   int stop_at; /* the call that says STOP, from 1; 0 for none */
   int wait_ms; /* how long a call takes */
+  int bad_at;  /* the call from which on answers are not finite, from 1; 0 for none */
+  float bad_score, bad_gradient; /* what is added to them then */
 } host;
 
 /* The built-in target reward, by hand. */
@@ -109,6 +111,10 @@ static int32_t on_reward(void *user_data, const float *pixels, uint32_t batch, u
         gradient[at] = -2 * d / VALUES;
       }
     scores[b] = (float)(-sum / VALUES);
+    if (h->bad_at && calls >= h->bad_at) {
+      scores[b] += h->bad_score;
+      gradient[b * VALUES] += h->bad_gradient;
+    }
   }
   if (h->wait_ms) sleep_ms(h->wait_ms);
   return h->stop_at && calls >= h->stop_at ? SOFTDIMO_STOP : SOFTDIMO_CONTINUE;
@@ -120,6 +126,17 @@ static softdimo_reward *host_reward(host *h) {
   h->thread = pthread_self();
   OK(softdimo_reward_from_callback(on_reward, h, &reward));
   return reward;
+}
+
+/* The engine does its next job. */
+static void usable(void) {
+  softdimo_request request = default_request(6);
+  softdimo_job *job = submit(engine, &request);
+  uint8_t pixels[PIXELS * 4];
+  softdimo_image image = picture(pixels);
+  OK(softdimo_job_wait(job, -1));
+  OK(softdimo_job_image(job, 0, &image));
+  softdimo_job_free(job);
 }
 
 /* The worker has come to the callback, and nobody answers. */
@@ -205,21 +222,57 @@ static void stop(void) {
     best_is_readable(job);
     softdimo_job_free(job);
     softdimo_reward_free(reward);
+    usable();
   }
-  /* By the progress callback: no reward is asked for after that. */
-  for (uint32_t k = 1; k <= STEPS + 1; k++) {
+  /* By the progress callback, at every step: no reward is asked for after that. Step 0 is before the start
+   * embedding, and nothing need be there to read; after the loop there are the student and the decoder. */
+  for (uint32_t k = 0; k <= STEPS + 4; k++) {
     softdimo_reward *reward = host_reward(&h);
     softdimo_reward_term term = weigh(reward, 1);
     softdimo_request request = climb(&term, STEPS);
     request.progress = stop_at;
     request.progress_user_data = &k;
     softdimo_job *job = submit(engine, &request);
-    STATUS(SOFTDIMO_ERR_CANCELLED, softdimo_job_wait(job, -1));
-    CHECK(totals_of(job, totals, STEPS + 1) == (int)k - 1 && h.calls == (int)k - 1);
-    best_is_readable(job);
+    int32_t status = softdimo_job_wait(job, -1);
+    int iterates = k == 0 ? 0 : k <= STEPS + 1 ? (int)k - 1 : STEPS + 1;
+    /* The last network calls may be over before the word is heard. */
+    if (status != SOFTDIMO_OK || k < STEPS + 2) STATUS(SOFTDIMO_ERR_CANCELLED, status);
+    CHECK(h.calls == iterates);
+    uint64_t needed = 0;
+    status = softdimo_job_report(job, report_text, sizeof report_text, &needed);
+    if (status != SOFTDIMO_OK) {
+      CHECK(k == 0);
+      STATUS(SOFTDIMO_ERR_CANCELLED, status);
+    } else {
+      CHECK(totals_of(job, totals, STEPS + 1) == iterates);
+      best_is_readable(job);
+    }
     softdimo_job_free(job);
     softdimo_reward_free(reward);
+    usable();
   }
+}
+
+/* A score or a gradient that is not finite, from any call on: the climb is over, the best before it is kept. */
+static void not_finite(void) {
+  static const float bad[3][2] = {{NAN, 0}, {0, NAN}, {INFINITY, 0}};
+  host h;
+  for (int which = 0; which < 3; which++)
+    for (int k = 1; k <= STEPS + 1; k++) {
+      softdimo_reward *reward = host_reward(&h);
+      h.bad_at = k;
+      h.bad_score = bad[which][0];
+      h.bad_gradient = bad[which][1];
+      softdimo_job *job = start(reward, STEPS);
+      OK(softdimo_job_wait(job, -1));
+      uint64_t needed = 0;
+      OK(softdimo_job_report(job, report_text, sizeof report_text, &needed));
+      CHECK(ended("not finite") && h.calls == k);
+      best_is_readable(job);
+      softdimo_job_free(job);
+      softdimo_reward_free(reward);
+      usable();
+    }
 }
 
 static void lifetimes(void) {
@@ -390,6 +443,7 @@ static void no_leak(void) {
     request.reward_count = 2;
     request.optimizer = SOFTDIMO_OPTIMIZER_ADAM;
     if (i % 5 == 0) h.stop_at = 2;
+    if (i % 5 == 1) (h.bad_at = 2, h.bad_gradient = NAN);
     softdimo_job *job = submit(engine, &request);
     STATUS(h.stop_at ? SOFTDIMO_ERR_CANCELLED : SOFTDIMO_OK, softdimo_job_wait(job, -1));
     softdimo_job_free(job);
@@ -411,6 +465,7 @@ int main(int argc, char **argv) {
   recompute();
   only_the_waiting_thread();
   stop();
+  not_finite();
   lifetimes();
   cancel_while_the_callback_runs();
   deadline();

@@ -1,7 +1,5 @@
 //! Whole graphs: printing, outputs, the activation estimate, and the cost of simplification.
 
-use std::time::Instant;
-
 use super::case::{evaluate, floats, ints, random};
 use super::runtime;
 use softdimo::graph::{Graph, simplify};
@@ -172,15 +170,26 @@ fn simplify_is_linear_in_the_graph() {
         g.output("y", x);
         g
     };
-    let mut per_node = Vec::new();
-    for nodes in [3000, 12000] {
-        let g = build(nodes);
-        let start = Instant::now();
-        let s = simplify(&g).unwrap();
-        let elapsed = start.elapsed();
-        println!("simplify: {} nodes to {} in {elapsed:?}", g.nodes().len(), s.nodes().len());
-        per_node.push(elapsed.as_secs_f64() / nodes as f64);
+    let graphs = [3000, 12000].map(build);
+    // The least of several times, in turn and of this thread alone, is what the work takes on a busy machine too.
+    let mut least = [f64::INFINITY; 2];
+    for _ in 0..5 {
+        for (g, least) in graphs.iter().zip(&mut least) {
+            let start = processor_seconds();
+            simplify(g).unwrap();
+            *least = least.min(processor_seconds() - start);
+        }
     }
-    // Quadratic time would show as a factor of 4; the rest is for a busy machine.
-    assert!(per_node[1] < 20.0 * per_node[0]);
+    let per_node = [0, 1].map(|i| least[i] / graphs[i].nodes().len() as f64);
+    println!("simplify: {:.2} and {:.2} µs a node", per_node[0] * 1e6, per_node[1] * 1e6);
+    // Quadratic time would show as a factor of 4.
+    assert!(per_node[1] < 2.5 * per_node[0], "{per_node:?}");
+}
+
+/// Time this thread has computed.
+fn processor_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is valid for the call.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
+    time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64
 }

@@ -1,11 +1,10 @@
 //! What the rewards say: gradients against central differences, and whether the prior believes the label.
 
 use softdimo::graph::Graph;
-use softdimo::image::{RgbaImage, write_png};
 use softdimo::models::Condition;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::Tensor;
-use softdimo::{Generated, Label, Optimizer, Request, Reward, RewardTerm};
+use softdimo::{Generated, Label, Request, Reward, RewardTerm};
 
 use super::{assert_close, blue, climbing, course, emoji, fixture, ratchet, with};
 
@@ -128,47 +127,18 @@ fn the_prior_believes_the_right_label() {
     }
 }
 
-/// A colour with and without the prior: not a test but a table. Run it with `--ignored --nocapture`; with
-/// `TTEO_SHEETS` naming a folder it also writes the pictures.
+/// Priors under several masks stand beside each other.
 #[test]
-#[ignore = "a measurement of some minutes"]
-fn table_of_color_and_prior() {
-    const SEEDS: usize = 16;
-    let mean = |v: &[f32]| v.iter().sum::<f32>() / v.len() as f32;
-    println!(
-        "| rule, lr | prior weight | color before | color after | prior before | prior after | max p after |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    let sgd = Optimizer::default();
-    let rules = [("SGD", sgd, 0.2), ("SGD", sgd, 2.0), ("SGD", sgd, 20.0), ("Adam", Optimizer::ADAM, 0.03)];
-    for (rule, optimizer, lr) in rules {
-        for weight in [0.0, 0.03, 0.1, 0.3, 1.0, 3.0] {
-            let terms =
-                vec![RewardTerm::new(blue(), 1.0), RewardTerm::new(Reward::Prior { seed: 1 }, weight)];
-            let labels = vec![Label::Name("red apple".into())];
-            let request = Request { labels, batch: SEEDS, seed: 0, ..climbing(terms, 20) };
-            let done = emoji().generate(&with(request, |o| (o.lr, o.optimizer) = (lr, optimizer))).unwrap();
-            let c = course(&done);
-            let value = |term: usize, at: &dyn Fn(usize) -> u32| -> f32 {
-                let of = |b: usize| c.iterations[at(b) as usize].rewards[term][b];
-                mean(&(0..SEEDS).map(of).collect::<Vec<f32>>())
-            };
-            let (first, best) = (|_| 0, |b: usize| c.best_step[b]);
-            println!(
-                "| {rule} {lr} | {weight} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} |",
-                value(0, &first),
-                value(0, &best),
-                value(1, &first),
-                value(1, &best),
-                mean(done.report.mean_max_probability.as_ref().unwrap()),
-            );
-            if let Some(folder) = std::env::var_os("TTEO_SHEETS") {
-                let picture = |i| RgbaImage::from_f32_chw(&done.picture(i).unwrap(), 32, 32).unwrap();
-                let pictures: Vec<RgbaImage> = (0..SEEDS).map(picture).collect();
-                let sheet = RgbaImage::sheet(&pictures, 8, 1, [255; 4]).unwrap().enlarge(3).unwrap();
-                let file = std::path::Path::new(&folder).join(format!("{rule}{lr}_prior{weight}.png"));
-                write_png(file, &sheet.view(), &[]).unwrap();
-            }
-        }
+fn priors_under_several_masks() {
+    let run = |seeds: &[u64]| {
+        let terms = seeds.iter().map(|&seed| RewardTerm::new(Reward::Prior { seed }, 1.0)).collect();
+        let done = fixture().generate(&climbing(terms, 0).with_batch(2)).unwrap();
+        course(&done).iterations[0].rewards.clone()
+    };
+    let together = run(&[9, 4, 9]);
+    assert_eq!(together[0], together[2]);
+    for (found, seed) in together.iter().zip([9, 4, 9]) {
+        assert_close(found, &run(&[seed])[0], 1e-5, "a prior beside others");
     }
+    assert!(together[0] != together[1], "masks of other seeds hide other tokens");
 }

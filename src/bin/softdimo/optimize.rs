@@ -1,16 +1,18 @@
 //! `softdimo optimize`: pictures before and after test-time embedding optimisation, and the reward's course.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use softdimo::generate::Report;
 use softdimo::image::{RgbaImage, write_png};
-use softdimo::tteo::{Course, Variables};
+use softdimo::tteo::{Course, Iteration, Variables};
 use softdimo::{Decode, Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
 
 use crate::engine::{EngineArgs, progress_bar};
+use crate::plot::{self, Series};
 use crate::reward::Rewards;
 
 #[derive(clap::Args)]
@@ -43,6 +45,9 @@ pub struct Args {
     /// Print the report as JSON instead of the table
     #[arg(long)]
     json: bool,
+    /// PNG to write: the total and every reward over the steps, means in colour, each picture in grey
+    #[arg(long)]
+    curve: Option<PathBuf>,
     /// PNG to write: before above, after below, a column a seed
     #[arg(short, long)]
     output: PathBuf,
@@ -166,12 +171,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
         print_course(course);
     }
     write(&args, &before, &after)?;
+    if let (Some(path), Some(course)) = (&args.curve, &after.report.optimization) {
+        write_curve(path, course, &after.report)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn mean(values: &[f32]) -> f32 {
+    values.iter().sum::<f32>() / values.len().max(1) as f32
 }
 
 /// One line an iteration (means over the pictures), then the totals as a curve.
 fn print_course(course: &Course) {
-    let mean = |v: &[f32]| v.iter().sum::<f32>() / v.len().max(1) as f32;
     let names: String = course.rewards.iter().map(|n| format!("{n:>12}")).collect();
     println!("{:>5} {:>12} {names} {:>10} {:>10} {:>8}", "step", "total", "gradient", "max prob", "ms");
     for i in &course.iterations {
@@ -199,6 +210,39 @@ fn sparkline(values: &[f32]) -> String {
     values.iter().map(|&v| BLOCKS[level(v)]).collect()
 }
 
+/// A panel for the total, and one a reward where there are several or a weighted one.
+fn write_curve(path: &Path, course: &Course, report: &Report) -> Result<()> {
+    let panel = |title: &str, of: &dyn Fn(&Iteration) -> Vec<f32>| {
+        let steps: Vec<Vec<f32>> = course.iterations.iter().map(of).collect();
+        let picture = |b: usize| steps.iter().map(|at| at[b]).collect();
+        let mut series: Vec<Series> = Vec::new();
+        if report.batch > 1 {
+            series.extend((0..report.batch).map(|b| Series { name: String::new(), values: picture(b) }));
+        }
+        let means = steps.iter().map(|at| mean(at)).collect();
+        series.push(Series { name: if report.batch > 1 { "mean" } else { "value" }.into(), values: means });
+        plot::panel(title, &series, 560, 220)
+    };
+    let mut panels = vec![panel("total", &|i| i.total.clone())?];
+    if course.weights != [1.0] {
+        for (k, (name, weight)) in course.rewards.iter().zip(&course.weights).enumerate() {
+            panels.push(panel(&format!("{name} (weight {weight})"), &|i| i.rewards[k].clone())?);
+        }
+    }
+    let sheet = RgbaImage::sheet(&panels, 1, 4, [255; 4])?;
+    write_png(path, &sheet.view(), &text(report))?;
+    eprintln!("{} ({}x{})", path.display(), sheet.width(), sheet.height());
+    Ok(())
+}
+
+/// What a PNG says about how it came to be.
+fn text(report: &Report) -> [(String, String); 2] {
+    [
+        ("Software".to_string(), format!("softdimo {}", env!("CARGO_PKG_VERSION"))),
+        ("softdimo".to_string(), report.json()),
+    ]
+}
+
 fn write(args: &Args, before: &Generated, after: &Generated) -> Result<()> {
     let (width, height) = (after.report.width as u32, after.report.height as u32);
     let factor = (256 / width.max(1)).clamp(1, 8);
@@ -209,11 +253,7 @@ fn write(args: &Args, before: &Generated, after: &Generated) -> Result<()> {
         }
     }
     let sheet = RgbaImage::sheet(&pictures, after.report.batch as u32, factor, [255; 4])?;
-    let text = [
-        ("Software".to_string(), format!("softdimo {}", env!("CARGO_PKG_VERSION"))),
-        ("softdimo".to_string(), after.report.json()),
-    ];
-    write_png(&args.output, &sheet.view(), &text)?;
+    write_png(&args.output, &sheet.view(), &text(&after.report))?;
     eprintln!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
     Ok(())
 }

@@ -1,0 +1,237 @@
+//! The loop: feed, run, look at the numbers, go on.
+
+use std::time::Instant;
+
+use super::report::{Course, Iteration};
+use super::settings::{Optimize, Optimizer};
+use super::step::{MOVED, best_graph, best_of, carried, forward_graph, states, step_graph};
+use crate::condition::Conditioned;
+use crate::engine::Sessions;
+use crate::error::{Error, Result};
+use crate::job::{Progress, Shared};
+use crate::tensor::Tensor;
+
+/// The kept embeddings.
+pub(crate) struct Optimized {
+    pub e_in: Tensor,
+    pub condition: Conditioned,
+    pub course: Course,
+    /// The owner cancelled, or the callback said stop.
+    pub cancelled: bool,
+}
+
+/// Where a loop starts.
+pub(crate) struct Start {
+    /// e_in [B, N, D].
+    pub e_in: Tensor,
+    /// √(1−σ²)·E(x_init), and n, when the noise is optimised.
+    pub clean: Option<Tensor>,
+    pub noise: Option<Tensor>,
+    pub sigma: f32,
+    pub condition: Conditioned,
+    /// Class ids [B]; of no meaning for models that read prompts.
+    pub classes: Tensor,
+    /// One a picture, where a reward reads them.
+    pub prompts: Vec<String>,
+}
+
+/// What is moved, by input name, at one iterate.
+type Variables = Vec<(&'static str, Tensor)>;
+
+/// Run the loop. `progress` is told after every iterate.
+pub(crate) fn optimize(
+    sessions: &mut Sessions,
+    job: &Shared,
+    o: &Optimize,
+    start: Start,
+    mut progress: Progress,
+) -> Result<Optimized> {
+    let clock = Instant::now();
+    let model = sessions.model().clone();
+    let batch = start.classes.shape()[0];
+    let variables = variables(o, &start)?;
+    let callback = o.terms.iter().position(|t| t.reward.is_callback());
+    let files: Vec<_> = o.files().map(|file| (file.namespace(), file.checkpoint())).collect();
+    let graph = step_graph(&model, batch, o)?;
+    let mut step = sessions.compile_over("optimize", &graph, &files)?.bind(&carried(&graph))?;
+    let mut forward = match callback {
+        Some(_) => Some(sessions.compile("forward", &forward_graph(&model, batch, o)?)?.bind(&[])?),
+        None => None,
+    };
+    let best = best_graph(variables.iter().map(|(name, value)| (*name, value.shape())))?;
+    let mut best = sessions.compile("best", &best)?.bind(&[])?;
+    let mut feeds = feeds(o, &start, &variables, batch);
+    for (k, term) in o.terms.iter().enumerate() {
+        feeds.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, &job.cancel)?);
+    }
+    for session in [Some(&mut step), forward.as_mut(), Some(&mut best)].into_iter().flatten() {
+        session.feed(feeds.iter().map(|(name, value)| (name.as_str(), value)))?;
+    }
+    drop(feeds);
+
+    let mut course = Course {
+        rewards: o.terms.iter().map(|t| t.reward.name()).collect(),
+        weights: o.terms.iter().map(|t| t.weight).collect(),
+        iterations: Vec::new(),
+        best_step: vec![0; batch],
+        ended: "steps",
+    };
+    // The graph makes the same comparisons for the embeddings it keeps.
+    let (mut top, mut alive) = (vec![f32::NEG_INFINITY; batch], vec![true; batch]);
+    for t in 0..=o.steps {
+        if job.cancel.is_cancelled() {
+            course.ended = "cancelled";
+            break;
+        }
+        let began = Instant::now();
+        if let Optimizer::Adam { beta1, beta2, .. } = o.optimizer {
+            for (name, beta) in [("c1", beta1), ("c2", beta2)] {
+                let correction = 1.0 / (1.0 - f64::from(beta).powi(t as i32 + 1));
+                step.feed([(name, &Tensor::from_f32([1], &[correction as f32]))])?;
+            }
+        }
+        if let (Some(k), Some(forward)) = (callback, forward.as_mut()) {
+            forward.follow(&step)?;
+            let image = match forward.run(&job.cancel) {
+                Err(Error::Cancelled) => {
+                    course.ended = "cancelled";
+                    break;
+                }
+                other => take(&mut other?, "image")?,
+            };
+            match job.ask(&o.terms[k].reward, image)? {
+                Some((scores, gradient)) => {
+                    step.feed([(format!("r{k}.score").as_str(), &scores), ("cotangent", &gradient)])?;
+                }
+                None => {
+                    let cancelled = job.cancel.is_cancelled();
+                    course.ended = if cancelled { "cancelled" } else { "stopped by the callback" };
+                    break;
+                }
+            }
+        }
+        let mut results = match step.run(&job.cancel) {
+            Err(Error::Cancelled) => {
+                course.ended = "cancelled";
+                break;
+            }
+            other => other?,
+        };
+        step.advance()?;
+        let mut floats = |name: &str| Ok::<_, Error>(take(&mut results, name)?.to_f32());
+        let rewards = (0..o.terms.len()).map(|k| floats(&format!("reward.{k}"))).collect::<Result<_>>()?;
+        let iteration = Iteration {
+            step: t,
+            total: floats("total")?,
+            rewards,
+            gradient_norm: floats("norm")?,
+            mean_max_probability: floats("confidence")?,
+            soft_hard_difference: if o.report_gap { Some(floats("gap")?) } else { None },
+            milliseconds: began.elapsed().as_secs_f64() * 1e3,
+        };
+        for (b, (&total, norm)) in iteration.total.iter().zip(&iteration.gradient_norm).enumerate() {
+            alive[b] &= total.is_finite() && norm.is_finite();
+            if total.is_finite() && total > top[b] {
+                (top[b], course.best_step[b]) = (total, t);
+            }
+        }
+        course.iterations.push(iteration);
+        progress.step += 1;
+        job.advance(progress);
+        if !alive.iter().any(|&a| a) {
+            course.ended = "not finite";
+            break;
+        }
+        if o.deadline.is_some_and(|limit| clock.elapsed() >= limit) && t < o.steps {
+            course.ended = "deadline";
+            break;
+        }
+    }
+    best.follow(&step)?;
+    // A cancelled job still hands over its best iterate.
+    let mut results = best.run(&Default::default())?;
+    let kept = variables.iter().map(|(name, _)| Ok((*name, take(&mut results, name)?)));
+    let kept = kept.collect::<Result<Variables>>()?;
+    let cancelled = matches!(course.ended, "cancelled" | "stopped by the callback");
+    Ok(Optimized {
+        e_in: embedding_of(&kept, &start),
+        condition: condition_of(&kept, &start),
+        course,
+        cancelled,
+    })
+}
+
+/// The variables at their start.
+fn variables(o: &Optimize, start: &Start) -> Result<Variables> {
+    let mut values = Vec::new();
+    if o.variables.embedding {
+        values.push(("e", start.e_in.clone()));
+    }
+    if o.variables.noise {
+        let noise = start.noise.clone().ok_or_else(|| Error::Unsupported {
+            what: "optimising the noise of a given start embedding".into(),
+            reason: "its noise part is unknown; give start tokens, or optimise the embedding".into(),
+        })?;
+        values.push(("n", noise));
+    }
+    if o.variables.class {
+        let parts = MOVED.iter().filter_map(|(variable, part)| Some((*variable, start.condition.get(part)?)));
+        values.extend(parts.map(|(variable, value)| (variable, value.clone())));
+    }
+    Ok(values)
+}
+
+/// The inputs of the first step, except the rewards' own and those that change with the step.
+fn feeds(o: &Optimize, start: &Start, variables: &Variables, batch: usize) -> Vec<(String, Tensor)> {
+    let mut feeds: Vec<(String, Tensor)> = vec![
+        ("class".into(), start.classes.clone()),
+        ("e_start".into(), start.e_in.clone()),
+        ("lr".into(), Tensor::from_f32([1], &[o.lr])),
+        ("sigma".into(), Tensor::from_f32([1], &[start.sigma])),
+        ("alive".into(), Tensor::from_f32([batch], &vec![1.0; batch])),
+        ("top".into(), Tensor::from_f32([batch], &vec![f32::NEG_INFINITY; batch])),
+    ];
+    feeds.extend(start.clean.clone().map(|clean| ("clean".into(), clean)));
+    feeds.extend(start.condition.parts().map(|(name, value)| (name.into(), value.clone())));
+    for (name, value) in variables {
+        let shape = value.shape();
+        let zeros = Tensor::from_f32(shape.clone(), &vec![0.0; shape.len()]);
+        feeds.extend(states(o.optimizer, name).into_iter().map(|state| (state, zeros.clone())));
+        feeds.push((best_of(name), value.clone()));
+        feeds.push((name.to_string(), value.clone()));
+    }
+    feeds
+}
+
+/// e_in [B, N, D] at the variables.
+fn embedding_of(variables: &Variables, start: &Start) -> Tensor {
+    let value = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value);
+    match (value("e"), value("n"), &start.clean) {
+        (Some(e), _, _) => e.clone(),
+        (None, Some(n), Some(clean)) => {
+            let sum = |(c, n): (&f32, f32)| c + n * start.sigma;
+            let e: Vec<f32> = clean.to_f32().iter().zip(n.to_f32()).map(sum).collect();
+            Tensor::from_f32(clean.shape().clone(), &e)
+        }
+        _ => start.e_in.clone(),
+    }
+}
+
+/// The condition with the variables in it.
+fn condition_of(variables: &Variables, start: &Start) -> Conditioned {
+    let mut condition = start.condition.clone();
+    for (variable, part) in MOVED {
+        if let Some((_, value)) = variables.iter().find(|(name, _)| *name == variable) {
+            condition.set(part, value.clone());
+        }
+    }
+    condition
+}
+
+/// Remove a named result.
+fn take(results: &mut Vec<(String, Tensor)>, name: &str) -> Result<Tensor> {
+    match results.iter().position(|(n, _)| n == name) {
+        Some(at) => Ok(results.swap_remove(at).1),
+        None => Err(Error::internal(format!("the graph has no output '{name}'"))),
+    }
+}
