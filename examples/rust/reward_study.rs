@@ -39,8 +39,9 @@ const CLIMBED: u64 = 1;
 const JUDGING: [u64; 2] = [101, 102];
 /// Every picture is compared with its own label and every n-th other one.
 const EVERY_LABEL: usize = 6;
-/// Pictures of a row in the sheet.
+/// Pictures of a row that is kept, and of one in the sheets.
 const COLUMNS: usize = 12;
+const SHEET_COLUMNS: u32 = 8;
 /// ImageNet's only apple: "Granny Smith".
 const APPLE: u32 = 948;
 
@@ -70,9 +71,9 @@ fn runs() -> Vec<Run> {
     let run = |label, goal, rule, weight| Run { label, goal, rule, weight };
     let mut runs: Vec<Run> = Vec::new();
     let apple = |rule| move |weight| run("red apple", Goal::Bluer, rule, weight);
-    runs.extend([0.0, 0.03, 0.05, 0.07, 0.1, 0.3].map(apple(ADAM)));
+    runs.extend([0.0, 0.05, 0.07, 0.1, 0.3].map(apple(ADAM)));
     runs.extend([0.0, 0.03, 0.1, 0.3].map(apple(SGD)));
-    runs.extend([0.0, 0.05, 0.07].map(|weight| run("dog", Goal::Darker, ADAM, weight)));
+    runs.extend([0.0, 0.07, 0.1, 0.2, 0.3].map(|weight| run("dog", Goal::Darker, ADAM, weight)));
     runs.extend([0.0, 0.01].map(|weight| run("red apple", Goal::Target("green apple"), ADAM, weight)));
     runs.push(run("red apple", Goal::Prior, ADAM, 1.0));
     runs
@@ -312,6 +313,10 @@ fn line(run: &Run, before: &Judged, done: &Done) -> String {
     let kept = |of: &[Vec<f32>]| -> Vec<f32> { (0..SEEDS).map(|b| of[done.best[b] as usize][b]).collect() };
     let (reward, prior) = (kept(&done.reward), kept(&done.prior));
     let risen = (0..SEEDS).filter(|&b| reward[b] > done.reward[0][b]).count();
+    let weight = if run.goal == Goal::Prior { 0.0 } else { run.weight };
+    let gain = |b: usize| reward[b] - done.reward[0][b] + weight * (prior[b] - done.prior[0][b]);
+    let climbed = (0..SEEDS).filter(|&b| gain(b) > 0.0).count();
+    let share = |n: usize| format!("{:.0} %", 100.0 * n as f32 / SEEDS as f32);
     let count = |wins: &[bool]| wins.iter().filter(|&&w| w).count();
     let pair = |a: f32, b: f32| format!("{a:.3} → {b:.3}");
     let of = |first: &[f32], last: &[f32]| pair(mean(first.iter().copied()), mean(last.iter().copied()));
@@ -319,7 +324,8 @@ fn line(run: &Run, before: &Judged, done: &Done) -> String {
     let mut cells = vec![
         run.name(),
         of(&done.reward[0], &reward),
-        format!("{:.0} %", 100.0 * risen as f32 / SEEDS as f32),
+        share(risen),
+        share(climbed),
         of(&done.prior[0], &prior),
         of(&before.other_masks, &after.other_masks),
         of(&before.gap, &after.gap),
@@ -363,8 +369,10 @@ fn main() -> Result<()> {
         }
     }
     let apple = if study.classifier.is_some() { " ln p(apple), classifier |" } else { "" };
-    println!("| run | reward | risen | prior | other masks | gap | own label, of {SEEDS} |{apple}");
-    println!("|---|---|---|---|---|---|---|{}", if apple.is_empty() { "" } else { "---|" });
+    println!(
+        "| run | reward | risen | sum risen | prior | other masks | gap | own label, of {SEEDS} |{apple}"
+    );
+    println!("|---|---|---|---|---|---|---|---|{}", if apple.is_empty() { "" } else { "---|" });
     lines.iter().for_each(|line| println!("{line}"));
     println!("\n| step | {} |", apples.iter().map(|(run, _)| run.name()).collect::<Vec<_>>().join(" | "));
     println!("|---|{}", "---|".repeat(apples.len()));
@@ -383,17 +391,21 @@ fn main() -> Result<()> {
         names.extend(
             runs().iter().map(Run::name).filter(|name| name.starts_with(&format!("{label}, {what}"))),
         );
-        let rows = names.iter().map(|name| Ok(read_png(study.file(name, "png"))?.0));
+        let rows = names.iter().map(|name| {
+            let row = read_png(study.file(name, "png"))?.0;
+            let (side, gap) = (row.height(), 1);
+            let mut shown = RgbaImage::filled(SHEET_COLUMNS * (side + gap) - gap, side, [255; 4])?;
+            shown.blit(&row, 0, 0);
+            Ok(shown)
+        });
         let sheet = RgbaImage::sheet(&rows.collect::<Result<Vec<_>>>()?, 1, 1, [255; 4])?.enlarge(3)?;
         let path =
             study.folder.join(format!("{}.png", format!("sheet {label} {what}").replace([' ', ','], "-")));
         write_png(&path, &sheet.view(), &[])?;
         eprintln!("{}: from above {}", path.display(), names.join("; "));
     }
-    let panels = [
-        panel("mean reward (bluer)", &apples, |d| &d.reward)?,
-        panel("mean prior, nats a token", &apples, |d| &d.prior)?,
-    ];
+    let panels =
+        [panel("bluer, mean", &apples, |d| &d.reward)?, panel("prior, nats", &apples, |d| &d.prior)?];
     let path = study.folder.join("curve.png");
     write_png(&path, &RgbaImage::sheet(&panels, 1, 4, [255; 4])?.view(), &[])?;
     eprintln!("{}", path.display());
