@@ -369,6 +369,12 @@ fn errors_say_what_was_expected() {
     let missing = fails(1, &["generate", "--ort-library", "/nowhere/libonnxruntime.so", "-o", out]);
     assert!(missing.contains("/nowhere/libonnxruntime.so") && missing.contains("tried"), "{missing}");
     assert!(fails(1, &["generate", "--model", "README.md", "-o", out]).contains("README.md"));
+    let sheet = root().join("docs/sample.png");
+    let sheet = sheet.to_str().unwrap();
+    let edit = fails(1, &["generate", "--label", "dog", "--edit", sheet, "-o", out]);
+    assert!(edit.contains("sample.png: expected the model's 32x32 pixels, found"), "{edit}");
+    let target = fails(1, &["optimize", "--label", "dog", "--reward", &format!("target={sheet}"), "-o", out]);
+    assert!(target.contains("sample.png: expected the model's 32x32 pixels, found"), "{target}");
     fails(2, &["generate"]);
     fails(2, &["frobnicate"]);
     assert!(fails(1, &["generate", "--count", "300", "-o", out]).contains("1 to 256"));

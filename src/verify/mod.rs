@@ -164,10 +164,11 @@ impl Replay<'_> {
 
     /// [`Replay::get`] of a tensor without which nothing can be replayed.
     fn need(&self, name: &str) -> Result<Tensor> {
-        self.get(name).ok_or_else(|| Error::MissingTensor {
-            name: format!("{}/{name}", self.batch),
-            expected: "a golden tensor".into(),
+        self.get(name).ok_or_else(|| Error::Format {
             file: self.golden.file(),
+            what: format!("golden tensor '{}/{name}'", self.batch),
+            expected: "one, as models of this family are replayed from it".into(),
+            found: "none".into(),
         })
     }
 

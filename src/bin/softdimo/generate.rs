@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use softdimo::generate::Report;
-use softdimo::image::{RgbaImage, read_f32_chw, read_png, write_png};
+use softdimo::image::{RgbaImage, read_f32_chw, write_png};
 use softdimo::{Decode, Edit, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{EngineArgs, progress_bar};
+use crate::picture::read_of_size;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -95,7 +96,8 @@ enum How {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let engine = args.engine.open()?;
-    let edit = edit(&args)?;
+    let layout = engine.model().architecture().layout();
+    let edit = edit(&args, (layout.width, layout.height))?;
     let names = args.label.iter().map(|l| Label::Name(l.clone()));
     let labels = names.chain(args.class.iter().map(|&c| Label::Class(c)));
     let mut subjects: Vec<(Vec<Label>, Vec<String>)> = labels.map(|l| (vec![l], Vec::new())).collect();
@@ -143,12 +145,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
 }
 
 /// The picture to start from.
-fn edit(args: &Args) -> Result<Option<Edit>> {
+fn edit(args: &Args, size: (usize, usize)) -> Result<Option<Edit>> {
     let Some(path) = &args.edit else { return Ok(None) };
-    let (picture, _) = read_png(path)?;
+    let picture = read_of_size("--edit", path, size)?;
     let keep = match (&args.mask, args.keep) {
         (Some(mask), _) => {
-            let (mask, _) = read_png(mask)?;
+            let mask = read_of_size("--mask", mask, size)?;
             let [r, g, b] = [0, 1, 2].map(|c| mask.data().iter().skip(c).step_by(4));
             Keep::Outside(r.zip(g).zip(b).map(|((r, g), b)| f32::from(*r.max(g).max(b)) / 255.0).collect())
         }

@@ -9,6 +9,7 @@ mod engine;
 mod generate;
 mod inspect;
 mod optimize;
+mod picture;
 mod plot;
 mod quantize;
 mod reward;

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use softdimo::image::{RgbaImage, read_f32_chw, read_png};
+use softdimo::image::{read_f32_chw, read_png};
 use softdimo::reward::{BINS, RewardModel, histogram};
 use softdimo::{Error, Label, Result, Reward, RewardTerm, WeightsMode};
+
+use crate::picture::read_of_size;
 
 /// What may stand there, for messages.
 const FORMS: &str = "color=R,G,B, target=FILE.png, histogram=FILE.png, prior, closeness or \
@@ -15,15 +17,15 @@ const FILE: &str = ".safetensors";
 
 /// Parses rewards for pictures of one size; a file that several name is opened once.
 pub struct Rewards {
-    width: u32,
-    height: u32,
+    /// Width and height.
+    size: (usize, usize),
     weights: WeightsMode,
     opened: HashMap<String, Arc<RewardModel>>,
 }
 
 impl Rewards {
-    pub fn new((width, height): (usize, usize), weights: WeightsMode) -> Rewards {
-        Rewards { width: width as u32, height: height as u32, weights, opened: HashMap::new() }
+    pub fn new(size: (usize, usize), weights: WeightsMode) -> Rewards {
+        Rewards { size, weights, opened: HashMap::new() }
     }
 
     /// One `--reward`.
@@ -48,15 +50,11 @@ impl Rewards {
                 Reward::Color { rgb, mask: None }
             }
             "target" => {
-                let picture = read(argument)?;
-                if (picture.width(), picture.height()) != (self.width, self.height) {
-                    let found = format!("{}x{}", picture.width(), picture.height());
-                    return Err(bad(&format!("a {}x{} picture", self.width, self.height), &found));
-                }
+                let picture = read_of_size("--reward target", argument, self.size)?;
                 Reward::Target { target: read_f32_chw(&picture.view())?, mask: None }
             }
             "histogram" => {
-                let pixels = read_f32_chw(&read(argument)?.view())?;
+                let pixels = read_f32_chw(&read_png(argument)?.0.view())?;
                 Reward::Histogram { histogram: histogram(&pixels, BINS)?, mask: None }
             }
             "prior" => Reward::Prior { seed: 0 },
@@ -88,8 +86,4 @@ fn split_file(text: &str) -> Option<(&str, Option<&str>)> {
         return Some((&text[..end], Some(&text[end + 1..])));
     }
     text.ends_with(FILE).then_some((text, None))
-}
-
-fn read(path: &str) -> Result<RgbaImage> {
-    Ok(read_png(path)?.0)
 }
