@@ -71,9 +71,9 @@ fn runs() -> Vec<Run> {
     let run = |label, goal, rule, weight| Run { label, goal, rule, weight };
     let mut runs: Vec<Run> = Vec::new();
     let apple = |rule| move |weight| run("red apple", Goal::Bluer, rule, weight);
-    runs.extend([0.0, 0.05, 0.07, 0.1, 0.3].map(apple(ADAM)));
+    runs.extend([0.0, 0.05, 0.1, 0.15, 0.2, 0.3].map(apple(ADAM)));
     runs.extend([0.0, 0.03, 0.1, 0.3].map(apple(SGD)));
-    runs.extend([0.0, 0.07, 0.1, 0.2, 0.3].map(|weight| run("dog", Goal::Darker, ADAM, weight)));
+    runs.extend([0.0, 0.1, 0.15, 0.2, 0.3].map(|weight| run("dog", Goal::Darker, ADAM, weight)));
     runs.extend([0.0, 0.01].map(|weight| run("red apple", Goal::Target("green apple"), ADAM, weight)));
     runs.push(run("red apple", Goal::Prior, ADAM, 1.0));
     runs

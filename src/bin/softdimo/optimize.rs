@@ -32,10 +32,11 @@ pub struct Args {
     count: usize,
     /// What to maximise, as [WEIGHT*]NAME: color=R,G,B | target=FILE.png | histogram=FILE.png | prior | closeness |
     /// FILE.softdimo.safetensors (of a classifier, with =CLASS by name or id); repeat to add. Colours and targets
-    /// alone wreck the picture: add 0.1*prior to a colour, with --optimizer adam --lr 0.03
+    /// alone wreck the picture: add 0.15*prior to a colour, with --optimizer adam --lr 0.03
     #[arg(long, required = true, allow_hyphen_values = true)]
     reward: Vec<String>,
-    /// What a reward that reads a prompt scores pictures against; one for all, or repeat for one each
+    /// What a text-to-image model paints, and what a reward that reads a prompt scores pictures against; one for all,
+    /// or repeat for one each
     #[arg(long)]
     prompt: Vec<String>,
     #[command(flatten)]
