@@ -1,6 +1,9 @@
 //! Text encoders of text-to-image models against the official code: token ids, hidden states and pooled
 //! features, in ONNX Runtime and in the f64 evaluator; and how an encoder lies in a model file.
 
+#[allow(dead_code)] // other tests use the rest
+mod checkpoints;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,41 +66,12 @@ fn write(path: &Path, tensors: Vec<(String, Tensor)>) -> Arc<Checkpoint> {
     Arc::new(Checkpoint::open(path).unwrap())
 }
 
-/// The tower under Hugging Face's names: q, k and v apart, the projection transposed.
+/// The tower under Hugging Face's names.
 fn hugging_face(folder: &Path) -> Arc<Checkpoint> {
     let tower = open("tower.safetensors");
-    let mut renamed = Vec::new();
-    for name in tower.names() {
-        let t = tower.get(name).unwrap().to_tensor();
-        let base = match name {
-            "token_embedding.weight" => "text_model.embeddings.token_embedding.weight".into(),
-            "positional_embedding" => "text_model.embeddings.position_embedding.weight".into(),
-            "text_projection" => {
-                let (x, d, p) = (t.to_f32(), t.shape()[0], t.shape()[1]);
-                let transposed: Vec<f32> = (0..p * d).map(|i| x[i % d * p + i / d]).collect();
-                renamed.push(("text_projection.weight".into(), Tensor::from_f32([p, d], &transposed)));
-                continue;
-            }
-            _ => name
-                .replace("transformer.resblocks", "text_model.encoder.layers")
-                .replace("ln_final", "text_model.final_layer_norm")
-                .replace("ln_1", "layer_norm1")
-                .replace("ln_2", "layer_norm2")
-                .replace("mlp.c_fc", "mlp.fc1")
-                .replace("mlp.c_proj", "mlp.fc2")
-                .replace("attn.", "self_attn."),
-        };
-        let Some((layer, kind)) = base.split_once("in_proj_") else {
-            renamed.push((base, t));
-            continue;
-        };
-        let (x, third) = (t.to_f32(), t.shape().len() / 3);
-        for (part, x) in ["q_proj", "k_proj", "v_proj"].iter().zip(x.chunks(third)) {
-            let shape = [&[t.shape()[0] / 3], &t.shape()[1..]].concat();
-            renamed.push((format!("{layer}{part}.{kind}"), Tensor::from_f32(shape, x)));
-        }
-    }
-    write(&folder.join("hugging_face.safetensors"), renamed)
+    let tower: checkpoints::Tensors =
+        tower.names().map(|name| (name.to_string(), tower.get(name).unwrap().to_tensor())).collect();
+    write(&folder.join("hugging_face.safetensors"), checkpoints::hugging_face(&tower))
 }
 
 fn in_evaluator(checkpoint: &Checkpoint, g: &Graph, ids: &Tensor) -> HashMap<String, Vec<f64>> {

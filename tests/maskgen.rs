@@ -4,6 +4,7 @@
 
 #[allow(dead_code)] // other tests use the rest
 mod checkpoints;
+mod climbing;
 #[path = "maskgen/config.rs"]
 mod config;
 #[path = "maskgen/definition.rs"]

@@ -11,6 +11,13 @@ use crate::models::{Condition, text_encoder};
 use crate::tensor::{Dtype, Tensor, TensorView};
 use crate::tokenizer::ClipBpe;
 
+/// A checkpoint. Files saved from a wrapped module carry `module.`.
+pub(super) fn open(path: &Path) -> Result<Checkpoint> {
+    let mut checkpoint = Checkpoint::open(path)?;
+    checkpoint.rename_prefix("module.", "");
+    Ok(checkpoint)
+}
+
 /// What to convert and what to say about it.
 #[derive(Clone, Debug, Default)]
 pub struct Source {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::generator::{Pieces, Source};
+use super::generator::{Pieces, Source, open};
 use super::{Summary, parse_json, read_json};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -25,8 +25,7 @@ pub fn maskbit(source: &Source, output: &Path, progress: impl FnMut(usize, usize
 /// Public generator files may name `input_proj` as `token_emb` (the official loader renames it too), and
 /// files saved from a wrapped module carry `module.`.
 fn open_generator(path: &Path) -> Result<Checkpoint> {
-    let mut checkpoint = Checkpoint::open(path)?;
-    checkpoint.rename_prefix("module.", "");
+    let mut checkpoint = open(path)?;
     checkpoint.rename_prefix("token_emb.", "input_proj.");
     Ok(checkpoint)
 }

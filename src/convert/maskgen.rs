@@ -15,7 +15,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::generator::{Pieces, Source};
+use super::generator::{Pieces, Source, open};
 use super::text_encoder::{self, Wanted};
 use super::{Summary, read_json};
 use crate::checkpoint::Checkpoint;
@@ -56,13 +56,6 @@ pub fn maskgen(source: &Source, output: &Path, progress: impl FnMut(usize, usize
     let config = Config { architecture, request_defaults: official.request_defaults()? };
     let (config_file, text) = (official.file, Some((checkpoint, bpe)));
     Pieces { config, config_file, generators, tokenizer, text }.write(source, output, progress)
-}
-
-/// Files saved from a wrapped module carry `module.`.
-fn open(path: &Path) -> Result<Checkpoint> {
-    let mut checkpoint = Checkpoint::open(path)?;
-    checkpoint.rename_prefix("module.", "");
-    Ok(checkpoint)
 }
 
 /// The head is the embedding: a file that has both must have the same twice.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::generator::{Pieces, Source};
+use super::generator::{Pieces, Source, open};
 use super::{Summary, parse_json, read_json};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -33,13 +33,6 @@ pub fn maskgit(source: &Source, output: &Path, progress: impl FnMut(usize, usize
     }
     let config = maskgit_config(&config_file, json)?;
     Pieces { config, config_file, generators, tokenizer, text: None }.write(source, output, progress)
-}
-
-/// Files saved from a wrapped module carry `module.`.
-fn open(path: &Path) -> Result<Checkpoint> {
-    let mut checkpoint = Checkpoint::open(path)?;
-    checkpoint.rename_prefix("module.", "");
-    Ok(checkpoint)
 }
 
 /// The configuration, empty where there is none, and the file to blame for the sizes.

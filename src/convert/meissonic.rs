@@ -18,10 +18,9 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-use super::generator::{Pieces, Source};
+use super::generator::{Pieces, Source, open};
 use super::text_encoder::{self, Wanted, beside};
 use super::{Summary, read_json};
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::model::{Config, Defaults, TeacherDefaults};
 use crate::models::clip::Activation;
@@ -60,13 +59,6 @@ pub fn meissonic(source: &Source, output: &Path, progress: impl FnMut(usize, usi
     let config = Config { architecture, request_defaults };
     let (config_file, text) = (official.file, Some((checkpoint, bpe)));
     Pieces { config, config_file, generators, tokenizer, text }.write(source, output, progress)
-}
-
-/// Files saved from a wrapped module carry `module.`.
-fn open(path: &Path) -> Result<Checkpoint> {
-    let mut checkpoint = Checkpoint::open(path)?;
-    checkpoint.rename_prefix("module.", "");
-    Ok(checkpoint)
 }
 
 /// The source with its pieces found in the pipelines they are in.

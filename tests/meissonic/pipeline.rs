@@ -6,9 +6,9 @@ use softdimo::edit::{Edit, Keep};
 use softdimo::models::Condition;
 use softdimo::models::program::Program;
 use softdimo::tensor::Tensor;
-use softdimo::{Decode, Engine, Generated, Optimize, Options, Request, Reward, RewardTerm};
+use softdimo::{Decode, Engine, Generated, Options, Request};
 
-use super::{Batch, files};
+use super::{Batch, climbing, files};
 
 /// The model, for all tests together: they queue up on its worker.
 fn model() -> &'static Engine {
@@ -196,60 +196,17 @@ fn the_teacher_samples() {
     assert_eq!(tokens(&generate(&alone(1.0))), tokens(&generate(&alone(0.0))));
 }
 
-fn climb(reward: Reward, lr: f32, steps: u32) -> Optimize {
-    Optimize { lr, ..Optimize::new(vec![RewardTerm::new(reward, 1.0)], steps) }
-}
-
-fn totals(done: &Generated) -> Vec<f32> {
-    done.report.optimization.as_ref().unwrap().iterations.iter().map(|i| i.total[0]).collect()
-}
-
-fn blue() -> Reward {
-    Reward::Color { rgb: [-1.0, -1.0, 1.0], mask: None }
-}
-
-/// The gradient through text-conditioned student and decoder is the slope of the reward along it, for the embedding
-/// and for the prompt's features.
 #[test]
 fn the_gradient_is_the_slope() {
-    let run = |class: bool, lr: f32, steps: u32| {
-        let mut optimize = climb(blue(), lr, steps);
-        optimize.variables.class = class;
-        optimize.variables.embedding = !class;
-        generate(&Request { optimize: Some(optimize), ..prompt("a red apple").with_seed(1) })
-    };
-    for class in [false, true] {
-        let start = run(class, 1.0, 0);
-        let first = &start.report.optimization.as_ref().unwrap().iterations[0];
-        let norm = first.gradient_norm[0];
-        // A step of length h climbs h·‖g‖ to first order.
-        let h = 0.02;
-        let up = totals(&run(class, h / norm, 1));
-        let slope = (up[1] - up[0]) / h;
-        println!("class {class}: {slope:.5} along the gradient, whose norm is {norm:.5}");
-        assert!(norm > 0.0 && (slope / norm - 1.0).abs() < 0.1, "class {class}: {slope} is not {norm}");
-        let course = totals(&run(class, 1.0 / norm, 4));
-        assert!(course.iter().copied().fold(f32::MIN, f32::max) > course[0], "class {class}: {course:?}");
-    }
+    climbing::the_gradient_is_the_slope(model(), &prompt("a red apple").with_seed(1), 0.02);
 }
 
-/// Computing a block's activations again for its gradient changes memory, not the course.
 #[test]
 fn recomputation_does_not_change_the_course() {
-    let run = |recompute: bool| {
-        let optimize = Optimize { recompute, ..climb(blue(), 2.0, 3) };
-        totals(&generate(&Request { optimize: Some(optimize), ..prompt("a red apple").with_seed(1) }))
-    };
-    assert_close(&run(true), &run(false), 1e-5, "totals");
+    climbing::recomputation_does_not_change_the_course(model(), &prompt("a red apple").with_seed(1), 2.0);
 }
 
-/// The prior reads soft tokens, hidden ones masked, with the teacher under the prompt: its gradient is uphill.
 #[test]
 fn the_prior_climbs() {
-    let optimize = Some(climb(Reward::Prior { seed: 1 }, 0.5, 6));
-    let done = generate(&Request { optimize, ..prompt("a red apple").with_seed(2) });
-    let totals = totals(&done);
-    println!("{totals:?}");
-    let best = totals.iter().copied().fold(f32::MIN, f32::max);
-    assert!(totals.iter().all(|t| *t <= 0.0) && best > totals[0], "{totals:?}");
+    climbing::the_prior_climbs(model(), &prompt("a red apple").with_seed(2));
 }
