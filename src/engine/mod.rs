@@ -103,6 +103,17 @@ struct Cost {
     activations: u64,
 }
 
+/// Activations from which on a session on the CPU allocates each value by itself. Up to there the runtime's arena
+/// saves page faults; but it grows by doubling, which a session this large cannot afford.
+const ARENA_LIMIT: u64 = 4 << 30;
+
+impl Cost {
+    /// Whether the runtime keeps an arena for the session's values.
+    fn arena(&self) -> bool {
+        self.activations < ARENA_LIMIT
+    }
+}
+
 /// How often a session will run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Runs {
@@ -366,5 +377,39 @@ fn release_heap() {
     // SAFETY: malloc_trim only returns free pages; it has no preconditions.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sessions without an arena compute the same, run after run.
+    #[test]
+    fn large_sessions_have_no_arena() {
+        let model =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+        let engine = Engine::open(model, Options::default()).unwrap();
+        engine
+            .call(Default::default(), |sessions| {
+                let g = Graph::new();
+                let x = g.input("x", crate::tensor::Dtype::F32, [64, 64])?;
+                g.output("y", g.softmax(g.matmul(x, g.tanh(x)?)?, 1)?);
+                let values: Vec<f32> = (0..64 * 64).map(|i| (i % 37) as f32 / 37.0 - 0.5).collect();
+                let x = Tensor::from_f32([64, 64], &values);
+                let model = sessions.model.clone();
+                let sources = Sources::of(model.checkpoint());
+                let mut run = |activations: u64| {
+                    let cost = Cost { activations, ..sessions.cost(&g, &sources, Runs::Once) };
+                    assert_eq!(cost.arena(), activations < ARENA_LIMIT);
+                    let mut session = sessions.compiler.compile("test", &g, &sources, Arc::new(cost))?;
+                    let first = session.run(&[("x", &x)], &Cancel::default())?;
+                    assert_eq!(session.run(&[("x", &x)], &Cancel::default())?, first);
+                    Ok::<_, Error>(first)
+                };
+                assert_eq!(run(ARENA_LIMIT)?, run(0)?);
+                Ok(())
+            })
+            .unwrap();
     }
 }

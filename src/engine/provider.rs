@@ -7,7 +7,7 @@ use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
 
 use super::runtime::Runtime;
-use super::session::runtime_error;
+use super::session::{builder_error, runtime_error};
 use crate::error::{Error, Result};
 
 /// An execution provider this library can be asked for.
@@ -40,15 +40,20 @@ impl Provider {
             .ok_or_else(|| Error::invalid("provider", "'cpu' or 'cuda'", format!("'{name}'")))
     }
 
-    /// Add the provider to a session. Asked for and not usable is an error that names what is missing.
+    /// Add the provider to a session, on the CPU with or without an arena. Asked for and not usable is an error that
+    /// names what is missing.
     pub(super) fn register(
         self,
         builder: SessionBuilder,
         runtime: &Runtime,
         device_id: i32,
+        arena: bool,
     ) -> Result<SessionBuilder> {
         match self {
-            Provider::Cpu => Ok(builder),
+            Provider::Cpu if arena => Ok(builder),
+            Provider::Cpu => builder
+                .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])
+                .map_err(builder_error("a CPU session without an arena")),
             Provider::Cuda => {
                 let fail = |reason: String| Error::Provider { provider: "cuda".into(), reason };
                 if let Err(missing) = cuda_library(&runtime.path) {

@@ -113,7 +113,7 @@ pub(super) fn runtime_error(stage: &str) -> impl Fn(ort::Error) -> Error + '_ {
     move |e| Error::Runtime { stage: stage.into(), message: e.message().trim().to_string() }
 }
 
-fn builder_error(stage: &str) -> impl Fn(ort::Error<SessionBuilder>) -> Error + '_ {
+pub(super) fn builder_error(stage: &str) -> impl Fn(ort::Error<SessionBuilder>) -> Error + '_ {
     move |e| Error::Runtime { stage: stage.into(), message: e.message().trim().to_string() }
 }
 
@@ -170,7 +170,8 @@ impl Compiler {
             // then picks by itself: they round the activations too, and are slow for this storage.
             .and_then(|b| b.with_config_entry("session.disable_quant_qdq", "1"))
             .map_err(builder_error(&stage))?;
-        let mut b = self.options.provider.register(b, &self.runtime, self.options.device_id)?;
+        let provider = self.options.provider;
+        let mut b = provider.register(b, &self.runtime, self.options.device_id, cost.arena())?;
 
         let names = graph.weights();
         let values = names.iter().map(|n| Ok((n.clone(), self.weight(n, sources)?)));
