@@ -319,7 +319,8 @@ fn checkpoints_do_not_share_weights() {
 }
 
 /// The fixtures in full, too large for the repository: CLIP under both sets of names, PickScore, all
-/// preprocessing cases. SOFTDIMO_REWARD_FIXTURES is their folder.
+/// preprocessing cases. SOFTDIMO_REWARD_FIXTURES is their folder, with tests/data/rewards/aesthetic.index.json
+/// copied into it.
 #[test]
 #[ignore = "needs SOFTDIMO_REWARD_FIXTURES"]
 fn full_fixtures() {
