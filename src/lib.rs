@@ -4,7 +4,6 @@
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 
-pub mod capi;
 pub mod checkpoint;
 mod condition;
 pub mod convert;
@@ -18,7 +17,8 @@ pub mod job;
 pub mod model;
 pub mod models;
 pub mod nn;
-mod panic_wall;
+#[doc(hidden)]
+pub mod panic_wall;
 pub mod quant;
 pub mod request;
 pub mod reward;

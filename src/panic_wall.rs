@@ -10,7 +10,7 @@ thread_local! {
 }
 
 /// Run `f` with this thread's panics kept silent; whoever calls this also catches them.
-pub(crate) fn quietly<T>(f: impl FnOnce() -> T) -> T {
+pub fn quietly<T>(f: impl FnOnce() -> T) -> T {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let previous = std::panic::take_hook();
@@ -32,7 +32,7 @@ pub(crate) fn quietly<T>(f: impl FnOnce() -> T) -> T {
 }
 
 /// The text of a caught panic.
-pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
+pub fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_string());
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
 }

@@ -270,7 +270,7 @@ pub unsafe extern "C" fn softdimo_engine_verify(
         // SAFETY: a live handle, a string and a caller-owned buffer.
         unsafe {
             let report =
-                crate::verify::verify(&handle(engine, "engine")?.engine, cstr(golden, "golden")?, None)?;
+                softdimo::verify::verify(&handle(engine, "engine")?.engine, cstr(golden, "golden")?, None)?;
             write_text(&report.json(), buffer, capacity, needed)
         }
     })

@@ -1,7 +1,6 @@
-//! The C ABI: every `extern "C"` function of the library, and nothing else: its types here, its functions in the
-//! files below. Each body is one conversion of
-//! arguments and one call; `wall` turns errors and panics into a status and the thread's last error.
-//! `include/softdimo.h` is generated from these files by cbindgen (`BLESS=1 cargo test --test header`).
+//! The C ABI: every `extern "C"` function there is, and nothing else: its types here, its functions in the files
+//! below. Each body is one conversion of arguments and one call of the library's public face; `wall` turns errors and panics into a status and the thread's last error.
+//! `include/softdimo.h` is generated from these files by cbindgen (`BLESS=1 cargo test -p libsoftdimo --test header`).
 
 #![allow(unsafe_code, non_camel_case_types, missing_debug_implementations, clippy::missing_safety_doc)]
 
@@ -23,15 +22,15 @@ use read::{
 };
 use wall::{guard, wall};
 
-use crate::edit::{Edit, Keep};
-use crate::engine::{Engine, MemoryMode, Options, Provider, check_process};
-use crate::error::{Error, Result, Status};
-use crate::generate::Generated;
-use crate::image;
-use crate::job::{Job, Phase};
-use crate::request::{Decode, Label, Request};
-use crate::reward::{BINS, Reward, RewardModel, RewardTerm};
-use crate::tteo::{Optimize, Optimizer, Variables};
+use softdimo::edit::{Edit, Keep};
+use softdimo::engine::{Engine, MemoryMode, Options, Provider, check_process};
+use softdimo::error::{Error, Result, Status};
+use softdimo::generate::Generated;
+use softdimo::image;
+use softdimo::job::{Job, Phase};
+use softdimo::request::{Decode, Label, Request};
+use softdimo::reward::{BINS, Reward, RewardModel, RewardTerm};
+use softdimo::tteo::{Optimize, Optimizer, Variables};
 
 /// ABI of this header: major << 16 | minor. A library with another major number must be refused; one with
 /// a larger minor number only adds to what is declared here.

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::check_process;
-use crate::error::{Error, Result};
-use crate::panic_wall;
+use softdimo::engine::check_process;
+use softdimo::error::{Error, Result};
+use softdimo::panic_wall;
 
 thread_local! {
     static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
@@ -55,7 +55,14 @@ pub(super) unsafe fn copy_last_error(buffer: *mut c_char, capacity: u64) -> u64 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::panic_wall::stderr_of_test;
+
+    /// What a test of this crate writes to stderr in a process of its own, where nothing captures it.
+    fn stderr_of_test(name: &str) -> String {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", name, "--nocapture"]).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{name}");
+        String::from_utf8(output.stderr).unwrap()
+    }
 
     fn last_error() -> String {
         let mut text = [0; 256];
@@ -94,7 +101,7 @@ mod tests {
 
     #[test]
     fn panics_behind_the_wall_print_nothing() {
-        assert_eq!(stderr_of_test("capi::wall::tests::a_panic_becomes_a_status_and_a_message"), "");
+        assert_eq!(stderr_of_test("wall::tests::a_panic_becomes_a_status_and_a_message"), "");
     }
 
     #[test]
@@ -105,7 +112,7 @@ mod tests {
 
     #[test]
     fn panics_of_others_still_print() {
-        let text = stderr_of_test("capi::wall::tests::a_panic_after_the_wall_prints");
+        let text = stderr_of_test("wall::tests::a_panic_after_the_wall_prints");
         assert!(text.contains("in front of it") && !text.contains("behind it"), "{text}");
     }
 }
