@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::engine::{Cancel, Sessions};
 use crate::error::Result;
-use crate::models::Condition;
-use crate::models::program::{Program, Role};
+use crate::families::condition::Condition;
+use crate::program::{Program, Role};
 use crate::tensor::Tensor;
 
 /// An embedded condition of a batch, as tensors under the input names of [`Condition`].

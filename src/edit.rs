@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::engine::{Cancel, Engine, Sessions};
 use crate::error::{Error, Result};
-use crate::models::Layout;
-use crate::models::program::Program;
+use crate::families::family::Layout;
+use crate::program::Program;
 use crate::rng::{Philox, Stream};
 use crate::tensor::Tensor;
 

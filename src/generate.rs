@@ -9,13 +9,14 @@ use crate::condition::Conditioned;
 use crate::edit::Known;
 use crate::engine::{Cancel, Engine, Sessions};
 use crate::error::{Error, Result};
+use crate::families::defaults::TeacherDefaults;
+use crate::families::family::Layout;
 use crate::job::{Job, Progress, Shared};
-use crate::model::{Model, TeacherDefaults};
-use crate::models::Layout;
-use crate::models::program::{Program, Role};
+use crate::model::Model;
+use crate::program::{Program, Role};
 use crate::request::{Decode, Request, Resolved};
 use crate::rng::{Philox, Stream};
-use crate::sample::{Logits, MaskedDiffusion, SamplerOptions, sample_tokens, start_tokens};
+use crate::sample::{Logits, MaskedDiffusion, Rule, sample_tokens, start_tokens};
 use crate::tensor::Tensor;
 use crate::tteo::{self, Course, Optimize, Optimized, Start};
 
@@ -272,24 +273,24 @@ fn climb(
 /// The teacher: `steps` rounds of predict, keep the most confident, mask the rest again.
 fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
-    let options = teacher_options(run.sessions.model(), r);
+    let rule = teacher_rule(run.sessions.model(), r)?;
     let mask = layout.mask_token as u32;
     let known = known(run, r)?;
     let start = starts(r, &layout, 1.0, known.as_ref())?;
     let pictures =
-        start.chunks_exact(layout.slots()).map(|s| MaskedDiffusion::new(options, s.to_vec(), mask));
+        start.chunks_exact(layout.slots()).map(|s| MaskedDiffusion::new(rule.clone(), s.to_vec(), mask));
     let mut pictures = pictures.collect::<Result<Vec<_>>>()?;
     let plain = condition(run, r, Role::Teacher, false)?;
     let both = condition(run, r, Role::Teacher, true)?;
     for i in 0..r.steps {
         // With guidance the batch doubles: pictures under their condition, then under none.
-        let guided = options.needs_unconditional(i);
+        let guided = rule.needs_unconditional(i);
         let (rounds, condition) = if guided { (2 * b, &both) } else { (b, &plain) };
         let mut masked: Vec<u32> = pictures.iter().flat_map(|p| p.tokens().to_vec()).collect();
         if guided {
             masked.extend_from_within(..);
         }
-        let (masked, condition) = (run.tokens(rounds, &masked), condition.at_timestep(options.timestep(i)));
+        let (masked, condition) = (run.tokens(rounds, &masked), condition.at_timestep(rule.timestep(i)));
         let logits = run.call(Program::Teacher, rounds, &condition.with(&[("tokens", &masked)]))?.to_f32();
         let z = logits.chunks_exact(layout.slots() * layout.codes).map(|z| Logits::new(z, layout.codes));
         let z = z.collect::<Result<Vec<_>>>()?;
@@ -312,7 +313,7 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
 }
 
 /// The model's sampler with the request's settings.
-fn teacher_options(model: &Model, r: &Resolved) -> SamplerOptions {
+fn teacher_rule(model: &Model, r: &Resolved) -> Result<Arc<dyn Rule>> {
     let teacher = TeacherDefaults {
         steps: r.steps,
         temperature: r.sampling.temperature,
@@ -320,7 +321,7 @@ fn teacher_options(model: &Model, r: &Resolved) -> SamplerOptions {
         randomize_temperature: r.randomize_temperature,
         ..model.defaults().teacher.clone()
     };
-    teacher.sampler_options()
+    model.architecture().rule(&teacher)
 }
 
 /// The random numbers of picture `i`.

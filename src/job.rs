@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{Cancel, Engine};
 use crate::error::{Error, Result};
 use crate::generate::Generated;
-use crate::reward::{Reward, RewardAnswer, RewardImage};
+use crate::rewards::{Reward, RewardAnswer, RewardImage};
 use crate::tensor::Tensor;
 
 /// Where a job is.

@@ -1,10 +1,6 @@
 //! An opened model file: mapped weights, architecture, labels and request defaults.
 //!
-//! The format is one safetensors file (`NAME.softdimo.safetensors`): tensors under component prefixes
-//! (`student.`, `teacher.`, `text.`, `encoder.`, `decoder.`) and official names, everything else in `__metadata__`.
-
-pub(crate) mod header;
-mod teacher;
+//! The format: [`crate::model_file`].
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,21 +8,19 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use self::header::Header;
-pub use self::teacher::{TeacherDefaults, TeacherSampler};
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
-use crate::models::program::Program;
-use crate::models::{Architecture, MicroConditions};
+use crate::families::defaults::Defaults;
+use crate::families::{Architecture, FAMILIES};
+use crate::model_file::header::{Header, find_label, wrong};
+use crate::model_file::{ClassLabel, WeightsMode};
+use crate::program::Program;
 use crate::tensor::Tensor;
-use crate::tokenizer::PromptTokenizer;
+use crate::text::PromptTokenizer;
 use crate::weights::Weights;
 
-/// Value of `softdimo.format` this library writes and reads.
-pub const FORMAT: &str = "1";
-
-/// Metadata key that says how the weights are stored: "none", "f16" or "int8".
-pub const QUANTIZATION: &str = "softdimo.quantization";
+/// Components a generator's file may hold.
+const COMPONENTS: [&str; 5] = ["student", "teacher", "text", "encoder", "decoder"];
 
 /// `softdimo.config`: the architecture and what a request means when it leaves a field to the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,88 +30,18 @@ pub struct Config {
     pub request_defaults: Defaults,
 }
 
-/// Per-model request defaults.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Defaults {
-    /// Share of start tokens that are masked, r_init.
-    pub mask_ratio: f32,
-    /// Standard deviation σ of the perturbation of the start embedding.
-    pub sigma: f32,
-    /// Sampling temperature of the one-step student; 0 = arg-max.
-    pub temperature: f32,
-    #[serde(default)]
-    pub top_k: u32,
-    #[serde(default = "one")]
-    pub top_p: f32,
-    #[serde(default)]
-    pub teacher: TeacherDefaults,
-    /// Of text-to-image models.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub micro: Option<MicroConditions>,
-}
-
-impl Defaults {
-    /// Refuse values that no request could carry. `file` is named in the error.
+impl Config {
+    /// Refuse sizes that contradict each other, and defaults that no request could carry. `file` is named in the error.
     pub fn validate(&self, file: &str) -> Result<()> {
-        let t = &self.teacher;
-        let ranges = [
-            ("mask_ratio", self.mask_ratio, 0.0, 1.0),
-            ("sigma", self.sigma, 0.0, 1.0),
-            ("temperature", self.temperature, 0.0, 1e4),
-            ("top_p", self.top_p, f32::MIN_POSITIVE, 1.0),
-            ("teacher.temperature", t.temperature, f32::MIN_POSITIVE, 1e4),
-            ("teacher.guidance_scale", t.guidance_scale, 0.0, 1e4),
-            ("teacher.guidance_power", t.guidance_power, 0.0, 1e4),
-            ("teacher.randomize_temperature", t.randomize_temperature, 0.0, 1e4),
-            ("teacher.steps", t.steps as f32, 1.0, 1e4),
-        ];
-        for (key, value, low, high) in ranges {
-            if !(value.is_finite() && (low..=high).contains(&value)) {
-                return Err(Error::Config {
-                    file: file.into(),
-                    key: format!("request_defaults.{key}"),
-                    expected: format!("{low} to {high}"),
-                    found: value.to_string(),
-                });
+        self.architecture.validate(file)?;
+        self.request_defaults.validate(file)?;
+        self.architecture.rule(&self.request_defaults.teacher).map(drop).map_err(|error| match error {
+            Error::InvalidArgument { what, expected, found } => {
+                wrong(file, &format!("request_defaults.teacher.{what}"), &expected, found)
             }
-        }
-        t.validate(file)
+            other => other,
+        })
     }
-}
-
-fn one() -> f32 {
-    1.0
-}
-
-/// How the file's bytes are held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WeightsMode {
-    /// Mapped read-only; pages are shared with other processes and never count as the host's own memory.
-    #[default]
-    Map,
-    /// Copied into memory once; the file may change afterwards.
-    Read,
-    /// Mapped, with a SIGBUS guard: truncating the file fails the job instead of killing the host.
-    MapGuarded,
-}
-
-impl WeightsMode {
-    /// The file's bytes, held this way.
-    pub fn open(self, path: &Path) -> Result<Arc<Mapping>> {
-        Ok(Arc::new(match self {
-            WeightsMode::Map => Mapping::map(path),
-            WeightsMode::Read => Mapping::read(path),
-            WeightsMode::MapGuarded => Mapping::map_guarded(path),
-        }?))
-    }
-}
-
-/// A class label of the model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Label {
-    pub name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
 }
 
 /// An opened, validated model file. Immutable and shared between threads.
@@ -126,7 +50,7 @@ pub struct Model {
     checkpoint: Checkpoint,
     mapping: Arc<Mapping>,
     config: Config,
-    labels: Vec<Label>,
+    labels: Vec<ClassLabel>,
     /// Of models that read prompts.
     tokenizer: Option<PromptTokenizer>,
 }
@@ -142,10 +66,10 @@ impl Model {
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str) -> Result<Model> {
         let checkpoint = Checkpoint::from_mapping(mapping.clone(), file)?;
         let header = Header::read(&checkpoint, file)?;
-        header.refuse_reward()?;
+        let families: Vec<&str> = FAMILIES.iter().map(|family| family.description.name).collect();
+        header.refuse_reward(&families)?;
         let config: Config = header.config()?;
-        config.architecture.validate(file)?;
-        config.request_defaults.validate(file)?;
+        config.validate(file)?;
         let labels = header.labels(config.architecture.layout().classes)?;
         let text = config.architecture.text();
         let tokenizer = text.map(|text| text.tokenizer(&Weights::new(&checkpoint).at("text"))).transpose()?;
@@ -154,11 +78,11 @@ impl Model {
             || !(model.has_component("student") || model.has_component("teacher"))
         {
             let found = format!("components: {}", model.components().join(", "));
-            return Err(header::wrong(file, "components", "a decoder and a student or teacher", found));
+            return Err(wrong(file, "components", "a decoder and a student or teacher", found));
         }
         for program in Program::ALL {
-            if program.available(&model) {
-                program.graph(&model, 1)?;
+            if program.available(model.architecture(), &model.weights()) {
+                program.graph(model.architecture(), &model.weights(), 1)?;
             }
         }
         Ok(model)
@@ -194,21 +118,18 @@ impl Model {
     }
 
     /// Class labels in order of their id; empty when the file has none.
-    pub fn labels(&self) -> &[Label] {
+    pub fn labels(&self) -> &[ClassLabel] {
         &self.labels
     }
 
     /// Whether tensors of the component (`student`, `teacher`, `text`, `encoder`, `decoder`) are in the file.
     pub fn has_component(&self, component: &str) -> bool {
-        self.checkpoint.names().any(|n| n.strip_prefix(component).is_some_and(|rest| rest.starts_with('.')))
+        self.weights().has_scope(component)
     }
 
     /// Components in the file.
     pub fn components(&self) -> Vec<&'static str> {
-        ["student", "teacher", "text", "encoder", "decoder"]
-            .into_iter()
-            .filter(|c| self.has_component(c))
-            .collect()
+        COMPONENTS.into_iter().filter(|c| self.has_component(c)).collect()
     }
 
     /// Token ids [1, L] of a prompt, for the model's text encoder. An error for models that read none.
@@ -219,22 +140,6 @@ impl Model {
 
     /// Class id of a label by its name, ignoring case; the error suggests close names.
     pub fn class_of(&self, label: &str) -> Result<usize> {
-        header::find_label(&self.labels, label)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_are_checked() {
-        let good = r#"{"mask_ratio": 0.6, "sigma": 0.1, "temperature": 1.0}"#;
-        let parse = |text: &str| serde_json::from_str::<Defaults>(text).unwrap();
-        parse(good).validate("f").unwrap();
-        for (from, to) in [("0.6", "1.5"), ("0.1", "-0.1"), ("1.0", "-3")] {
-            let error = parse(&good.replace(from, to)).validate("f").unwrap_err();
-            assert!(error.to_string().contains(to), "{error}");
-        }
+        find_label(&self.labels, label)
     }
 }

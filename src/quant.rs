@@ -1,4 +1,4 @@
-//! int8 storage of weights: symmetric, one scale per row.
+//! How weights are stored, and int8 storage in particular: symmetric, one scale per row.
 //!
 //! A row is what makes one output channel: row o of a matrix [O, I], kernel o of [O, C, k, k], one entry of an
 //! embedding. W[o, ..] ≈ q[o, ..]·scale[o] with scale[o] = max |W[o, ..]| / 127 and q an integer in −127..127,
@@ -9,10 +9,44 @@
 //! of itself (7.14e-3 → 7.05e-3 of ‖W‖): the largest weight of a row stays what it is.
 
 use crate::error::{Error, Result};
-use crate::tensor::Shape;
+use crate::tensor::{Dtype, Shape, TensorView};
 
 /// Largest |q|.
 const LEVELS: f32 = 127.0;
+
+/// How the written weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// As in the checkpoint.
+    #[default]
+    Keep,
+    /// f16 for matrices and kernels; vectors (norms, biases) stay f32.
+    F16,
+    /// int8 with a scale per row for matrices and kernels, as in this module; f16 for what else is no vector.
+    Int8,
+}
+
+impl Storage {
+    /// Value of `softdimo.quantization`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Storage::Keep => "none",
+            Storage::F16 => "f16",
+            Storage::Int8 => "int8",
+        }
+    }
+
+    /// Dtype in which a tensor is stored. What is no float is no weight.
+    pub fn dtype(self, view: &TensorView) -> Dtype {
+        match self {
+            Storage::Keep => view.dtype,
+            Storage::F16 | Storage::Int8 if !view.dtype.is_float() => view.dtype,
+            Storage::F16 | Storage::Int8 if view.shape.rank() < 2 => Dtype::F32,
+            Storage::Int8 if has_rows(&view.shape) => Dtype::I8,
+            Storage::F16 | Storage::Int8 => Dtype::F16,
+        }
+    }
+}
 
 /// Name of the tensor that holds the scales of the int8 tensor `name`.
 pub fn scale_name(name: &str) -> String {

@@ -2,19 +2,11 @@
 
 use crate::edit::Edit;
 use crate::error::{Error, Result};
+use crate::families::condition::MicroConditions;
+use crate::label::Label;
 use crate::model::Model;
-use crate::models::MicroConditions;
 use crate::sample::SampleOptions;
 use crate::tteo::Optimize;
-
-/// Which condition a picture is generated under.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Label {
-    /// A class name of the model, e.g. `red apple`; case does not matter.
-    Name(String),
-    /// A class id; the number of classes is the null class (no condition).
-    Class(u32),
-}
 
 /// How the student's logits become a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

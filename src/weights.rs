@@ -44,6 +44,12 @@ impl<'a> Weights<'a> {
         self.checkpoint.get(&self.name(name)).is_some()
     }
 
+    /// Whether anything lies in the scope `path` inside this one.
+    pub fn has_scope(&self, path: &str) -> bool {
+        let prefix = self.at(path).prefix;
+        self.checkpoint.names().any(|name| name.starts_with(&prefix))
+    }
+
     /// The tensor as an f32 graph value. Narrower storage is expanded in the graph, so that the stored bytes
     /// stay where they are: floats by a cast, int8 (see [`quant`]) by its scales. Errors give the full name,
     /// what was expected, what was found and the file.

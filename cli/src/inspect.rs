@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use serde_json::json;
 use softdimo::checkpoint::Checkpoint;
 use softdimo::checkpoint::safetensors::SHA256_KEY;
-use softdimo::model::{Model, QUANTIZATION};
+use softdimo::model::Model;
+use softdimo::model_file::{ClassLabel, QUANTIZATION};
 use softdimo::quant::scale_name;
-use softdimo::reward::RewardModel;
+use softdimo::rewards::RewardModel;
 use softdimo::tensor::Dtype;
 use softdimo::{Error, Result, WeightsMode};
 
@@ -59,7 +60,7 @@ impl Opened {
         config.unwrap_or_default()
     }
 
-    fn labels(&self) -> &[softdimo::model::Label] {
+    fn labels(&self) -> &[ClassLabel] {
         match self {
             Opened::Generator(model) => model.labels(),
             Opened::Reward(reward) => reward.labels(),
@@ -93,9 +94,9 @@ impl Opened {
             }
             Opened::Reward(reward) => {
                 let a = reward.architecture();
-                let mut lines = vec![("family", format!("{} (a reward)", a.family()))];
+                let mut lines = vec![("family", format!("{} (a reward)", a.name()))];
                 lines.extend(a.reads_prompt().then(|| ("reads", "a prompt".into())));
-                lines.extend(a.reads_class().then(|| ("reads", "a class".into())));
+                lines.extend((a.classes() > 0).then(|| ("reads", "a class".into())));
                 let classes = reward.classes();
                 lines.extend((classes > 0).then(|| ("classes", format!("{classes} ({named} named)"))));
                 lines

@@ -2,13 +2,13 @@
 //! weight of the prior keeps both. Prints tables as Markdown; writes the pictures and the curves.
 //!
 //! ```sh
-//! cargo run --release --example reward_study -- target/reward_study [CLASSIFIER.softdimo.safetensors]
+//! cargo run --release -p softdimo-cli --example reward_study -- target/reward_study [CLASSIFIER.softdimo.safetensors]
 //! ```
 //!
 //! Every finished run is a JSON file and a row of pictures in that folder; a run that is there is not done again.
 //! The classifier (EfficientNet-Lite0, `softdimo convert classifier`) adds its opinion of the red apples.
 
-#[path = "../../src/bin/softdimo/plot.rs"]
+#[path = "../../cli/src/plot.rs"]
 mod plot;
 
 use std::ops::ControlFlow;
@@ -18,10 +18,10 @@ use std::sync::Arc;
 use indicatif::{ProgressBar, ProgressStyle};
 use plot::Series;
 use serde::{Deserialize, Serialize};
+use softdimo::families::condition::Condition;
 use softdimo::graph::{Graph, simplify};
 use softdimo::image::{RgbaImage, read_png, write_png};
-use softdimo::models::Condition;
-use softdimo::reward::RewardModel;
+use softdimo::rewards::RewardModel;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::{
@@ -351,7 +351,7 @@ fn main() -> Result<()> {
     let [folder, classifier @ ..] = &arguments[..] else {
         return Err(Error::invalid("arguments", "FOLDER [CLASSIFIER.softdimo.safetensors]", "none"));
     };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let options = Options { memory: MemoryMode::Fast, ..Options::default() };
     let open = |path: &String| RewardModel::open(path, WeightsMode::Map).map(Arc::new);
     let classifier = classifier.first().map(open).transpose()?;

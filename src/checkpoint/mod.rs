@@ -3,11 +3,13 @@
 //! Every file is read as data: nothing in it is executed, no path in it is followed out of its directory, and
 //! a broken rule of a format is an error that names the file, the tensor, what was expected and what was found.
 
+pub(crate) mod json;
 #[allow(unsafe_code)]
 mod mapping;
 pub mod safetensors;
 #[allow(unsafe_code)]
 pub mod sigbus;
+pub(crate) mod sizes;
 pub mod torch;
 
 use std::collections::BTreeMap;

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Part, Storage, Summary, write};
 use crate::checkpoint::{Checkpoint, Mapping, safetensors};
 use crate::error::{Error, Result};
-use crate::model::header::Header;
-use crate::model::{Model, QUANTIZATION, WeightsMode};
-use crate::reward::RewardModel;
+use crate::model::Model;
+use crate::model_file::header::Header;
+use crate::model_file::write::{Part, write};
+use crate::model_file::{QUANTIZATION, Summary, WeightsMode};
+use crate::quant::Storage;
+use crate::rewards::model::RewardModel;
 use crate::tensor::Dtype;
 
 /// Write the model file `input`, a generator's or a reward's, again with its weights in `storage` and everything
@@ -47,9 +49,8 @@ pub fn quantize(
 
 /// That the file is one which this library opens.
 fn check(checkpoint: &Checkpoint, mapping: Arc<Mapping>, file: &str) -> Result<()> {
-    let header = Header::read(checkpoint, file)?;
-    match header.require_reward() {
-        Ok(()) => RewardModel::from_mapping(mapping, file).map(drop),
-        Err(_) => Model::from_mapping(mapping, file).map(drop),
+    match Header::read(checkpoint, file)?.is_reward() {
+        true => RewardModel::from_mapping(mapping, file).map(drop),
+        false => Model::from_mapping(mapping, file).map(drop),
     }
 }

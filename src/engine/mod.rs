@@ -30,8 +30,9 @@ pub(crate) type Other<'a> = (&'a str, &'a Checkpoint);
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::model::{Model, WeightsMode};
-use crate::models::program::Program;
+use crate::model::Model;
+use crate::model_file::WeightsMode;
+use crate::program::Program;
 use crate::tensor::Tensor;
 use crate::weights::Sources;
 
@@ -187,13 +188,13 @@ impl Sessions {
             return Ok(());
         }
         cancel.check()?;
-        if !program.available(&self.model) {
+        if !program.available(self.model.architecture(), &self.model.weights()) {
             return Err(Error::Unsupported {
                 what: format!("'{}' on this model", program.name()),
                 reason: format!("the file holds only: {}", self.model.components().join(", ")),
             });
         }
-        let graph = program.graph(&self.model, batch)?;
+        let graph = program.graph(self.model.architecture(), &self.model.weights(), batch)?;
         let start = Instant::now();
         let session = self.build(program.name(), &graph, &[], Runs::Many)?;
         let milliseconds = start.elapsed().as_millis();

@@ -16,7 +16,7 @@ use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::Model;
-use crate::models::program::{Program, Role};
+use crate::program::{Program, Role};
 use crate::request::BATCH_LIMIT;
 use crate::tensor::Tensor;
 
@@ -291,13 +291,14 @@ impl Engine {
         let token = cancel.clone();
         self.call(cancel, move |sessions| {
             let model = sessions.model().clone();
-            let wanted: &[Program] = match Program::Student.available(&model) {
+            let wanted: &[Program] = match Program::Student.available(model.architecture(), &model.weights())
+            {
                 true => {
                     &[Program::Class(Role::Student), Program::Embed, Program::Student, Program::DecodeHard]
                 }
                 false => &[Program::Class(Role::Teacher), Program::Teacher, Program::DecodeHard],
             };
-            let mut wanted = wanted.iter().filter(|p| p.available(&model));
+            let mut wanted = wanted.iter().filter(|p| p.available(model.architecture(), &model.weights()));
             wanted.try_for_each(|&p| sessions.prepare(p, batch, &token))
         })
     }

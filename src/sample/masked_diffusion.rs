@@ -1,91 +1,28 @@
 //! The teachers' many-step samplers: predict every masked slot, keep some of the predictions, mask the rest
 //! again.
 //!
-//! [`MaskedDiffusion`] is one picture between two calls of its network; what a step decides is its family's,
-//! one file each. n is the number of steps, i the step from 0, g Gumbel noise, c and u the logits with and
-//! without the condition.
-//!
-//! | sampler | guided logits | a slot's token | which slots are decided |
-//! |---|---|---|---|
-//! | MaskBit | c + s·f(i/n)·(c - u) | sampled at T | all but a share, by ln p + g·R·(1 - (i + 1)/n) |
-//! | MaskGIT | c + s·i/(n - 1)·(c - u) | sampled at T | a quota, by ln p + g·R·(1 - i/(n - 1)) |
-//! | Halton | c + s·(c - u) | sampled at T(i) | the first of the Halton sequence, and those before anew |
-//! | MaskGen | c + (1 + (s - 1)·f((i + 1)/n))·(c - u) | arg max of z + g·R·(1 - (i + 1)/n) | all but a share, by z + g·R·(1 - (i + 1)/n) |
-//! | Meissonic | u + s·(c - u) | sampled at T | all but a share, by ln p + g·R(i) |
+//! [`MaskedDiffusion`] is one picture between two calls of its network; what a step decides is a [`Rule`], which lies
+//! with its family. n is the number of steps, i the step from 0, g Gumbel noise, c and u the logits with and without the
+//! condition.
 //!
 //! In all of them codes that are known at the start stay, shares and quotas are of the slots that were masked
 //! at the start, and the last step decides everything. A guidance scale of 0 is no guidance.
 
-use super::halton::HaltonOptions;
-use super::maskbit::MaskBitOptions;
-use super::maskgen::MaskGenOptions;
-use super::maskgit::MaskGitOptions;
-use super::meissonic::MeissonicOptions;
+use std::sync::Arc;
+
 use super::one_step::gumbel_max;
 use super::schedule::GuidanceForm;
 use super::{Logits, arg_max, check_finite, log_sum_exp};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Stream};
 
-/// A family's sampler and its settings.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum SamplerOptions {
-    MaskBit(MaskBitOptions),
-    MaskGit(MaskGitOptions),
-    Halton(HaltonOptions),
-    MaskGen(MaskGenOptions),
-    Meissonic(MeissonicOptions),
-}
-
-impl SamplerOptions {
-    /// Number of steps n.
-    pub fn steps(&self) -> u32 {
-        self.rule().steps()
-    }
-
-    /// `InvalidArgument` unless steps ≥ 1, temperatures that divide are > 0, and all numbers are finite and,
-    /// guidance of MaskBit apart, not negative.
-    pub fn validate(&self) -> Result<()> {
-        if self.steps() == 0 {
-            return Err(Error::invalid("steps", "at least 1", self.steps()));
-        }
-        self.rule().validate()
-    }
-
-    /// Whether step `i` reads the unconditional logits; where not, that half of the network's batch can be
-    /// saved.
-    pub fn needs_unconditional(&self, i: u32) -> bool {
-        self.rule().guidance_at(i).is_some()
-    }
-
-    /// The timestep that the network is given at step `i`: n - 1 down to 0 for Meissonic, whose network
-    /// multiplies it by 1000. `None`: the network reads none.
-    pub fn timestep(&self, i: u32) -> Option<u32> {
-        match self {
-            SamplerOptions::MaskBit(_)
-            | SamplerOptions::MaskGit(_)
-            | SamplerOptions::Halton(_)
-            | SamplerOptions::MaskGen(_) => None,
-            SamplerOptions::Meissonic(o) => Some(o.timestep(i)),
-        }
-    }
-
-    fn rule(&self) -> &dyn Rule {
-        match self {
-            SamplerOptions::MaskBit(o) => o,
-            SamplerOptions::MaskGit(o) => o,
-            SamplerOptions::Halton(o) => o,
-            SamplerOptions::MaskGen(o) => o,
-            SamplerOptions::Meissonic(o) => o,
-        }
-    }
-}
-
-/// A family's rule.
-pub(super) trait Rule {
+/// What a sampler decides at every step; a family's, with its settings.
+pub trait Rule: std::fmt::Debug + Send + Sync {
+    /// Number of steps n, at least 1.
     fn steps(&self) -> u32;
 
-    /// `InvalidArgument` for settings that make no sense; `steps` is checked already.
+    /// `InvalidArgument` for settings that make no sense: temperatures that divide are > 0, all numbers finite. The
+    /// number of steps is checked by [`MaskedDiffusion::new`].
     fn validate(&self) -> Result<()>;
 
     /// `Unsupported` for a number of slots the rule has no place for.
@@ -96,12 +33,23 @@ pub(super) trait Rule {
     /// How step `i` combines the logits; `None` reads the conditional ones alone.
     fn guidance_at(&self, i: u32) -> Option<(GuidanceForm, f64)>;
 
+    /// The timestep that the network is given at step `i`. `None`: the network reads none.
+    fn timestep(&self, _i: u32) -> Option<u32> {
+        None
+    }
+
+    /// Whether step `i` reads the unconditional logits; where not, that half of the network's batch can be saved.
+    fn needs_unconditional(&self, i: u32) -> bool {
+        self.guidance_at(i).is_some()
+    }
+
     /// What step `s.i` predicts and decides.
     fn step(&self, s: &Step) -> Result<Decision>;
 }
 
 /// One token per slot, known ones where they were.
-pub(super) struct Decision {
+#[derive(Debug)]
+pub struct Decision {
     /// Every slot decided.
     pub predicted: Vec<u32>,
     /// The network's next input.
@@ -109,10 +57,11 @@ pub(super) struct Decision {
 }
 
 /// How sure a token is, and its slot.
-pub(super) type Confidence = (f64, usize);
+pub(crate) type Confidence = (f64, usize);
 
 /// A step as a rule sees it.
-pub(super) struct Step<'a> {
+#[derive(Debug)]
+pub struct Step<'a> {
     pub i: u32,
     /// The network's input.
     pub tokens: &'a [u32],
@@ -219,7 +168,7 @@ impl Step<'_> {
 }
 
 /// `InvalidArgument` unless T is a temperature to divide by.
-pub(super) fn check_temperature(temperature: f32) -> Result<()> {
+pub(crate) fn check_temperature(temperature: f32) -> Result<()> {
     match temperature.is_finite() && temperature > 0.0 {
         true => Ok(()),
         false => Err(Error::invalid("softmax_temperature", "a finite number above 0", temperature)),
@@ -227,7 +176,7 @@ pub(super) fn check_temperature(temperature: f32) -> Result<()> {
 }
 
 /// `InvalidArgument` unless x is finite and not negative.
-pub(super) fn not_negative(what: &str, x: f32) -> Result<()> {
+pub(crate) fn not_negative(what: &str, x: f32) -> Result<()> {
     match x.is_finite() && x >= 0.0 {
         true => Ok(()),
         false => Err(Error::invalid(what, "a finite number, 0 or more", x)),
@@ -237,7 +186,7 @@ pub(super) fn not_negative(what: &str, x: f32) -> Result<()> {
 /// The state of one picture between the steps of a sampler.
 #[derive(Clone, Debug)]
 pub struct MaskedDiffusion {
-    options: SamplerOptions,
+    rule: Arc<dyn Rule>,
     mask_token: u32,
     /// Slots that were masked at the start; shares are of these.
     maskable: Vec<usize>,
@@ -251,14 +200,16 @@ impl MaskedDiffusion {
     /// they are.
     ///
     /// # Errors
-    /// `InvalidArgument` as [`SamplerOptions::validate`]; `Unsupported` when the Halton sampler is not given
-    /// a square grid.
-    pub fn new(options: SamplerOptions, tokens: Vec<u32>, mask_token: u32) -> Result<MaskedDiffusion> {
-        options.validate()?;
-        options.rule().fits(tokens.len())?;
+    /// `InvalidArgument` for no steps, or as [`Rule::validate`]; `Unsupported` as [`Rule::fits`].
+    pub fn new(rule: Arc<dyn Rule>, tokens: Vec<u32>, mask_token: u32) -> Result<MaskedDiffusion> {
+        if rule.steps() == 0 {
+            return Err(Error::invalid("steps", "at least 1", 0));
+        }
+        rule.validate()?;
+        rule.fits(tokens.len())?;
         let masked = tokens.iter().enumerate().filter(|(_, token)| **token == mask_token);
         let maskable = masked.map(|(slot, _)| slot).collect();
-        Ok(MaskedDiffusion { options, mask_token, maskable, done: 0, predicted: tokens.clone(), tokens })
+        Ok(MaskedDiffusion { rule, mask_token, maskable, done: 0, predicted: tokens.clone(), tokens })
     }
 
     /// The network's next input: one token per slot, undecided ones masked.
@@ -274,7 +225,7 @@ impl MaskedDiffusion {
 
     /// True once all steps are done.
     pub fn is_finished(&self) -> bool {
-        self.done == self.options.steps()
+        self.done == self.rule.steps()
     }
 
     /// Step `i` (0, 1, … in order) on the network's logits for [`MaskedDiffusion::tokens`]; returns
@@ -282,7 +233,7 @@ impl MaskedDiffusion {
     ///
     /// # Errors
     /// `InvalidArgument` when logits do not have a row per slot, or `uncond` is missing while
-    /// [`SamplerOptions::needs_unconditional`]; `Runtime` when a logit that is read is NaN or infinite;
+    /// [`Rule::needs_unconditional`]; `Runtime` when a logit that is read is NaN or infinite;
     /// `Internal` for a step out of order. The state is unchanged on error.
     pub fn step(
         &mut self,
@@ -291,14 +242,14 @@ impl MaskedDiffusion {
         uncond: Option<Logits<'_>>,
         rng: &Philox,
     ) -> Result<&[u32]> {
-        let steps = self.options.steps();
+        let steps = self.rule.steps();
         if i != self.done || i >= steps {
             return Err(Error::internal(format!(
                 "sampler step: expected {} of {steps}, found {i}",
                 self.done
             )));
         }
-        let uncond = match (self.options.rule().guidance_at(i), uncond) {
+        let uncond = match (self.rule.guidance_at(i), uncond) {
             (None, _) => None,
             (Some((form, scale)), Some(uncond)) => Some((uncond, form, scale)),
             (Some(_), None) => {
@@ -316,7 +267,7 @@ impl MaskedDiffusion {
         }
         let (tokens, maskable, mask_token) = (&self.tokens, &self.maskable, self.mask_token);
         let step = Step { i, tokens, maskable, mask_token, rng, cond, uncond };
-        let Decision { predicted, tokens } = self.options.rule().step(&step)?;
+        let Decision { predicted, tokens } = self.rule.step(&step)?;
         (self.predicted, self.tokens) = (predicted, tokens);
         self.done += 1;
         Ok(&self.predicted)
@@ -325,7 +276,7 @@ impl MaskedDiffusion {
 
 /// What the tests of all samplers share.
 #[cfg(test)]
-pub(super) mod stand_in {
+pub(crate) mod stand_in {
     use super::*;
 
     pub const MASK: u32 = 16;
@@ -342,7 +293,7 @@ pub(super) mod stand_in {
     /// Every step of two pictures of 64 slots against `reference`: (tokens, slots masked at the start, i,
     /// logits, rng) → (predicted, next tokens). One starts from nothing, one from two known codes.
     pub fn check_every_step(
-        options: SamplerOptions,
+        rule: impl Rule + Clone + 'static,
         reference: impl Fn(&[u32], usize, u32, [&[f32]; 2], &Philox) -> (Vec<u32>, Vec<u32>),
     ) {
         let (slots, rng) = (64, Philox::new(42));
@@ -352,14 +303,14 @@ pub(super) mod stand_in {
                 (start[3], start[9]) = (5, 7);
             }
             let maskable = start.iter().filter(|&&t| t == MASK).count();
-            let mut sampler = MaskedDiffusion::new(options, start, MASK).unwrap();
-            for i in 0..options.steps() {
+            let mut sampler = MaskedDiffusion::new(Arc::new(rule.clone()), start, MASK).unwrap();
+            for i in 0..rule.steps() {
                 let (c, u) = (network(i, 0, slots), network(i, 1, slots));
                 let (predicted, next) = reference(sampler.tokens(), maskable, i, [&c, &u], &rng);
                 let (c, u) = (Logits::new(&c, CODES).unwrap(), Logits::new(&u, CODES).unwrap());
                 let found = sampler.step(i, c, Some(u), &rng).unwrap();
-                assert_eq!(found, predicted, "{options:?}, step {i}");
-                assert_eq!(sampler.tokens(), next, "{options:?}, step {i}");
+                assert_eq!(found, predicted, "{rule:?}, step {i}");
+                assert_eq!(sampler.tokens(), next, "{rule:?}, step {i}");
             }
             assert!(sampler.is_finished());
             assert!(!known || (sampler.predicted()[3], sampler.predicted()[9]) == (5, 7));
@@ -367,204 +318,29 @@ pub(super) mod stand_in {
     }
 
     /// The result for 16 slots from nothing.
-    pub fn frozen(options: SamplerOptions, seed: u64) -> Vec<u32> {
-        run(options, vec![MASK; 16], seed).predicted().to_vec()
+    pub fn frozen(rule: impl Rule + Clone + 'static, seed: u64) -> Vec<u32> {
+        run(rule, vec![MASK; 16], seed).predicted().to_vec()
     }
 
     /// All steps from `start`; the logits have a tail that must not be looked at.
-    pub fn run(options: SamplerOptions, start: Vec<u32>, seed: u64) -> MaskedDiffusion {
+    pub fn run(rule: impl Rule + 'static, start: Vec<u32>, seed: u64) -> MaskedDiffusion {
+        run_rule(Arc::new(rule), start, seed)
+    }
+
+    /// [`run`] of a shared rule.
+    pub fn run_rule(rule: Arc<dyn Rule>, start: Vec<u32>, seed: u64) -> MaskedDiffusion {
         let slots = start.len();
-        let mut sampler = MaskedDiffusion::new(options, start, MASK).unwrap();
-        for i in 0..options.steps() {
+        let mut sampler = MaskedDiffusion::new(rule.clone(), start, MASK).unwrap();
+        for i in 0..rule.steps() {
             let with_tail = |branch| {
                 let z = network(i, branch, slots);
                 z.chunks(CODES).flat_map(|row| row.iter().copied().chain([1e9])).collect::<Vec<f32>>()
             };
             let (c, u) = (with_tail(0), with_tail(1));
             let logits = |z| Logits::with_stride(z, CODES + 1, CODES).unwrap();
-            let uncond = options.needs_unconditional(i).then(|| logits(&u));
+            let uncond = rule.needs_unconditional(i).then(|| logits(&u));
             sampler.step(i, logits(&c), uncond, &Philox::new(seed)).unwrap();
         }
         sampler
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::maskgit::Quota;
-    use super::super::schedule::{Annealing, Guidance, Schedule};
-    use super::stand_in::{CODES, MASK, network, run};
-    use super::*;
-
-    /// Every sampler with a number of steps, and with its own noise and guidance.
-    fn all(steps: u32) -> [SamplerOptions; 6] {
-        let guidance = Guidance {
-            form: GuidanceForm::FromConditional,
-            scale: 7.1,
-            annealing: Annealing::Cosine,
-            pow: 3.0,
-        };
-        let maskgit = MaskGitOptions {
-            steps,
-            schedule: Schedule::Arccos,
-            quota: Quota::PerStep,
-            guidance_scale: 3.0,
-            softmax_temperature: 1.0,
-            randomize_temperature: 4.5,
-        };
-        [
-            SamplerOptions::MaskBit(MaskBitOptions {
-                steps,
-                schedule: Schedule::Arccos,
-                guidance,
-                softmax_temperature: 1.0,
-                sampling_annealing: false,
-                randomize_temperature: 7.8,
-            }),
-            SamplerOptions::MaskGit(maskgit),
-            SamplerOptions::MaskGit(MaskGitOptions { quota: Quota::Total, ..maskgit }),
-            SamplerOptions::Halton(HaltonOptions {
-                steps,
-                guidance_scale: 2.0,
-                softmax_temperature: 1.0,
-                inverse_temperature: [1.0, 1.2],
-                roll: true,
-            }),
-            SamplerOptions::MaskGen(MaskGenOptions {
-                steps,
-                schedule: Schedule::Arccos,
-                guidance_scale: 12.0,
-                guidance_annealing: Annealing::Cosine,
-                guidance_power: 1.0,
-                softmax_temperature: 1.0,
-                sampling_annealing: true,
-                randomize_temperature: 2.0,
-            }),
-            SamplerOptions::Meissonic(MeissonicOptions {
-                steps,
-                schedule: Schedule::Cosine,
-                guidance_scale: 9.0,
-                softmax_temperature: 1.0,
-                randomize_temperature: [2.0, 0.0],
-            }),
-        ]
-    }
-
-    #[test]
-    fn known_codes_stay_and_the_last_step_decides_the_rest() {
-        for (options, slots) in all(8).into_iter().chain(all(1)).flat_map(|o| [(o, 1), (o, 4), (o, 100)]) {
-            for known in [0, 1, slots / 2, slots] {
-                let start: Vec<u32> =
-                    (0..slots).map(|k| if k * 7 % slots < known { k as u32 % 16 } else { MASK }).collect();
-                let sampler = run(options, start.clone(), 3);
-                assert!(sampler.is_finished());
-                let kept = |tokens: &[u32]| {
-                    start.iter().zip(tokens).all(|(&before, &after)| before == MASK || before == after)
-                };
-                assert!(kept(sampler.predicted()) && kept(sampler.tokens()), "{options:?}");
-                assert!(sampler.predicted().iter().all(|&code| code < CODES as u32), "{options:?}");
-                // MaskBit's next input would still have a mask.
-                if !matches!(options, SamplerOptions::MaskBit(_)) {
-                    assert_eq!(sampler.tokens(), sampler.predicted(), "{options:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn fewer_and_fewer_slots_are_masked() {
-        for (options, slots) in all(12).into_iter().flat_map(|o| [(o, 4), (o, 64)]) {
-            let mut sampler = MaskedDiffusion::new(options, vec![MASK; slots], MASK).unwrap();
-            let mut masked = slots;
-            for i in 0..options.steps() {
-                let (c, u) = (network(i, 0, slots), network(i, 1, slots));
-                let (c, u) = (Logits::new(&c, CODES).unwrap(), Logits::new(&u, CODES).unwrap());
-                sampler.step(i, c, Some(u), &Philox::new(0)).unwrap();
-                let left = sampler.tokens().iter().filter(|&&t| t == MASK).count();
-                assert!(left < masked || left <= 1, "{options:?}, step {i}: {masked} masked, then {left}");
-                masked = left;
-            }
-        }
-    }
-
-    #[test]
-    fn a_seed_is_a_picture() {
-        for options in all(8) {
-            let result = |seed| run(options, vec![MASK; 64], seed).predicted().to_vec();
-            assert_eq!(result(5), result(5));
-            assert_ne!(result(5), result(6));
-        }
-    }
-
-    #[test]
-    fn faults_are_named_and_leave_the_state_alone() {
-        for options in all(8) {
-            let (good, mut bad) = (network(0, 0, 4), network(0, 1, 4));
-            bad[2 * CODES] = f32::NAN;
-            let logits = |z| Logits::new(z, CODES).unwrap();
-            let mut sampler = MaskedDiffusion::new(options, vec![MASK; 4], MASK).unwrap();
-            let mut message = |i, c, u| sampler.step(i, c, u, &Philox::new(0)).unwrap_err().to_string();
-            assert!(message(1, logits(&good), None).contains("expected 0 of 8, found 1"));
-            assert!(message(0, logits(&bad), Some(logits(&good))).contains("slot 2, code 0"));
-            let short = message(0, logits(&good[CODES..]), Some(logits(&good)));
-            assert!(short.contains("expected [4, 16], found [3, 16]"), "{short}");
-            if options.needs_unconditional(0) {
-                let expected = "unconditional logits of step 0: expected logits, found none";
-                assert_eq!(message(0, logits(&good), None), expected);
-                assert!(message(0, logits(&good), Some(logits(&bad))).contains("slot 2, code 0"));
-            }
-            assert_eq!(sampler.tokens(), [MASK; 4]);
-            sampler.step(0, logits(&good), Some(logits(&good)), &Philox::new(0)).unwrap();
-        }
-    }
-
-    #[test]
-    fn settings_are_checked() {
-        for options in all(8) {
-            options.validate().unwrap();
-        }
-        for options in all(0) {
-            assert_eq!(options.validate().unwrap_err().to_string(), "steps: expected at least 1, found 0");
-        }
-        let mut bad = Vec::new();
-        for options in all(8) {
-            for number in [f32::NAN, f32::INFINITY, -1.0] {
-                match options {
-                    SamplerOptions::MaskBit(o) => {
-                        bad.push(SamplerOptions::MaskBit(MaskBitOptions {
-                            randomize_temperature: number,
-                            ..o
-                        }));
-                    }
-                    SamplerOptions::MaskGit(o) => bad.extend([
-                        SamplerOptions::MaskGit(MaskGitOptions { guidance_scale: number, ..o }),
-                        SamplerOptions::MaskGit(MaskGitOptions { softmax_temperature: number, ..o }),
-                        SamplerOptions::MaskGit(MaskGitOptions { randomize_temperature: number, ..o }),
-                    ]),
-                    SamplerOptions::Halton(o) => bad.extend([
-                        SamplerOptions::Halton(HaltonOptions { guidance_scale: number, ..o }),
-                        SamplerOptions::Halton(HaltonOptions { softmax_temperature: number, ..o }),
-                        SamplerOptions::Halton(HaltonOptions { inverse_temperature: [1.0, number], ..o }),
-                    ]),
-                    SamplerOptions::MaskGen(o) => bad.extend([
-                        SamplerOptions::MaskGen(MaskGenOptions { guidance_scale: number, ..o }),
-                        SamplerOptions::MaskGen(MaskGenOptions { guidance_power: number, ..o }),
-                        SamplerOptions::MaskGen(MaskGenOptions { softmax_temperature: number, ..o }),
-                        SamplerOptions::MaskGen(MaskGenOptions { randomize_temperature: number, ..o }),
-                    ]),
-                    SamplerOptions::Meissonic(o) => bad.extend([
-                        SamplerOptions::Meissonic(MeissonicOptions { guidance_scale: number, ..o }),
-                        SamplerOptions::Meissonic(MeissonicOptions { softmax_temperature: number, ..o }),
-                        SamplerOptions::Meissonic(MeissonicOptions {
-                            randomize_temperature: [2.0, number],
-                            ..o
-                        }),
-                    ]),
-                }
-            }
-        }
-        for options in bad {
-            assert!(MaskedDiffusion::new(options, vec![], MASK).is_err(), "{options:?}");
-        }
     }
 }

@@ -28,7 +28,7 @@ impl Schedule {
     }
 
     /// The masked share, not clamped; r in \[0, 1\].
-    pub(super) fn ratio(self, r: f32) -> f32 {
+    pub(crate) fn ratio(self, r: f32) -> f32 {
         match self {
             Schedule::Linear => 1.0 - r,
             Schedule::Root => 1.0 - r.sqrt(),
@@ -40,7 +40,7 @@ impl Schedule {
 
     /// How many of the `masked` slots stay masked: ⌊mask_ratio · maskable⌋, where `maskable` were masked at
     /// the start. One at least, and one less than before where that leaves one.
-    pub(super) fn mask_len(self, progress: f64, maskable: usize, masked: usize) -> usize {
+    pub(crate) fn mask_len(self, progress: f64, maskable: usize, masked: usize) -> usize {
         let share = self.mask_ratio(progress) * maskable as f32;
         (share.floor() as usize).min(masked.saturating_sub(1)).max(1)
     }
@@ -48,7 +48,7 @@ impl Schedule {
 
 /// Element `i` of `steps` numbers from `start` to `end`, both included, in f32 as `torch.linspace` has them;
 /// a single one is `start`.
-pub(super) fn linspace(start: f32, end: f32, steps: u32, i: u32) -> f32 {
+pub(crate) fn linspace(start: f32, end: f32, steps: u32, i: u32) -> f32 {
     if steps < 2 {
         return start;
     }
@@ -72,7 +72,7 @@ pub enum GuidanceForm {
 
 impl GuidanceForm {
     /// One guided logit.
-    pub(super) fn combine(self, scale: f64, c: f32, u: f32) -> f64 {
+    pub(crate) fn combine(self, scale: f64, c: f32, u: f32) -> f64 {
         let (c, u) = (f64::from(c), f64::from(u));
         match self {
             GuidanceForm::FromConditional => c + scale * (c - u),
@@ -97,7 +97,7 @@ pub enum Annealing {
 
 impl Annealing {
     /// f at time t.
-    pub(super) fn factor(self, t: f64, pow: f32) -> f64 {
+    pub(crate) fn factor(self, t: f64, pow: f32) -> f64 {
         match self {
             Annealing::None => 1.0,
             Annealing::Linear => t,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::step::step_graph;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::reward::{RewardModel, RewardTerm};
+use crate::rewards::{RewardModel, RewardTerm};
 
 /// The update rule.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,11 +2,11 @@
 
 use super::settings::{Optimize, Optimizer, Variables};
 use crate::error::Result;
+use crate::families::condition::Condition;
 use crate::graph::{Graph, Value, grad, grad_recomputing, simplify};
 use crate::model::Model;
-use crate::models::Condition;
 use crate::nn;
-use crate::reward::Scene;
+use crate::rewards::inputs::RewardInputs;
 use crate::tensor::{Dtype, Shape};
 
 /// What stands before the name of an input in the name of the output that is its next value.
@@ -41,7 +41,7 @@ pub(super) fn carried(graph: &Graph) -> Vec<(String, String)> {
 struct Soft {
     /// By their input names.
     variables: Vec<(&'static str, Value)>,
-    scene: Scene,
+    inputs: RewardInputs,
     guidance: Option<Value>,
 }
 
@@ -75,15 +75,15 @@ fn soft_path(g: &Graph, model: &Model, batch: usize, variables: Variables) -> Re
     }
     let p = g.softmax(a.logits(g, &w.at("student"), e, &condition)?, 3)?;
     let image = a.decode(g, &w, a.soft_embedding(g, &w, p)?, guidance)?;
-    let scene = Scene { image, p, start, class, e, e_start };
-    Ok(Soft { variables: moved, scene, guidance })
+    let inputs = RewardInputs { image, p, start, class, e, e_start };
+    Ok(Soft { variables: moved, inputs, guidance })
 }
 
 /// The soft pictures alone, `image` [B, 3, H, W], for a callback.
 pub(super) fn forward_graph(model: &Model, batch: usize, o: &Optimize) -> Result<Graph> {
     let g = Graph::new();
     let soft = soft_path(&g, model, batch, o.variables)?;
-    g.output("image", soft.scene.image);
+    g.output("image", soft.inputs.image);
     simplify(&g)
 }
 
@@ -104,7 +104,7 @@ pub(super) fn step_graph(model: &Model, batch: usize, o: &Optimize) -> Result<Gr
     let g = Graph::new();
     let soft = soft_path(&g, model, batch, o.variables)?;
     let total = rewards(&g, model, batch, o, &soft)?;
-    let s = &soft.scene;
+    let s = &soft.inputs;
     let mut loss = g.reduce_sum(total, &[0])?;
     if let Some(term) = o.terms.iter().find(|t| t.reward.is_callback()) {
         let cotangent = g.input("cotangent", Dtype::F32, g.shape(s.image))?;
@@ -172,7 +172,7 @@ fn if_finite(g: &Graph, of: Value, value: Value, otherwise: f32) -> Result<Value
 fn rewards(g: &Graph, model: &Model, batch: usize, o: &Optimize, soft: &Soft) -> Result<Value> {
     let mut total = g.expand(g.scalar(0.0)?, [batch])?;
     for (k, term) in o.terms.iter().enumerate() {
-        let score = match term.reward.build(g, model, k, &soft.scene)? {
+        let score = match term.reward.build(g, model, k, &soft.inputs)? {
             Some(score) => score,
             None => g.input(&format!("r{k}.score"), Dtype::F32, [batch])?,
         };
@@ -186,9 +186,9 @@ fn rewards(g: &Graph, model: &Model, batch: usize, o: &Optimize, soft: &Soft) ->
 /// Mean absolute difference of the soft pictures and those of the most probable codes, [B].
 fn gap(g: &Graph, model: &Model, batch: usize, soft: &Soft) -> Result<Value> {
     let (a, w) = (model.architecture(), model.weights());
-    let code = a.hard_embedding(g, &w, g.arg_max(soft.scene.p, 3)?)?;
+    let code = a.hard_embedding(g, &w, g.arg_max(soft.inputs.p, 3)?)?;
     let hard = g.clip(a.decode(g, &w, code, soft.guidance)?, 0.0, 1.0)?;
-    let apart = g.abs(g.sub(hard, g.clip(soft.scene.image, 0.0, 1.0)?)?)?;
+    let apart = g.abs(g.sub(hard, g.clip(soft.inputs.image, 0.0, 1.0)?)?)?;
     g.reshape(g.reduce_mean(apart, &[1, 2, 3])?, [batch])
 }
 

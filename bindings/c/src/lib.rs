@@ -22,14 +22,15 @@ use read::{
 };
 use wall::{guard, wall};
 
+use softdimo::Label;
 use softdimo::edit::{Edit, Keep};
 use softdimo::engine::{Engine, MemoryMode, Options, Provider, check_process};
 use softdimo::error::{Error, Result, Status};
 use softdimo::generate::Generated;
 use softdimo::image;
 use softdimo::job::{Job, Phase};
-use softdimo::request::{Decode, Label, Request};
-use softdimo::reward::{BINS, Reward, RewardModel, RewardTerm};
+use softdimo::request::{Decode, Request};
+use softdimo::rewards::{BINS, Reward, RewardModel, RewardTerm};
 use softdimo::tteo::{Optimize, Optimizer, Variables};
 
 /// ABI of this header: major << 16 | minor. A library with another major number must be refused; one with

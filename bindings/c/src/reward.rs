@@ -102,7 +102,7 @@ pub unsafe extern "C" fn softdimo_reward_histogram(
                 (true, Some(shares)) => shares.to_vec(),
                 (false, None) => {
                     let view = read::images(target.cast_mut(), 1)?.remove(0);
-                    softdimo::reward::histogram(&image::read_f32_chw(&read::read_view(&view)?)?, BINS)?
+                    softdimo::rewards::histogram(&image::read_f32_chw(&read::read_view(&view)?)?, BINS)?
                 }
                 (true, None) => return Err(Error::NullArgument { what: "target" }),
                 (false, Some(_)) => {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use softdimo::image::{ImageView, Origin, PixelFormat, RgbaImage, read_f32_chw};
-use softdimo::reward::{BINS, RewardModel, histogram};
+use softdimo::rewards::{BINS, RewardModel, histogram};
 use softdimo::{Error, Generated, Label, MemoryMode, Provider, RewardTerm, WeightsMode};
 
 #[cxx::bridge(namespace = "softdimo::bridge")]

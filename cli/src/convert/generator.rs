@@ -1,19 +1,24 @@
 //! `softdimo convert` for the generator families.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{ArgMatches, Args as _, Command, FromArgMatches};
 use softdimo::Result;
-use softdimo::convert::{Source, Summary};
+use softdimo::convert::{Source, generator};
+use softdimo::families::family::ConditionKind;
 
 use super::Common;
 
-/// A family's conversion.
-type Convert = fn(&Source, &Path, &mut dyn FnMut(usize, usize)) -> Result<Summary>;
+/// What a family is converted from, and what is said about it.
+pub struct Args {
+    source: Source,
+    common: Common,
+}
 
 /// Families conditioned on class labels.
 #[derive(clap::Args)]
-pub struct ClassArgs {
+struct Class {
     #[command(flatten)]
     networks: Networks,
     /// JSON list of class names
@@ -25,7 +30,7 @@ pub struct ClassArgs {
 
 /// Families conditioned on a prompt.
 #[derive(clap::Args)]
-pub struct PromptArgs {
+struct Prompt {
     #[command(flatten)]
     networks: Networks,
     /// Text encoder: a file, or a directory with its config.json
@@ -69,20 +74,30 @@ impl Networks {
     }
 }
 
-impl ClassArgs {
-    pub fn run(self, convert: Convert) -> Result<ExitCode> {
-        let source = Source { labels: self.labels, ..self.networks.source(&self.common) };
-        self.common.run(|output, progress| convert(&source, output, progress))
+impl Args {
+    /// The options of a family, by what it is conditioned on.
+    pub fn augment(command: Command, condition: ConditionKind) -> Command {
+        match condition {
+            ConditionKind::ClassLabel => Class::augment_args(command),
+            ConditionKind::Prompt => Prompt::augment_args(command),
+        }
     }
-}
 
-impl PromptArgs {
-    pub fn run(self, convert: Convert) -> Result<ExitCode> {
-        let source = Source {
-            text_encoder: self.text_encoder,
-            vocabulary: self.vocabulary,
-            ..self.networks.source(&self.common)
-        };
-        self.common.run(|output, progress| convert(&source, output, progress))
+    pub fn read(matches: &ArgMatches, condition: ConditionKind) -> Result<Args, clap::Error> {
+        Ok(match condition {
+            ConditionKind::ClassLabel => {
+                let Class { networks, labels, common } = Class::from_arg_matches(matches)?;
+                Args { source: Source { labels, ..networks.source(&common) }, common }
+            }
+            ConditionKind::Prompt => {
+                let Prompt { networks, text_encoder, vocabulary, common } =
+                    Prompt::from_arg_matches(matches)?;
+                Args { source: Source { text_encoder, vocabulary, ..networks.source(&common) }, common }
+            }
+        })
+    }
+
+    pub fn run(self, family: &str) -> Result<ExitCode> {
+        self.common.run(|output, progress| generator(family, &self.source, output, progress))
     }
 }

@@ -3,10 +3,18 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{ArgMatches, Args as _, Command, FromArgMatches};
 use softdimo::Result;
-use softdimo::convert::{RewardFamily, RewardSource, reward};
+use softdimo::convert::{RewardSource, reward};
+use softdimo::rewards::scorer::Takes;
 
 use super::Common;
+
+/// What a reward is converted from, and what is said about it.
+pub struct Args {
+    source: RewardSource,
+    common: Common,
+}
 
 /// What every reward's conversion reads.
 #[derive(clap::Args)]
@@ -23,59 +31,50 @@ struct Network {
 
 /// A reward that reads a prompt.
 #[derive(clap::Args)]
-pub struct PromptArgs {
-    #[command(flatten)]
-    network: Network,
+struct Vocabulary {
     /// CLIP's merges.txt or BERT's vocab.txt; default: beside the checkpoint
     #[arg(long)]
     vocabulary: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
-pub struct AestheticArgs {
-    #[command(flatten)]
-    network: Network,
+struct Head {
     /// The layers over CLIP's features; default: in the checkpoint itself
     #[arg(long)]
     head: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
-pub struct ClassifierArgs {
-    #[command(flatten)]
-    network: Network,
+struct Labels {
     /// JSON list of class names
     #[arg(long)]
     labels: Option<PathBuf>,
 }
 
-impl Network {
-    fn run(self, family: RewardFamily, change: impl FnOnce(&mut RewardSource)) -> Result<ExitCode> {
-        let mut source = RewardSource {
-            config: self.config,
-            storage: self.common.storage(),
-            about: self.common.about(),
-            ..RewardSource::new(family, self.checkpoint)
-        };
-        change(&mut source);
-        self.common.run(|output, progress| reward(&source, output, progress))
+impl Args {
+    /// The options of a reward, by what it takes beside its checkpoint.
+    pub fn augment(command: Command, takes: Takes) -> Command {
+        let command = Network::augment_args(command);
+        match takes {
+            Takes::Vocabulary => Vocabulary::augment_args(command),
+            Takes::Head => Head::augment_args(command),
+            Takes::Labels => Labels::augment_args(command),
+        }
     }
-}
 
-impl PromptArgs {
-    pub fn run(self, family: RewardFamily) -> Result<ExitCode> {
-        self.network.run(family, |source| source.vocabulary = self.vocabulary)
+    pub fn read(matches: &ArgMatches, takes: Takes) -> Result<Args, clap::Error> {
+        let Network { checkpoint, config, common } = Network::from_arg_matches(matches)?;
+        let (storage, about) = (common.storage(), common.about());
+        let mut source = RewardSource { config, storage, about, ..RewardSource::new(checkpoint) };
+        match takes {
+            Takes::Vocabulary => source.vocabulary = Vocabulary::from_arg_matches(matches)?.vocabulary,
+            Takes::Head => source.head = Head::from_arg_matches(matches)?.head,
+            Takes::Labels => source.labels = Labels::from_arg_matches(matches)?.labels,
+        }
+        Ok(Args { source, common })
     }
-}
 
-impl AestheticArgs {
-    pub fn run(self) -> Result<ExitCode> {
-        self.network.run(RewardFamily::Aesthetic, |source| source.head = self.head)
-    }
-}
-
-impl ClassifierArgs {
-    pub fn run(self) -> Result<ExitCode> {
-        self.network.run(RewardFamily::Classifier, |source| source.labels = self.labels)
+    pub fn run(self, name: &str) -> Result<ExitCode> {
+        self.common.run(|output, progress| reward(name, &self.source, output, progress))
     }
 }

@@ -60,13 +60,8 @@ fn main() -> Result<()> {
     }
     let folder = output.with_extension("checkpoints");
     let source = Source { storage, ..published.write(&folder)? };
-    let convert = match published.family {
-        "maskbit" => convert::maskbit,
-        "maskgit" => convert::maskgit,
-        "maskgen" => convert::maskgen,
-        _ => convert::meissonic,
-    };
-    let (summary, seconds, peak) = measured(|| convert(&source, output, |_, _| ()));
+    let (summary, seconds, peak) =
+        measured(|| convert::generator(published.family, &source, output, |_, _| ()));
     let summary = summary?;
     std::fs::remove_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
     println!("conversion     {seconds:.1} s, at most {peak} KiB of anonymous memory more");

@@ -1,0 +1,165 @@
+//! `softdimo convert`: official checkpoints to one model file.
+
+mod generator;
+mod reward;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand, ValueEnum};
+use softdimo::convert::{About, Storage, Summary};
+use softdimo::families::FAMILIES;
+use softdimo::rewards::architecture::REWARDS;
+
+use crate::engine::progress_bar;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    family: Family,
+}
+
+/// One subcommand for every row of the library's tables of families and of rewards.
+enum Family {
+    Generator(&'static str, generator::Args),
+    Reward(&'static str, reward::Args),
+}
+
+/// A reward's name on the command line.
+fn dashed(name: &str) -> String {
+    name.replace('_', "-")
+}
+
+impl Subcommand for Family {
+    fn augment_subcommands(mut command: Command) -> Command {
+        for row in FAMILIES {
+            let d = row.description;
+            command = command
+                .subcommand(generator::Args::augment(Command::new(d.name).about(d.about), d.condition));
+        }
+        for row in REWARDS {
+            let d = row.description;
+            command = command
+                .subcommand(reward::Args::augment(Command::new(dashed(d.name)).about(d.about), d.takes));
+        }
+        command
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        Family::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        FAMILIES.iter().any(|row| row.description.name == name)
+            || REWARDS.iter().any(|row| dashed(row.description.name) == name)
+    }
+}
+
+impl FromArgMatches for Family {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Family, clap::Error> {
+        let Some((name, matches)) = matches.subcommand() else {
+            return Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand));
+        };
+        if let Some(row) = FAMILIES.iter().find(|row| row.description.name == name) {
+            let d = row.description;
+            return Ok(Family::Generator(d.name, generator::Args::read(matches, d.condition)?));
+        }
+        match REWARDS.iter().find(|row| dashed(row.description.name) == name) {
+            Some(row) => {
+                let d = row.description;
+                Ok(Family::Reward(d.name, reward::Args::read(matches, d.takes)?))
+            }
+            None => Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Family::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// What is said about any model file.
+#[derive(clap::Args)]
+struct Common {
+    /// How matrices and kernels are stored; vectors are f32 where this is narrower
+    #[arg(long, value_enum, default_value_t = Dtype::Keep)]
+    dtype: Dtype,
+    #[arg(long)]
+    title: Option<String>,
+    #[arg(long)]
+    license: Option<String>,
+    #[arg(long)]
+    author: Option<String>,
+    #[arg(long)]
+    description: Option<String>,
+    /// Where the weights come from, in words
+    #[arg(long)]
+    origin: Option<String>,
+    /// Model file to write, NAME.softdimo.safetensors
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Dtype {
+    Keep,
+    F16,
+    Int8,
+}
+
+impl Common {
+    fn storage(&self) -> Storage {
+        match self.dtype {
+            Dtype::Keep => Storage::Keep,
+            Dtype::F16 => Storage::F16,
+            Dtype::Int8 => Storage::Int8,
+        }
+    }
+
+    fn about(&self) -> About {
+        About {
+            title: self.title.clone(),
+            license: self.license.clone(),
+            author: self.author.clone(),
+            description: self.description.clone(),
+            origin: self.origin.clone(),
+        }
+    }
+
+    /// Run a conversion to the output and print what was written.
+    fn run(
+        &self,
+        convert: impl FnOnce(&Path, &mut dyn FnMut(usize, usize)) -> softdimo::Result<Summary>,
+    ) -> softdimo::Result<ExitCode> {
+        write(&self.output, convert)
+    }
+}
+
+/// Have a model file written under a progress bar, and print what it is.
+pub fn write(
+    output: &Path,
+    make: impl FnOnce(&Path, &mut dyn FnMut(usize, usize)) -> softdimo::Result<Summary>,
+) -> softdimo::Result<ExitCode> {
+    let bar = progress_bar(0, "writing");
+    let summary = make(output, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    println!(
+        "{}: {} tensors, {} bytes, sha256 {}",
+        output.display(),
+        summary.tensors,
+        summary.bytes,
+        summary.sha256
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn run(args: Args) -> softdimo::Result<ExitCode> {
+    match args.family {
+        Family::Generator(family, args) => args.run(family),
+        Family::Reward(reward, args) => args.run(reward),
+    }
+}

@@ -1,0 +1,79 @@
+//! What the conversions of all generator families share: where the checkpoints are, and what a family finds in them.
+
+use std::path::{Path, PathBuf};
+
+use super::defaults::Defaults;
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::model_file::About;
+use crate::quant::Storage;
+use crate::text::ClipBpe;
+
+/// A checkpoint. Files saved from a wrapped module carry `module.`.
+pub(super) fn open(path: &Path) -> Result<Checkpoint> {
+    let mut checkpoint = Checkpoint::open(path)?;
+    checkpoint.rename_prefix("module.", "");
+    Ok(checkpoint)
+}
+
+/// What to convert and what to say about it.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// One-step student's generator checkpoint.
+    pub generator: Option<PathBuf>,
+    /// Multi-step teacher's generator checkpoint.
+    pub teacher: Option<PathBuf>,
+    /// Image tokenizer checkpoint: decoder, and encoder where present.
+    pub tokenizer: PathBuf,
+    /// Text-to-image families: the text encoder's checkpoint.
+    pub text_encoder: Option<PathBuf>,
+    /// Text-to-image families: the tokenizer's vocabulary, where it does not lie with the text encoder.
+    pub vocabulary: Option<PathBuf>,
+    /// JSON with the official configuration's keys; default: what lies with the checkpoints.
+    pub config: Option<PathBuf>,
+    /// JSON list of class names, or of objects with `name`.
+    pub labels: Option<PathBuf>,
+    pub storage: Storage,
+    pub about: About,
+}
+
+/// What a family found in its checkpoints: everything under official names, and the sizes.
+#[derive(Debug)]
+pub struct Pieces<F> {
+    /// The sizes.
+    pub family: F,
+    pub request_defaults: Defaults,
+    /// The file to blame for the configuration.
+    pub config_file: String,
+    /// By component, `student` or `teacher`.
+    pub generators: Vec<(&'static str, Checkpoint)>,
+    pub tokenizer: Checkpoint,
+    /// Of families that read prompts.
+    pub text: Option<(Checkpoint, ClipBpe)>,
+}
+
+impl Source {
+    /// The generators of the source, opened by `open`. Errors: neither student nor teacher.
+    pub(super) fn generators(
+        &self,
+        open: impl Fn(&Path) -> Result<Checkpoint>,
+    ) -> Result<Vec<(&'static str, Checkpoint)>> {
+        let generators = [("student", &self.generator), ("teacher", &self.teacher)];
+        let generators = generators.into_iter().filter_map(|(role, path)| Some((role, path.as_ref()?)));
+        let generators =
+            generators.map(|(role, path)| Ok((role, open(path)?))).collect::<Result<Vec<_>>>()?;
+        if generators.is_empty() {
+            let expected = "a student (--generator) or a teacher (--teacher)";
+            return Err(Error::invalid("--generator", expected, "neither"));
+        }
+        Ok(generators)
+    }
+}
+
+impl<F> Pieces<F> {
+    /// The same pieces of another type of family.
+    pub fn map<G>(self, f: impl FnOnce(F) -> G) -> Pieces<G> {
+        let Pieces { family, request_defaults, config_file, generators, tokenizer, text } = self;
+        Pieces { family: f(family), request_defaults, config_file, generators, tokenizer, text }
+    }
+}

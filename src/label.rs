@@ -1,0 +1,10 @@
+//! Which class a picture shows.
+
+/// Which condition a picture is generated under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// A class name of the model, e.g. `red apple`; case does not matter.
+    Name(String),
+    /// A class id; the number of classes is the null class (no condition).
+    Class(u32),
+}

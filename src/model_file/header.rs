@@ -1,0 +1,122 @@
+//! What every model file says in its `__metadata__`, a generator's or a reward's: format, configuration, labels.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+
+use super::{ClassLabel, FORMAT, REWARD_COMPONENT};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+
+/// The metadata of a model file of the right format.
+pub(crate) struct Header<'a> {
+    metadata: &'a BTreeMap<String, String>,
+    /// Whether it holds tensors of a reward's network.
+    reward: bool,
+    /// Its name in messages.
+    file: &'a str,
+}
+
+impl<'a> Header<'a> {
+    /// Errors: `Config` when the file is none of `softdimo convert`, or of another format.
+    pub fn read(checkpoint: &'a Checkpoint, file: &'a str) -> Result<Header<'a>> {
+        let reward = checkpoint.names().any(|name| in_component(name, REWARD_COMPONENT));
+        let header = Header { metadata: checkpoint.metadata(), reward, file };
+        let format = header.get("softdimo.format")?;
+        if format != FORMAT {
+            return Err(header.wrong("softdimo.format", FORMAT, format));
+        }
+        Ok(header)
+    }
+
+    pub fn wrong(&self, key: &str, expected: &str, found: impl ToString) -> Error {
+        wrong(self.file, key, expected, found)
+    }
+
+    fn get(&self, key: &str) -> Result<&'a str> {
+        let value = self.metadata.get(key).map(String::as_str);
+        value.ok_or_else(|| self.wrong(key, "a model file made by 'softdimo convert'", "no such metadata"))
+    }
+
+    /// `softdimo.config`.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(self.get("softdimo.config")?)
+            .map_err(|e| self.wrong("softdimo.config", "a valid configuration", e))
+    }
+
+    /// The family the file claims, before anything else of its configuration is believed.
+    fn family(&self) -> Result<Option<String>> {
+        let config: serde_json::Value = self.config()?;
+        Ok(config["family"].as_str().map(String::from))
+    }
+
+    /// `Config` when the file is a reward's and none of the `generators`: it makes no pictures.
+    pub fn refuse_reward(&self, generators: &[&str]) -> Result<()> {
+        let family = self.family()?.unwrap_or_default();
+        if self.reward && !generators.contains(&family.as_str()) {
+            let found = format!("the reward '{family}', which is opened as a reward");
+            return Err(self.wrong("family", "a generator", found));
+        }
+        Ok(())
+    }
+
+    /// `Config` when the file is anything but one of these `rewards`.
+    pub fn require_reward(&self, rewards: &[&str]) -> Result<()> {
+        match self.family()? {
+            Some(family) if rewards.contains(&family.as_str()) => Ok(()),
+            family => Err(self.wrong(
+                "family",
+                &format!("a reward ({})", rewards.join(", ")),
+                format!("'{}'; a generator is opened as an engine", family.unwrap_or_default()),
+            )),
+        }
+    }
+
+    /// Whether the file holds tensors of a reward's network.
+    pub fn is_reward(&self) -> bool {
+        self.reward
+    }
+
+    /// `softdimo.labels`: one for each class, or none.
+    pub fn labels(&self, classes: usize) -> Result<Vec<ClassLabel>> {
+        let Some(text) = self.metadata.get("softdimo.labels") else { return Ok(Vec::new()) };
+        let labels: Vec<ClassLabel> =
+            serde_json::from_str(text).map_err(|e| self.wrong("softdimo.labels", "a list of labels", e))?;
+        if !labels.is_empty() && labels.len() != classes {
+            let found = format!("{} labels", labels.len());
+            return Err(self.wrong("softdimo.labels", &format!("{classes} labels, or none"), found));
+        }
+        Ok(labels)
+    }
+}
+
+/// Whether a tensor belongs to a component (`student`, `teacher`, `text`, `encoder`, `decoder`, `reward`).
+pub(crate) fn in_component(tensor: &str, component: &str) -> bool {
+    tensor.strip_prefix(component).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// An [`Error::Config`] of a model file.
+pub(crate) fn wrong(file: &str, key: &str, expected: &str, found: impl ToString) -> Error {
+    let (expected, found) = (expected.into(), found.to_string());
+    Error::Config { file: file.into(), key: key.into(), expected, found }
+}
+
+/// Index of a label by its name, ignoring case; the error suggests close names.
+pub(crate) fn find_label(labels: &[ClassLabel], label: &str) -> Result<usize> {
+    let wanted = label.trim().to_lowercase();
+    if let Some(i) = labels.iter().position(|l| l.name.to_lowercase() == wanted) {
+        return Ok(i);
+    }
+    let near: Vec<&str> = labels
+        .iter()
+        .map(|l| l.name.as_str())
+        .filter(|n| {
+            let n = n.to_lowercase();
+            wanted.split_whitespace().any(|word| n.split_whitespace().any(|w| w == word))
+                || (!wanted.is_empty() && n.contains(&wanted))
+        })
+        .take(5)
+        .collect();
+    let hint = if near.is_empty() { String::new() } else { format!(" (close: {})", near.join(", ")) };
+    Err(Error::UnknownLabel { label: label.into(), count: labels.len(), hint })
+}

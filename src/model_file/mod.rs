@@ -1,0 +1,74 @@
+//! The model file, `NAME.softdimo.safetensors`: tensors under component prefixes (`student.`, `teacher.`, `text.`,
+//! `encoder.`, `decoder.`; a reward's `reward.`) and official names, everything else in `__metadata__`. Nothing here knows
+//! a family; `docs/model-file.md` is the format.
+
+pub(crate) mod header;
+pub(crate) mod write;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Mapping;
+use crate::error::Result;
+
+/// Value of `softdimo.format` this library writes and reads.
+pub const FORMAT: &str = "1";
+
+/// Metadata key that says how the weights are stored: "none", "f16" or "int8".
+pub const QUANTIZATION: &str = "softdimo.quantization";
+
+/// Prefix of the tensors of a reward's network in its file.
+pub const REWARD_COMPONENT: &str = "reward";
+
+/// How the file's bytes are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightsMode {
+    /// Mapped read-only; pages are shared with other processes and never count as the host's own memory.
+    #[default]
+    Map,
+    /// Copied into memory once; the file may change afterwards.
+    Read,
+    /// Mapped, with a SIGBUS guard: truncating the file fails the job instead of killing the host.
+    MapGuarded,
+}
+
+impl WeightsMode {
+    /// The file's bytes, held this way.
+    pub fn open(self, path: &Path) -> Result<Arc<Mapping>> {
+        Ok(Arc::new(match self {
+            WeightsMode::Map => Mapping::map(path),
+            WeightsMode::Read => Mapping::read(path),
+            WeightsMode::MapGuarded => Mapping::map_guarded(path),
+        }?))
+    }
+}
+
+/// A class label of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassLabel {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+/// What to say about a model in its file.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    pub title: Option<String>,
+    pub license: Option<String>,
+    pub author: Option<String>,
+    pub description: Option<String>,
+    /// Where the weights come from, in words (repository, commit).
+    pub origin: Option<String>,
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    pub tensors: usize,
+    pub bytes: u64,
+    /// Digest of the tensor bytes, also in the file's metadata.
+    pub sha256: String,
+}

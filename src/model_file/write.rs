@@ -1,0 +1,180 @@
+//! Writing a model file: which tensors of a checkpoint a graph reads, how they are stored, what is said about them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{About, ClassLabel, FORMAT, QUANTIZATION, Summary};
+use crate::checkpoint::{Checkpoint, safetensors};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Value};
+use crate::quant::{self, Storage};
+use crate::tensor::{Dtype, Shape, TensorView};
+use crate::weights::Weights;
+
+/// One weight of the model file, where its bytes come from, and its dtype there; I8 brings its scales along.
+pub(crate) struct Part<'a> {
+    pub name: String,
+    pub view: TensorView<'a>,
+    pub stored: Dtype,
+}
+
+/// What the metadata of every model file is made of.
+pub(crate) struct Metadata<'a, C: Serialize> {
+    pub family: &'a str,
+    /// Width and height of a picture.
+    pub resolution: (usize, usize),
+    pub config: &'a C,
+    pub labels: &'a [ClassLabel],
+    pub about: &'a About,
+    pub storage: Storage,
+}
+
+/// Add the tensors that `build` reads from `checkpoint`, under `prefix`.
+pub(crate) fn collect<'a>(
+    parts: &mut Vec<Part<'a>>,
+    checkpoint: &'a Checkpoint,
+    prefix: &str,
+    storage: Storage,
+    build: impl FnOnce(&Graph, &Weights) -> Result<Value>,
+) -> Result<()> {
+    let g = Graph::new();
+    build(&g, &Weights::new(checkpoint))?;
+    for name in g.weights() {
+        let view =
+            checkpoint.get(&name).ok_or_else(|| Error::internal(format!("tensor '{name}' vanished")))?;
+        let stored = storage.dtype(&view);
+        parts.push(Part { name: format!("{prefix}{name}"), view, stored });
+    }
+    Ok(())
+}
+
+/// Class names: a JSON list of names, or of objects with `name`. None without a path.
+pub(crate) fn read_labels(path: Option<&PathBuf>, classes: usize) -> Result<Vec<ClassLabel>> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let error = |expected: &str, found: String| Error::Config {
+        file: path.display().to_string(),
+        key: "labels".into(),
+        expected: expected.into(),
+        found,
+    };
+    let names: std::result::Result<Vec<String>, _> = serde_json::from_str(&text);
+    let labels: Vec<ClassLabel> = match names {
+        Ok(names) => names.into_iter().map(|name| ClassLabel { name, group: None }).collect(),
+        Err(_) => serde_json::from_str(&text)
+            .map_err(|e| error("a list of names, or of objects with 'name'", e.to_string()))?,
+    };
+    if labels.len() != classes {
+        return Err(error(&format!("{classes} labels"), labels.len().to_string()));
+    }
+    Ok(labels)
+}
+
+impl<C: Serialize> Metadata<'_, C> {
+    pub fn entries(&self, parts: &[Part]) -> Result<BTreeMap<String, String>> {
+        let json = |v: Result<String, serde_json::Error>| v.map_err(|e| Error::internal(e.to_string()));
+        let (about, (width, height)) = (self.about, self.resolution);
+        let mut m = BTreeMap::new();
+        let mut set = |key: &str, value: String| m.insert(key.to_string(), value);
+        set("modelspec.sai_model_spec", "1.0.1".into());
+        set("modelspec.architecture", self.family.into());
+        set("modelspec.implementation", "libsoftdimo".into());
+        set("modelspec.title", about.title.clone().unwrap_or_else(|| self.family.into()));
+        set("modelspec.resolution", format!("{width}x{height}"));
+        let optional = [
+            ("modelspec.license", &about.license),
+            ("modelspec.author", &about.author),
+            ("modelspec.description", &about.description),
+        ];
+        for (key, value) in optional {
+            if let Some(value) = value {
+                set(key, value.clone());
+            }
+        }
+        set("softdimo.format", FORMAT.into());
+        set("softdimo.config", json(serde_json::to_string(self.config))?);
+        set(QUANTIZATION, self.storage.name().into());
+        if !self.labels.is_empty() {
+            set("softdimo.labels", json(serde_json::to_string(self.labels))?);
+        }
+        let digest = source_digest(parts);
+        let origin = serde_json::json!({ "origin": about.origin, "sha256": digest });
+        set("softdimo.source", origin.to_string());
+        set(safetensors::SHA256_KEY, String::new());
+        Ok(m)
+    }
+}
+
+/// Digest of the source tensors (name, dtype, shape, bytes), whatever container they came in.
+fn source_digest(parts: &[Part]) -> String {
+    let mut order: Vec<&Part> = parts.iter().collect();
+    order.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut hash = Sha256::new();
+    for part in order {
+        hash.update(format!("{} {}{}\n", part.name, part.view.dtype, part.view.shape));
+        hash.update(part.view.data);
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+pub(crate) fn write(
+    parts: &[Part],
+    metadata: &BTreeMap<String, String>,
+    output: &Path,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Summary> {
+    let mut entries = Vec::new();
+    let mut sources: BTreeMap<String, (&Part, Content)> = BTreeMap::new();
+    let by_name: BTreeMap<&str, &Part> = parts.iter().map(|p| (p.name.as_str(), p)).collect();
+    for part in by_name.into_values() {
+        let mut add = |name: String, dtype: Dtype, shape: Shape, content: Content| {
+            sources.insert(name.clone(), (part, content));
+            entries.push(safetensors::Entry { name, dtype, shape });
+        };
+        add(part.name.clone(), part.stored, part.view.shape.clone(), Content::Values);
+        if part.stored == Dtype::I8 && part.view.dtype.is_float() {
+            let rows = Shape::from(&part.view.shape[..1]);
+            add(quant::scale_name(&part.name), Dtype::F32, rows, Content::Scales);
+        }
+    }
+    let mut done = 0;
+    let sha256 = safetensors::write(output, metadata, &entries, |name| {
+        let (part, content) = sources[name];
+        done += 1;
+        progress(done, entries.len());
+        store(part, content)
+    })?;
+    let bytes = std::fs::metadata(output).map_err(|e| Error::io(output, e))?.len();
+    Ok(Summary { tensors: entries.len(), bytes, sha256 })
+}
+
+/// Which of a weight's tensors is written.
+#[derive(Clone, Copy)]
+enum Content {
+    Values,
+    Scales,
+}
+
+/// The bytes of one tensor of a weight: its values in their stored dtype, or the scales of int8.
+fn store<'a>(part: &Part<'a>, content: Content) -> Result<Cow<'a, [u8]>> {
+    if part.stored == part.view.dtype {
+        return Ok(Cow::Borrowed(part.view.data));
+    }
+    let values = part.view.to_f32();
+    let f32_bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect();
+    Ok(Cow::Owned(match part.stored {
+        Dtype::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
+        Dtype::I8 => {
+            let scales = quant::scales(&part.name, &values, part.view.shape[0])?;
+            match content {
+                Content::Values => quant::quantize(&values, &scales).iter().map(|&q| q as u8).collect(),
+                Content::Scales => f32_bytes(&scales),
+            }
+        }
+        _ => f32_bytes(&values),
+    }))
+}

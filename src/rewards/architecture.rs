@@ -1,0 +1,65 @@
+//! The table of networks that score pictures: a row each, and a folder each that holds all the rest. Nothing outside a
+//! reward's folder tells them apart except through this table.
+//!
+//! A prompt's features are computed once ([`Scorer::text_features`]) and fed to every scoring ([`Scorer::score`]).
+//! ImageReward has none: its text tokens look at the picture, so it scores from token ids ([`Scorer::score_tokens`], which
+//! serves every reward that reads no class).
+
+use serde::{Deserialize, Serialize};
+
+use super::scorer::{Description, Scorer};
+use super::source::{RewardPieces, RewardSource};
+use super::{aesthetic, classifier, clip, image_reward};
+use crate::error::Result;
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Row {
+    pub description: &'static Description,
+    /// An official checkpoint → everything a reward file is made of.
+    pub read: fn(&RewardSource) -> Result<RewardPieces<RewardArchitecture>>,
+}
+
+macro_rules! rewards {
+    ($($name:literal $reward:ident($type:ty, $description:expr, $read:path),)*) => {
+        /// What a reward file holds, with the sizes of its networks.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "family")]
+        pub enum RewardArchitecture {
+            $(#[serde(rename = $name)] $reward($type),)*
+        }
+
+        /// An architecture answers as its network does.
+        impl std::ops::Deref for RewardArchitecture {
+            type Target = dyn Scorer;
+
+            fn deref(&self) -> &(dyn Scorer + 'static) {
+                match self {
+                    $(RewardArchitecture::$reward(network) => network,)*
+                }
+            }
+        }
+
+        /// Every reward that is a network.
+        pub const REWARDS: &[Row] = &[
+            $(Row {
+                description: &$description,
+                read: |source| Ok($read(source)?.map(RewardArchitecture::$reward)),
+            },)*
+        ];
+    };
+}
+
+rewards! {
+    "clip_score" ClipScore(clip::ClipScore, clip::CLIP_SCORE, clip::convert::clip_score),
+    "pickscore" PickScore(clip::PickScore, clip::PICK_SCORE, clip::convert::pick_score),
+    "hpsv2" HpsV2(clip::HpsV2, clip::HPS_V2, clip::convert::hps_v2),
+    "aesthetic" Aesthetic(aesthetic::Aesthetic, aesthetic::DESCRIPTION, aesthetic::convert::read),
+    "image_reward" ImageReward(image_reward::ImageReward, image_reward::DESCRIPTION, image_reward::convert::read),
+    "classifier" Classifier(classifier::Classifier, classifier::DESCRIPTION, classifier::convert::read),
+}
+
+/// The names of all of them.
+pub fn names() -> Vec<&'static str> {
+    REWARDS.iter().map(|row| row.description.name).collect()
+}

@@ -1,0 +1,318 @@
+//! Rewards: what test-time optimisation climbs. A reward is a differentiable function of the soft picture, of
+//! the token distribution, or of the embeddings, written as graph nodes; a network in a file of its own; or
+//! the host's own callback.
+
+pub mod aesthetic;
+pub mod architecture;
+pub mod classifier;
+pub mod clip;
+mod histogram;
+pub mod image_reward;
+pub(crate) mod inputs;
+mod mark;
+pub mod model;
+mod network;
+pub mod preprocess;
+mod prior;
+mod prompt;
+pub mod scorer;
+pub mod source;
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+
+use self::inputs::RewardInputs;
+pub use histogram::{BINS, histogram};
+pub use model::{RewardConfig, RewardModel};
+pub use network::Network;
+pub use prompt::{TokenizerConfig, Tokens};
+
+use crate::engine::{Cancel, Sessions};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Value};
+use crate::label::Label;
+use crate::model::Model;
+use crate::nn;
+use crate::tensor::{Dtype, Tensor};
+
+/// A reward with its weight in the sum that is maximised.
+#[derive(Clone, Debug)]
+pub struct RewardTerm {
+    pub reward: Arc<Reward>,
+    pub weight: f32,
+}
+
+impl PartialEq for RewardTerm {
+    fn eq(&self, other: &RewardTerm) -> bool {
+        Arc::ptr_eq(&self.reward, &other.reward) && self.weight == other.weight
+    }
+}
+
+impl RewardTerm {
+    pub fn new(reward: Reward, weight: f32) -> RewardTerm {
+        RewardTerm { reward: Arc::new(reward), weight }
+    }
+}
+
+/// What a callback is shown.
+#[derive(Debug)]
+pub struct RewardImage<'a> {
+    /// Soft pictures [B, 3, H, W], nominally in [0, 1], not clamped.
+    pub pixels: &'a [f32],
+    pub batch: usize,
+    pub width: usize,
+    pub height: usize,
+}
+
+/// What a callback answers.
+#[derive(Debug)]
+pub struct RewardAnswer<'a> {
+    /// One score per picture, [B].
+    pub scores: &'a mut [f32],
+    /// ∂score_b/∂pixels_b, [B, 3, H, W].
+    pub gradient: &'a mut [f32],
+}
+
+type Callback = dyn FnMut(&RewardImage, &mut RewardAnswer) -> ControlFlow<()> + Send;
+
+/// A differentiable reward, one score per picture, maximised.
+pub enum Reward {
+    /// −mean of (x − target)² over the mask: 0 when the picture is the target there.
+    Target { target: Vec<f32>, mask: Option<Vec<f32>> },
+    /// Mean over the mask of Σ_c rgb_c·x_c: a direction in colour space, e.g. (−1, −1, 1) for bluer.
+    Color { rgb: [f32; 3], mask: Option<Vec<f32>> },
+    /// How far the colours of the picture, or of a region, are from those of a histogram [3, bins]; see
+    /// [`histogram()`]. 0 when they agree, at least −1. Values outside [0, 1] count as the nearest inside, where
+    /// they have no slope.
+    Histogram { histogram: Vec<f32>, mask: Option<Vec<f32>> },
+    /// Does the teacher still believe the label? Mean over tokens of Σ_v p_v·ln q_v, where p is the student's
+    /// distribution and q the teacher's prediction of that token from the others: two complementary seeded
+    /// masks hide half of the soft tokens each. In nats per token, at most 0.
+    Prior { seed: u64 },
+    /// −mean of (e − e_start)²: stay near the start embedding.
+    Closeness,
+    /// A network in a file of its own.
+    Network(Network),
+    /// The host's own function; runs only on the thread that waits for the job.
+    Callback(Mutex<Box<Callback>>),
+}
+
+impl std::fmt::Debug for Reward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Reward {
+    /// A callback reward.
+    pub fn callback(
+        f: impl FnMut(&RewardImage, &mut RewardAnswer) -> ControlFlow<()> + Send + 'static,
+    ) -> Reward {
+        Reward::Callback(Mutex::new(Box::new(f)))
+    }
+
+    /// The network of a reward file; see [`Network::new`] for the class.
+    pub fn network(model: Arc<RewardModel>, class: Option<&Label>) -> Result<Reward> {
+        Network::new(model, class).map(Reward::Network)
+    }
+
+    /// Name in reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Reward::Target { .. } => "target",
+            Reward::Color { .. } => "color",
+            Reward::Histogram { .. } => "histogram",
+            Reward::Network(network) => network.model().architecture().name(),
+            Reward::Prior { .. } => "prior",
+            Reward::Closeness => "closeness",
+            Reward::Callback(_) => "callback",
+        }
+    }
+
+    /// Whether the host computes it.
+    pub fn is_callback(&self) -> bool {
+        matches!(self, Reward::Callback(_))
+    }
+
+    /// Whether its score depends on the request's prompt.
+    pub fn reads_prompt(&self) -> bool {
+        self.file().is_some_and(|file| file.architecture().reads_prompt())
+    }
+
+    /// Name, whether it reads a prompt, and what an opened file says about itself, as one JSON object.
+    pub fn info_json(&self) -> String {
+        let (class, file) = match self {
+            Reward::Network(network) => (network.class(), Some(network.model().info())),
+            Reward::Target { .. }
+            | Reward::Color { .. }
+            | Reward::Histogram { .. }
+            | Reward::Prior { .. }
+            | Reward::Closeness
+            | Reward::Callback(_) => (None, None),
+        };
+        let reads_prompt = self.reads_prompt();
+        serde_json::json!({ "name": self.name(), "reads_prompt": reads_prompt, "class": class, "file": file })
+            .to_string()
+    }
+
+    /// The file its network lies in.
+    pub fn file(&self) -> Option<&Arc<RewardModel>> {
+        match self {
+            Reward::Network(network) => Some(network.model()),
+            Reward::Target { .. }
+            | Reward::Color { .. }
+            | Reward::Histogram { .. }
+            | Reward::Prior { .. }
+            | Reward::Closeness
+            | Reward::Callback(_) => None,
+        }
+    }
+
+    /// Refuse pictures of these class ids of `model` that a classifier has no class for.
+    pub(crate) fn validate_classes(&self, model: &Model, ids: &[i64]) -> Result<()> {
+        match self {
+            Reward::Network(network) => network.classes(model, ids).map(drop),
+            Reward::Target { .. }
+            | Reward::Color { .. }
+            | Reward::Histogram { .. }
+            | Reward::Prior { .. }
+            | Reward::Closeness
+            | Reward::Callback(_) => Ok(()),
+        }
+    }
+
+    /// Refuse a reward that does not fit the model.
+    pub(crate) fn validate(&self, model: &Model) -> Result<()> {
+        let layout = model.architecture().layout();
+        let pixels = layout.width * layout.height;
+        let sized = |what: &str, data: &[f32], expected: usize| match data.iter().position(|v| !v.is_finite())
+        {
+            _ if data.len() != expected => Err(Error::invalid(
+                what,
+                format!("{expected} floats for {}x{}", layout.width, layout.height),
+                data.len(),
+            )),
+            Some(at) => Err(Error::invalid(what, "finite floats", format!("{} at index {at}", data[at]))),
+            None => Ok(()),
+        };
+        let masked = |mask: &Option<Vec<f32>>| match mask {
+            None => Ok(()),
+            Some(mask) => {
+                sized("reward mask", mask, pixels)?;
+                let sum = mask.iter().sum::<f32>();
+                if mask.iter().any(|&m| m < 0.0) || sum <= 0.0 || sum.is_infinite() {
+                    let expected = "weights of 0 or more with a finite sum above 0";
+                    return Err(Error::invalid("reward mask", expected, format!("a sum of {sum}")));
+                }
+                Ok(())
+            }
+        };
+        match self {
+            Reward::Target { target, mask } => {
+                sized("reward target", target, 3 * pixels)?;
+                masked(mask)
+            }
+            Reward::Color { rgb, mask } => {
+                if rgb.iter().any(|v| !v.is_finite()) {
+                    return Err(Error::invalid("reward color", "finite floats", format!("{rgb:?}")));
+                }
+                masked(mask)
+            }
+            Reward::Histogram { histogram, mask } => {
+                histogram::validate(histogram)?;
+                masked(mask)
+            }
+            Reward::Network(network) => network.model().recheck(),
+            Reward::Prior { .. } if !model.has_component("teacher") => Err(Error::Unsupported {
+                what: "the prior reward on this model".into(),
+                reason: format!("it needs a teacher; the file holds only: {}", model.components().join(", ")),
+            }),
+            Reward::Prior { .. } | Reward::Closeness | Reward::Callback(_) => Ok(()),
+        }
+    }
+
+    /// Append the score [B] to the graph. Tensors the reward brings become inputs named `r<k>.*`.
+    pub(crate) fn build(
+        &self,
+        g: &Graph,
+        model: &Model,
+        k: usize,
+        s: &RewardInputs,
+    ) -> Result<Option<Value>> {
+        let layout = model.architecture().layout();
+        let (h, w) = (layout.height, layout.width);
+        let batch = g.shape(s.image)[0];
+        let name = |part: &str| format!("r{k}.{part}");
+        Ok(Some(match self {
+            Reward::Target { .. } => {
+                let target = g.input(&name("target"), Dtype::F32, [1, 3, h, w])?;
+                let weights = g.input(&name("weights"), Dtype::F32, [1, 1, h, w])?;
+                let d = g.sub(s.image, target)?;
+                let square = g.mul(g.mul(d, d)?, weights)?;
+                g.mul_scalar(nn::sum_per_picture(g, square, batch)?, -1.0 / 3.0)?
+            }
+            Reward::Color { .. } => {
+                let rgb = g.input(&name("rgb"), Dtype::F32, [1, 3, 1, 1])?;
+                let weights = g.input(&name("weights"), Dtype::F32, [1, 1, h, w])?;
+                nn::sum_per_picture(g, g.mul(g.mul(s.image, rgb)?, weights)?, batch)?
+            }
+            Reward::Histogram { histogram, .. } => {
+                let steps = histogram.len() / 3 - 1;
+                let weights = g.input(&name("weights"), Dtype::F32, [h * w, 1])?;
+                let target = g.input(&name("running_sums"), Dtype::F32, [1, 3, steps, 1])?;
+                histogram::build(g, s.image, weights, target)?
+            }
+            Reward::Network(network) => network.build(g, s.image, name)?,
+            Reward::Prior { .. } => prior::build(g, model, &name("keep"), s)?,
+            Reward::Closeness => {
+                let d = g.sub(s.e, s.e_start)?;
+                let n = (layout.positions * layout.embedding) as f32;
+                g.mul_scalar(nn::sum_per_picture(g, g.mul(d, d)?, batch)?, -1.0 / n)?
+            }
+            Reward::Callback(_) => return Ok(None),
+        }))
+    }
+
+    /// The tensors for the inputs that [`Reward::build`] declared. `prompts` are one a picture where a reward
+    /// reads them, `classes` the pictures' class ids [B].
+    pub(crate) fn feeds(
+        &self,
+        sessions: &mut Sessions,
+        k: usize,
+        prompts: &[String],
+        classes: &Tensor,
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let layout = sessions.model().architecture().layout();
+        let (h, w) = (layout.height, layout.width);
+        let name = |part: &str| format!("r{k}.{part}");
+        // Normalised so that the weighted sum over pixels is a mean over the mask.
+        let weights = |mask: &Option<Vec<f32>>, shape: &[usize]| {
+            let mask = mask.clone().unwrap_or_else(|| vec![1.0; h * w]);
+            let sum: f32 = mask.iter().sum();
+            let weights: Vec<f32> = mask.iter().map(|m| m / sum).collect();
+            (name("weights"), Tensor::from_f32(shape, &weights))
+        };
+        let map = [1, 1, h, w];
+        Ok(match self {
+            Reward::Target { target, mask } => {
+                vec![(name("target"), Tensor::from_f32([1, 3, h, w], target)), weights(mask, &map)]
+            }
+            Reward::Color { rgb, mask } => {
+                vec![(name("rgb"), Tensor::from_f32([1, 3, 1, 1], rgb)), weights(mask, &map)]
+            }
+            Reward::Histogram { histogram, mask } => {
+                let sums = histogram::running_sums(histogram);
+                vec![(name("running_sums"), sums), weights(mask, &[h * w, 1])]
+            }
+            Reward::Network(network) => {
+                let feeds = network.feeds(sessions, prompts, &classes.to_i64(), cancel)?;
+                feeds.into_iter().map(|(part, tensor)| (name(part), tensor)).collect()
+            }
+            Reward::Prior { seed } => {
+                vec![(name("keep"), prior::keep(&layout, *seed))]
+            }
+            Reward::Closeness | Reward::Callback(_) => Vec::new(),
+        })
+    }
+}
