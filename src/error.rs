@@ -164,18 +164,6 @@ impl Status {
 }
 
 impl Error {
-    /// An error unless `path` is free or holds an ordinary file: replacing by rename must never take the place
-    /// of a device, a pipe or a folder.
-    pub(crate) fn check_replaceable(path: &std::path::Path) -> Result<()> {
-        match std::fs::metadata(path) {
-            Ok(found) if !found.is_file() => {
-                let source = std::io::Error::other("expected an ordinary file or none, found something else");
-                Err(Error::Io { path: path.into(), source: Arc::new(source) })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The C ABI status this error is reported as.
     pub fn status(&self) -> Status {
         match self {

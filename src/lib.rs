@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 
+mod atomic_file;
 pub mod checkpoint;
 mod condition;
 pub mod convert;

@@ -64,7 +64,7 @@ impl Model {
 
     /// Validate a model file whose bytes are already at hand; `file` is its name in messages.
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str) -> Result<Model> {
-        let checkpoint = Checkpoint::from_mapping(mapping.clone(), file)?;
+        let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file)?;
         let header = Header::read(&checkpoint, file)?;
         let families: Vec<&str> = FAMILIES.iter().map(|family| family.description.name).collect();
         header.refuse_reward(&families)?;

@@ -3,6 +3,9 @@
 //! Every file is read as data: nothing in it is executed, no path in it is followed out of its directory, and
 //! a broken rule of a format is an error that names the file, the tensor, what was expected and what was found.
 
+#[cfg(all(test, unix))]
+#[allow(unsafe_code)]
+mod guarded_tests;
 pub(crate) mod json;
 #[allow(unsafe_code)]
 mod mapping;
@@ -89,17 +92,33 @@ impl Checkpoint {
     /// Errors: `Format`, `Unsupported`, as [`Checkpoint::open`].
     pub fn from_mapping(mapping: Arc<Mapping>, file: impl Into<String>) -> Result<Checkpoint> {
         let file = file.into();
-        let shard = Shard::open(mapping, &file)?;
+        Ok(Checkpoint::of(Shard::open(mapping, &file)?, file))
+    }
+
+    /// A safetensors file in bytes that are already there, and nothing else: a model file must never reach the reader of
+    /// another format. `file` is the name for messages.
+    ///
+    /// # Errors
+    /// `Format` for any other file, or as [`Checkpoint::open`].
+    pub fn from_safetensors(mapping: Arc<Mapping>, file: impl Into<String>) -> Result<Checkpoint> {
+        let file = file.into();
+        if TorchFile::sniff(mapping.bytes()) {
+            return Err(Error::Format {
+                file,
+                what: "file format".into(),
+                expected: "a model file, as 'softdimo convert' makes them".into(),
+                found: "a PyTorch file".into(),
+            });
+        }
+        Ok(Checkpoint::of(Shard::SafeTensors(SafeTensors::open(mapping, &file)?), file))
+    }
+
+    /// The checkpoint that is one shard.
+    fn of(shard: Shard, file: String) -> Checkpoint {
         let tensors = shard.names().map(|name| (name.to_string(), 0)).collect();
         let metadata = shard.metadata().cloned().unwrap_or_default();
-        Ok(Checkpoint {
-            shards: vec![shard],
-            tensors,
-            renamed: BTreeMap::new(),
-            metadata,
-            file,
-            directory: None,
-        })
+        let (shards, renamed) = (vec![shard], BTreeMap::new());
+        Checkpoint { shards, tensors, renamed, metadata, file, directory: None }
     }
 
     fn open_file(path: &Path) -> Result<Checkpoint> {

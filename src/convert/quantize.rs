@@ -25,7 +25,7 @@ pub fn quantize(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Summary> {
     let (file, mapping) = (input.display().to_string(), WeightsMode::Map.open(input)?);
-    let checkpoint = Checkpoint::from_mapping(mapping.clone(), file.as_str())?;
+    let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file.as_str())?;
     check(&checkpoint, mapping, &file)?;
     let mut parts = Vec::new();
     for name in checkpoint.names() {

@@ -1,12 +1,12 @@
 //! PNG files with text chunks, which carry what is needed to reproduce a picture.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 use super::rgba::checked_bytes;
 use super::{ImageView, PixelFormat, RgbaImage};
+use crate::atomic_file::AtomicFile;
 use crate::error::{Error, Result};
 
 /// Bytes of compressed text a file may expand to, per chunk.
@@ -17,8 +17,8 @@ const MAX_METADATA: usize = 64 << 20;
 /// Writes an 8-bit sRGB PNG: RGB for an RGB8 view, RGBA for all others.
 ///
 /// `text` becomes one chunk per (keyword, text), in this order: `tEXt` where the text is Latin-1, else
-/// UTF-8 `iTXt`. The file appears under its name complete or not at all: it is written beside it and
-/// renamed. It replaces an existing file, and nothing but a file.
+/// UTF-8 `iTXt`. The file appears under its name complete or not at all: it is written beside it,
+/// synced and renamed. It replaces an existing file, and nothing but a file.
 ///
 /// # Errors
 /// As [`ImageView::validate`]; `InvalidArgument` for a keyword or text PNG cannot hold;
@@ -27,18 +27,9 @@ pub fn write_png(path: impl AsRef<Path>, image: &ImageView<'_>, text: &[(String,
     let path = path.as_ref();
     image.validate()?;
     text.iter().try_for_each(check_text)?;
-    let temporary = temporary_sibling(path)?;
-    Error::check_replaceable(path)?;
-    let written = File::create_new(&temporary)
-        .map_err(png::EncodingError::IoError)
-        .map_err(|e| encoding_error(path, e))
-        .and_then(|file| encode(file, image, text, path))
-        .and_then(|()| fs::rename(&temporary, path).map_err(|e| Error::io(path, e)));
-    if written.is_err() {
-        // The first error is the one to report; the file may not even exist.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    let target = AtomicFile::create(path)?;
+    encode(&target.file, image, text, path)?;
+    target.commit()
 }
 
 /// Reads a PNG of any kind as RGBA8, with its text chunks.
@@ -93,7 +84,7 @@ pub fn read_png(path: impl AsRef<Path>) -> Result<(RgbaImage, Vec<(String, Strin
     Ok((RgbaImage::new(width, height, data)?, text))
 }
 
-fn encode(file: File, image: &ImageView<'_>, text: &[(String, String)], path: &Path) -> Result<()> {
+fn encode(file: &File, image: &ImageView<'_>, text: &[(String, String)], path: &Path) -> Result<()> {
     let error = |e| encoding_error(path, e);
     let mut out = BufWriter::new(file);
     let mut encoder = png::Encoder::new(&mut out, image.width, image.height);
@@ -143,18 +134,6 @@ fn check_text((keyword, text): &(String, String)) -> Result<()> {
     Ok(())
 }
 
-/// A name in the same directory (so that the rename stays on one file system) no other call uses.
-fn temporary_sibling(path: &Path) -> Result<PathBuf> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let Some(name) = path.file_name() else {
-        return Err(Error::invalid("PNG path", "a file name", path.display()));
-    };
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
-    Ok(path.with_file_name(temporary))
-}
-
 fn encoding_error(path: &Path, error: png::EncodingError) -> Error {
     match error {
         png::EncodingError::IoError(e) => Error::io(path, e),
@@ -176,6 +155,8 @@ fn decoding_error(path: &Path, error: png::DecodingError) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::Origin;
     use super::*;
 
@@ -291,7 +272,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(write_png(&path, &picture().view(), &[]).is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(write_png("/", &picture().view(), &[]).unwrap_err().to_string().starts_with("PNG path"));
+        assert!(write_png("/", &picture().view(), &[]).unwrap_err().to_string().starts_with("output path"));
     }
 
     #[test]

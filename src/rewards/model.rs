@@ -59,7 +59,7 @@ impl RewardModel {
 
     /// Validate a reward file whose bytes are already at hand; `file` is its name in messages.
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str) -> Result<RewardModel> {
-        let checkpoint = Checkpoint::from_mapping(mapping.clone(), file)?;
+        let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file)?;
         let header = Header::read(&checkpoint, file)?;
         header.require_reward(&names())?;
         let config: RewardConfig = header.config()?;

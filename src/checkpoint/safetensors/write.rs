@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::{DTYPES, MAX_HEADER, MAX_RANK, METADATA, SHA256_KEY, byte_len, hex};
+use crate::atomic_file::AtomicFile;
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Shape};
 
@@ -44,10 +43,9 @@ pub fn write<'a>(
     order.sort_by(|a, b| (b.dtype.size(), &a.name).cmp(&(a.dtype.size(), &b.name)));
     let header = compose_header(metadata, &order)?;
 
-    Error::check_replaceable(path)?;
-    let temporary = Temporary::create(path)?;
-    let failed = |e| Error::io(&temporary.path, e);
-    let mut out = BufWriter::with_capacity(1 << 20, &temporary.file);
+    let target = AtomicFile::create(path)?;
+    let failed = |e| Error::io(path, e);
+    let mut out = BufWriter::with_capacity(1 << 20, &target.file);
     let mut hash = Sha256::new();
     out.write_all(&header.bytes).map_err(failed)?;
     for entry in order {
@@ -67,11 +65,11 @@ pub fn write<'a>(
     out.flush().map_err(failed)?;
     drop(out);
     if let Some(at) = header.hash_at {
-        let mut file = &temporary.file;
+        let mut file = &target.file;
         file.seek(SeekFrom::Start(at as u64)).map_err(failed)?;
         file.write_all(hash.as_bytes()).map_err(failed)?;
     }
-    temporary.rename(path)?;
+    target.commit()?;
     Ok(hash)
 }
 
@@ -137,47 +135,6 @@ fn compose_header(metadata: &BTreeMap<String, String>, order: &[&Entry]) -> Resu
 
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-/// A file beside its destination, removed unless it was renamed into place.
-struct Temporary {
-    file: File,
-    path: PathBuf,
-}
-
-impl Temporary {
-    fn create(destination: &Path) -> Result<Temporary> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        if destination.file_name().is_none() {
-            return Err(Error::invalid("output path", "a file name", destination.display()));
-        }
-        loop {
-            let n = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = destination.with_file_name(format!(".softdimo-{}-{n}.tmp", std::process::id()));
-            match File::options().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(Temporary { file, path }),
-                // Left behind by a process of the same id that was killed.
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(Error::io(destination, e)),
-            }
-        }
-    }
-
-    fn rename(mut self, destination: &Path) -> Result<()> {
-        // Before the rename, or a crash could leave an empty file under the final name.
-        self.file.sync_all().map_err(|e| Error::io(&self.path, e))?;
-        std::fs::rename(&self.path, destination).map_err(|e| Error::io(destination, e))?;
-        self.path.clear();
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
 }
 
 #[cfg(test)]
