@@ -3,38 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use softdimo::convert::{self, Source};
-
-use crate::official;
-use crate::program::root;
-
-/// Class names of the fixture model.
-const LABELS: [&str; 10] =
-    ["red apple", "green apple", "apple pie", "dog", "cat", "bird", "fish", "sun", "moon", "rain cloud"];
-
-pub fn data(name: &str) -> PathBuf {
-    root().join("tests/data").join(name)
-}
-
-pub fn bundled() -> PathBuf {
-    root().join("models/emoji-32.softdimo.safetensors")
-}
-
-/// The tiny MaskBit as student and teacher, with labels.
-pub fn fixture(folder: &Path) -> PathBuf {
-    let labels = folder.join("labels.json");
-    std::fs::write(&labels, json!(LABELS).to_string()).unwrap();
-    let source = Source {
-        generator: Some(data("maskbit/generator.safetensors")),
-        teacher: Some(data("maskbit/generator.safetensors")),
-        tokenizer: data("maskbit/tokenizer.safetensors"),
-        labels: Some(labels),
-        ..Source::default()
-    };
-    let file = folder.join("fixture.softdimo.safetensors");
-    convert::maskbit(&source, &file, |_, _| ()).unwrap();
-    file
-}
+use softdimo::convert;
+use support::data;
+use support::maskbit::LABELS;
+use support::rewards as official;
+use support::safetensors_file::File;
 
 /// The reward files of `rewards.c`: `clip`, `turned` and `cut`.
 pub fn rewards(folder: &Path) {
@@ -46,45 +19,6 @@ pub fn rewards(folder: &Path) {
     write("turned", &official::clip_score_with(&folder.join("official"), negate).source);
     let whole = std::fs::read(folder.join("clip")).unwrap();
     std::fs::write(folder.join("cut"), &whole[..whole.len() / 2]).unwrap();
-}
-
-/// A safetensors file taken apart, without this library's help.
-#[derive(Clone)]
-struct File {
-    header: Value,
-    data: Vec<u8>,
-}
-
-impl File {
-    fn read(path: &Path) -> File {
-        let bytes = std::fs::read(path).unwrap();
-        let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        File { header: serde_json::from_slice(&bytes[8..8 + n]).unwrap(), data: bytes[8 + n..].to_vec() }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut header = self.header.to_string();
-        header.push_str(&" ".repeat(header.len().next_multiple_of(64) - header.len() + 56));
-        let length = (header.len() as u64).to_le_bytes();
-        [length.as_slice(), header.as_bytes(), &self.data].concat()
-    }
-
-    fn rename(&mut self, from: &str, to: &str) {
-        let tensor = self.header.as_object_mut().unwrap().remove(from).unwrap();
-        self.header[to] = tensor;
-    }
-
-    fn metadata(&mut self) -> &mut serde_json::Map<String, Value> {
-        self.header["__metadata__"].as_object_mut().unwrap()
-    }
-
-    /// Change the configuration, itself JSON inside the metadata.
-    fn config(&mut self, change: impl FnOnce(&mut Value)) {
-        let text = self.metadata()["softdimo.config"].as_str().unwrap().to_string();
-        let mut config: Value = serde_json::from_str(&text).unwrap();
-        change(&mut config);
-        self.metadata().insert("softdimo.config".into(), config.to_string().into());
-    }
 }
 
 /// Write one file for each row of the table in `bad_input.c`.

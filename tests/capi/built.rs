@@ -1,0 +1,67 @@
+//! What cargo builds of this repository for the programs of these tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use support::process::run;
+use support::root;
+
+/// Version of the ABI: while the major version is 0, the minor one.
+pub const ABI: &str = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
+
+/// A folder for one test's own, empty.
+pub fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// `target/<profile>` of the running test.
+pub fn profile_folder() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf()
+}
+
+/// The file of this name that `cargo build --workspace` makes, or finds fresh, in this test's profile: what is tested
+/// is what the sources say.
+pub fn file(name: &str) -> PathBuf {
+    static FILES: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
+        let profile = match profile_folder().file_name().unwrap().to_str().unwrap() {
+            "debug" => "dev".to_string(),
+            other => other.to_string(),
+        };
+        let build = ["build", "--workspace", "--quiet", "--message-format=json", "--profile", &profile];
+        let target = profile_folder().parent().unwrap().to_path_buf();
+        let mut cargo = Command::new(env!("CARGO"));
+        let text = run(cargo.args(build).arg("--target-dir").arg(target).current_dir(root()));
+        let messages = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+        let files = messages.flat_map(|m| {
+            let names = m["filenames"].as_array().cloned().unwrap_or_default();
+            let program = m["executable"].as_str().map(PathBuf::from);
+            names.into_iter().map(|n| PathBuf::from(n.as_str().unwrap())).chain(program).collect::<Vec<_>>()
+        });
+        files.collect()
+    });
+    let found = files.iter().find(|f| f.file_name().is_some_and(|n| n == name));
+    found.unwrap_or_else(|| panic!("cargo build made no {name}, but {files:?}")).clone()
+}
+
+/// A folder with the shared library, under the names that programs are linked to and load, and the command line's
+/// program.
+pub fn library() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = folder("library");
+        place(&folder);
+        std::fs::copy(file("softdimo"), folder.join("softdimo")).unwrap();
+        folder
+    })
+}
+
+/// Put the shared library into `folder`, under the names that programs are linked to and load.
+pub fn place(folder: &Path) {
+    std::fs::copy(file("libsoftdimo.so"), folder.join("libsoftdimo.so")).unwrap();
+    std::os::unix::fs::symlink("libsoftdimo.so", folder.join(format!("libsoftdimo.so.{ABI}"))).unwrap();
+}

@@ -1,0 +1,173 @@
+//! The C ABI as its users meet it: strict C99 programs (`tests/capi/*.c`), compiled against
+//! `include/softdimo.h`, linked to the shared library, each run as a process of its own. A program checks one
+//! theme; here its files are made and its output is held against what it may print, which is nothing of the
+//! library's. `cargo test --test capi -- --nocapture` shows every message and measurement.
+
+#![cfg(target_os = "linux")]
+
+#[path = "../bindings/mod.rs"]
+mod bindings;
+mod built;
+mod header;
+mod models;
+mod program;
+mod prompts;
+
+use built::library;
+use program::{program, run};
+use support::{bundled, data, maskbit, root, runtime};
+
+#[test]
+fn bad_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = maskbit::labelled(folder.path());
+    let hostile = folder.path().join("hostile");
+    std::fs::create_dir(&hostile).unwrap();
+    models::hostile(&model, &hostile);
+    run(program("bad_input").args([&model, &hostile, &folder.path().to_path_buf()]));
+}
+
+/// The sweep over bad arguments leaves out no function of the header.
+#[test]
+fn bad_input_covers_every_function() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    let (header, sweep) =
+        (read("include/softdimo.h"), read("tests/capi/bad_input.c") + &read("tests/capi/check.h"));
+    let declared =
+        header.lines().filter(|l| !l.starts_with("//") && !l.starts_with(" ") && !l.starts_with("typedef"));
+    let functions: Vec<&str> = declared
+        .filter_map(|line| line.split_once('(').and_then(|(before, _)| before.rsplit([' ', '*']).next()))
+        .filter(|name| name.starts_with("softdimo_"))
+        .collect();
+    assert!(functions.len() >= 33, "{functions:?}");
+    for name in functions {
+        assert!(sweep.contains(&format!("{name}(")), "{name} is not called");
+    }
+}
+
+#[test]
+fn no_usable_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = maskbit::labelled(folder.path());
+    let check = |setup: &dyn Fn(&mut std::process::Command), option: &str, words: &[&str]| {
+        let mut command = program("runtime");
+        setup(&mut command);
+        run(command.arg(&model).arg(option).arg(runtime()).args(words));
+    };
+    let keep = |_: &mut std::process::Command| ();
+    let text = folder.path().join("text.so");
+    std::fs::write(&text, "not a library").unwrap();
+
+    // The option and the environment variable are orders: nothing else is tried.
+    check(&keep, "/nowhere/libonnxruntime.so", &["tried: option '/nowhere/libonnxruntime.so': "]);
+    check(&keep, "libm.so.6", &["option 'libm.so.6': it does not export OrtGetApiBase"]);
+    check(&keep, text.to_str().unwrap(), &["text.so': ", "file too short"]);
+    check(&keep, folder.path().to_str().unwrap(), &["option '"]);
+    check(&keep, "", &["option ''"]);
+    let environment = |c: &mut std::process::Command| {
+        c.env("SOFTDIMO_ORT_LIBRARY", "/nowhere/x.so");
+    };
+    check(&environment, "-", &["tried: SOFTDIMO_ORT_LIBRARY '/nowhere/x.so': "]);
+
+    // Without either: beside the library, then the system loader, which here finds junk under both names.
+    let alone = folder.path().join("alone");
+    let junk = folder.path().join("junk");
+    std::fs::create_dir(&alone).unwrap();
+    std::fs::create_dir(&junk).unwrap();
+    built::place(&alone);
+    for name in ["libonnxruntime.so", "libonnxruntime.so.1"] {
+        std::fs::write(junk.join(name), "junk").unwrap();
+    }
+    let search = |c: &mut std::process::Command| {
+        c.env_remove("SOFTDIMO_ORT_LIBRARY");
+        c.env("LD_LIBRARY_PATH", std::env::join_paths([&alone, &junk]).unwrap());
+    };
+    let beside =
+        format!("beside libsoftdimo '{}/libonnxruntime.so': ", alone.canonicalize().unwrap().display());
+    let words = [&beside, "system loader 'libonnxruntime.so': ", "system loader 'libonnxruntime.so.1': "];
+    check(&search, "-", &words);
+}
+
+#[test]
+fn hygiene() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("hygiene").arg(maskbit::labelled(folder.path())));
+}
+
+#[test]
+fn determinism() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("determinism").arg(maskbit::labelled(folder.path())).args(["red apple", "moon"]));
+}
+
+/// The same on the bundled model, whose weights are f16.
+#[test]
+fn determinism_of_the_bundled_model() {
+    run(program("determinism").arg(bundled()).args(["skull", "red heart"]));
+}
+
+#[test]
+fn jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("jobs").arg(maskbit::labelled(folder.path())));
+}
+
+#[test]
+fn edit() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("edit").arg(maskbit::labelled(folder.path())));
+}
+
+#[test]
+fn optimize() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("optimize").arg(maskbit::labelled(folder.path())));
+}
+
+#[test]
+fn rewards() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("files");
+    models::rewards(&files);
+    run(program("rewards").arg(maskbit::labelled(folder.path())).arg(files));
+}
+
+/// `examples/optimize`: the reward of the host's own rises, and the sheet holds two different pictures.
+#[test]
+fn example_optimize() {
+    let folder = tempfile::tempdir().unwrap();
+    let sheet = folder.path().join("sheet.png");
+    let output = program::example("optimize").arg(bundled()).arg(&sheet).arg("8").output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    print!("# {stdout}");
+    let numbers: Vec<f32> = stdout.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert!(numbers[1] > numbers[0], "{stdout}");
+    let (sheet, _) = softdimo::image::read_png(&sheet).unwrap();
+    assert_eq!((sheet.width(), sheet.height()), (64, 32));
+    let half = |from: usize| -> Vec<&[u8]> {
+        sheet.data().chunks_exact(64 * 4).map(|row| &row[from..from + 32 * 4]).collect()
+    };
+    assert!(half(0) != half(32 * 4));
+}
+
+#[test]
+fn fork_and_exit() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("fork_exit").arg(maskbit::labelled(folder.path())).arg(library().join("libsoftdimo.so")));
+    run(program("plugin").arg(maskbit::labelled(folder.path())).arg(library().join("libsoftdimo.so")));
+}
+
+#[test]
+fn truncation() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("truncation").arg(maskbit::labelled(folder.path())).arg(folder.path()));
+}
+
+#[test]
+fn parity() {
+    let folder = tempfile::tempdir().unwrap();
+    let batches = models::golden(folder.path());
+    let golden = data("maskbit/golden.safetensors");
+    run(program("parity").arg(maskbit::labelled(folder.path())).arg(golden).args(batches));
+}

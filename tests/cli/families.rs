@@ -1,0 +1,81 @@
+//! Each family of generators by the command line: converted, verified, inspected, and a picture made.
+
+use std::path::Path;
+
+use support::data;
+
+use super::works as run;
+
+fn text(path: impl AsRef<Path>) -> String {
+    path.as_ref().to_string_lossy().into_owned()
+}
+
+#[test]
+fn maskgit_converts_inspects_and_verifies() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = text(folder.path().join("cli.softdimo.safetensors"));
+    let generator = text(data("maskgit/generator.safetensors"));
+    let tokenizer = text(data("maskgit/last.ckpt"));
+    run(&["convert", "maskgit", "--generator", &generator, "--tokenizer", &tokenizer, "-o", &output]);
+    let report = run(&["verify", &output, &text(data("maskgit/golden.safetensors"))]);
+    assert!(report.ends_with("60 checked, 0 failed, 0 not checked\n"), "{report}");
+    let report = run(&["inspect", &output]);
+    assert!(report.contains("maskgit"), "{report}");
+}
+
+#[test]
+fn maskgen_converts_and_verifies() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = support::maskgen::source(folder.path());
+    let output = text(&folder.path().join("cli.softdimo.safetensors"));
+    let generator = text(source.generator.as_ref().unwrap());
+    let tokenizer = text(&source.tokenizer);
+    let text_encoder = text(source.text_encoder.as_ref().unwrap());
+    let config = text(source.config.as_ref().unwrap());
+    run(&[
+        "convert",
+        "maskgen",
+        "--generator",
+        &generator,
+        "--tokenizer",
+        &tokenizer,
+        "--text-encoder",
+        &text_encoder,
+        "--config",
+        &config,
+        "-o",
+        &output,
+    ]);
+    let report = run(&["verify", &output, &text(&data("maskgen/golden.safetensors"))]);
+    assert!(report.contains(" 0 failed, 0 not checked"), "{report}");
+    let picture = text(&folder.path().join("apple.png"));
+    run(&["generate", "--model", &output, "--prompt", "a red apple", "-o", &picture]);
+    let png = std::fs::read(&picture).unwrap();
+    assert!(png.starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn meissonic_converts_inspects_and_verifies() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = support::meissonic::source(folder.path());
+    let output = text(&folder.path().join("cli.softdimo.safetensors"));
+    let (pipeline, config) = (text(&source.tokenizer), text(source.config.as_ref().unwrap()));
+    let pieces = ["--generator", &pipeline, "--teacher", &pipeline, "--tokenizer", &pipeline];
+    run(&[&["convert", "meissonic", "--config", &config, "-o", &output][..], &pieces].concat());
+    let report = run(&["verify", &output, &text(&data("meissonic/golden.safetensors"))]);
+    assert!(report.contains(" 0 failed, 0 not checked"), "{report}");
+    let lines = run(&["inspect", &output]);
+    for line in [
+        "family        meissonic",
+        "tokens        16 x 1 of 48 codes",
+        "prompts       7 tokens, padded with 0",
+    ] {
+        assert!(lines.contains(line), "{line}: {lines}");
+    }
+    for steps in ["1", "3"] {
+        let picture = text(&folder.path().join("apple.png"));
+        run(&["generate", "--model", &output, "--prompt", "a red apple", "--steps", steps, "-o", &picture]);
+        assert!(std::fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+        std::fs::remove_file(&picture).unwrap();
+    }
+}

@@ -1,0 +1,7 @@
+//! Each family of generators against the official code, and as a model file.
+
+mod climbing;
+mod maskbit;
+mod maskgen;
+mod maskgit;
+mod meissonic;

@@ -1,0 +1,295 @@
+//! int8 storage: what conversion writes, that a model computes with exactly its expanded weights (gradients
+//! too, LEAN and FAST), and files whose scales are wrong.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+
+use softdimo::checkpoint::{Checkpoint, Mapping, safetensors};
+use softdimo::convert::{self, Source, Storage};
+use softdimo::graph::{Graph, grad};
+use softdimo::model::{Model, QUANTIZATION};
+use softdimo::models::Condition;
+use softdimo::rng::{Philox, Stream};
+use softdimo::tensor::{Dtype, Shape, Tensor};
+use softdimo::weights::Weights;
+use softdimo::{Engine, MemoryMode, Options, Provider, WeightsMode};
+use support::data;
+use support::maskbit::stored as model;
+
+/// A weight of an int8 file, expanded.
+fn expanded(file: &Checkpoint, name: &str) -> Vec<f32> {
+    let view = file.get(name).unwrap();
+    let mut values = view.to_f32();
+    if view.dtype == Dtype::I8 {
+        let scales = file.get(&format!("{name}.scale")).unwrap().to_f32();
+        let row = values.len() / scales.len();
+        values.iter_mut().enumerate().for_each(|(i, v)| *v *= scales[i / row]);
+    }
+    values
+}
+
+fn is_scale(file: &Checkpoint, name: &str) -> bool {
+    let weight = name.strip_suffix(".scale").and_then(|n| file.get(n));
+    weight.is_some_and(|view| view.dtype == Dtype::I8)
+}
+
+/// The same model with every weight written out in f32.
+fn expand(input: &Path, output: &Path) {
+    let file = Checkpoint::open(input).unwrap();
+    let names = file.names().filter(|n| !is_scale(&file, n));
+    let entry = |name: &str| safetensors::Entry {
+        name: name.into(),
+        dtype: Dtype::F32,
+        shape: file.get(name).unwrap().shape,
+    };
+    let entries: Vec<safetensors::Entry> = names.map(entry).collect();
+    let bytes = |name: &str| expanded(&file, name).iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    safetensors::write(output, file.metadata(), &entries, |name| Ok(Cow::Owned(bytes(name)))).unwrap();
+}
+
+#[test]
+fn matrices_and_kernels_are_int8_with_a_scale_a_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let (wide, narrow) = (model(folder.path(), Storage::Keep), model(folder.path(), Storage::Int8));
+    let (wide, narrow) = (Checkpoint::open(wide).unwrap(), Checkpoint::open(narrow).unwrap());
+    assert_eq!(narrow.metadata()[QUANTIZATION], "int8");
+    assert_eq!(wide.metadata()[QUANTIZATION], "none");
+    let mut counts = [0; 3];
+    for name in wide.names() {
+        let (w, q) = (wide.get(name).unwrap(), narrow.get(name).unwrap());
+        assert_eq!(w.shape, q.shape, "{name}");
+        let scale = narrow.get(&format!("{name}.scale"));
+        match (w.shape.rank(), q.dtype) {
+            (2 | 4, Dtype::I8) => {
+                let scale = scale.as_ref().unwrap();
+                assert_eq!((scale.dtype, &*scale.shape), (Dtype::F32, &w.shape[..1]), "{name}");
+                let row = w.shape.len() / w.shape[0];
+                let (w, scale) = (w.to_f32(), scale.to_f32());
+                for (i, (w, q)) in w.iter().zip(expanded(&narrow, name)).enumerate() {
+                    let half = 0.5001 * scale[i / row];
+                    assert!((w - q).abs() <= half, "{name} [{i}]: {w} became {q}, half a step is {half}");
+                }
+                counts[0] += 1;
+            }
+            (3, Dtype::F16) => counts[1] += 1,
+            (0 | 1, Dtype::F32) => counts[2] += 1,
+            (rank, dtype) => panic!("{name}: {dtype} at rank {rank}"),
+        }
+        assert!(scale.is_some() == (q.dtype == Dtype::I8), "{name}");
+    }
+    println!("{} int8, {} f16, {} f32", counts[0], counts[1], counts[2]);
+    assert!(counts.iter().all(|&n| n > 0));
+    assert_eq!(narrow.names().count(), wide.names().count() + counts[0]);
+}
+
+/// Narrowing a model file gives what conversion of its checkpoints gives, byte for byte.
+#[test]
+fn quantising_a_file_is_converting_its_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let wide = model(folder.path(), Storage::Keep);
+    for storage in [Storage::F16, Storage::Int8] {
+        let again = folder.path().join("again.safetensors");
+        let mut calls = 0;
+        let summary = convert::quantize(&wide, storage, &again, |done, _| calls = done).unwrap();
+        let expected = std::fs::read(model(folder.path(), storage)).unwrap();
+        assert!(std::fs::read(&again).unwrap() == expected, "{storage:?}");
+        assert_eq!((summary.tensors, summary.bytes), (calls, expected.len() as u64));
+    }
+    let int8 = model(folder.path(), Storage::Int8);
+    let error = convert::quantize(&int8, Storage::F16, &folder.path().join("x"), |_, _| ()).unwrap_err();
+    let expected = "expected float weights to quantise, found i8[64, 14, 3, 3] in";
+    let message = format!("tensor 'decoder.conv_in.weight': {expected} {}", int8.display());
+    assert_eq!(error.to_string(), message);
+    assert!(!folder.path().join("x").exists());
+}
+
+/// Pictures, logits, codes and the gradient of a reward by e_in, of seeded inputs.
+fn compute(model: &Path, memory: MemoryMode) -> Vec<(String, Vec<f64>)> {
+    let engine = Engine::open(model, Options { memory, threads: 1, ..Options::default() }).unwrap();
+    let (model, rng) = (engine.model().clone(), Philox::new(3));
+    let (a, w) = (model.architecture(), model.weights());
+    let layout = a.layout();
+    let gaussian = |shape: &[usize], step: u32| {
+        let n: usize = shape.iter().product();
+        let data: Vec<f32> = (0..n).map(|i| rng.gaussian_at(Stream::Perturbation, step, i as u64)).collect();
+        Tensor::from_f32(shape, &data)
+    };
+    let e_in = gaussian(&[2, layout.positions, layout.embedding], 0);
+    let picture = gaussian(&[2, 3, layout.height, layout.width], 1);
+    let g = Graph::new();
+    let e = g.input("e_in", Dtype::F32, e_in.shape().clone()).unwrap();
+    let image = g.input("image", Dtype::F32, picture.shape().clone()).unwrap();
+    let class = g.constant(Tensor::from_i64([2], &[0, 7])).unwrap();
+    let student = w.at("student");
+    let condition = a.embed_class(&g, &student, class).unwrap();
+    let logits = a.logits(&g, &student, e, &Condition::class(condition)).unwrap();
+    let soft = a.soft_embedding(&g, &w, g.softmax(logits, 3).unwrap()).unwrap();
+    let decoded = a.decode(&g, &w, soft, None).unwrap();
+    let reward = g.mul(decoded, image).unwrap();
+    g.output("condition", condition);
+    g.output("logits", logits);
+    g.output("picture", decoded);
+    g.output("gradient", grad(&g, reward, &[e]).unwrap()[0]);
+    let inputs = vec![("e_in".to_string(), e_in), ("image".to_string(), picture)];
+    let results = engine.run_graph(softdimo::graph::simplify(&g).unwrap(), inputs).unwrap();
+    results.into_iter().map(|(name, t)| (name, t.to_f64())).collect()
+}
+
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(x, y)| x - y)) / norm(&mut b.iter().copied())
+}
+
+/// The runtime must not round activations too, nor take other scales: an int8 model computes what the same
+/// weights compute when they are written out in f32, and so does its gradient.
+#[test]
+fn an_int8_model_is_its_expanded_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let int8 = model(folder.path(), Storage::Int8);
+    let wide = folder.path().join("expanded.safetensors");
+    expand(&int8, &wide);
+    let expected = compute(&wide, MemoryMode::Lean);
+    let source = compute(&model(folder.path(), Storage::Keep), MemoryMode::Lean);
+    for memory in [MemoryMode::Lean, MemoryMode::Fast] {
+        let found = compute(&int8, memory);
+        for (((name, found), (_, expected)), (_, source)) in found.iter().zip(&expected).zip(&source) {
+            let (near, rounded) = (distance(found, expected), distance(found, source));
+            println!("{memory:?} {name}: {near:.1e} of its own weights, {rounded:.1e} of the source's");
+            assert!(near < 1e-4, "{memory:?} {name}: {near}");
+            // Rounding to int8 shows: the two files really differ.
+            assert!(rounded > 1e-3, "{memory:?} {name}: {rounded}");
+        }
+    }
+}
+
+/// The memory estimate of FAST counts expanded copies: int8 costs what f32 costs there, and nothing in LEAN.
+#[test]
+fn memory_use_counts_expanded_copies() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = |storage, memory| {
+        let path = model(folder.path(), storage);
+        let engine = Engine::open(&path, Options { memory, ..Options::default() }).unwrap();
+        engine.warmup(1).unwrap();
+        let held = engine.memory().unwrap();
+        assert_eq!(held.mapped, std::fs::metadata(path).unwrap().len());
+        held
+    };
+    let (f32, int8) = (held(Storage::Keep, MemoryMode::Fast), held(Storage::Int8, MemoryMode::Fast));
+    assert!(int8.mapped * 3 < f32.mapped);
+    assert!(int8.weights >= f32.weights && int8.weights < f32.weights + f32.weights / 20, "{int8:?} {f32:?}");
+    let lean = held(Storage::Int8, MemoryMode::Lean);
+    assert_eq!(lean.weights, 0);
+    // The expanded weight of one product is alive while it runs.
+    assert!(lean.activations >= held(Storage::Keep, MemoryMode::Lean).activations);
+}
+
+/// A checkpoint of one int8 tensor `w` [2, 3] and what else is given.
+fn checkpoint(more: &[(&str, Dtype, &[usize], &[u8])]) -> Checkpoint {
+    let w: (&str, Dtype, &[usize], &[u8]) = ("w", Dtype::I8, &[2, 3], &[1, 2, 3, 0x81, 0x80, 0]);
+    let all: Vec<_> = [w].iter().chain(more).copied().collect();
+    let entry = |(name, dtype, shape, _): &(&str, Dtype, &[usize], &[u8])| safetensors::Entry {
+        name: name.to_string(),
+        dtype: *dtype,
+        shape: Shape::from(*shape),
+    };
+    let entries: Vec<safetensors::Entry> = all.iter().map(entry).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.safetensors");
+    let bytes = |name: &str| all.iter().find(|t| t.0 == name).unwrap().3;
+    safetensors::write(&path, &Default::default(), &entries, |n| Ok(Cow::Borrowed(bytes(n)))).unwrap();
+    Checkpoint::from_mapping(Arc::new(Mapping::read(path).unwrap()), "m.safetensors").unwrap()
+}
+
+fn f32s(values: [f32; 2]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+#[test]
+fn wrong_scales_are_named() {
+    let get = |file: &Checkpoint| Weights::new(file).get(&Graph::new(), "w", [2, 3]).unwrap_err().to_string();
+    let scale = |dtype, shape: &[usize], bytes: &[u8]| get(&checkpoint(&[("w.scale", dtype, shape, bytes)]));
+    let cases = [
+        (get(&checkpoint(&[])), "expected shape [2] of the scales of int8 'w', found no such tensor"),
+        (scale(Dtype::F32, &[1], &[0; 4]), "expected f32[2], one scale a row of 'w', found f32[1]"),
+        (scale(Dtype::F32, &[2, 1], &[0; 8]), "expected f32[2], one scale a row of 'w', found f32[2, 1]"),
+        (scale(Dtype::F32, &[3], &[0; 12]), "expected f32[2], one scale a row of 'w', found f32[3]"),
+        (scale(Dtype::F16, &[2], &[0; 4]), "expected f32[2], one scale a row of 'w', found f16[2]"),
+        (scale(Dtype::F32, &[2], &f32s([1.0, f32::NAN])), "expected finite scales, none negative, found NaN"),
+        (
+            scale(Dtype::F32, &[2], &f32s([f32::INFINITY, 1.0])),
+            "expected finite scales, none negative, found inf",
+        ),
+        (scale(Dtype::F32, &[2], &f32s([1.0, -0.5])), "expected finite scales, none negative, found -0.5"),
+    ];
+    for (message, expected) in cases {
+        assert_eq!(message, format!("tensor 'w.scale': {expected} in m.safetensors"));
+    }
+}
+
+#[test]
+fn int8_is_for_matrices_and_kernels_of_the_right_shape() {
+    let good = f32s([1.0, 2.0]);
+    let more: [(&str, Dtype, &[usize], &[u8]); 3] = [
+        ("w.scale", Dtype::F32, &[2], &good),
+        ("vector", Dtype::I8, &[2], &[1, 2]),
+        ("vector.scale", Dtype::F32, &[2], &good),
+    ];
+    let file = checkpoint(&more);
+    let w = Weights::new(&file);
+    let g = Graph::new();
+    let value = w.get(&g, "w", [2, 3]).unwrap();
+    assert_eq!((g.dtype(value), g.weights()), (Dtype::F32, vec!["w".to_string(), "w.scale".into()]));
+    let error = w.get(&g, "w", [3, 2]).unwrap_err().to_string();
+    let place = "in m.safetensors";
+    assert_eq!(error, format!("tensor 'w': expected a float tensor of shape [3, 2], found i8[2, 3] {place}"));
+    let error = w.get(&g, "vector", [2]).unwrap_err().to_string();
+    assert_eq!(error, format!("tensor 'vector': expected a float tensor of shape [2], found i8[2] {place}"));
+    // Rows of an embedding obey the same rules.
+    let i = g.input("i", Dtype::I64, [4]).unwrap();
+    assert_eq!(g.shape(w.rows(&g, "w", [2, 3], i).unwrap()), Shape::from([4, 3]));
+    assert!(w.rows(&g, "w", [3, 2], i).is_err());
+    let lone = checkpoint(&[]);
+    assert!(Weights::new(&lone).rows(&g, "w", [2, 3], i).unwrap_err().to_string().contains("'w.scale'"));
+}
+
+/// A model file with one wrong scale is refused when it is opened, not when it runs.
+#[test]
+fn a_model_with_a_wrong_scale_does_not_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = model(folder.path(), Storage::Int8);
+    let (name, file) = ("decoder.conv_out.weight.scale", Checkpoint::open(&path).unwrap());
+    let (offset, _) = file.tensor_range(name).unwrap();
+    drop(file);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let error = Model::open(&path, WeightsMode::Map).unwrap_err().to_string();
+    assert!(error.contains(&format!("tensor '{name}': expected finite scales")), "{error}");
+    let options = Options { provider: Provider::Cpu, ..Options::default() };
+    assert_eq!(Engine::open(&path, options).unwrap_err().to_string(), error);
+}
+
+/// A checkpoint whose weights are not finite has no int8 form; nothing is written.
+#[test]
+fn conversion_refuses_what_is_not_finite() {
+    let folder = tempfile::tempdir().unwrap();
+    let generator = folder.path().join("generator.safetensors");
+    let file = Checkpoint::open(data("maskbit/generator.safetensors")).unwrap();
+    let (offset, _) = file.tensor_range("prediction_layer.weight").unwrap();
+    let mut bytes = std::fs::read(data("maskbit/generator.safetensors")).unwrap();
+    bytes[offset..offset + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    std::fs::write(&generator, bytes).unwrap();
+    let output = folder.path().join("m.softdimo.safetensors");
+    let source = |storage| Source {
+        generator: Some(generator.clone()),
+        tokenizer: data("tokenizer.safetensors"),
+        storage,
+        ..Source::default()
+    };
+    let error = convert::maskbit(&source(Storage::Int8), &output, |_, _| ()).unwrap_err().to_string();
+    let name = "tensor 'student.prediction_layer.weight' in int8";
+    assert_eq!(error, format!("{name}: expected finite values, found inf"));
+    assert!(!output.exists());
+    convert::maskbit(&source(Storage::F16), &output, |_, _| ()).unwrap();
+}

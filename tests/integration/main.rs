@@ -1,0 +1,9 @@
+//! Everything that needs no process of its own: the library through its public interface.
+
+mod edit;
+mod families;
+mod graph;
+mod int8;
+mod optimize;
+mod rewards;
+mod text;

@@ -1,0 +1,53 @@
+//! What the tests share: where things lie, the tiny networks as published and as model files, graphs computed in
+//! ONNX Runtime and in the f64 evaluator, numbers compared, programs run.
+
+pub mod checkpoints;
+pub mod compare;
+pub mod compute;
+pub mod maskbit;
+pub mod maskgen;
+pub mod maskgit;
+pub mod meissonic;
+pub mod process;
+pub mod rewards;
+pub mod safetensors_file;
+
+use std::path::{Path, PathBuf};
+
+use softdimo::{Engine, Generated, MemoryMode, Options, Request};
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// A file of `tests/data`.
+pub fn data(name: &str) -> PathBuf {
+    root().join("tests/data").join(name)
+}
+
+/// The bundled model.
+pub fn bundled() -> PathBuf {
+    root().join("models/emoji-32.softdimo.safetensors")
+}
+
+/// The ONNX Runtime of the tests (`make runtime`), which `.cargo/config.toml` names.
+pub fn runtime() -> PathBuf {
+    let file =
+        root().join(std::env::var_os("SOFTDIMO_ORT_LIBRARY").expect("cargo sets SOFTDIMO_ORT_LIBRARY"));
+    assert!(file.is_file(), "{} is not there: run `make runtime`", file.display());
+    file
+}
+
+pub fn open(model: &Path, memory: MemoryMode) -> Engine {
+    Engine::open(model, Options { memory, ..Options::default() }).unwrap()
+}
+
+/// A request of one picture under a prompt.
+pub fn prompt(text: &str) -> Request {
+    Request { prompts: vec![text.into()], ..Request::default() }
+}
+
+pub fn tokens(done: &Generated) -> Vec<u32> {
+    done.tokens.to_i64().into_iter().map(|token| u32::try_from(token).unwrap()).collect()
+}

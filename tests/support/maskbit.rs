@@ -1,0 +1,49 @@
+//! The tiny MaskBit of `tests/data/maskbit` as a model file.
+
+use std::path::{Path, PathBuf};
+
+use softdimo::convert::{self, Source, Storage};
+
+use super::data;
+
+/// Class names that tests give it where they need names.
+pub const LABELS: [&str; 10] =
+    ["red apple", "green apple", "apple pie", "dog", "cat", "bird", "fish", "sun", "moon", "rain cloud"];
+
+/// The student and its tokenizer, as published.
+pub fn student() -> Source {
+    Source {
+        generator: Some(data("maskbit/generator.safetensors")),
+        tokenizer: data("maskbit/tokenizer.safetensors"),
+        ..Source::default()
+    }
+}
+
+/// Student and teacher.
+pub fn source() -> Source {
+    Source { teacher: Some(data("maskbit/generator.safetensors")), ..student() }
+}
+
+/// Student and teacher as a model file.
+pub fn model(folder: &Path) -> PathBuf {
+    converted(&source(), &folder.join("maskbit.softdimo.safetensors"))
+}
+
+/// The student in a storage.
+pub fn stored(folder: &Path, storage: Storage) -> PathBuf {
+    let source = Source { storage, ..student() };
+    converted(&source, &folder.join(format!("{storage:?}.softdimo.safetensors")))
+}
+
+/// Student and teacher with [`LABELS`].
+pub fn labelled(folder: &Path) -> PathBuf {
+    let labels = folder.join("labels.json");
+    std::fs::write(&labels, serde_json::json!(LABELS).to_string()).unwrap();
+    let source = Source { labels: Some(labels), ..source() };
+    converted(&source, &folder.join("fixture.softdimo.safetensors"))
+}
+
+pub fn converted(source: &Source, output: &Path) -> PathBuf {
+    convert::maskbit(source, output, |_, _| ()).unwrap();
+    output.to_path_buf()
+}
