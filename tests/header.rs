@@ -1,20 +1,17 @@
-//! `include/softdimo.h` is what cbindgen makes of `src/capi.rs` and `src/capi/`; `BLESS=1 cargo test --test header` rewrites it.
+//! `include/softdimo.h` is what `bindings/c/header.rs` makes of the sources of the C ABI;
+//! `BLESS=1 cargo test -p libsoftdimo --test header` rewrites it.
 
 use std::path::Path;
 
+#[path = "../bindings/c/header.rs"]
+mod generate;
+
 #[test]
 fn header_is_up_to_date() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
-    let files =
-        ["capi.rs", "capi/engine.rs", "capi/request.rs", "capi/picture.rs", "capi/job.rs", "capi/reward.rs"];
-    let sources = files.iter().fold(cbindgen::Builder::new().with_config(config), |builder, file| {
-        builder.with_src(root.join("src").join(file))
-    });
-    let bindings = sources.generate().expect("cbindgen reads src/capi.rs");
-    let mut text = Vec::new();
-    bindings.write(&mut text);
-    let text = String::from_utf8(text).unwrap();
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package.join("../..");
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let text = generate::header(package, &readme);
     let path = root.join("include/softdimo.h");
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, &text).unwrap();
@@ -22,6 +19,6 @@ fn header_is_up_to_date() {
     let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         text == checked_in,
-        "include/softdimo.h is not what src/capi.rs says: run BLESS=1 cargo test --test header"
+        "include/softdimo.h is not what bindings/c/src says: run BLESS=1 cargo test -p libsoftdimo --test header"
     );
 }
