@@ -43,7 +43,7 @@ pub unsafe extern "C" fn softdimo_engine_label(
     })
 }
 
-/// Replay a golden file (safetensors with `b*/in/..` and `b*/out/..`) and write a JSON report with the
+/// Replay a golden file (safetensors with tensors `b0/in/..`, `b0/out/..`, `b1/in/..`) and write a JSON report with the
 /// largest difference of every tensor: proof that this model file computes what its reference computes. Every
 /// call runs the whole replay, so give it room at once (64 KiB is plenty for one file). Text convention.
 #[unsafe(no_mangle)]
