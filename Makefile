@@ -1,5 +1,6 @@
 # make sample    build the library, fetch ONNX Runtime, write sample.png
 # make test      run every test
+# make docs      the Rust, C and C++ documentation (docs/docs.mk)
 # make install   PREFIX=/usr/local DESTDIR=
 
 CARGO ?= cargo
@@ -41,3 +42,4 @@ clean:
 	rm -f sample.png
 
 include bindings/install.mk
+include docs/docs.mk

@@ -1,28 +1,43 @@
-/* softdimo.hpp: C++17 over softdimo.h. Header only: include it and link libsoftdimo, whose ABI is the C one.
+/** @file
+ * softdimo.hpp: C++17 over softdimo.h. Header only: include it and link libsoftdimo, whose ABI is the C one.
  *
- * Results     Every fallible call returns Expected<T>: a status (SOFTDIMO_OK or SOFTDIMO_ERR_*), a message, and
- *             the value when the status is SOFTDIMO_OK. Nothing here throws on its own. Where the compiler has
- *             exceptions on, Expected<T>::value() throws softdimo::Error for those who prefer that:
- *                 auto engine = softdimo::Engine::open("emoji.softdimo.safetensors").value();
- *             Works with -fno-exceptions -fno-rtti. The names differ between the two kinds of build (an inline
- *             namespace), so files of both kinds can be linked into one program, but objects must not cross.
- *             Standard containers allocate: std::bad_alloc stays what it is in the build at hand.
- * Ownership   Engine and Job own their handles, are move-only, and free on destruction. A Job keeps its engine
- *             running, so they may be destroyed in any order. Calls on a moved-from object return
- *             SOFTDIMO_ERR_NULL_ARGUMENT. Copies of a Reward share it; a Request and its Jobs keep the rewards
- *             they use. Options and Request own all strings and arrays given to them and can
- *             be copied, reused and destroyed right after the call that takes them.
- * Threads     const member functions of Engine and Job may be called from any thread at the same time; moving,
- *             assigning and destroying need the object to be unused elsewhere. Options, Request and Image are
- *             plain values.
- * Callbacks   Run only on a thread that is inside a call of this library: progress inside Job::wait*, Job::poll
- *             or Engine::generate*, rewards inside the first and the last; log inside a call on the engine or one
- *             of its jobs. If several threads wait
- *             on one job, its callback may run on several of them at once. The Job keeps the progress callback
- *             alive, the Engine and its Jobs keep the log callback alive. A callback that throws counts as
- *             Flow::Stop; the exception ends there. A progress callback must not destroy its job, and a log
- *             callback must not call into this library.
- * Strings     UTF-8, without NUL inside.
+ * The smallest complete program, where the compiler has exceptions on:
+ *
+ *     #include <softdimo.hpp>
+ *     #include <cstdio>
+ *
+ *     // Prints why and returns 1 if a call failed.
+ *     int main(int argc, char** argv) try {
+ *         if (argc != 4) {
+ *             throw std::runtime_error("usage: first MODEL LABEL OUT.png");
+ *         }
+ *         auto engine = softdimo::Engine::open(argv[1]).value();
+ *         auto images = engine.generate(softdimo::Request().label(argv[2]).seed(7)).value();
+ *         images[0].write_png(argv[3]).value();
+ *         return 0;
+ *     } catch (const std::exception& error) {
+ *         std::fprintf(stderr, "%s\n", error.what());
+ *         return 1;
+ *     }
+ *
+ * - Results: every fallible call returns Expected<T>: a status (`SOFTDIMO_OK` or `SOFTDIMO_ERR_*`), a message, and
+ *   the value when the status is SOFTDIMO_OK. Nothing here throws on its own. Where the compiler has exceptions on,
+ *   Expected<T>::value() throws softdimo::Error for those who prefer that. Works with -fno-exceptions -fno-rtti. The
+ *   names differ between the two kinds of build (an inline namespace), so files of both kinds can be linked into one
+ *   program, but objects must not cross.
+ * - Ownership: Engine and Job own their handles, are move-only, and free on destruction. A Job keeps its engine
+ *   running, so they may be destroyed in any order. Calls on a moved-from object return SOFTDIMO_ERR_NULL_ARGUMENT.
+ *   Copies of a Reward share it; a Request and its Jobs keep the rewards they use. Options and Request own all
+ *   strings and arrays given to them and can be copied, reused and destroyed right after the call that takes them.
+ * - Threads: const member functions of Engine and Job may be called from any thread at the same time; moving,
+ *   assigning and destroying need the object to be unused elsewhere. Options, Request and Image are plain values.
+ * - Callbacks run only on a thread that is inside a call of this library: progress inside Job::wait, Job::wait_for,
+ *   Job::poll, Engine::generate or Engine::generate_into; rewards inside all of these but Job::poll; log inside a call
+ *   on the engine or one of its jobs. If several threads wait on one job, its callback may run on several of them at
+ *   once. The Job keeps the progress callback alive, the Engine and its Jobs keep the log callback alive. A callback
+ *   that throws counts as Flow::Stop; the exception ends there. A progress callback must not destroy its job, and a
+ *   log callback must not call into this library.
+ * - Strings: UTF-8, without NUL inside.
  */
 
 #ifndef SOFTDIMO_HPP
@@ -45,29 +60,33 @@
 
 #if defined(__cpp_exceptions)
 #include <stdexcept>
+/// The inline namespace of this build.
 #define SOFTDIMO_HPP_NAMESPACE with_exceptions
 #else
 #define SOFTDIMO_HPP_NAMESPACE without_exceptions
 #endif
 
+/// C++ over softdimo.h.
 namespace softdimo {
+/// Everything below. One for builds with exceptions, one for builds without: their names must not meet in a linker.
 inline namespace SOFTDIMO_HPP_NAMESPACE {
 
 // ---------------------------------------------------------------------------------------------- results
 
-// Why a call failed.
+/// Why a call failed.
 struct Failure {
-    std::int32_t status; // SOFTDIMO_ERR_*
-    std::string message; // names the thing, what was expected and what was found
+    std::int32_t status; ///< `SOFTDIMO_ERR_*`.
+    std::string message; ///< Names the thing, what was expected and what was found.
 };
 
 #if defined(__cpp_exceptions)
-// What Expected<T>::value() throws.
+/// What Expected<T>::value() throws.
 class Error : public std::runtime_error {
 public:
+    /// From a failure.
     explicit Error(const Failure& failure) : std::runtime_error(failure.message), status_(failure.status) {}
 
-    // SOFTDIMO_ERR_*.
+    /// `SOFTDIMO_ERR_*`.
     std::int32_t status() const noexcept { return status_; }
 
 private:
@@ -113,102 +132,126 @@ private:
 
 } // namespace detail
 
-// A T, or why there is none.
+/// A T, or why there is none.
 template <class T>
 class [[nodiscard]] Expected : public detail::Outcome {
 public:
+    /// Success.
     Expected(T value) : value_(std::move(value)) {}
+    /// Failure.
     Expected(Failure failure) : Outcome(std::move(failure)) {}
 
-    // Only when ok(), as with a pointer.
+    /// @{
+    /// The value. Only when ok(), as with a pointer.
     T& operator*() & noexcept { return assert(ok()), *value_; }
     const T& operator*() const& noexcept { return assert(ok()), *value_; }
     T&& operator*() && noexcept { return assert(ok()), *std::move(value_); }
     T* operator->() noexcept { return assert(ok()), &*value_; }
     const T* operator->() const noexcept { return assert(ok()), &*value_; }
+    /// @}
 
 #if defined(__cpp_exceptions)
-    // The value; throws Error when there is none.
+    /// @{
+    /// The value; throws Error when there is none.
     T& value() & { return throw_failure(), *value_; }
     const T& value() const& { return throw_failure(), *value_; }
     T value() && { return throw_failure(), *std::move(value_); }
+    /// @}
 #endif
 
 private:
     std::optional<T> value_;
 };
 
-// Success, or why not.
+/// Success, or why not.
 template <>
 class [[nodiscard]] Expected<void> : public detail::Outcome {
 public:
+    /// Success.
     Expected() = default;
+    /// Failure.
     Expected(Failure failure) : Outcome(std::move(failure)) {}
 
 #if defined(__cpp_exceptions)
-    // Throws Error on failure.
+    /// Throws Error on failure.
     void value() const { throw_failure(); }
 #endif
 };
 
-// Name of a status, e.g. "SOFTDIMO_ERR_IO".
+/// Name of a status, e.g. "SOFTDIMO_ERR_IO".
 inline const char* status_name(std::int32_t status) noexcept { return softdimo_status_name(status); }
 
-// Version of the loaded library, e.g. "0.1.0".
+/// Version of the loaded library, e.g. "0.1.0".
 inline std::string_view version() noexcept { return softdimo_version(); }
 
-// Whether the loaded library speaks the ABI of the softdimo.h this was compiled with (same major number).
+/// Whether the loaded library speaks the ABI of the softdimo.h this was compiled with (same major number).
 inline bool abi_matches() noexcept { return softdimo_abi_version() >> 16 == SOFTDIMO_ABI_VERSION >> 16; }
 
 // ------------------------------------------------------------------------------------------- enumerations
 
-// What a callback wants. A callback that returns void means Continue; one that throws means Stop.
-enum class Flow : std::int32_t { Continue = SOFTDIMO_CONTINUE, Stop = SOFTDIMO_STOP };
+/// What a callback wants. A callback that returns void means Continue; one that throws means Stop.
+enum class Flow : std::int32_t {
+    Continue = SOFTDIMO_CONTINUE, ///< Go on.
+    Stop = SOFTDIMO_STOP          ///< Cancel the job, or send no more messages.
+};
 
-enum class MemoryMode : std::uint32_t { Lean = SOFTDIMO_MEMORY_LEAN, Fast = SOFTDIMO_MEMORY_FAST };
+/// Trade of memory against speed.
+enum class MemoryMode : std::uint32_t {
+    Lean = SOFTDIMO_MEMORY_LEAN, ///< Weights are used where they lie.
+    Fast = SOFTDIMO_MEMORY_FAST  ///< Weights are packed for the processor on first use.
+};
 
+/// How a file's bytes are held.
 enum class WeightsMode : std::uint32_t {
-    Map = SOFTDIMO_WEIGHTS_MAP,
-    Read = SOFTDIMO_WEIGHTS_READ,
-    MapGuarded = SOFTDIMO_WEIGHTS_MAP_GUARDED
+    Map = SOFTDIMO_WEIGHTS_MAP,                 ///< Mapped.
+    Read = SOFTDIMO_WEIGHTS_READ,               ///< Copied into memory once.
+    MapGuarded = SOFTDIMO_WEIGHTS_MAP_GUARDED   ///< Mapped, under the SIGBUS guard.
 };
 
-enum class Decode : std::uint32_t { Hard = SOFTDIMO_DECODE_HARD, Soft = SOFTDIMO_DECODE_SOFT };
+/// How logits become a picture.
+enum class Decode : std::uint32_t {
+    Hard = SOFTDIMO_DECODE_HARD, ///< Sample codes and decode those.
+    Soft = SOFTDIMO_DECODE_SOFT  ///< Decode the expected code.
+};
 
-// How an optimisation moves.
-enum class Optimizer : std::uint32_t { Sgd = SOFTDIMO_OPTIMIZER_SGD, Adam = SOFTDIMO_OPTIMIZER_ADAM };
+/// How an optimisation moves.
+enum class Optimizer : std::uint32_t {
+    Sgd = SOFTDIMO_OPTIMIZER_SGD,  ///< Gradient ascent, with momentum where set.
+    Adam = SOFTDIMO_OPTIMIZER_ADAM ///< Adam with its usual constants.
+};
 
+/// Severity of a message.
 enum class LogLevel : std::int32_t {
-    Error = SOFTDIMO_LOG_ERROR,
-    Warning = SOFTDIMO_LOG_WARNING,
-    Info = SOFTDIMO_LOG_INFO
+    Error = SOFTDIMO_LOG_ERROR,     ///< An error.
+    Warning = SOFTDIMO_LOG_WARNING, ///< A warning.
+    Info = SOFTDIMO_LOG_INFO        ///< Information: all that this version sends.
 };
 
-// The last three are final.
+/// The last three are final.
 enum class JobState : std::uint32_t {
-    Queued = SOFTDIMO_JOB_QUEUED,
-    Running = SOFTDIMO_JOB_RUNNING,
-    Done = SOFTDIMO_JOB_DONE,
-    Failed = SOFTDIMO_JOB_FAILED,
-    Cancelled = SOFTDIMO_JOB_CANCELLED
+    Queued = SOFTDIMO_JOB_QUEUED,      ///< Others of its engine come first.
+    Running = SOFTDIMO_JOB_RUNNING,    ///< The engine works on it.
+    Done = SOFTDIMO_JOB_DONE,          ///< The result can be read.
+    Failed = SOFTDIMO_JOB_FAILED,      ///< Job::error() says why.
+    Cancelled = SOFTDIMO_JOB_CANCELLED ///< An optimisation still has its best pictures to read.
 };
 
-// Steps done and steps in all (network calls, not pictures).
+/// Steps done and steps in all (network calls, not pictures).
 using ProgressFunction = std::function<Flow(std::uint32_t step, std::uint32_t total)>;
 
-// A message, valid during the call. Stop: no more messages.
+/// A message, valid during the call. Stop: no more messages.
 using LogFunction = std::function<Flow(LogLevel level, std::string_view message)>;
 
-// What a reward of the host's own is shown: soft pictures [batch, 3, height, width], nominally in [0, 1].
+/// What a reward of the host's own is shown: soft pictures [batch, 3, height, width], nominally in [0, 1].
 struct RewardPictures {
-    const float* pixels;
-    std::uint32_t batch;
-    std::uint32_t width;
-    std::uint32_t height;
+    const float* pixels;  ///< Valid during the call.
+    std::uint32_t batch;  ///< Pictures.
+    std::uint32_t width;  ///< Pixels.
+    std::uint32_t height; ///< Pixels.
 };
 
-// Fills scores [batch] and gradient = dscore/dpixels, of the pictures' shape (zeros at first). Stop ends the
-// optimisation like a cancel.
+/// Fills scores [batch] and gradient = dscore/dpixels, of the pictures' shape (zeros at first). Stop ends the
+/// optimisation like a cancel.
 using RewardFunction = std::function<Flow(const RewardPictures& pictures, float* scores, float* gradient)>;
 
 // --------------------------------------------------------------------------------------------- internals
@@ -366,38 +409,41 @@ struct FreeJob {
 
 // ------------------------------------------------------------------------------------------------- values
 
-// Sizes of a model, out of Engine::info().
+/// Sizes of a model, out of Engine::info().
 struct Layout {
-    std::uint32_t width = 0;      // of a picture, in pixels
-    std::uint32_t height = 0;     // of a picture, in pixels
-    std::uint32_t positions = 0;  // token positions of a picture
-    std::uint32_t splits = 0;     // tokens per position
-    std::uint32_t codes = 0;      // values a token can take
-    std::uint32_t mask_token = 0; // the token that says "not chosen yet"
-    std::uint32_t embedding = 0;  // floats per position of a start embedding
-    std::uint32_t classes = 0;    // class labels; this number itself means no label
+    std::uint32_t width = 0;      ///< Of a picture, in pixels.
+    std::uint32_t height = 0;     ///< Of a picture, in pixels.
+    std::uint32_t positions = 0;  ///< Token positions of a picture.
+    std::uint32_t splits = 0;     ///< Tokens per position.
+    std::uint32_t codes = 0;      ///< Values a token can take.
+    std::uint32_t mask_token = 0; ///< The token that says "not chosen yet".
+    std::uint32_t embedding = 0;  ///< Floats per position of a start embedding.
+    std::uint32_t classes = 0;    ///< Class labels; this number itself means no label.
 };
 
-// An owned picture: RGBA, 8 bits a channel, sRGB, rows tightly packed from the top.
+/// An owned picture: RGBA, 8 bits a channel, sRGB, rows tightly packed from the top.
 class Image {
 public:
+    /// No picture: 0 by 0 pixels.
     Image() = default;
 
-    // A black, transparent picture.
+    /// A black, transparent picture.
     Image(std::uint32_t width, std::uint32_t height)
         : width_(width), height_(height), pixels_(std::size_t{4} * width * height) {}
 
-    std::uint32_t width() const noexcept { return width_; }   // pixels
-    std::uint32_t height() const noexcept { return height_; } // pixels
-    std::uint32_t stride() const noexcept { return 4 * width_; } // bytes from one row to the next
+    std::uint32_t width() const noexcept { return width_; }      ///< Pixels.
+    std::uint32_t height() const noexcept { return height_; }    ///< Pixels.
+    std::uint32_t stride() const noexcept { return 4 * width_; } ///< Bytes from one row to the next.
 
-    // 4 * width * height bytes.
+    /// @{
+    /// 4 * width * height bytes.
     std::uint8_t* data() noexcept { return pixels_.data(); }
     const std::uint8_t* data() const noexcept { return pixels_.data(); }
     const std::vector<std::uint8_t>& pixels() const& noexcept { return pixels_; }
     std::vector<std::uint8_t> pixels() && noexcept { return std::move(pixels_); }
+    /// @}
 
-    // This picture as the C functions take it; valid until it is changed or destroyed.
+    /// This picture as the C functions take it; valid until it is changed or destroyed.
     softdimo_image view() noexcept {
         softdimo_image view;
         softdimo_image_init(&view, sizeof(view));
@@ -408,8 +454,8 @@ public:
         return view;
     }
 
-    // Write a PNG file. `text` becomes its text chunks (keyword, value): with Job::report() there, the file
-    // says how to make the picture again. Errors: SOFTDIMO_ERR_IO, SOFTDIMO_ERR_INVALID_ARGUMENT.
+    /// Write a PNG file. `text` becomes its text chunks (keyword, value): with Job::report() there, the file
+    /// says how to make the picture again. Errors: SOFTDIMO_ERR_IO, SOFTDIMO_ERR_INVALID_ARGUMENT.
     Expected<void> write_png(const std::string& path,
                              const std::vector<std::pair<std::string, std::string>>& text = {}) const {
         if (auto fine = detail::check_text(path, "path"); !fine) {
@@ -432,25 +478,29 @@ private:
     std::vector<std::uint8_t> pixels_;
 };
 
-// How to open an engine; see softdimo_engine_options for the meaning, units and defaults of each.
+/// How to open an engine; see softdimo_engine_options for the meaning, units and defaults of each.
 class Options {
 public:
+    /// The defaults.
     Options() { softdimo_engine_options_init(&raw_, sizeof(raw_)); }
 
+    /// Weights where they lie, or packed for speed.
     Options& memory_mode(MemoryMode mode) { return raw_.memory_mode = static_cast<std::uint32_t>(mode), *this; }
+    /// How the file's bytes are held.
     Options& weights_mode(WeightsMode mode) { return raw_.weights_mode = static_cast<std::uint32_t>(mode), *this; }
-    // 0 = one per core, at most 8.
+    /// Threads that compute one run, 0 to 256; 0 = one per core, at most 8.
     Options& threads(std::uint32_t count) { return raw_.threads = count, *this; }
-    // 0 to 19.
+    /// Niceness added to the engine's threads, 0 to 19.
     Options& niceness(std::int32_t niceness) { return raw_.niceness = niceness, *this; }
+    /// GPU index for "cuda".
     Options& device_id(std::int32_t id) { return raw_.device_id = id, *this; }
-    // Bytes beyond mapped pages; 0 = no limit.
+    /// Bytes the engine may hold beyond mapped pages; 0 = no limit.
     Options& memory_limit(std::uint64_t bytes) { return raw_.memory_limit = bytes, *this; }
-    // "cpu" or "cuda".
+    /// "cpu" or "cuda".
     Options& provider(std::string name) { return provider_ = std::move(name), *this; }
-    // Path of the ONNX Runtime library.
+    /// Path of the ONNX Runtime library.
     Options& ort_library(std::string path) { return ort_library_ = std::move(path), *this; }
-    // Receive messages of `level` and more severe ones: Flow(LogLevel, std::string_view), or returning void.
+    /// Receive messages of `level` and more severe ones: `Flow(LogLevel, std::string_view)`, or returning void.
     template <class F>
     Options& log(F function, LogLevel level = LogLevel::Warning) {
         log_ = std::make_shared<const LogFunction>(
@@ -459,7 +509,7 @@ public:
         return *this;
     }
 
-    // As the C functions take it; valid while this object lives unchanged.
+    /// As the C functions take it; valid while this object lives unchanged.
     softdimo_engine_options raw() const noexcept {
         softdimo_engine_options raw = raw_;
         raw.provider = detail::c_str_or_null(provider_);
@@ -485,19 +535,21 @@ private:
     std::shared_ptr<const LogFunction> log_;
 };
 
-// How the network of a reward file is opened; see softdimo_reward_options.
+/// How the network of a reward file is opened; see softdimo_reward_options.
 struct RewardOptions {
+    /// How the file's bytes are held.
     WeightsMode weights_mode = WeightsMode::Map;
-    // Of a classifier, what pictures should show, by id or by name; neither: what the request's label says.
+    /// Of a classifier, what pictures should show, by id; neither this nor class_label: what the request's label says.
     std::optional<std::int32_t> class_id;
+    /// The same by name. Not both.
     std::optional<std::string> class_label;
 };
 
-// What an optimisation climbs. Copies share one reward. A mask holds width * height weights of 0 or more, the top
-// row first, or is empty for all pixels; what does not fit the model shows when a request uses it.
+/// What an optimisation climbs. Copies share one reward. A mask holds width * height weights of 0 or more, the top
+/// row first, or is empty for all pixels; what does not fit the model shows when a request uses it.
 class Reward {
 public:
-    // Look like `target`, of the model's picture size.
+    /// Look like `target`, of the model's picture size.
     static Expected<Reward> target(const Image& target, const std::vector<float>& mask = {}) {
         const softdimo_image view = const_cast<Image&>(target).view(); // only read
         return make([&](softdimo_reward** reward) {
@@ -505,14 +557,14 @@ public:
         });
     }
 
-    // A direction in colour space: mean of r*R + g*G + b*B.
+    /// A direction in colour space: mean of r*R + g*G + b*B.
     static Expected<Reward> color(float r, float g, float b, const std::vector<float>& mask = {}) {
         return make([&](softdimo_reward** reward) {
             return softdimo_reward_color(r, g, b, data(mask), mask.size(), reward);
         });
     }
 
-    // The colours of `palette`, a picture of any size, wherever they are.
+    /// The colours of `palette`, a picture of any size, wherever they are.
     static Expected<Reward> histogram(const Image& palette, const std::vector<float>& mask = {}) {
         const softdimo_image view = const_cast<Image&>(palette).view(); // only read
         return make([&](softdimo_reward** reward) {
@@ -520,22 +572,22 @@ public:
         });
     }
 
-    // The same by shares [3, bins] of 2 to 256 bins evenly from 0 to 1.
+    /// The same by shares [3, bins] of 2 to 256 bins evenly from 0 to 1.
     static Expected<Reward> histogram(const std::vector<float>& shares, const std::vector<float>& mask = {}) {
         return make([&](softdimo_reward** reward) {
             return softdimo_reward_histogram(nullptr, data(shares), shares.size(), data(mask), mask.size(), reward);
         });
     }
 
-    // Stay what the label says, by the model's own teacher.
+    /// Stay what the label says, by the model's own teacher.
     static Expected<Reward> prior(std::uint64_t seed = 0) {
         return make([&](softdimo_reward** reward) { return softdimo_reward_prior(seed, reward); });
     }
 
-    // Stay near the start embedding.
+    /// Stay near the start embedding.
     static Expected<Reward> closeness() { return make(softdimo_reward_closeness); }
 
-    // The network of the reward file at `path`. Errors as of Engine::open; SOFTDIMO_ERR_CONFIG for a generator.
+    /// The network of the reward file at `path`. Errors as of Engine::open; SOFTDIMO_ERR_CONFIG for a generator.
     static Expected<Reward> open(const std::string& path, const RewardOptions& options = {}) {
         if (auto fine = detail::check_text(path, "path"); !fine) {
             return fine.failure();
@@ -545,7 +597,7 @@ public:
         });
     }
 
-    // The same of a file in memory; the bytes are freed once the reward and the jobs that use it are gone.
+    /// The same of a file in memory; the bytes are freed once the reward and the jobs that use it are gone.
     static Expected<Reward> open_memory(std::vector<std::uint8_t> bytes, const RewardOptions& options = {}) {
         auto kept = std::make_unique<std::vector<std::uint8_t>>(std::move(bytes));
         return with_options(options, [&](const softdimo_reward_options& raw, softdimo_reward** reward) {
@@ -558,7 +610,7 @@ public:
         });
     }
 
-    // The host's own: Flow(const RewardPictures&, float* scores, float* gradient), or returning void.
+    /// The host's own: `Flow(const RewardPictures&, float* scores, float* gradient)`, or returning void.
     template <class F>
     static Expected<Reward> callback(F function) {
         auto state = std::make_shared<State>();
@@ -571,14 +623,14 @@ public:
         return Reward(std::move(state));
     }
 
-    // JSON: name, whether it reads a prompt, and what an opened file says about itself.
+    /// JSON: name, whether it reads a prompt, and what an opened file says about itself.
     Expected<std::string> info() const {
         return detail::fetch_text([this](char* buffer, std::uint64_t capacity, std::uint64_t* needed) {
             return softdimo_reward_info(handle(), buffer, capacity, needed);
         });
     }
 
-    // The C handle, still owned by this object and its copies.
+    /// The C handle, still owned by this object and its copies.
     const softdimo_reward* handle() const noexcept { return state_ ? state_->handle.get() : nullptr; }
 
 private:
@@ -620,63 +672,76 @@ private:
     std::shared_ptr<const State> state_;
 };
 
-// What to generate; see softdimo_request for the meaning and range of each. What is not set takes the model's
-// default.
+/// What to generate; see softdimo_request for the meaning and range of each. What is not set takes the model's
+/// default.
 class Request {
 public:
+    /// One picture, seed 0, no label.
     Request() { softdimo_request_init(&raw_, sizeof(raw_)); }
 
-    // Class name for all pictures, case ignored.
+    /// Class name for all pictures, case ignored.
     Request& label(std::string name) { return label_ = std::move(name), *this; }
-    // Class id for all pictures; Layout::classes means no label.
+    /// Class id for all pictures; Layout::classes means no label.
     Request& class_label(std::int32_t id) { return class_labels({id}); }
-    // Class ids, one for all pictures or one each.
+    /// Class ids, one for all pictures or one each.
     Request& class_labels(std::vector<std::int32_t> ids) { return class_labels_ = std::move(ids), *this; }
+    /// Prompt for all pictures: for text-to-image models, and for rewards that read one.
     Request& prompt(std::string text) { return prompt_ = std::move(text), *this; }
+    /// Text-to-image models with steps > 1: what guidance leads away from.
     Request& negative_prompt(std::string text) { return negative_prompt_ = std::move(text), *this; }
-    // Pictures to make, 1 to 256; picture b uses seed + b.
+    /// Pictures to make, 1 to 256; picture b uses seed + b.
     Request& batch(std::uint32_t pictures) { return raw_.batch = pictures, *this; }
+    /// Of the first picture.
     Request& seed(std::uint64_t seed) { return raw_.seed = seed, *this; }
-    // 0: the model's own way; 1: one step; more: the multi-step teacher.
+    /// 0: the model's own way; 1: one step; more: the multi-step teacher.
     Request& steps(std::uint32_t steps) { return raw_.steps = steps, *this; }
-    // 0 = arg-max.
+    /// Sampling temperature; 0 = arg-max.
     Request& temperature(float value) { return raw_.temperature = value, *this; }
+    /// Keep the most probable codes up to this probability; 1 = all.
     Request& top_p(float value) { return raw_.top_p = value, *this; }
-    // 0 = all.
+    /// Keep the k most probable codes; 0 = all.
     Request& top_k(std::int32_t value) { return raw_.top_k = value, *this; }
+    /// Share of start tokens that are masked, 0 to 1.
     Request& mask_ratio(float value) { return raw_.mask_ratio = value, *this; }
+    /// Standard deviation of the start embedding's perturbation, 0 to 1.
     Request& sigma(float value) { return raw_.sigma = value, *this; }
+    /// Teacher: classifier-free guidance scale; 0 = none.
     Request& guidance_scale(float value) { return raw_.guidance_scale = value, *this; }
+    /// Teacher: temperature of the confidence noise.
     Request& randomize_temperature(float value) { return raw_.randomize_temperature = value, *this; }
+    /// Sampled codes, or the soft embedding.
     Request& decode(Decode decode) { return raw_.decode = static_cast<std::uint32_t>(decode), *this; }
+    /// Also decode the other way, and report how much hard and soft picture differ.
     Request& report_gap(bool report) { return raw_.report_gap = report ? 1 : 0, *this; }
-    // Text-to-image models: what the picture is said to be like.
+    /// Text-to-image models: aesthetic score the picture should have.
     Request& aesthetic_score(float value) { return raw_.aesthetic_score = value, *this; }
+    /// Text-to-image models: size in pixels the picture is said to have had.
     Request& original_size(std::int32_t width, std::int32_t height) {
         return raw_.original_width = width, raw_.original_height = height, *this;
     }
+    /// Text-to-image models: left and top in pixels of the crop it is said to be.
     Request& crop(std::int32_t left, std::int32_t top) { return raw_.crop_left = left, raw_.crop_top = top, *this; }
-    // Start from this picture and keep a share of its tokens, chosen by seed.
+    /// Start from this picture and keep a share of its tokens, chosen by seed.
     Request& variation(Image picture, float keep) {
         return edit_image_ = std::move(picture), edit_mask_.clear(), raw_.edit_keep = keep, *this;
     }
-    // Start from this picture and paint anew where the mask [height, width] is above 0.
+    /// Start from this picture and paint anew where the mask [height, width] is above 0.
     Request& inpaint(Image picture, std::vector<float> mask) {
         return edit_image_ = std::move(picture), edit_mask_ = std::move(mask), raw_.edit_keep = -1.0f, *this;
     }
-    // [batch, positions, splits].
+    /// Start tokens [batch, positions, splits].
     Request& start_tokens(std::vector<std::uint32_t> tokens) { return start_tokens_ = std::move(tokens), *this; }
-    // [batch, positions, embedding].
+    /// Start embedding [batch, positions, embedding].
     Request& e_in(std::vector<float> embedding) { return e_in_ = std::move(embedding), *this; }
-    // Called after each step: Flow(std::uint32_t step, std::uint32_t total), or returning void. Stop, or throwing,
-    // cancels the job; one that is already finished stays finished.
+    /// Called after each step: `Flow(std::uint32_t step, std::uint32_t total)`, or returning void. Stop, or throwing,
+    /// cancels the job; one that is already finished stays finished.
     template <class F>
     Request& progress(F function) {
         progress_ = detail::with_flow<Flow(std::uint32_t, std::uint32_t)>(std::move(function));
         return *this;
     }
 
-    // Test-time optimisation of the one-step picture: maximise the sum of weight * reward. Call again to add.
+    /// Test-time optimisation of the one-step picture: maximise the sum of weight * reward. Call again to add.
     Request& reward(Reward reward, float weight = 1.0f) {
         softdimo_reward_term term{};
         term.reward = reward.handle();
@@ -685,25 +750,28 @@ public:
         rewards_.push_back(std::move(reward));
         return *this;
     }
-    // Updates; the start counts as iterate 0, and the best iterate is kept.
+    /// Updates; the start counts as iterate 0, and the best iterate is kept.
     Request& optimize_steps(std::uint32_t steps) { return raw_.optimize_steps = steps, *this; }
+    /// Learning rate; -1 = 0.2.
     Request& lr(float rate) { return raw_.lr = rate, *this; }
+    /// The update rule.
     Request& optimizer(Optimizer rule) { return raw_.optimizer = static_cast<std::uint32_t>(rule), *this; }
-    // Of SGD.
+    /// Of SGD, 0 to below 1.
     Request& momentum(float value) { return raw_.momentum = value, *this; }
-    // Scale gradients down to this norm; 0 = off.
+    /// Scale gradients down to this norm; 0 = off.
     Request& clip(float norm) { return raw_.clip = norm, *this; }
+    /// Weight of the pull of the noise's norm towards its prior; 0 = off.
     Request& norm_regularizer(float weight) { return raw_.norm_regularizer = weight, *this; }
-    // A step takes less memory and more time; the result is the same.
+    /// A step takes less memory and more time; the result is the same.
     Request& recompute(bool again) { return raw_.recompute = again ? 1 : 0, *this; }
-    // SOFTDIMO_VARIABLE_*, added up; 0 = the embedding.
+    /// `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
     Request& variables(std::uint32_t which) { return raw_.variables = which, *this; }
-    // For the optimisation, whose iterate under way is finished; negative: none.
+    /// Time for the optimisation, whose iterate under way is finished; negative: no limit.
     Request& deadline(std::chrono::milliseconds time) {
         return raw_.deadline_ms = time.count() < 0 ? -1 : static_cast<std::int64_t>(time.count()), *this;
     }
 
-    // As the C functions take it; valid while this object lives unchanged.
+    /// As the C functions take it; valid while this object lives unchanged.
     softdimo_request raw() const noexcept {
         softdimo_request raw = raw_;
         if (edit_image_) {
@@ -758,11 +826,13 @@ private:
 
 // ---------------------------------------------------------------------------------------------------- job
 
-// A submitted request. Destroying it cancels what is still running and waits for that.
+/// A submitted request. Destroying it cancels what is still running and waits for that.
 class Job {
 public:
+    /// Leaves the other without a job.
     Job(Job&&) noexcept = default;
 
+    /// Ends the job that was here first.
     Job& operator=(Job&& other) noexcept {
         handle_ = std::move(other.handle_); // first: the old job goes before its callbacks
         rewards_ = std::move(other.rewards_);
@@ -772,7 +842,7 @@ public:
         return *this;
     }
 
-    // State, without waiting; calls the progress callback if there is news. For frame loops.
+    /// State, without waiting; calls the progress callback if there is news, never a reward's. For frame loops.
     Expected<JobState> poll() const {
         std::uint32_t state = 0;
         if (const std::int32_t status = softdimo_job_poll(handle_.get(), &state)) {
@@ -781,20 +851,20 @@ public:
         return static_cast<JobState>(state);
     }
 
-    // Wait for the end. SOFTDIMO_ERR_CANCELLED, or the job's own failure.
+    /// Wait for the end. SOFTDIMO_ERR_CANCELLED, or the job's own failure.
     Expected<void> wait() const { return detail::check(softdimo_job_wait(handle_.get(), -1)); }
 
-    // Wait at most `timeout` (negative counts as 0); SOFTDIMO_ERR_TIMEOUT when that was not enough, and the job
-    // goes on.
+    /// Wait at most `timeout` (negative counts as 0); SOFTDIMO_ERR_TIMEOUT when that was not enough, and the job
+    /// goes on.
     Expected<void> wait_for(std::chrono::milliseconds timeout) const {
         const std::int64_t milliseconds = timeout.count() < 0 ? 0 : static_cast<std::int64_t>(timeout.count());
         return detail::check(softdimo_job_wait(handle_.get(), milliseconds));
     }
 
-    // Ask for the end; returns at once. Any thread, any number of times, also before the job starts.
+    /// Ask for the end; returns at once. Any thread, any number of times, also before the job starts.
     Expected<void> cancel() const { return detail::check(softdimo_job_cancel(handle_.get())); }
 
-    // State and steps (network calls done, and in all), without waiting and without callbacks.
+    /// State and steps (network calls done, and in all), without waiting and without callbacks.
     Expected<softdimo_progress> progress() const {
         softdimo_progress progress{};
         progress.struct_size = sizeof progress;
@@ -807,7 +877,7 @@ public:
     // The functions below read picture `index` of a finished job. Errors: SOFTDIMO_ERR_NOT_READY before the end,
     // the job's own failure after a bad one, SOFTDIMO_ERR_INVALID_ARGUMENT for an index beyond the batch.
 
-    // Its pixels, RGBA8.
+    /// Its pixels, RGBA8.
     Expected<Image> image(std::uint32_t index = 0) const {
         Image image(layout_.width, layout_.height);
         softdimo_image view = image.view();
@@ -817,46 +887,46 @@ public:
         return image;
     }
 
-    // Its pixels into memory of the caller's: any format, stride and origin softdimo_image can say.
+    /// Its pixels into memory of the caller's: any format, stride and origin softdimo_image can say.
     Expected<void> image_into(std::uint32_t index, softdimo_image& image) const {
         return detail::check(softdimo_job_image(handle_.get(), index, &image));
     }
 
-    // The decoder's floats [3, height, width], nominally in [0, 1], not clamped.
+    /// The decoder's floats [3, height, width], nominally in [0, 1], not clamped.
     Expected<std::vector<float>> image_f32(std::uint32_t index = 0) const {
         return fetch<float>(softdimo_job_image_f32, index);
     }
 
-    // Tokens [positions, splits]: the picture, bit for bit.
+    /// Tokens [positions, splits]: the picture, bit for bit.
     Expected<std::vector<std::uint32_t>> tokens(std::uint32_t index = 0) const {
         return fetch<std::uint32_t>(softdimo_job_tokens, index);
     }
 
-    // Largest softmax probability of each token [positions, splits], 0 to 1.
+    /// Largest softmax probability of each token [positions, splits], 0 to 1.
     Expected<std::vector<float>> max_probability(std::uint32_t index = 0) const {
         return fetch<float>(softdimo_job_max_probability, index);
     }
 
-    // Start embedding [positions, embedding] of a one-step job, for Request::e_in.
+    /// Start embedding [positions, embedding] of a one-step job, for Request::e_in.
     Expected<std::vector<float>> embedding(std::uint32_t index = 0) const {
         return fetch<float>(softdimo_job_embedding, index);
     }
 
-    // JSON about the finished job: the request with every default filled in, model, runtime, confidence, time.
+    /// JSON about the finished job: the request with every default filled in, model, runtime, confidence, time.
     Expected<std::string> report() const {
         return detail::fetch_text([this](char* buffer, std::uint64_t capacity, std::uint64_t* needed) {
             return softdimo_job_report(handle_.get(), buffer, capacity, needed);
         });
     }
 
-    // Why the job failed; empty when it did not.
+    /// Why the job failed; empty when it did not.
     Expected<std::string> error() const {
         return detail::fetch_text([this](char* buffer, std::uint64_t capacity, std::uint64_t* needed) {
             return softdimo_job_error(handle_.get(), buffer, capacity, needed);
         });
     }
 
-    // The C handle, still owned by this object.
+    /// The C handle, still owned by this object.
     softdimo_job* handle() const noexcept { return handle_.get(); }
 
 private:
@@ -883,12 +953,12 @@ private:
 
 // ------------------------------------------------------------------------------------------------- engine
 
-// An opened model on an execution provider.
+/// An opened model on an execution provider.
 class Engine {
 public:
-    // Open the model file at `path`. Errors: SOFTDIMO_ERR_NOT_FOUND, _IO, _FORMAT and so on for the file,
-    // _RUNTIME_NOT_FOUND without a usable ONNX Runtime, _PROVIDER, and _UNSUPPORTED when the loaded library has
-    // another ABI than the header. Weights are mapped, not read: blocks for milliseconds.
+    /// Open the model file at `path`. Errors: SOFTDIMO_ERR_NOT_FOUND, `_IO`, `_FORMAT` and so on for the file,
+    /// `_RUNTIME_NOT_FOUND` without a usable ONNX Runtime, `_PROVIDER`, and `_UNSUPPORTED` when the loaded library has
+    /// another ABI than the header. Weights are mapped, not read: blocks for milliseconds.
     static Expected<Engine> open(const std::string& path, const Options& options = {}) {
         if (auto fine = detail::check_text(path, "path"); !fine) {
             return fine.failure();
@@ -898,7 +968,7 @@ public:
         });
     }
 
-    // Open a model file that is in memory; the bytes are freed once the engine and its jobs are gone.
+    /// Open a model file that is in memory; the bytes are freed once the engine and its jobs are gone.
     static Expected<Engine> open_memory(std::vector<std::uint8_t> bytes, const Options& options = {}) {
         auto kept = std::make_unique<std::vector<std::uint8_t>>(std::move(bytes));
         return open_with(options, [&](const softdimo_engine_options& raw, softdimo_engine** engine) {
@@ -911,9 +981,9 @@ public:
         });
     }
 
-    // The same over bytes of the caller's, which must stay unchanged until `release` is called (once, possibly on
-    // another thread). A NULL `release` means that they outlive the engine and its jobs. On failure `release` is
-    // not called.
+    /// The same over bytes of the caller's, which must stay unchanged until `release` is called (once, possibly on
+    /// another thread). A NULL `release` means that they outlive the engine and its jobs. On failure `release` is
+    /// not called.
     static Expected<Engine> open_memory(const void* data, std::uint64_t length, softdimo_release_fn release,
                                         void* user_data, const Options& options = {}) {
         return open_with(options, [&](const softdimo_engine_options& raw, softdimo_engine** engine) {
@@ -921,8 +991,10 @@ public:
         });
     }
 
+    /// Leaves the other without an engine.
     Engine(Engine&&) noexcept = default;
 
+    /// Frees the engine that was here first.
     Engine& operator=(Engine&& other) noexcept {
         handle_ = std::move(other.handle_); // first: the old engine goes before its callback
         log_ = std::move(other.log_);
@@ -930,13 +1002,13 @@ public:
         return *this;
     }
 
-    // Sizes of pictures, tokens and embeddings.
+    /// Sizes of pictures, tokens and embeddings.
     const Layout& layout() const noexcept { return layout_; }
 
-    // JSON: model, architecture, sizes, labels, defaults, provider, runtime.
+    /// JSON: model, architecture, sizes, labels, defaults, provider, runtime.
     Expected<std::string> info() const { return info_of(handle_.get()); }
 
-    // Number of class names; 0 when the model has none.
+    /// Number of class names; 0 when the model has none.
     Expected<std::uint32_t> label_count() const {
         std::uint32_t count = 0;
         if (const std::int32_t status = softdimo_engine_label_count(handle_.get(), &count)) {
@@ -945,7 +1017,7 @@ public:
         return count;
     }
 
-    // Class names; the index is the class id.
+    /// Class names; the index is the class id.
     Expected<std::vector<std::string>> labels() const {
         auto count = label_count();
         if (!count) {
@@ -962,7 +1034,7 @@ public:
         return labels;
     }
 
-    // Bytes the engine holds, by kind. Waits for the running job.
+    /// Bytes the engine holds, by kind. Waits for the running job.
     Expected<softdimo_memory> memory() const {
         softdimo_memory memory{};
         memory.struct_size = sizeof memory;
@@ -972,15 +1044,15 @@ public:
         return memory;
     }
 
-    // Prepare all that a one-step job of `batch` pictures needs. Blocks.
+    /// Prepare all that a one-step job of `batch` pictures needs. Blocks.
     Expected<void> warmup(std::uint32_t batch = 1) const {
         return detail::check(softdimo_engine_warmup(handle_.get(), batch));
     }
 
-    // Give back what can be prepared again. Waits for the running job.
+    /// Give back what can be prepared again. Waits for the running job.
     Expected<void> trim() const { return detail::check(softdimo_engine_trim(handle_.get())); }
 
-    // The tokens [positions, splits] of a picture of the model's size, for Request::start_tokens.
+    /// The tokens [positions, splits] of a picture of the model's size, for Request::start_tokens.
     Expected<std::vector<std::uint32_t>> encode(Image picture) const {
         std::vector<std::uint32_t> tokens(std::size_t{layout_.positions} * layout_.splits);
         const softdimo_image view = picture.view();
@@ -993,7 +1065,7 @@ public:
         return tokens;
     }
 
-    // Replay a golden file; JSON with the largest difference of every tensor. Blocks.
+    /// Replay a golden file; JSON with the largest difference of every tensor. Blocks.
     Expected<std::string> verify(const std::string& golden) const {
         if (auto fine = detail::check_text(golden, "golden"); !fine) {
             return fine.failure();
@@ -1007,7 +1079,7 @@ public:
             room);
     }
 
-    // Generate and wait: request.batch pictures.
+    /// Generate and wait: request.batch pictures.
     Expected<std::vector<Image>> generate(const Request& request) const {
         auto job = submit(request);
         if (!job) {
@@ -1027,8 +1099,8 @@ public:
         return images;
     }
 
-    // Generate into memory of the caller's and wait. `images` has `count` (= request.batch) elements; nothing is
-    // written unless all succeed.
+    /// Generate into memory of the caller's and wait. `images` has `count` (= request.batch) elements; nothing is
+    /// written unless all succeed.
     Expected<void> generate_into(const Request& request, softdimo_image* images, std::uint32_t count) const {
         if (auto fine = request.check(); !fine) {
             return fine;
@@ -1037,7 +1109,7 @@ public:
         return detail::check(softdimo_generate(handle_.get(), &raw, images, count));
     }
 
-    // Queue a request and return at once. Jobs of one engine run one after the other, in order.
+    /// Queue a request and return at once. Jobs of one engine run one after the other, in order.
     Expected<Job> submit(const Request& request) const {
         if (auto fine = request.check(); !fine) {
             return fine.failure();
@@ -1056,7 +1128,7 @@ public:
         return Job(job, std::move(progress), request.rewards_, log_, layout_);
     }
 
-    // The C handle, still owned by this object.
+    /// The C handle, still owned by this object.
     softdimo_engine* handle() const noexcept { return handle_.get(); }
 
 private:
@@ -1110,8 +1182,8 @@ private:
     std::unique_ptr<softdimo_engine, detail::FreeEngine> handle_; // last: destroyed before its callback
 };
 
-// JSON about each execution provider this library knows: {"name", "available", "reason"}. Availability is known
-// once an engine was opened.
+/// JSON about each execution provider this library knows: {"name", "available", "reason"}. Availability is known
+/// once an engine was opened.
 inline Expected<std::vector<std::string>> providers() {
     std::vector<std::string> providers;
     for (std::uint32_t i = 0; i < softdimo_provider_count(); ++i) {

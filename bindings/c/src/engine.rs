@@ -1,8 +1,84 @@
-//! Engines: open, describe, prepare, verify, free.
+//! An engine is an opened model with its own threads. Opening one takes milliseconds; the options say where
+//! to compute, and with how much memory.
 
 use super::*;
 
-/// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown size.
+/// An opened model on an execution provider. Thread-safe; may be shared.
+pub struct softdimo_engine {
+    pub(super) engine: Engine,
+    pub(super) labels: Vec<CString>,
+    pub(super) log: LogSink,
+}
+
+/// Weights are used where they lie: opens in milliseconds, memory is shared page cache (default).
+pub const SOFTDIMO_MEMORY_LEAN: u32 = 0;
+/// Weights are packed for the processor on first use: faster, one more copy in memory.
+pub const SOFTDIMO_MEMORY_FAST: u32 = 1;
+
+/// The file is mapped (default). Replace it by rename; never truncate it in place.
+pub const SOFTDIMO_WEIGHTS_MAP: u32 = 0;
+/// The file is copied into memory once.
+pub const SOFTDIMO_WEIGHTS_READ: u32 = 1;
+/// Mapped, and a SIGBUS handler (chained to the host's) turns truncation into SOFTDIMO_ERR_FORMAT.
+/// Process-wide.
+pub const SOFTDIMO_WEIGHTS_MAP_GUARDED: u32 = 2;
+
+/// Severity of log messages: an error.
+pub const SOFTDIMO_LOG_ERROR: i32 = 1;
+/// A warning.
+pub const SOFTDIMO_LOG_WARNING: i32 = 2;
+/// Information: the runtime that was loaded, sessions that were prepared. All that this version sends.
+pub const SOFTDIMO_LOG_INFO: i32 = 3;
+
+/// Result of every callback: go on.
+pub const SOFTDIMO_CONTINUE: i32 = 0;
+/// Stop, as does any other value (progress, reward: cancel the job; log: no more messages).
+pub const SOFTDIMO_STOP: i32 = 1;
+
+/// Called with a UTF-8 message that is valid during the call, on a thread that is inside opening or warming
+/// up this engine, `softdimo_generate`, or a wait or poll of one of its jobs. Must not throw and must not
+/// call back into this library.
+pub type softdimo_log_fn =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char) -> i32>;
+
+/// Options of an engine. Call `softdimo_engine_options_init` first, then change what you need. Strings are
+/// copied when the engine is opened.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct softdimo_engine_options {
+    /// Set by `softdimo_engine_options_init`.
+    pub struct_size: u32,
+    /// `SOFTDIMO_MEMORY_*`.
+    pub memory_mode: u32,
+    /// `SOFTDIMO_WEIGHTS_*`; not read for a model in memory.
+    pub weights_mode: u32,
+    /// Threads that compute one run, 0 to 256; 0 = one per core, at most 8.
+    pub threads: u32,
+    /// Niceness added to the engine's threads, 0 (default) to 19. Linux only.
+    pub niceness: i32,
+    /// GPU index for "cuda", 0 or more.
+    pub device_id: i32,
+    /// Bytes the engine may hold beyond mapped pages; 0 = no limit. Work that would exceed it is refused with
+    /// SOFTDIMO_ERR_OUT_OF_MEMORY before anything is allocated.
+    pub memory_limit: u64,
+    /// "cpu" (also NULL) or "cuda". Asked for and not usable is an error, never a silent fallback.
+    pub provider: *const c_char,
+    /// Path of the ONNX Runtime library, UTF-8. NULL: the environment variable SOFTDIMO_ORT_LIBRARY, then the
+    /// folder of this library, then the system loader. One runtime serves the whole process: the first engine
+    /// chooses it.
+    pub ort_library: *const c_char,
+    /// Receives log messages; NULL for none. The library never prints.
+    pub log: softdimo_log_fn,
+    /// Given to `log`; both must stay valid until the engine and all its jobs are freed.
+    pub log_user_data: *mut c_void,
+    /// Least severe messages wanted, `SOFTDIMO_LOG_*`; default SOFTDIMO_LOG_WARNING.
+    pub log_level: i32,
+    /// Must be zero.
+    pub reserved: [u32; 7],
+}
+
+/// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown
+/// size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_options_init(
     options: *mut softdimo_engine_options,
@@ -30,7 +106,9 @@ pub unsafe extern "C" fn softdimo_engine_options_init(
 }
 
 /// Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
-/// freed with `softdimo_engine_free`. Blocks for milliseconds: weights are mapped, not read.
+/// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds: weights are
+/// mapped, not read. Errors: those of files (`SOFTDIMO_ERR_NOT_FOUND` to `SOFTDIMO_ERR_CONFIG`, the latter
+/// also for a reward file), of the runtime and its provider, bad options.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_open(
     path: *const c_char,
@@ -48,34 +126,9 @@ pub unsafe extern "C" fn softdimo_engine_open(
     })
 }
 
-/// Open a model whose file is in memory. The bytes must stay unchanged until `release` is called (once,
-/// possibly on another thread); a NULL `release` means they outlive the engine. On failure `release` is not
-/// called and the bytes stay the caller's.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_engine_open_memory(
-    data: *const c_void,
-    length: u64,
-    release: softdimo_release_fn,
-    user_data: *mut c_void,
-    options: *const softdimo_engine_options,
-    engine: *mut *mut softdimo_engine,
-) -> i32 {
-    wall(|| {
-        // SAFETY: pointers are NULL or valid as documented.
-        unsafe {
-            read::required(engine, "engine")?;
-            let (mapping, armed) = read::foreign(data, length, release, user_data)?;
-            let (options, log) = read_options(options)?;
-            let opened = Engine::from_mapping(mapping, "(memory)", options)?;
-            armed.store(true, Ordering::SeqCst);
-            out(engine, "engine", engine_handle(opened, log))
-        }
-    })
-}
+pub(super) type Log = (softdimo_log_fn, *mut c_void, i32);
 
-type Log = (softdimo_log_fn, *mut c_void, i32);
-
-unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Options, Log)> {
+pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Options, Log)> {
     if options.is_null() {
         return Ok((Options::default(), (None, std::ptr::null_mut(), 0)));
     }
@@ -109,7 +162,7 @@ unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Optio
     Ok((options, (o.log, o.log_user_data, o.log_level)))
 }
 
-fn engine_handle(engine: Engine, (log, user_data, level): Log) -> *mut softdimo_engine {
+pub(super) fn engine_handle(engine: Engine, (log, user_data, level): Log) -> *mut softdimo_engine {
     let labels = engine.model().labels().iter();
     let labels = labels.map(|l| CString::new(l.name.replace('\0', " ")).unwrap_or_default()).collect();
     let sink = LogSink { engine: engine.clone(), log, user_data, level, stopped: Arc::default() };
@@ -117,51 +170,33 @@ fn engine_handle(engine: Engine, (log, user_data, level): Log) -> *mut softdimo_
     Box::into_raw(Box::new(softdimo_engine { engine, labels, log: sink }))
 }
 
-/// JSON about the engine: model, architecture, picture size, tokens, labels, defaults, provider, runtime.
-///
-/// Text convention of this library: `*needed` (if not NULL) gets the bytes of the whole text with its NUL.
-/// With capacity 0 that is all; with a capacity too small nothing is copied and the status is
-/// SOFTDIMO_ERR_BUFFER_TOO_SMALL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_engine_info(
-    engine: *const softdimo_engine,
-    buffer: *mut c_char,
-    capacity: u64,
-    needed: *mut u64,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and a caller-owned buffer.
-        unsafe { write_text(&handle(engine, "engine")?.engine.info_json(), buffer, capacity, needed) }
-    })
+/// Shapes of a model. Set struct_size before the call that fills it.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct softdimo_layout {
+    /// To be set to `sizeof(softdimo_layout)`.
+    pub struct_size: u32,
+    /// Width of a picture in pixels.
+    pub width: u32,
+    /// Height of a picture in pixels.
+    pub height: u32,
+    /// Tokens of a picture are [positions, splits].
+    pub positions: u32,
+    /// Tokens at a position.
+    pub splits: u32,
+    /// Codes per token: ids below this.
+    pub codes: u32,
+    /// Id of the mask token, not below `codes`; ids between them are no tokens.
+    pub mask_token: u32,
+    /// Width of a start embedding [positions, embedding].
+    pub embedding: u32,
+    /// Class ids are below this; this number itself means no label. 0 for models that read prompts.
+    pub classes: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-/// Number of class labels of the model; 0 when it has no names for them.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_engine_label_count(engine: *const softdimo_engine, count: *mut u32) -> i32 {
-    // SAFETY: a live handle and an out pointer.
-    wall(|| unsafe { out(count, "count", handle(engine, "engine")?.labels.len() as u32) })
-}
-
-/// Name of class `index`, UTF-8; valid until the engine is freed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_engine_label(
-    engine: *const softdimo_engine,
-    index: u32,
-    label: *mut *const c_char,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and an out pointer.
-        let e = unsafe { handle(engine, "engine")? };
-        let name = e
-            .labels
-            .get(index as usize)
-            .ok_or_else(|| Error::invalid("label index", format!("below {}", e.labels.len()), index))?;
-        // SAFETY: as above.
-        unsafe { out(label, "label", name.as_ptr()) }
-    })
-}
-
-/// Picture size, tokens and embedding of the model.
+/// Picture size, tokens and embedding of the model. Set `layout->struct_size` before the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_layout(
     engine: *const softdimo_engine,
@@ -187,95 +222,6 @@ pub unsafe extern "C" fn softdimo_engine_layout(
     })
 }
 
-/// Bytes the engine holds, by kind. Waits for the running job.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_engine_memory(
-    engine: *const softdimo_engine,
-    memory: *mut softdimo_memory,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and a struct of the caller's.
-        let used = unsafe { handle(engine, "engine")? }.engine.memory()?;
-        let value = softdimo_memory {
-            struct_size: 0,
-            sessions: used.sessions as u32,
-            mapped: used.mapped,
-            weights: used.weights,
-            activations: used.activations,
-        };
-        // SAFETY: as above.
-        unsafe { write_struct(memory, "softdimo_memory", value) }
-    })
-}
-
-/// Prepare everything a one-step job of `batch` pictures needs, so that the first job is as fast as the
-/// next. Blocks.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_engine_warmup(engine: *const softdimo_engine, batch: u32) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle.
-        let e = unsafe { handle(engine, "engine")? };
-        let done = e.engine.warmup(batch as usize);
-        e.log.drain();
-        done
-    })
-}
-
-/// Give back what can be prepared again: sessions, packed weights. Waits for the running job.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_engine_trim(engine: *const softdimo_engine) -> i32 {
-    // SAFETY: a live handle.
-    wall(|| unsafe { handle(engine, "engine")? }.engine.trim())
-}
-
-/// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what a
-/// request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Array
-/// convention: see `softdimo_job_image_f32`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_encode(
-    engine: *const softdimo_engine,
-    image: *const softdimo_image,
-    tokens: *mut u32,
-    capacity: u64,
-    needed: *mut u64,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle, an image view and a caller-owned array.
-        unsafe {
-            let engine = &handle(engine, "engine")?.engine;
-            let slots = engine.model().architecture().layout().slots();
-            if tokens.is_null() || capacity < slots as u64 {
-                // Nothing is computed for a call that only asks for the size.
-                return read::write_array(&vec![0; slots], tokens, capacity, needed, "tokens");
-            }
-            let view = read::images(image.cast_mut(), 1)?.remove(0);
-            let ids = engine.encode(&image::read_f32_chw(&read::read_view(&view)?)?)?;
-            read::write_array(&ids, tokens, capacity, needed, "tokens")
-        }
-    })
-}
-
-/// Replay a golden file (safetensors with `b*/in/..` and `b*/out/..`) and write a JSON report with the
-/// largest difference of every tensor: proof that this model file computes what its reference computes. Every
-/// call runs the whole replay, so give it room at once (64 KiB is plenty for one file).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_engine_verify(
-    engine: *const softdimo_engine,
-    golden: *const c_char,
-    buffer: *mut c_char,
-    capacity: u64,
-    needed: *mut u64,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle, a string and a caller-owned buffer.
-        unsafe {
-            let report =
-                softdimo::verify::verify(&handle(engine, "engine")?.engine, cstr(golden, "golden")?, None)?;
-            write_text(&report.json(), buffer, capacity, needed)
-        }
-    })
-}
-
 /// Free an engine: NULL is fine. Its threads are joined unless jobs of it are still alive, which keep it
 /// running until they are freed. In a forked child this does nothing.
 #[unsafe(no_mangle)]
@@ -286,4 +232,30 @@ pub unsafe extern "C" fn softdimo_engine_free(engine: *mut softdimo_engine) {
             drop(unsafe { Box::from_raw(engine) });
         }
     });
+}
+
+/// Where an engine's log messages go.
+#[derive(Clone)]
+pub(super) struct LogSink {
+    engine: Engine,
+    log: softdimo_log_fn,
+    user_data: *mut c_void,
+    level: i32,
+    stopped: Arc<AtomicBool>,
+}
+
+impl LogSink {
+    /// Hand queued messages to the callback, on this thread.
+    pub(super) fn drain(&self) {
+        for (level, message) in self.engine.take_log() {
+            let Some(log) = self.log else { continue };
+            if level <= self.level && !self.stopped.load(Ordering::SeqCst) {
+                let text = CString::new(message.replace('\0', " ")).unwrap_or_default();
+                // SAFETY: the caller promised a callback of this signature when it opened the engine.
+                if unsafe { log(self.user_data, level, text.as_ptr()) } != SOFTDIMO_CONTINUE {
+                    self.stopped.store(true, Ordering::SeqCst);
+                }
+            }
+        }
+    }
 }

@@ -1,42 +1,22 @@
-//! Generating: blocking, and as jobs.
+//! A job is a request under way. It advances on its own, on the engine's threads; its callbacks run only
+//! inside a wait or poll of it. For a frame loop: submit, poll once a frame, read the result, free.
 
 use super::request::submit;
 use super::*;
 
-/// Generate `image_count` (= request.batch) pictures into caller-owned buffers and wait. Nothing is written
-/// unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes apart.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_generate(
-    engine: *const softdimo_engine,
-    request: *const softdimo_request,
-    images: *mut softdimo_image,
-    image_count: u32,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle, a request and image views, as documented.
-        unsafe {
-            let e = handle(engine, "engine")?;
-            let views = read::images(images, image_count)?;
-            let batch = read_struct(request, "softdimo_request")?.batch;
-            if image_count != batch {
-                return Err(Error::invalid("image_count", format!("request.batch = {batch}"), image_count));
-            }
-            let layout = e.engine.model().architecture().layout();
-            for view in &views {
-                read::view(view)?.validate(layout.width as u32, layout.height as u32)?;
-            }
-            let job = submit(engine, request)?;
-            let done = job.wait(None)?;
-            for (i, view) in views.iter().enumerate() {
-                image::write_f32_chw(&done.picture(i)?, &mut read::view(view)?)?;
-            }
-            Ok(())
-        }
-    })
+/// A submitted request. Thread-safe, except that it must not be freed while another call uses it.
+pub struct softdimo_job {
+    pub(super) job: Job,
+    pub(super) log: LogSink,
+    pub(super) progress: softdimo_progress_fn,
+    pub(super) progress_user_data: *mut c_void,
+    /// Last (step, total) handed to the callback.
+    pub(super) reported: std::sync::Mutex<(u32, u32)>,
 }
 
-/// Queue a request and return at once. On success `*job` is to be freed with `softdimo_job_free`. Jobs of
-/// one engine run one after the other, in order.
+/// Queue a request and return at once. On success `*job` is to be freed with `softdimo_job_free`. Jobs of one
+/// engine run one after the other, in order. Errors of the request show here; what goes wrong later is the
+/// job's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_submit(
     engine: *const softdimo_engine,
@@ -52,6 +32,17 @@ pub unsafe extern "C" fn softdimo_submit(
         }
     })
 }
+
+/// State of a job: others of its engine come first.
+pub const SOFTDIMO_JOB_QUEUED: u32 = 0;
+/// The engine works on it.
+pub const SOFTDIMO_JOB_RUNNING: u32 = 1;
+/// Final: the result can be read.
+pub const SOFTDIMO_JOB_DONE: u32 = 2;
+/// Final: `softdimo_job_error` says why.
+pub const SOFTDIMO_JOB_FAILED: u32 = 3;
+/// Final. An optimisation that was cancelled still has its best pictures to read.
+pub const SOFTDIMO_JOB_CANCELLED: u32 = 4;
 
 impl softdimo_job {
     /// Call the progress callback if there is news; its STOP cancels.
@@ -71,7 +62,7 @@ impl softdimo_job {
         }
     }
 
-    fn wait(&self, timeout: Option<Duration>) -> Result<Arc<Generated>> {
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Result<Arc<Generated>> {
         let done = self.job.wait(timeout, |p| self.report(p.step, p.total));
         self.log.drain();
         done
@@ -88,7 +79,8 @@ fn state_code(phase: Phase) -> u32 {
     }
 }
 
-/// State of the job (`SOFTDIMO_JOB_*`), without waiting; calls the progress callback if there is news.
+/// State of the job (`SOFTDIMO_JOB_*`), without waiting; calls the progress callback if there is news, never
+/// a reward's. SOFTDIMO_OK also for a job that failed: that is its state.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_poll(job: *const softdimo_job, state: *mut u32) -> i32 {
     wall(|| {
@@ -129,7 +121,21 @@ pub unsafe extern "C" fn softdimo_job_cancel(job: *const softdimo_job) -> i32 {
     })
 }
 
-/// State and steps of the job, without waiting.
+/// Progress of a job. Set struct_size before the call that fills it.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct softdimo_progress {
+    /// To be set to `sizeof(softdimo_progress)`.
+    pub struct_size: u32,
+    /// `SOFTDIMO_JOB_*`.
+    pub state: u32,
+    /// Steps done (one network call each).
+    pub step: u32,
+    /// Steps in all; 0 before the job has started.
+    pub total: u32,
+}
+
+/// State and steps of the job, without waiting and without callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_progress(
     job: *const softdimo_job,
@@ -151,118 +157,7 @@ pub unsafe extern "C" fn softdimo_job_progress(
     })
 }
 
-/// Copy picture `index` of a finished job into a caller-owned buffer.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_job_image(
-    job: *const softdimo_job,
-    index: u32,
-    image: *mut softdimo_image,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and an image view.
-        unsafe {
-            let j = &handle(job, "job")?.job;
-            let view = read::images(image, 1)?.remove(0);
-            let layout = j.engine().model().architecture().layout();
-            read::view(&view)?.validate(layout.width as u32, layout.height as u32)?;
-            let picture = j.result()?.picture(index as usize)?;
-            image::write_f32_chw(&picture, &mut read::view(&view)?)
-        }
-    })
-}
-
-/// Copy picture `index` of a finished job as the decoder's floats [3, height, width], not clamped.
-/// Array convention: as the text convention of `softdimo_engine_info`, counted in elements.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_job_image_f32(
-    job: *const softdimo_job,
-    index: u32,
-    pixels: *mut f32,
-    capacity: u64,
-    needed: *mut u64,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and a caller-owned array.
-        unsafe {
-            let picture = handle(job, "job")?.job.result()?.picture(index as usize)?;
-            write_floats(&picture, pixels, capacity, needed)
-        }
-    })
-}
-
-/// Copy the tokens [positions, splits] of picture `index` of a finished job: the picture, bit for bit.
-/// Array convention: see `softdimo_job_image_f32`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_job_tokens(
-    job: *const softdimo_job,
-    index: u32,
-    tokens: *mut u32,
-    capacity: u64,
-    needed: *mut u64,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and a caller-owned array.
-        unsafe {
-            let ids = handle(job, "job")?.job.result()?.picture_tokens(index as usize)?;
-            read::write_array(&ids, tokens, capacity, needed, "tokens")
-        }
-    })
-}
-
-/// Copy the largest softmax probability of each token [positions, splits] of picture `index`.
-/// Array convention: see `softdimo_job_image_f32`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_job_max_probability(
-    job: *const softdimo_job,
-    index: u32,
-    probabilities: *mut f32,
-    capacity: u64,
-    needed: *mut u64,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and a caller-owned array.
-        unsafe {
-            let p = handle(job, "job")?.job.result()?.picture_max_probability(index as usize)?;
-            write_floats(&p, probabilities, capacity, needed)
-        }
-    })
-}
-
-/// Copy the start embedding [positions, dim] of picture `index` of a finished one-step job; give it back in
-/// `request.e_in` to start from the same point. Array convention: see `softdimo_job_image_f32`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_job_embedding(
-    job: *const softdimo_job,
-    index: u32,
-    e_in: *mut f32,
-    capacity: u64,
-    needed: *mut u64,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and a caller-owned array.
-        unsafe {
-            let e = handle(job, "job")?.job.result()?.picture_e_in(index as usize)?;
-            write_floats(&e, e_in, capacity, needed)
-        }
-    })
-}
-
-/// JSON about a finished job: the request with every default filled in, model, runtime, confidence, time.
-/// Text convention: see `softdimo_engine_info`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_job_report(
-    job: *const softdimo_job,
-    buffer: *mut c_char,
-    capacity: u64,
-    needed: *mut u64,
-) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and a caller-owned buffer.
-        unsafe { write_text(&handle(job, "job")?.job.result()?.report.json(), buffer, capacity, needed) }
-    })
-}
-
-/// Why a job failed; empty text for a job that did not. Text convention: see `softdimo_engine_info`.
+/// Why a job failed or was cancelled; empty text for one that has a result or has not ended. Text convention.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_error(
     job: *const softdimo_job,
@@ -282,7 +177,8 @@ pub unsafe extern "C" fn softdimo_job_error(
     })
 }
 
-/// Free a job: NULL is fine. A running job is cancelled and waited for. In a forked child this does nothing.
+/// Free a job: NULL is fine. A job that has not ended is cancelled and waited for. In a forked child this
+/// does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_free(job: *mut softdimo_job) {
     guard(|| {

@@ -1,6 +1,153 @@
-//! Requests: defaults, reading, submitting.
+//! A request says what to generate. What is left at its default takes the model's own, stored in its file.
 
 use super::*;
+
+/// Sample codes and decode those (default).
+pub const SOFTDIMO_DECODE_HARD: u32 = 0;
+/// Decode the expected code, the soft embedding. One-step jobs only.
+pub const SOFTDIMO_DECODE_SOFT: u32 = 1;
+
+/// Called with the steps done and the steps in all (one network call each), on the thread that is inside
+/// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`. Must not throw, and must not free the job.
+pub type softdimo_progress_fn =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, step: u32, total: u32) -> i32>;
+
+/// Gradient ascent, with momentum where set (default; the paper's choice).
+pub const SOFTDIMO_OPTIMIZER_SGD: u32 = 0;
+/// Adam with its usual constants.
+pub const SOFTDIMO_OPTIMIZER_ADAM: u32 = 1;
+
+/// What an optimisation moves: the start embedding (default).
+pub const SOFTDIMO_VARIABLE_EMBEDDING: u32 = 1;
+/// Only the noise part of the start embedding. Not with SOFTDIMO_VARIABLE_EMBEDDING.
+pub const SOFTDIMO_VARIABLE_NOISE: u32 = 2;
+/// The class embedding, or the prompt's features.
+pub const SOFTDIMO_VARIABLE_CLASS: u32 = 4;
+
+/// A reward that optimisation climbs; see the functions that make one. Immutable; may be used by several
+/// jobs; must outlive the call that takes it, not the job.
+pub struct softdimo_reward {
+    pub(super) reward: Arc<Reward>,
+}
+
+/// A reward with its weight in the sum that is maximised.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct softdimo_reward_term {
+    /// Must not be NULL.
+    pub reward: *const softdimo_reward,
+    /// Finite; negative to move away from it.
+    pub weight: f32,
+    /// Must be zero.
+    pub reserved: u32,
+}
+
+/// A request. Call `softdimo_request_init` first. Pointers need to live only during the call that takes
+/// the request, except `progress_user_data`. A float or top_k of -1 takes the model's default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct softdimo_request {
+    /// Set by `softdimo_request_init`.
+    pub struct_size: u32,
+    /// Pictures to make, 1 to 256. Picture b uses seed + b and equals the one picture of that seed.
+    pub batch: u32,
+    /// Seed of the first picture.
+    pub seed: u64,
+    /// Class name for all pictures, UTF-8, case ignored; NULL when class_labels is used, or for no label.
+    pub label: *const c_char,
+    /// Class ids, one for all pictures or one each; the number of classes means no label. NULL for none.
+    pub class_labels: *const i32,
+    /// Ids at `class_labels`: 0, 1 or `batch`.
+    pub class_label_count: u32,
+    /// 0: the model's own way (one step where it has a student). 1: one step. 2 to 10000: the multi-step
+    /// teacher.
+    pub steps: u32,
+    /// Text prompt for all pictures, UTF-8: for text-to-image models and for rewards that read one; an error
+    /// where nothing does. NULL for none.
+    pub prompt: *const c_char,
+    /// Text-to-image models, with steps > 1: what guidance leads away from. NULL: the model's default.
+    pub negative_prompt: *const c_char,
+    /// Sampling temperature, 0 to 10000; 0 = arg-max, for one step only.
+    pub temperature: f32,
+    /// Keep the most probable codes up to this probability, above 0 to 1; 1 = all. One step only.
+    pub top_p: f32,
+    /// Keep the k most probable codes; 0 = all. One step only.
+    pub top_k: i32,
+    /// Share of start tokens that are masked, 0 to 1. One step only.
+    pub mask_ratio: f32,
+    /// Standard deviation of the start embedding's perturbation, 0 to 1. One step only.
+    pub sigma: f32,
+    /// Teacher: classifier-free guidance scale, 0 (none) to 10000.
+    pub guidance_scale: f32,
+    /// Teacher: temperature of the confidence noise, 0 to 10000.
+    pub randomize_temperature: f32,
+    /// `SOFTDIMO_DECODE_*`.
+    pub decode: u32,
+    /// 1: also decode the other way and report how much hard and soft picture differ. 0: do not.
+    pub report_gap: u32,
+    /// Must be zero.
+    pub reserved0: u32,
+    /// Start tokens [batch, positions, splits], the mask token allowed; NULL: seeded.
+    pub start_tokens: *const u32,
+    /// Tokens at `start_tokens`.
+    pub start_token_count: u64,
+    /// Start embedding [batch, positions, embedding]; NULL: made from the start tokens. One step only; not with
+    /// start_tokens.
+    pub e_in: *const f32,
+    /// Floats at `e_in`.
+    pub e_in_count: u64,
+    /// Called after each step; NULL for none.
+    pub progress: softdimo_progress_fn,
+    /// Given to `progress`; both must stay valid until the job is freed.
+    pub progress_user_data: *mut c_void,
+    /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none.
+    pub rewards: *const softdimo_reward_term,
+    /// Terms at `rewards`, at most one of them a callback.
+    pub reward_count: u32,
+    /// Updates, 0 to 100000; the start counts as iterate 0, and the best iterate is kept.
+    pub optimize_steps: u32,
+    /// Learning rate; -1 = 0.2.
+    pub lr: f32,
+    /// `SOFTDIMO_OPTIMIZER_*`.
+    pub optimizer: u32,
+    /// Of SGD, 0 to below 1.
+    pub momentum: f32,
+    /// Scale each picture's gradient down to this norm; 0 = off.
+    pub clip: f32,
+    /// Weight of the pull of the noise's norm towards its prior; 0 = off; needs SOFTDIMO_VARIABLE_NOISE.
+    pub norm_regularizer: f32,
+    /// `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
+    pub variables: u32,
+    /// Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
+    pub deadline_ms: i64,
+    /// Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
+    /// known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.
+    pub edit_image: *const softdimo_image,
+    /// Inpainting: weights [height, width] from the top; tokens whose cell has no pixel above 0 are kept. NULL:
+    /// edit_keep says what is kept. Only for models whose tokens stand for places.
+    pub edit_mask: *const f32,
+    /// Floats at `edit_mask`: width * height.
+    pub edit_mask_count: u64,
+    /// Variation: share of the picture's tokens that are kept, chosen by seed, 0 to 1; -1 with a mask or
+    /// without a picture.
+    pub edit_keep: f32,
+    /// Text-to-image models: aesthetic score the picture should have, 0 to 100; -1 = the model's default.
+    pub aesthetic_score: f32,
+    /// Text-to-image models: width in pixels the picture is said to have had, 0 to 65536; -1, here and in
+    /// original_height, = the model's default.
+    pub original_width: i32,
+    /// The same, its height.
+    pub original_height: i32,
+    /// Text-to-image models: left of the crop it is said to be, in pixels, 0 to 65536; -1, here and in
+    /// crop_top, = the model's default.
+    pub crop_left: i32,
+    /// The same, its top.
+    pub crop_top: i32,
+    /// 1: a step of the optimisation takes less memory and more time; the result is the same. 0: it does not.
+    pub recompute: u32,
+    /// Must be zero.
+    pub reserved: [u32; 9],
+}
 
 /// Fill `request` with defaults: one picture, seed 0, no label; `struct_size` is `sizeof(softdimo_request)`.
 /// Errors: NULL, unknown size.

@@ -1,4 +1,5 @@
-//! Rewards for test-time optimisation.
+//! Rewards for test-time optimisation: what a request's terms are made of. Pictures, masks and strings are
+//! copied by the call that takes them. A reward that does not fit the model shows when a request uses it.
 
 use super::*;
 
@@ -16,7 +17,7 @@ unsafe fn read_mask(mask: *const f32, count: u64) -> Result<Option<Vec<f32>>> {
 
 /// A reward for looking like `target` (the model's picture size): −mean squared difference over the mask.
 /// `mask` holds `mask_count` = width·height weights of 0 or more, top row first, or is NULL for all pixels.
-/// Free with `softdimo_reward_free`; a size that does not fit shows when a request uses it.
+/// Free with `softdimo_reward_free`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_reward_target(
     target: *const softdimo_image,
@@ -55,36 +56,11 @@ pub unsafe extern "C" fn softdimo_reward_color(
     })
 }
 
-/// A reward for staying what the label says, by the model's own teacher: its log-likelihood of the tokens
-/// under two complementary seeded masks, in nats per token. Add it to any simple reward.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_reward_prior(seed: u64, reward: *mut *mut softdimo_reward) -> i32 {
-    wall(|| {
-        // SAFETY: an out pointer.
-        unsafe {
-            read::required(reward, "reward")?;
-            new_reward(Reward::Prior { seed }, reward)
-        }
-    })
-}
-
-/// A reward for staying near the start embedding: −mean squared distance.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_reward_closeness(reward: *mut *mut softdimo_reward) -> i32 {
-    wall(|| {
-        // SAFETY: an out pointer.
-        unsafe {
-            read::required(reward, "reward")?;
-            new_reward(Reward::Closeness, reward)
-        }
-    })
-}
-
-/// A reward for the colours of `target`, wherever in the picture they are: minus the mean squared difference of
-/// the running sums of both histograms, per channel; 0 when they agree, at least -1. `target` is a picture of any
-/// size, or NULL when `histogram` gives its shares [3, bins] of `histogram_count` = 3·bins values, 2 to 256 bins
-/// evenly from 0 to 1; each channel is scaled to add up to 1. Mask: see `softdimo_reward_target`; it selects
-/// pixels of the generated picture.
+/// A reward for the colours of `target`, wherever in the picture they are: minus the mean squared difference
+/// of the running sums of both histograms, per channel; 0 when they agree, at least -1. `target` is a picture
+/// of any size, or NULL when `histogram` gives its shares [3, bins] of `histogram_count` = 3·bins values, 2
+/// to 256 bins evenly from 0 to 1; each channel is scaled to add up to 1. Mask: see `softdimo_reward_target`;
+/// it selects pixels of the generated picture.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_reward_histogram(
     target: *const softdimo_image,
@@ -114,6 +90,84 @@ pub unsafe extern "C" fn softdimo_reward_histogram(
     })
 }
 
+/// A reward for staying what the label or prompt says, by the model's own teacher: its log-likelihood of the
+/// tokens under two complementary seeded masks, in nats per token. Add it to any simple reward.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_prior(seed: u64, reward: *mut *mut softdimo_reward) -> i32 {
+    wall(|| {
+        // SAFETY: an out pointer.
+        unsafe {
+            read::required(reward, "reward")?;
+            new_reward(Reward::Prior { seed }, reward)
+        }
+    })
+}
+
+/// A reward for staying near the start embedding: −mean squared distance.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_closeness(reward: *mut *mut softdimo_reward) -> i32 {
+    wall(|| {
+        // SAFETY: an out pointer.
+        unsafe {
+            read::required(reward, "reward")?;
+            new_reward(Reward::Closeness, reward)
+        }
+    })
+}
+
+/// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
+/// [batch] and gradient = dscore/dpixels, of the pictures' shape (zeros at first). The arrays are valid
+/// during the call. Called only on the thread that is inside `softdimo_generate` or `softdimo_job_wait` for
+/// the job; without such a thread the job stands still. SOFTDIMO_STOP ends the optimisation like a cancel.
+/// Must not throw, and must not free the job.
+pub type softdimo_reward_fn = Option<
+    unsafe extern "C" fn(
+        user_data: *mut c_void,
+        pixels: *const f32,
+        batch: u32,
+        width: u32,
+        height: u32,
+        scores: *mut f32,
+        gradient: *mut f32,
+    ) -> i32,
+>;
+
+/// The host's own reward. `callback` and `user_data` must stay valid until the reward is freed and every job
+/// that uses it has ended. Its calls come one at a time, even where several jobs use it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_reward_from_callback(
+    callback: softdimo_reward_fn,
+    user_data: *mut c_void,
+    reward: *mut *mut softdimo_reward,
+) -> i32 {
+    wall(|| {
+        read::required(reward, "reward")?;
+        let callback = callback.ok_or(Error::NullArgument { what: "callback" })?;
+        let host = read::HostReward { callback, user_data };
+        // SAFETY: an out pointer, checked above.
+        unsafe { new_reward(Reward::callback(move |image, answer| host.call(image, answer)), reward) }
+    })
+}
+
+/// How the network of a reward file is opened. Call `softdimo_reward_options_init` first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct softdimo_reward_options {
+    /// Set by `softdimo_reward_options_init`.
+    pub struct_size: u32,
+    /// `SOFTDIMO_WEIGHTS_*`; not read for a file in memory.
+    pub weights_mode: u32,
+    /// Of a classifier: what pictures should show. -1: class_label, or what the request's label says, by its
+    /// name where both files name their classes, else by its id where both have as many.
+    pub class_id: i32,
+    /// Must be zero.
+    pub reserved0: u32,
+    /// The same by its name, UTF-8, case ignored; NULL when class_id is used, or for neither.
+    pub class_label: *const c_char,
+    /// Must be zero.
+    pub reserved: [u32; 10],
+}
+
 /// Fill `options` with defaults: mapped, no class; `struct_size` is `sizeof(softdimo_reward_options)`. Errors:
 /// NULL, unknown size.
 #[unsafe(no_mangle)]
@@ -127,11 +181,12 @@ pub unsafe extern "C" fn softdimo_reward_options_init(
     })
 }
 
-/// Open the reward file at `path` (UTF-8), made by `softdimo convert`: a network that scores pictures, some of
-/// them against the request's prompt. It runs in the same session as the generator, on whatever engine a request
-/// goes to. `options` may be NULL for defaults. Blocks for milliseconds: weights are mapped, not read, and stay
-/// mapped until the reward is freed and the last job that uses it has ended. A generator's file is
-/// SOFTDIMO_ERR_CONFIG; a missing prompt, or a class that cannot be told, shows when a request uses the reward.
+/// Open the reward file at `path` (UTF-8), made by `softdimo convert`: a network that scores pictures, some
+/// of them against the request's prompt. It runs in the same session as the generator, on whatever engine a
+/// request goes to. `options` may be NULL for defaults. Blocks for milliseconds: weights are mapped, not
+/// read, and stay mapped until the reward is freed and the last job that uses it has ended. A generator's
+/// file is SOFTDIMO_ERR_CONFIG; a missing prompt, or a class that cannot be told, shows when a request uses
+/// the reward.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_reward_open(
     path: *const c_char,
@@ -215,7 +270,7 @@ unsafe fn network(model: RewardModel, options: &softdimo_reward_options) -> Resu
 }
 
 /// JSON about a reward: its name, whether it reads a prompt, and of an opened file its family, title, licence,
-/// configuration, classes and size. Text convention: see `softdimo_engine_info`.
+/// configuration, classes and size. Text convention.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_reward_info(
     reward: *const softdimo_reward,
@@ -225,23 +280,6 @@ pub unsafe extern "C" fn softdimo_reward_info(
 ) -> i32 {
     // SAFETY: a live handle and a caller-owned buffer.
     wall(|| unsafe { write_text(&handle(reward, "reward")?.reward.info_json(), buffer, capacity, needed) })
-}
-
-/// The host's own reward. `callback` and `user_data` must stay valid until the reward is freed and every job
-/// that uses it has ended.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_reward_from_callback(
-    callback: softdimo_reward_fn,
-    user_data: *mut c_void,
-    reward: *mut *mut softdimo_reward,
-) -> i32 {
-    wall(|| {
-        read::required(reward, "reward")?;
-        let callback = callback.ok_or(Error::NullArgument { what: "callback" })?;
-        let host = read::HostReward { callback, user_data };
-        // SAFETY: an out pointer, checked above.
-        unsafe { new_reward(Reward::callback(move |image, answer| host.call(image, answer)), reward) }
-    })
 }
 
 /// Free a reward: NULL is fine. Jobs that use it keep what they need. In a forked child this does nothing.

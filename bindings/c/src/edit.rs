@@ -1,0 +1,30 @@
+//! Starting from a picture: the edit_* fields of a request do it in one go; this is their first step by itself.
+
+use super::*;
+
+/// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what
+/// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
+/// model file with an encoder. Array convention.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_encode(
+    engine: *const softdimo_engine,
+    image: *const softdimo_image,
+    tokens: *mut u32,
+    capacity: u64,
+    needed: *mut u64,
+) -> i32 {
+    wall(|| {
+        // SAFETY: a live handle, an image view and a caller-owned array.
+        unsafe {
+            let engine = &handle(engine, "engine")?.engine;
+            let slots = engine.model().architecture().layout().slots();
+            if tokens.is_null() || capacity < slots as u64 {
+                // Nothing is computed for a call that only asks for the size.
+                return read::write_array(&vec![0; slots], tokens, capacity, needed, "tokens");
+            }
+            let view = read::images(image.cast_mut(), 1)?.remove(0);
+            let ids = engine.encode(&image::read_f32_chw(&read::read_view(&view)?)?)?;
+            read::write_array(&ids, tokens, capacity, needed, "tokens")
+        }
+    })
+}

@@ -1,0 +1,93 @@
+//! What an engine holds, preparing it ahead, giving memory back, and models that are in memory already.
+
+use super::engine::{engine_handle, read_options};
+use super::*;
+
+/// Memory of an engine in bytes. Set struct_size before the call that fills it.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct softdimo_memory {
+    /// To be set to `sizeof(softdimo_memory)`.
+    pub struct_size: u32,
+    /// Prepared sessions.
+    pub sessions: u32,
+    /// Mapped bytes of the model file, and of reward files in use: shared, reclaimable.
+    pub mapped: u64,
+    /// Weights held as copies (read, packed or on the device).
+    pub weights: u64,
+    /// Working memory of the largest session.
+    pub activations: u64,
+}
+
+/// Bytes the engine holds, by kind: mapped ones exact, the others estimated from tensor sizes. Waits for the
+/// jobs before it. Set `memory->struct_size` before the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_memory(
+    engine: *const softdimo_engine,
+    memory: *mut softdimo_memory,
+) -> i32 {
+    wall(|| {
+        // SAFETY: a live handle and a struct of the caller's.
+        let used = unsafe { handle(engine, "engine")? }.engine.memory()?;
+        let value = softdimo_memory {
+            struct_size: 0,
+            sessions: used.sessions as u32,
+            mapped: used.mapped,
+            weights: used.weights,
+            activations: used.activations,
+        };
+        // SAFETY: as above.
+        unsafe { write_struct(memory, "softdimo_memory", value) }
+    })
+}
+
+/// Prepare everything a one-step job of `batch` (1 to 256) pictures needs, so that the first job is as fast
+/// as the next. Blocks, and waits for the jobs before it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_warmup(engine: *const softdimo_engine, batch: u32) -> i32 {
+    wall(|| {
+        // SAFETY: a live handle.
+        let e = unsafe { handle(engine, "engine")? };
+        let done = e.engine.warmup(batch as usize);
+        e.log.drain();
+        done
+    })
+}
+
+/// Give back what can be prepared again: sessions, packed weights, prompt features. Waits for the jobs before
+/// it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_trim(engine: *const softdimo_engine) -> i32 {
+    // SAFETY: a live handle.
+    wall(|| unsafe { handle(engine, "engine")? }.engine.trim())
+}
+
+/// Called once, when nothing reads the bytes given to `softdimo_engine_open_memory` or
+/// `softdimo_reward_open_memory` any more, on the thread that let go of them last.
+pub type softdimo_release_fn =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, data: *const c_void, length: u64)>;
+
+/// Open a model whose file is in memory, at any alignment. The bytes must stay unchanged until `release` is
+/// called (once, possibly on another thread); a NULL `release` means they outlive the engine and its jobs. On
+/// failure `release` is not called and the bytes stay the caller's. Else as `softdimo_engine_open`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_open_memory(
+    data: *const c_void,
+    length: u64,
+    release: softdimo_release_fn,
+    user_data: *mut c_void,
+    options: *const softdimo_engine_options,
+    engine: *mut *mut softdimo_engine,
+) -> i32 {
+    wall(|| {
+        // SAFETY: pointers are NULL or valid as documented.
+        unsafe {
+            read::required(engine, "engine")?;
+            let (mapping, armed) = read::foreign(data, length, release, user_data)?;
+            let (options, log) = read_options(options)?;
+            let opened = Engine::from_mapping(mapping, "(memory)", options)?;
+            armed.store(true, Ordering::SeqCst);
+            out(engine, "engine", engine_handle(opened, log))
+        }
+    })
+}
