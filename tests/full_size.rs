@@ -13,8 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use published::Published;
+use softdimo::families::condition::Condition;
 use softdimo::graph::{Graph, grad, grad_recomputing, simplify};
-use softdimo::models::Condition;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::{Engine, Options};

@@ -12,22 +12,17 @@ use crate::model_file::write::{Metadata, Part, collect, read_labels, write};
 use crate::nn::text_encoder;
 use crate::tensor::{Dtype, Tensor, TensorView};
 
-/// Convert the generator (student, teacher or both), image tokenizer and, where there is one, text encoder of `family`,
+/// Convert the generator (student, teacher or both), image tokenizer and, where there is one, text encoder of the source's family,
 /// a name in [`FAMILIES`], to the model file `output`. `progress` gets (tensors written, tensors in all). Which public
 /// layouts are read, the family's `convert` module says. Memory: one tensor at a time.
 ///
 /// # Errors
 /// `InvalidArgument` for an unknown family or a source without a needed file; unreadable files; missing or misshapen
 /// tensors (all official names); an incomplete configuration, or one of a variant that is not supported.
-pub fn generator(
-    family: &str,
-    source: &Source,
-    output: &Path,
-    mut progress: impl FnMut(usize, usize),
-) -> Result<Summary> {
-    let Some(row) = FAMILIES.iter().find(|row| row.description.name == family) else {
+pub fn generator(source: &Source, output: &Path, mut progress: impl FnMut(usize, usize)) -> Result<Summary> {
+    let Some(row) = FAMILIES.iter().find(|row| row.description.name == source.family) else {
         let names: Vec<&str> = FAMILIES.iter().map(|row| row.description.name).collect();
-        return Err(Error::invalid("family", names.join(", "), family));
+        return Err(Error::invalid("family", names.join(", "), &source.family));
     };
     let pieces = (row.read)(source)?;
     let config =

@@ -12,7 +12,7 @@ use crate::rewards::scorer::Takes;
 use crate::rewards::source::RewardSource;
 use crate::tensor::{Dtype, TensorView};
 
-/// Convert the network of `reward`, a name in [`REWARDS`], to `output`. `progress` gets (tensors written, tensors in
+/// Convert the network of the source's reward, a name in [`REWARDS`], to `output`. `progress` gets (tensors written, tensors in
 /// all). Memory: one tensor at a time.
 ///
 /// # Errors
@@ -20,15 +20,14 @@ use crate::tensor::{Dtype, TensorView};
 /// missing or misshapen tensors (all official names); sizes that neither shapes nor a configuration give or that
 /// contradict each other; a vocabulary that is absent or does not fit.
 pub fn reward(
-    reward: &str,
     source: &RewardSource,
     output: &Path,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Summary> {
-    let Some(row) = REWARDS.iter().find(|row| row.description.name == reward) else {
-        return Err(Error::invalid("reward", names().join(", "), reward));
+    let Some(row) = REWARDS.iter().find(|row| row.description.name == source.reward) else {
+        return Err(Error::invalid("reward", names().join(", "), &source.reward));
     };
-    refuse_unread(source, row.description.takes, reward)?;
+    refuse_unread(source, row.description.takes)?;
     let pieces = (row.read)(source)?;
     let (tokenizer, vocabulary) = match pieces.tokenizer {
         Some((tokenizer, bytes)) => (Some(tokenizer), bytes),
@@ -61,12 +60,16 @@ pub fn reward(
 }
 
 /// A file that the conversion would not read is a mistake.
-fn refuse_unread(source: &RewardSource, takes: Takes, reward: &str) -> Result<()> {
+fn refuse_unread(source: &RewardSource, takes: Takes) -> Result<()> {
     if source.head.is_some() && takes != Takes::Head {
         return Err(Error::invalid("--head", "none: only 'aesthetic' has one", "a file"));
     }
     if source.vocabulary.is_some() && takes != Takes::Vocabulary {
-        return Err(Error::invalid("--vocabulary", format!("none: '{reward}' reads no prompt"), "a file"));
+        return Err(Error::invalid(
+            "--vocabulary",
+            format!("none: '{}' reads no prompt", source.reward),
+            "a file",
+        ));
     }
     Ok(())
 }

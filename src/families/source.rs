@@ -19,6 +19,8 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
 /// What to convert and what to say about it.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
+    /// As the table of families names it.
+    pub family: String,
     /// One-step student's generator checkpoint.
     pub generator: Option<PathBuf>,
     /// Multi-step teacher's generator checkpoint.
@@ -53,6 +55,11 @@ pub struct Pieces<F> {
 }
 
 impl Source {
+    /// Nothing but a family's name.
+    pub fn new(family: impl Into<String>) -> Source {
+        Source { family: family.into(), ..Source::default() }
+    }
+
     /// The generators of the source, opened by `open`. Errors: neither student nor teacher.
     pub(super) fn generators(
         &self,

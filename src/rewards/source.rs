@@ -19,6 +19,8 @@ use crate::weights::Weights;
 /// What to convert and what to say about it.
 #[derive(Clone, Debug, Default)]
 pub struct RewardSource {
+    /// As the table of rewards names it.
+    pub reward: String,
     pub checkpoint: PathBuf,
     /// Aesthetic: the layers over the features; default: in the checkpoint itself.
     pub head: Option<PathBuf>,
@@ -62,8 +64,8 @@ impl<A> std::fmt::Debug for RewardPieces<A> {
 
 impl RewardSource {
     /// A checkpoint with everything else at its default.
-    pub fn new(checkpoint: impl Into<PathBuf>) -> RewardSource {
-        RewardSource { checkpoint: checkpoint.into(), ..RewardSource::default() }
+    pub fn new(reward: impl Into<String>, checkpoint: impl Into<PathBuf>) -> RewardSource {
+        RewardSource { reward: reward.into(), checkpoint: checkpoint.into(), ..RewardSource::default() }
     }
 
     /// The checkpoint. Files saved from a wrapped module carry `module.`.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use softdimo::checkpoint::{Checkpoint, Mapping, safetensors};
 use softdimo::convert::{self, Source, Storage};
+use softdimo::families::condition::Condition;
 use softdimo::graph::{Graph, grad};
-use softdimo::model::{Model, QUANTIZATION};
-use softdimo::models::Condition;
+use softdimo::model::Model;
+use softdimo::model_file::QUANTIZATION;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::{Dtype, Shape, Tensor};
 use softdimo::weights::Weights;
@@ -285,11 +286,11 @@ fn conversion_refuses_what_is_not_finite() {
         generator: Some(generator.clone()),
         tokenizer: data("tokenizer.safetensors"),
         storage,
-        ..Source::default()
+        ..Source::new("maskbit")
     };
-    let error = convert::maskbit(&source(Storage::Int8), &output, |_, _| ()).unwrap_err().to_string();
+    let error = convert::generator(&source(Storage::Int8), &output, |_, _| ()).unwrap_err().to_string();
     let name = "tensor 'student.prediction_layer.weight' in int8";
     assert_eq!(error, format!("{name}: expected finite values, found inf"));
     assert!(!output.exists());
-    convert::maskbit(&source(Storage::F16), &output, |_, _| ()).unwrap();
+    convert::generator(&source(Storage::F16), &output, |_, _| ()).unwrap();
 }

@@ -12,7 +12,7 @@ use softdimo::checkpoint::Checkpoint;
 use softdimo::checkpoint::safetensors::{Entry, write};
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::{Dtype, Shape, Tensor};
-use softdimo::tokenizer::ClipBpe;
+use softdimo::text::ClipBpe;
 
 pub type Tensors = Vec<(String, Tensor)>;
 

@@ -15,7 +15,7 @@ pub fn student() -> Source {
     Source {
         generator: Some(data("maskbit/generator.safetensors")),
         tokenizer: data("maskbit/tokenizer.safetensors"),
-        ..Source::default()
+        ..Source::new("maskbit")
     }
 }
 
@@ -44,6 +44,6 @@ pub fn labelled(folder: &Path) -> PathBuf {
 }
 
 pub fn converted(source: &Source, output: &Path) -> PathBuf {
-    convert::maskbit(source, output, |_, _| ()).unwrap();
+    convert::generator(source, output, |_, _| ()).unwrap();
     output.to_path_buf()
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 use softdimo::convert::{self, Source};
-use softdimo::tokenizer::ClipBpe;
+use softdimo::text::ClipBpe;
 
 use super::checkpoints::{self, Tower};
 pub use super::checkpoints::{Tensors, directory, hugging_face, safetensors, tensors, torch, vocabulary};
@@ -69,12 +69,12 @@ pub fn source(folder: &Path) -> Source {
         tokenizer: data("maskgen/tokenizer.safetensors"),
         text_encoder: Some(open_clip(&folder.join("open_clip"))),
         config: Some(sizes),
-        ..Source::default()
+        ..Source::new("maskgen")
     }
 }
 
 pub fn convert(source: &Source, output: &Path) -> Result<(), String> {
-    convert::maskgen(source, output, |_, _| ()).map(|_| ()).map_err(|e| e.to_string())
+    convert::generator(source, output, |_, _| ()).map(|_| ()).map_err(|e| e.to_string())
 }
 
 /// The model file of the fixture.

@@ -15,13 +15,13 @@ pub fn source(folder: &Path, generator: &str) -> Source {
         teacher: Some(data("maskgit/MaskGIT.pth")),
         tokenizer: data("maskgit/last.ckpt"),
         config: Some(config),
-        ..Source::default()
+        ..Source::new("maskgit")
     }
 }
 
 /// The fixture as a model file, its student from the file `generator`.
 pub fn model(folder: &Path, generator: &str) -> PathBuf {
     let output = folder.join(format!("{generator}.softdimo.safetensors"));
-    convert::maskgit(&source(folder, generator), &output, |_, _| ()).unwrap();
+    convert::generator(&source(folder, generator), &output, |_, _| ()).unwrap();
     output
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
-use softdimo::convert::{Source, meissonic};
+use softdimo::convert::{self, Source};
 
 use super::checkpoints::{self, Tensors, Tower};
 use super::data;
@@ -74,12 +74,12 @@ pub fn source(folder: &Path) -> Source {
         teacher: Some(pipeline.clone()),
         tokenizer: pipeline,
         config: Some(config),
-        ..Source::default()
+        ..Source::new("meissonic")
     }
 }
 
 pub fn convert(source: &Source, output: &Path) -> Result<(), String> {
-    meissonic(source, output, |_, _| ()).map(|_| ()).map_err(|e| e.to_string())
+    convert::generator(source, output, |_, _| ()).map(|_| ()).map_err(|e| e.to_string())
 }
 
 /// The model file of the fixture.

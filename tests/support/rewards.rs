@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use softdimo::checkpoint::Checkpoint;
 use softdimo::checkpoint::safetensors::{self, Entry};
-use softdimo::convert::{self, RewardFamily, RewardSource};
+use softdimo::convert::{self, RewardSource};
 use softdimo::tensor::Tensor;
-use softdimo::tokenizer::{ClipBpe, Flavor, WordPiece};
+use softdimo::text::{ClipBpe, Flavor, WordPiece};
 
 use super::checkpoints::{MERGES, vocabulary};
 use super::data;
@@ -135,7 +135,7 @@ pub fn clip_score_with(folder: &Path, change: impl FnOnce(&mut Tensors)) -> Offi
         },
     });
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
-    Official { source: RewardSource::new(RewardFamily::ClipScore, folder), golden, prompts }
+    Official { source: RewardSource::new("clip_score", folder), golden, prompts }
 }
 
 /// CLIP under open_clip's names with open_clip's configuration.
@@ -152,7 +152,7 @@ pub fn hpsv2(folder: &Path) -> Official {
         "text_cfg": { "context_length": 77, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2 },
     }});
     std::fs::write(config, json.to_string()).unwrap();
-    let mut source = RewardSource::new(RewardFamily::HpsV2, weights);
+    let mut source = RewardSource::new("hpsv2", weights);
     source.vocabulary = Some(folder.join("bpe_simple_vocab_16e6.txt"));
     Official { source, golden, prompts }
 }
@@ -175,14 +175,14 @@ pub fn image_reward(folder: &Path) -> Official {
     std::fs::write(folder.join("vocab.txt"), pieces).unwrap();
     let config = serde_json::json!({ "text": { "num_attention_heads": 4 }, "vision": { "num_heads": 4 } });
     std::fs::write(folder.join("heads.json"), config.to_string()).unwrap();
-    let mut source = RewardSource::new(RewardFamily::ImageReward, folder.join("ImageReward.safetensors"));
+    let mut source = RewardSource::new("image_reward", folder.join("ImageReward.safetensors"));
     source.config = Some(folder.join("heads.json"));
     Official { source, golden, prompts }
 }
 
 /// OpenAI's vision tower and the predictor's layers, two files and no configuration.
 pub fn aesthetic() -> Official {
-    let mut source = RewardSource::new(RewardFamily::Aesthetic, data("rewards/aesthetic.safetensors"));
+    let mut source = RewardSource::new("aesthetic", data("rewards/aesthetic.safetensors"));
     source.head = Some(data("rewards/aesthetic.mlp.safetensors"));
     Official { source, golden: golden("aesthetic"), prompts: Vec::new() }
 }

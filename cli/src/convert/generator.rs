@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches};
 use softdimo::Result;
 use softdimo::convert::{Source, generator};
-use softdimo::families::family::ConditionKind;
+use softdimo::families::family::{ConditionKind, Description};
 
 use super::Common;
 
@@ -61,7 +61,7 @@ struct Networks {
 }
 
 impl Networks {
-    fn source(self, common: &Common) -> Source {
+    fn source(self, family: &Description, common: &Common) -> Source {
         Source {
             generator: self.generator,
             teacher: self.teacher,
@@ -69,7 +69,7 @@ impl Networks {
             config: self.config,
             storage: common.storage(),
             about: common.about(),
-            ..Source::default()
+            ..Source::new(family.name)
         }
     }
 }
@@ -83,21 +83,24 @@ impl Args {
         }
     }
 
-    pub fn read(matches: &ArgMatches, condition: ConditionKind) -> Result<Args, clap::Error> {
-        Ok(match condition {
+    pub fn read(matches: &ArgMatches, family: &Description) -> Result<Args, clap::Error> {
+        Ok(match family.condition {
             ConditionKind::ClassLabel => {
                 let Class { networks, labels, common } = Class::from_arg_matches(matches)?;
-                Args { source: Source { labels, ..networks.source(&common) }, common }
+                Args { source: Source { labels, ..networks.source(family, &common) }, common }
             }
             ConditionKind::Prompt => {
                 let Prompt { networks, text_encoder, vocabulary, common } =
                     Prompt::from_arg_matches(matches)?;
-                Args { source: Source { text_encoder, vocabulary, ..networks.source(&common) }, common }
+                Args {
+                    source: Source { text_encoder, vocabulary, ..networks.source(family, &common) },
+                    common,
+                }
             }
         })
     }
 
-    pub fn run(self, family: &str) -> Result<ExitCode> {
-        self.common.run(|output, progress| generator(family, &self.source, output, progress))
+    pub fn run(self) -> Result<ExitCode> {
+        self.common.run(|output, progress| generator(&self.source, output, progress))
     }
 }

@@ -21,8 +21,8 @@ pub struct Args {
 
 /// One subcommand for every row of the library's tables of families and of rewards.
 enum Family {
-    Generator(&'static str, generator::Args),
-    Reward(&'static str, reward::Args),
+    Generator(generator::Args),
+    Reward(reward::Args),
 }
 
 /// A reward's name on the command line.
@@ -61,14 +61,10 @@ impl FromArgMatches for Family {
             return Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand));
         };
         if let Some(row) = FAMILIES.iter().find(|row| row.description.name == name) {
-            let d = row.description;
-            return Ok(Family::Generator(d.name, generator::Args::read(matches, d.condition)?));
+            return Ok(Family::Generator(generator::Args::read(matches, row.description)?));
         }
         match REWARDS.iter().find(|row| dashed(row.description.name) == name) {
-            Some(row) => {
-                let d = row.description;
-                Ok(Family::Reward(d.name, reward::Args::read(matches, d.takes)?))
-            }
+            Some(row) => Ok(Family::Reward(reward::Args::read(matches, row.description)?)),
             None => Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
         }
     }
@@ -159,7 +155,7 @@ pub fn write(
 
 pub fn run(args: Args) -> softdimo::Result<ExitCode> {
     match args.family {
-        Family::Generator(family, args) => args.run(family),
-        Family::Reward(reward, args) => args.run(reward),
+        Family::Generator(args) => args.run(),
+        Family::Reward(args) => args.run(),
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches};
 use softdimo::Result;
 use softdimo::convert::{RewardSource, reward};
-use softdimo::rewards::scorer::Takes;
+use softdimo::rewards::scorer::{Description, Takes};
 
 use super::Common;
 
@@ -62,11 +62,11 @@ impl Args {
         }
     }
 
-    pub fn read(matches: &ArgMatches, takes: Takes) -> Result<Args, clap::Error> {
+    pub fn read(matches: &ArgMatches, d: &Description) -> Result<Args, clap::Error> {
         let Network { checkpoint, config, common } = Network::from_arg_matches(matches)?;
         let (storage, about) = (common.storage(), common.about());
-        let mut source = RewardSource { config, storage, about, ..RewardSource::new(checkpoint) };
-        match takes {
+        let mut source = RewardSource { config, storage, about, ..RewardSource::new(d.name, checkpoint) };
+        match d.takes {
             Takes::Vocabulary => source.vocabulary = Vocabulary::from_arg_matches(matches)?.vocabulary,
             Takes::Head => source.head = Head::from_arg_matches(matches)?.head,
             Takes::Labels => source.labels = Labels::from_arg_matches(matches)?.labels,
@@ -74,7 +74,7 @@ impl Args {
         Ok(Args { source, common })
     }
 
-    pub fn run(self, name: &str) -> Result<ExitCode> {
-        self.common.run(|output, progress| reward(name, &self.source, output, progress))
+    pub fn run(self) -> Result<ExitCode> {
+        self.common.run(|output, progress| reward(&self.source, output, progress))
     }
 }

@@ -60,8 +60,7 @@ fn main() -> Result<()> {
     }
     let folder = output.with_extension("checkpoints");
     let source = Source { storage, ..published.write(&folder)? };
-    let (summary, seconds, peak) =
-        measured(|| convert::generator(published.family, &source, output, |_, _| ()));
+    let (summary, seconds, peak) = measured(|| convert::generator(&source, output, |_, _| ()));
     let summary = summary?;
     std::fs::remove_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
     println!("conversion     {seconds:.1} s, at most {peak} KiB of anonymous memory more");

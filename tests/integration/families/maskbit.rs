@@ -2,7 +2,7 @@
 //! safetensors and from PyTorch files; the bundled model; the teacher's sampler against a plain reference.
 
 use softdimo::convert::{self, Source};
-use softdimo::models::Condition;
+use softdimo::families::condition::Condition;
 use softdimo::verify::verify;
 use softdimo::{Decode, Engine, Label, MemoryMode, Options, Request, WeightsMode};
 use support::maskbit::model as fixture;
@@ -73,9 +73,9 @@ fn conversion_does_not_depend_on_the_container() {
             generator: Some(data(&format!("maskbit/{generator}"))),
             tokenizer: data("maskbit/tokenizer.safetensors"),
             config: Some(config),
-            ..Source::default()
+            ..Source::new("maskbit")
         };
-        convert::maskbit(&source, &output, |_, _| ()).unwrap();
+        convert::generator(&source, &output, |_, _| ()).unwrap();
         files.push(std::fs::read(output).unwrap());
     }
     assert!(files[0] == files[1], "zip .bin differs from safetensors");

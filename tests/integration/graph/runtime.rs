@@ -27,7 +27,7 @@ fn model(storage: Storage) -> &'static Path {
     FILES[STORAGES.iter().position(|s| *s == storage).unwrap()].get_or_init(|| {
         let source = convert::Source { storage, ..support::maskbit::student() };
         let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
-        convert::maskbit(&source, &file, |_, _| ()).unwrap();
+        convert::generator(&source, &file, |_, _| ()).unwrap();
         file
     })
 }

@@ -1,7 +1,7 @@
 //! What the rewards say: gradients against central differences, and whether the prior believes the label.
 
+use softdimo::families::condition::Condition;
 use softdimo::graph::Graph;
-use softdimo::models::Condition;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::Tensor;
 use softdimo::{Generated, Label, Request, Reward, RewardTerm};

@@ -1,8 +1,8 @@
 //! Every optimiser against its update written plainly, with gradients from one-step runs; what is moved; the
 //! pull of the noise towards its prior.
 
+use softdimo::families::condition::Condition;
 use softdimo::graph::{Graph, grad};
-use softdimo::models::Condition;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::tteo::Variables;

@@ -12,13 +12,14 @@ use std::sync::{Arc, OnceLock};
 
 use softdimo::checkpoint::Checkpoint;
 use softdimo::checkpoint::safetensors::{self, Entry};
-use softdimo::convert::{self, RewardFamily, RewardSource};
+use softdimo::convert::{self, RewardSource};
 use softdimo::graph::eval::{Array, eval};
 use softdimo::graph::{Graph, grad, simplify};
 use softdimo::image::{RgbaImage, read_png};
-use softdimo::models::efficientnet::{self, Config};
-use softdimo::models::rewards::RewardArchitecture;
-use softdimo::reward::RewardModel;
+use softdimo::rewards::RewardModel;
+use softdimo::rewards::architecture::RewardArchitecture;
+use softdimo::rewards::classifier::Classifier;
+use softdimo::rewards::classifier::efficientnet::{self, Config};
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::weights::Weights;
 use softdimo::{Engine, Label, MemoryMode, Optimize, Options, Request, Reward, RewardTerm, WeightsMode};
@@ -139,7 +140,7 @@ fn top(logits: &[f64]) -> Vec<usize> {
 
 #[test]
 fn a_photograph_is_recognised() {
-    let architecture = RewardArchitecture::Classifier { classifier: config(224) };
+    let architecture = RewardArchitecture::Classifier(Classifier { classifier: config(224) });
     assert_eq!(serde_json::to_value(&architecture).unwrap()["family"], "classifier");
     architecture.validate("the test").unwrap();
     let (g, file) = (Graph::new(), weights());
@@ -257,7 +258,7 @@ fn every_picture_has_its_class_or_all_have_one() {
 #[test]
 fn the_gradient_is_the_derivative() {
     const H: f64 = 1e-5;
-    let architecture = RewardArchitecture::Classifier { classifier: config(32) };
+    let architecture = RewardArchitecture::Classifier(Classifier { classifier: config(32) });
     let (g, file) = (Graph::new(), weights());
     let image = g.input("image", Dtype::F32, [1, 3, 36, 32]).unwrap();
     let class = g.input("class", Dtype::I64, [1]).unwrap();
@@ -307,7 +308,7 @@ fn reward_file(folder: &Path, named: &[(usize, &str)]) -> PathBuf {
     }
     let (labels, output) = (folder.join("labels.json"), folder.join("lite0.softdimo.safetensors"));
     std::fs::write(&labels, serde_json::to_string(&names).unwrap()).unwrap();
-    let mut source = RewardSource::new(RewardFamily::Classifier, fetched("efficientnet-lite0-57934424.pth"));
+    let mut source = RewardSource::new("classifier", fetched("efficientnet-lite0-57934424.pth"));
     source.labels = (!named.is_empty()).then_some(labels);
     convert::reward(&source, &output, |_, _| ()).unwrap();
     output

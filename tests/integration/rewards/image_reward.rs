@@ -5,8 +5,9 @@ use std::sync::Arc;
 use softdimo::MemoryMode;
 use softdimo::checkpoint::Checkpoint;
 use softdimo::graph::{Graph, Value, grad, simplify};
-use softdimo::models::blip;
-use softdimo::models::rewards::RewardArchitecture;
+use softdimo::rewards::architecture::RewardArchitecture;
+use softdimo::rewards::image_reward::ImageReward;
+use softdimo::rewards::image_reward::blip;
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::weights::Weights;
 use support::compare::difference;
@@ -42,8 +43,8 @@ fn architecture() -> RewardArchitecture {
 fn every_golden_tensor() {
     let (checkpoint, golden) = (open("image_reward.safetensors"), open("image_reward.golden.safetensors"));
     let (a, g, w) = (architecture(), Graph::new(), Weights::new(&checkpoint));
-    assert!(a.family() == "image_reward" && a.reads_prompt());
-    let RewardArchitecture::ImageReward { text, vision } = &a else { unreachable!() };
+    assert!(a.name() == "image_reward" && a.reads_prompt());
+    let RewardArchitecture::ImageReward(ImageReward { text, vision }) = &a else { unreachable!() };
     let read = |name: &str| golden.get(name).unwrap().to_tensor();
     let inputs: Vec<(String, Tensor)> = [
         ("image", "in/image"),

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use softdimo::MemoryMode;
 use softdimo::checkpoint::Checkpoint;
 use softdimo::graph::{Graph, Value, grad, grad_with_cotangent, simplify};
-use softdimo::models::clip;
-use softdimo::models::rewards::{RewardArchitecture, preprocess};
+use softdimo::nn::clip;
+use softdimo::rewards::architecture::RewardArchitecture;
+use softdimo::rewards::clip::{ClipScore, HpsV2, PickScore, Towers};
+use softdimo::rewards::preprocess;
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::weights::Weights;
 use support::compare::difference;
@@ -57,7 +59,7 @@ fn reward(folder: &Path, name: &str, weights: &str) -> Reward {
     }
     let architecture: RewardArchitecture = serde_json::from_value(config.clone()).unwrap();
     assert_eq!(serde_json::to_value(&architecture).unwrap(), config);
-    assert_eq!(architecture.family(), name);
+    assert_eq!(architecture.name(), name);
     architecture.validate("the test").unwrap();
     Reward { architecture, weights, golden }
 }
@@ -74,18 +76,19 @@ fn graph(reward: &Reward, checkpoint: &Checkpoint, inputs: &Named) -> Graph {
     let a = &reward.architecture;
     let ids = input("input_ids");
     let (vision, text_features) = match a {
-        RewardArchitecture::ClipScore { text, vision }
-        | RewardArchitecture::PickScore { text, vision }
-        | RewardArchitecture::HpsV2 { text, vision } => {
+        RewardArchitecture::ClipScore(ClipScore(towers))
+        | RewardArchitecture::PickScore(PickScore(towers))
+        | RewardArchitecture::HpsV2(HpsV2(towers)) => {
+            let Towers { text, vision } = towers;
             let text = clip::text(&g, &w, text, ids.unwrap()).unwrap();
             g.output("text_hidden_states_penultimate", text.penultimate);
             g.output("text_last_hidden_state", text.last);
             g.output("text_features", text.pooled);
             (vision, Some(text.pooled))
         }
-        RewardArchitecture::Aesthetic { vision } => (vision, None),
-        RewardArchitecture::ImageReward { .. } => unreachable!("tests/image_reward.rs has it"),
-        RewardArchitecture::Classifier { .. } => unreachable!("tests/classifier.rs has it"),
+        RewardArchitecture::Aesthetic(a) => (&a.vision, None),
+        RewardArchitecture::ImageReward(_) => unreachable!("tests/image_reward.rs has it"),
+        RewardArchitecture::Classifier(_) => unreachable!("tests/classifier.rs has it"),
     };
     assert_eq!(text_features.is_some(), a.reads_prompt());
     let features = a.reads_prompt().then(|| a.text_features(&g, &w, ids.unwrap()).unwrap());
@@ -127,7 +130,7 @@ fn check(reward: &Reward) -> Vec<String> {
         inputs.extend(read(from).map(|t| (name.to_string(), t)));
     }
     let g = graph(reward, &checkpoint, &inputs);
-    let family = reward.architecture.family();
+    let family = reward.architecture.name();
     // Without a mask the padding looks at other padding, which nothing reads.
     let mask = read("in/attention_mask").map(|t| t.to_i64());
     let mut checked = Vec::new();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use softdimo::Error;
-use softdimo::tokenizer::{ClipBpe, ClipFiles};
+use softdimo::text::{ClipBpe, ClipFiles};
 use support::checkpoints::{MERGES, vocabulary_ids};
 
 /// A merges file as published: a header, and in OpenAI's more merges than are used.

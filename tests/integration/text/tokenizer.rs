@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use softdimo::Error;
 use softdimo::rng::{Philox, Stream};
-use softdimo::tokenizer::{ClipBpe, Flavor, WordPiece};
+use softdimo::text::{ClipBpe, Flavor, WordPiece};
 
 const MERGES: &[u8] = support::checkpoints::MERGES.as_bytes();
 const PIECES: &[u8] = include_bytes!("../../data/tokenizer/bert-vocab.txt");

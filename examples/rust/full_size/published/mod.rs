@@ -72,7 +72,7 @@ impl Published {
             tokenizer: path("tokenizer"),
             text_encoder: self.text_encoder.is_some().then(|| path("text_encoder")),
             config: self.config.is_some().then(|| folder.join("sizes.json")),
-            ..Source::default()
+            ..Source::new(self.family)
         })
     }
 }

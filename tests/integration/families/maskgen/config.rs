@@ -1,8 +1,8 @@
 //! Configurations: the official ones, their defaults, and what is refused.
 
 use serde_json::{Value as Json, json};
-use softdimo::models::tatitok::{ModelSize, SizeName};
-use softdimo::models::{Architecture, family};
+use softdimo::families::Architecture;
+use softdimo::families::maskgen::tokenizer::{ModelSize, SizeName};
 
 /// configs/infer/MaskGen/maskgen_vq_l.yaml: `model.vq_model` and `dataset.preprocessing`.
 fn official_tokenizer() -> Json {
@@ -49,7 +49,7 @@ fn architecture(config: Json) -> Result<Architecture, String> {
     Ok(architecture)
 }
 
-fn maskgen(config: Json) -> family::MaskGen {
+fn maskgen(config: Json) -> softdimo::families::maskgen::MaskGen {
     match architecture(config).unwrap() {
         Architecture::MaskGen(family) => family,
         other => panic!("{other:?}"),

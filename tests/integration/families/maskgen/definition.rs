@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 
 use softdimo::checkpoint::Checkpoint;
+use softdimo::families::maskgen::generator as maskgen;
+use softdimo::families::maskgen::tokenizer as tatitok;
 use softdimo::graph::eval::{Array, eval_values};
 use softdimo::graph::{Graph, Value};
-use softdimo::models::{maskgen, mmdit, tatitok};
+use softdimo::nn::mmdit;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::{Dtype, Shape, Tensor};
 use softdimo::weights::Weights;

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use softdimo::MemoryMode;
 use softdimo::checkpoint::Checkpoint;
+use softdimo::families::maskgen::generator as maskgen;
+use softdimo::families::maskgen::tokenizer as tatitok;
 use softdimo::graph::eval::Array;
 use softdimo::graph::{Graph, Value, grad, simplify};
-use softdimo::models::program::perturb;
-use softdimo::models::{maskgen, tatitok};
+use softdimo::nn::perturb;
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::weights::Weights;
 use support::compare::difference;

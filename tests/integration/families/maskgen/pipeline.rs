@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use serde_json::json;
 use softdimo::convert::Source;
 use softdimo::edit::{Edit, Keep};
-use softdimo::models::program::Program;
-use softdimo::models::{Architecture, Condition};
+use softdimo::families::Architecture;
+use softdimo::families::condition::Condition;
+use softdimo::program::Program;
 use softdimo::tensor::Tensor;
 use softdimo::verify::verify;
 use softdimo::{Decode, Engine, Generated, MemoryMode, Options, Request};
@@ -275,13 +276,14 @@ fn features(prompt: &str) -> Tensor {
     let m = model().model();
     let text = m.architecture().text().unwrap();
     let ids = text.tokenizer(&m.weights().at("text")).unwrap().encode_batch(&[prompt]);
-    let graph = Program::Prompt.graph(m, 1).unwrap();
+    let graph = Program::Prompt.graph(m.architecture(), &m.weights(), 1).unwrap();
     let results = model().run_graph(graph, vec![("ids".into(), ids)]).unwrap();
     results.into_iter().find(|(name, _)| name == Condition::GUIDANCE).unwrap().1
 }
 
 fn decode(tokens: &Tensor, guidance: &Tensor) -> Vec<f32> {
-    let graph = Program::DecodeHard.graph(model().model(), 1).unwrap();
+    let graph =
+        Program::DecodeHard.graph(model().model().architecture(), &model().model().weights(), 1).unwrap();
     let inputs = vec![("tokens".into(), tokens.clone()), (Condition::GUIDANCE.into(), guidance.clone())];
     model().run_graph(graph, inputs).unwrap()[0].1.to_f32()
 }

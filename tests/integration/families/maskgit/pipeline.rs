@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use softdimo::checkpoint::Checkpoint;
 use softdimo::convert::{self, Source};
 use softdimo::edit::{Edit, Keep};
-use softdimo::models::Architecture;
+use softdimo::families::Architecture;
 use softdimo::verify::verify;
 use softdimo::{Decode, Engine, Label, MemoryMode, Optimize, Options, Request, Reward, RewardTerm};
 
@@ -38,7 +38,7 @@ fn every_published_layout_gives_the_same_model() {
     assert!(files[0] == files[2], "a PyTorch file differs from safetensors");
     let full = Source { config: None, ..source(folder.path(), "generator.safetensors") };
     let output = folder.path().join("full.softdimo.safetensors");
-    convert::maskgit(&full, &output, |_, _| ()).unwrap();
+    convert::generator(&full, &output, |_, _| ()).unwrap();
     assert!(
         files[0] == std::fs::read(&output).unwrap(),
         "the tensors' sizes differ from the configuration's"
@@ -48,7 +48,7 @@ fn every_published_layout_gives_the_same_model() {
 
     // Without a configuration the heads are those of the published models.
     let bare = Source { config: None, ..source(folder.path(), "MaskGIT.pth") };
-    convert::maskgit(&bare, &output, |_, _| ()).unwrap();
+    convert::generator(&bare, &output, |_, _| ()).unwrap();
     let engine = Engine::open(&output, Options::default()).unwrap();
     let Architecture::MaskGit(family) = engine.model().architecture() else { panic!("another family") };
     assert_eq!((family.generator.heads, family.generator.depth, family.generator.nclass), (16, 2, 7));
@@ -70,7 +70,7 @@ fn a_decoder_alone_decodes() {
     write(&path, &BTreeMap::new(), &entries, |n| Ok(Cow::Borrowed(full.get(n).unwrap().data))).unwrap();
     let source = Source { tokenizer: path, ..source(folder.path(), "pytorch_model.bin") };
     let output = folder.path().join("decoder.softdimo.safetensors");
-    convert::maskgit(&source, &output, |_, _| ()).unwrap();
+    convert::generator(&source, &output, |_, _| ()).unwrap();
     let engine = Engine::open(&output, Options::default()).unwrap();
     let request = Request::class(3).with_seed(1);
     let (alone, full) = (engine.generate(&request).unwrap(), model().generate(&request).unwrap());
@@ -84,7 +84,7 @@ fn what_is_missing_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("x.softdimo.safetensors");
     let good = source(folder.path(), "pytorch_model.bin");
-    let fails = |source: Source| convert::maskgit(&source, &output, |_, _| ()).unwrap_err().to_string();
+    let fails = |source: Source| convert::generator(&source, &output, |_, _| ()).unwrap_err().to_string();
     let swapped = Source { tokenizer: data().join("pytorch_model.bin"), ..good.clone() };
     let message = fails(swapped);
     assert!(

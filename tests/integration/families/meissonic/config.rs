@@ -1,7 +1,8 @@
 //! Configurations: the official ones, their defaults, and what is refused.
 
 use serde_json::{Value as Json, json};
-use softdimo::models::{Architecture, MicroConditions};
+use softdimo::families::Architecture;
+use softdimo::families::condition::MicroConditions;
 
 /// meissonflow/meissonic, with what it is silent about left out.
 fn official() -> Json {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 use softdimo::convert::{Source, Storage};
-use softdimo::model::{Model, TeacherSampler};
-use softdimo::models::Architecture;
+use softdimo::families::Architecture;
+use softdimo::model::Model;
 use softdimo::sample::Schedule;
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::verify::verify;
@@ -99,7 +99,7 @@ fn the_configuration_is_in_the_file() {
     let micro = defaults.micro.unwrap();
     assert_eq!((micro.aesthetic_score, micro.original_size, micro.crop), (6.0, [8, 8], [0, 0]));
     let teacher = &defaults.teacher;
-    assert_eq!(teacher.sampler, TeacherSampler::Meissonic { last_randomize_temperature: 0.0 });
+    assert_eq!(teacher.sampler, softdimo::families::meissonic::sampler::teacher_defaults().sampler);
     assert_eq!((teacher.steps, teacher.guidance_scale, teacher.schedule), (64, 9.0, Schedule::Cosine));
     assert_eq!(model.components(), ["student", "teacher", "text", "encoder", "decoder"]);
 }

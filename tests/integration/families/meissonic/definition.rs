@@ -2,9 +2,10 @@
 //! tokens, rotations by their definition, and operands of the wrong shape.
 
 use softdimo::checkpoint::Checkpoint;
+use softdimo::families::meissonic::generator as meissonic;
+use softdimo::families::meissonic::tokenizer as vqvae;
 use softdimo::graph::Graph;
-use softdimo::models::mmdit::Rotation;
-use softdimo::models::{meissonic, vqvae};
+use softdimo::nn::mmdit::Rotation;
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::Tensor;
 use softdimo::weights::Weights;
@@ -105,7 +106,7 @@ fn operands_of_the_wrong_shape_are_named() {
     let zeros = |shape: &[usize]| g.expand(g.scalar(0.0).unwrap(), shape).unwrap();
     let told = told(g, &batch);
     let fails = |e: &[usize], text: &[usize]| {
-        let told = meissonic::Told { text: zeros(text), ..told };
+        let told = meissonic::Conditioning { text: zeros(text), ..told };
         meissonic::logits(g, w, &cfg, zeros(e), told).unwrap_err().to_string()
     };
     let expected = "text hidden states: expected [1, L, 24], found";
@@ -117,6 +118,6 @@ fn operands_of_the_wrong_shape_are_named() {
         assert_eq!(fails(&[1, n, 32], &[1, 7, 24]), format!("{expected} {n}"));
     }
     // A longer prompt is fine: text tokens are not rotated.
-    let told = meissonic::Told { text: zeros(&[1, 30, 24]), ..told };
+    let told = meissonic::Conditioning { text: zeros(&[1, 30, 24]), ..told };
     assert_eq!(*g.shape(meissonic::logits(g, w, &cfg, zeros(&[1, 16, 32]), told).unwrap()), [1, 16, 48]);
 }

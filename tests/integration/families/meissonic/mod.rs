@@ -11,11 +11,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use softdimo::checkpoint::Checkpoint;
+use softdimo::families::meissonic::generator::{self, Conditioning};
+use softdimo::families::meissonic::tokenizer;
 use softdimo::graph::eval::Array;
 use softdimo::graph::{Graph, Value, simplify};
-use softdimo::models::meissonic::{self, Told};
-use softdimo::models::program::perturb;
-use softdimo::models::vqvae;
+use softdimo::nn::perturb;
 use softdimo::tensor::Tensor;
 use softdimo::verify::verify;
 use softdimo::weights::Weights;
@@ -30,7 +30,7 @@ fn data(name: &str) -> PathBuf {
 }
 
 /// The tiny networks of the golden file.
-fn configs() -> (meissonic::Config, vqvae::Config) {
+fn configs() -> (generator::Config, tokenizer::Config) {
     let [transformer, vqvae] = ["transformer", "vqvae"].map(files::config);
     (serde_json::from_value(transformer).unwrap(), serde_json::from_value(vqvae).unwrap())
 }
@@ -69,10 +69,10 @@ fn from_grid(g: &Graph, x: Value) -> Value {
 }
 
 /// What the generator is told in a batch.
-fn told(g: &Graph, batch: &Batch) -> Told {
+fn told(g: &Graph, batch: &Batch) -> Conditioning {
     let fixed = |name: &str| g.constant(batch.read(&format!("in/{name}"))).unwrap();
     let b = batch.read("in/tokens").shape()[0];
-    Told {
+    Conditioning {
         text: fixed("encoder_hidden_states"),
         pooled: fixed("pooled"),
         micro: fixed("micro_conds"),
@@ -102,25 +102,28 @@ fn the_evaluator_agrees_with_the_golden_tensors() {
     let ids = |name: &str| g.reshape(fixed(name), [b, n]).unwrap();
     let told = told(g, batch);
 
-    let e_clean = meissonic::embed(g, w, cfg, ids("in/tokens")).unwrap();
+    let e_clean = generator::embed(g, w, cfg, ids("in/tokens")).unwrap();
     let e_in = perturb(g, e_clean, from_grid(g, fixed("in/noise")), fixed("in/sigma")).unwrap();
     g.output("e_in", e_in);
-    let z = meissonic::logits(g, w, cfg, e_in, told).unwrap();
+    let z = generator::logits(g, w, cfg, e_in, told).unwrap();
     g.output("logits", z);
-    let uncond =
-        Told { text: fixed("in/uncond_encoder_hidden_states"), pooled: fixed("in/uncond_pooled"), ..told };
-    g.output("logits_uncond", meissonic::logits(g, w, cfg, e_in, uncond).unwrap());
+    let uncond = Conditioning {
+        text: fixed("in/uncond_encoder_hidden_states"),
+        pooled: fixed("in/uncond_pooled"),
+        ..told
+    };
+    g.output("logits_uncond", generator::logits(g, w, cfg, e_in, uncond).unwrap());
     let p = g.softmax(z, 2).unwrap();
-    let code = vqvae::embed_soft(g, w, tok, p).unwrap();
+    let code = tokenizer::embed_soft(g, w, tok, p).unwrap();
     g.output("soft_emb_decoder", code);
-    g.output("image_soft", vqvae::decode(g, w, tok, code).unwrap());
-    let soft = meissonic::embed_soft(g, w, cfg, p, g.scalar(1.0).unwrap()).unwrap();
+    g.output("image_soft", tokenizer::decode(g, w, tok, code).unwrap());
+    let soft = generator::embed_soft(g, w, cfg, p, g.scalar(1.0).unwrap()).unwrap();
     g.output("soft_emb_generator_e_in", soft);
-    let code = vqvae::embed_codes(g, w, tok, ids("out/tokens_argmax")).unwrap();
-    g.output("image_hard", vqvae::decode(g, w, tok, code).unwrap());
-    let enc_z = vqvae::encode(g, w, tok, fixed("in/enc_image")).unwrap();
+    let code = tokenizer::embed_codes(g, w, tok, ids("out/tokens_argmax")).unwrap();
+    g.output("image_hard", tokenizer::decode(g, w, tok, code).unwrap());
+    let enc_z = tokenizer::encode(g, w, tok, fixed("in/enc_image")).unwrap();
     g.output("enc_z", enc_z);
-    g.output("enc_indices", vqvae::nearest_code(g, w, tok, enc_z).unwrap());
+    g.output("enc_indices", tokenizer::nearest_code(g, w, tok, enc_z).unwrap());
 
     let read: BTreeSet<String> = g.weights().into_iter().collect();
     assert_eq!(read, weights.names().map(String::from).collect(), "a weight is not read");

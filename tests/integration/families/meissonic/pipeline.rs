@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use softdimo::edit::{Edit, Keep};
-use softdimo::models::Condition;
-use softdimo::models::program::Program;
+use softdimo::families::condition::Condition;
+use softdimo::program::Program;
 use softdimo::tensor::Tensor;
 use softdimo::{Decode, Engine, Generated, Options, Request};
 
@@ -107,8 +107,14 @@ fn programs_make_the_golden_logits() {
     let (student, teacher) = (Batch::open("b0"), Batch::open("b1"));
     assert_eq!(["b0", "b1"].map(|b| Batch::open(b).read("in/timestep").to_f32()), [[0.0], [1.0]]);
     let run = |program: Program, b: usize, inputs: Vec<(String, Tensor)>| {
-        let logits =
-            model().run_graph(program.graph(model().model(), b).unwrap(), inputs).unwrap().remove(0).1;
+        let logits = model()
+            .run_graph(
+                program.graph(model().model().architecture(), &model().model().weights(), b).unwrap(),
+                inputs,
+            )
+            .unwrap()
+            .remove(0)
+            .1;
         assert_eq!(**logits.shape(), [b, 16, 1, 48]);
         logits.to_f32()
     };

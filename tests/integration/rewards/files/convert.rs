@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use softdimo::checkpoint::Checkpoint;
-use softdimo::convert::{self, RewardFamily, RewardSource, Storage};
+use softdimo::convert::{self, RewardSource, Storage};
 use softdimo::graph::{Graph, grad, simplify};
-use softdimo::reward::{COMPONENT, RewardModel};
+use softdimo::model_file::REWARD_COMPONENT as COMPONENT;
+use softdimo::rewards::RewardModel;
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::weights::Weights;
 use softdimo::{Engine, MemoryMode};
@@ -21,7 +22,7 @@ use super::{emoji, open};
 fn tokens(model: &RewardModel, prompts: &[String]) -> [Tensor; 2] {
     let rows: Vec<_> = prompts.iter().map(|p| model.tokens(p).unwrap()).collect();
     let shape = [rows.len(), rows[0].ids.len()];
-    let all = |part: fn(&softdimo::reward::Tokens) -> &Vec<i64>| {
+    let all = |part: fn(&softdimo::rewards::Tokens) -> &Vec<i64>| {
         Tensor::from_i64(shape, &rows.iter().flat_map(|t| part(t).clone()).collect::<Vec<_>>())
     };
     [all(|t| &t.ids), all(|t| &t.mask)]
@@ -80,7 +81,7 @@ fn converted_files_score_as_the_official_code() {
     let engines = [MemoryMode::Lean, MemoryMode::Fast].map(emoji);
     for (name, official) in &all {
         let path = write(&official.source, folder.path(), name);
-        assert_eq!(open(&path).architecture().family(), name);
+        assert_eq!(open(&path).architecture().name(), name);
         for engine in &engines {
             let (apart, gradient) = differences(engine, &path, official);
             println!("{name}: score {apart:.1e}, gradient {gradient:.1e}");
@@ -131,7 +132,7 @@ fn a_file_says_what_it_is() {
 fn containers_do_not_matter() {
     let folder = tempfile::tempdir().unwrap();
     let two = write(&official::aesthetic().source, folder.path(), "two");
-    let index = RewardSource::new(RewardFamily::Aesthetic, data("rewards/aesthetic.index.json"));
+    let index = RewardSource::new("aesthetic", data("rewards/aesthetic.index.json"));
     let index = write(&index, folder.path(), "index");
     assert!(std::fs::read(two).unwrap() == std::fs::read(index).unwrap());
 }
@@ -149,23 +150,22 @@ fn what_is_missing_or_wrong_is_named() {
     let rewards = |name: &str| data(&format!("rewards/{name}"));
 
     // Another network, or a part of one.
-    use RewardFamily::{Aesthetic, Classifier, ClipScore, HpsV2, ImageReward};
     fails(
-        &RewardSource::new(ClipScore, rewards("image_reward.safetensors")),
+        &RewardSource::new("clip_score", rewards("image_reward.safetensors")),
         "expected CLIP's tensors, such as 'vision_model.embeddings.class_embedding' or 'visual.class_embedding', \
          found 134 tensors, among them 'blip.text_encoder.embeddings.LayerNorm.bias'",
     );
-    fails(&RewardSource::new(ClipScore, rewards("aesthetic.safetensors")), "'token_embedding.weight'");
+    fails(&RewardSource::new("clip_score", rewards("aesthetic.safetensors")), "'token_embedding.weight'");
     fails(
-        &RewardSource::new(ImageReward, rewards("clip_score.safetensors")),
+        &RewardSource::new("image_reward", rewards("clip_score.safetensors")),
         "expected ImageReward's tensors, such as 'blip.visual_encoder.cls_token', found",
     );
     fails(
-        &RewardSource::new(Classifier, rewards("clip_score.safetensors")),
+        &RewardSource::new("classifier", rewards("clip_score.safetensors")),
         "expected EfficientNet-Lite0's tensors, such as '_fc.weight', found",
     );
-    fails(&RewardSource::new(Aesthetic, rewards("aesthetic.safetensors")), "tensor 'layers.0.weight'");
-    fails(&RewardSource::new(HpsV2, "no such file"), "file 'no such file' not found");
+    fails(&RewardSource::new("aesthetic", rewards("aesthetic.safetensors")), "tensor 'layers.0.weight'");
+    fails(&RewardSource::new("hpsv2", "no such file"), "file 'no such file' not found");
 
     // What shapes do not tell.
     let mut official = official::hpsv2(folder.path());
@@ -209,7 +209,7 @@ fn what_is_missing_or_wrong_is_named() {
     std::fs::write(folder.path().join("packed.gz"), b"\x1f\x8b\x08\0").unwrap();
     official.source.vocabulary = Some(folder.path().join("packed.gz"));
     fails(&official.source, "packed.gz: vocabulary: expected text, found a gzip file; unpack it first");
-    let mut trimmed = RewardSource::new(HpsV2, rewards("hpsv2.safetensors"));
+    let mut trimmed = RewardSource::new("hpsv2", rewards("hpsv2.safetensors"));
     trimmed.vocabulary = Some(merges.clone());
     std::fs::write(
         &config,

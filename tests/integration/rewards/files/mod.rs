@@ -8,7 +8,7 @@ mod optimize;
 use std::path::Path;
 use std::sync::Arc;
 
-use softdimo::reward::RewardModel;
+use softdimo::rewards::RewardModel;
 use softdimo::{Engine, MemoryMode, Options, Reward, WeightsMode};
 
 /// The bundled model.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use softdimo::checkpoint::Mapping;
-use softdimo::reward::RewardModel;
+use softdimo::rewards::RewardModel;
 use softdimo::{Engine, Error, Label, Options, Reward, WeightsMode};
 
 use support::bundled;

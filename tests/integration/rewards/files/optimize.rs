@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use softdimo::checkpoint::{Checkpoint, Mapping};
 use softdimo::graph::{Graph, grad, simplify};
-use softdimo::reward::{COMPONENT, RewardModel, histogram};
+use softdimo::model_file::REWARD_COMPONENT as COMPONENT;
+use softdimo::rewards::{RewardModel, histogram};
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::tteo::Course;
 use softdimo::weights::Weights;
@@ -210,7 +211,7 @@ fn a_prompt_is_asked_for_by_name() {
     let engine = emoji(MemoryMode::Lean);
     for (path, prompts) in &files {
         let request = climbing(vec![RewardTerm::new(network(path), 1.0)], &[], 1);
-        let family = open(path).architecture().family();
+        let family = open(path).architecture().name();
         match engine.submit(&request) {
             Ok(_) => assert!(prompts.is_empty()),
             Err(error) => assert_eq!(
