@@ -284,7 +284,7 @@ fn conversion_refuses_what_is_not_finite() {
     let output = folder.path().join("m.softdimo.safetensors");
     let source = |storage| Source {
         generator: Some(generator.clone()),
-        tokenizer: data("tokenizer.safetensors"),
+        tokenizer: data("maskbit/tokenizer.safetensors"),
         storage,
         ..Source::new("maskbit")
     };
