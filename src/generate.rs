@@ -443,7 +443,6 @@ impl Engine {
         let job = Job::new(self.clone());
         let (shared, broken) = (job.shared().clone(), job.shared().clone());
         let queued = self.enqueue(
-            job.shared().cancel.clone(),
             move |sessions| {
                 let result = execute(sessions, &shared, &resolved);
                 // A truncated file shows as wrong numbers, not as an error, when the guard is on.

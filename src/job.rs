@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Cancel, Engine};
+use crate::engine::{Cancel, Engine, closing};
 use crate::error::{Error, Result};
 use crate::generate::Generated;
 use crate::reward::{Reward, RewardAnswer, RewardImage};
@@ -118,6 +118,8 @@ impl Shared {
                 Question::Answered(answer) => return answer,
                 // Between asking and answering, cancelling takes the question back.
                 Question::Asked(..) | Question::None if self.cancel.is_cancelled() => return Ok(None),
+                // The thread that answers may be the one that exits.
+                Question::Answering if closing() => return Ok(None),
                 other => state.question = other,
             }
             let wait = self.changed.wait_timeout(state, Duration::from_millis(50));
@@ -127,7 +129,7 @@ impl Shared {
 
     /// Whether nobody will read a result any more.
     pub fn is_abandoned(&self) -> bool {
-        self.lock().abandoned
+        self.lock().abandoned || closing()
     }
 
     /// The end of a cancelled job that has something to show: waiting reports the cancellation, the result

@@ -3,6 +3,7 @@
 
 mod bound;
 mod cancel;
+mod exit;
 mod features;
 mod info;
 mod log;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 pub use cancel::Cancel;
+pub(crate) use exit::closing;
 pub use provider::Provider;
 pub use runtime::{ENV_LIBRARY, Runtime, loaded as loaded_runtime};
 pub use session::Session;
@@ -171,14 +173,9 @@ impl Sessions {
         inputs: &[(&str, &Tensor)],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
-        let first = !self.cache.contains_key(&(program, batch));
         self.prepare(program, batch, cancel)?;
         let session = self.cache.get_mut(&(program, batch)).expect("just prepared");
-        let outputs = session.run(inputs, cancel);
-        if first {
-            worker::exit::install();
-        }
-        outputs
+        session.run(inputs, cancel)
     }
 
     /// Build and compile a program's session unless it is there already.
@@ -235,7 +232,7 @@ impl Sessions {
         let cost = Arc::new(self.cost(graph, &sources, runs));
         self.check_limit(name, &cost)?;
         let session = self.compiler.compile(name, graph, &sources, cost.clone());
-        worker::exit::install();
+        exit::install();
         let session = session?;
         self.costs.retain(|c| c.strong_count() > 0);
         self.costs.push(Arc::downgrade(&cost));
@@ -391,7 +388,7 @@ mod tests {
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
         let engine = Engine::open(model, Options::default()).unwrap();
         engine
-            .call(Default::default(), |sessions| {
+            .call(|sessions| {
                 let g = Graph::new();
                 let x = g.input("x", crate::tensor::Dtype::F32, [64, 64])?;
                 g.output("y", g.softmax(g.matmul(x, g.tanh(x)?)?, 1)?);
