@@ -81,11 +81,12 @@ pub struct MemoryUse {
 /// The sessions of one engine; owned by its worker thread.
 #[derive(Debug)]
 pub struct Sessions {
-    model: Arc<Model>,
-    options: Options,
-    /// Dropped before `compiler` and `model`: sessions borrow their bytes.
+    // Fields are dropped in the order of their declaration. Sessions use the values and packed weights of the
+    // compiler, and those the bytes of the model.
     cache: HashMap<(Program, usize), Session>,
     compiler: session::Compiler,
+    model: Arc<Model>,
+    options: Options,
     /// Of every session that lives, prepared programs and the pipelines' own.
     costs: Vec<Weak<Cost>>,
     features: features::Features,
