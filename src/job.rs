@@ -219,7 +219,8 @@ impl Job {
         timeout: Option<Duration>,
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Arc<Generated>> {
-        let deadline = timeout.map(|t| Instant::now() + t);
+        // What the clock cannot hold is as long as it takes.
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         let mut reported = Progress::default();
         let mut state = self.shared.lock();
         loop {
@@ -289,5 +290,20 @@ impl Drop for Job {
         while !state.phase.is_final() {
             state = self.shared.changed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, Request};
+
+    /// A timeout that the clock cannot hold is none.
+    #[test]
+    fn the_longest_timeout_waits_for_the_end() {
+        let model =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+        let job = Engine::open(model, Options::default()).unwrap().submit(&Request::default()).unwrap();
+        job.wait(Some(Duration::MAX), |_| ControlFlow::Continue(())).unwrap();
     }
 }
