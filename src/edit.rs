@@ -1,8 +1,6 @@
 //! Start from a picture: its tokens, and which of them stay. Variations keep a random share, inpainting keeps
 //! what lies outside a mask. Kept tokens are known in x_init, and in the hard path they are in the result.
 
-use std::sync::Arc;
-
 use crate::engine::{Cancel, Engine, Sessions};
 use crate::error::{Error, Result};
 use crate::families::family::Layout;
@@ -149,9 +147,8 @@ impl Engine {
     pub fn encode(&self, image: &[f32]) -> Result<Vec<u32>> {
         let layout = self.model().architecture().layout();
         check_image("image", image, &layout)?;
-        let (image, cancel) = (image.to_vec(), Arc::new(Cancel::default()));
-        let token = cancel.clone();
-        self.call(cancel, move |sessions| encode(sessions, &image, &layout, &token))
+        let image = image.to_vec();
+        self.call(move |sessions| encode(sessions, &image, &layout, &Cancel::default()))
     }
 }
 

@@ -281,13 +281,16 @@ fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
         start.chunks_exact(layout.slots()).map(|s| MaskedDiffusion::new(rule.clone(), s.to_vec(), mask));
     let mut pictures = pictures.collect::<Result<Vec<_>>>()?;
     let plain = condition(run, r, Role::Teacher, false)?;
-    let both = condition(run, r, Role::Teacher, true)?;
+    let both = match (0..r.steps).any(|i| rule.needs_unconditional(i)) {
+        true => Some(condition(run, r, Role::Teacher, true)?),
+        false => None,
+    };
     for i in 0..r.steps {
         // With guidance the batch doubles: pictures under their condition, then under none.
-        let guided = rule.needs_unconditional(i);
-        let (rounds, condition) = if guided { (2 * b, &both) } else { (b, &plain) };
+        let guided = both.as_ref().filter(|_| rule.needs_unconditional(i));
+        let (rounds, condition) = guided.map_or((b, &plain), |both| (2 * b, both));
         let mut masked: Vec<u32> = pictures.iter().flat_map(|p| p.tokens().to_vec()).collect();
-        if guided {
+        if guided.is_some() {
             masked.extend_from_within(..);
         }
         let (masked, condition) = (run.tokens(rounds, &masked), condition.at_timestep(rule.timestep(i)));
@@ -444,7 +447,6 @@ impl Engine {
         let job = Job::new(self.clone());
         let (shared, broken) = (job.shared().clone(), job.shared().clone());
         let queued = self.enqueue(
-            job.shared().cancel.clone(),
             move |sessions| {
                 let result = execute(sessions, &shared, &resolved);
                 // A truncated file shows as wrong numbers, not as an error, when the guard is on.
@@ -463,5 +465,24 @@ impl Engine {
             return Err(e);
         }
         Ok(job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sessions are prepared for what runs: without guidance there is none for the condition of both halves.
+    #[test]
+    fn no_condition_is_prepared_for_guidance_that_is_off() {
+        let model =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+        for (guidance_scale, sessions) in [(0.0, 3), (2.0, 4)] {
+            let engine = Engine::open(&model, crate::Options::default()).unwrap();
+            engine
+                .generate(&Request { steps: 2, guidance_scale: Some(guidance_scale), ..Request::class(3) })
+                .unwrap();
+            assert_eq!(engine.memory().unwrap().sessions, sessions, "guidance {guidance_scale}");
+        }
     }
 }

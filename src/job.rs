@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Cancel, Engine};
+use crate::engine::{Cancel, Engine, closing};
 use crate::error::{Error, Result};
 use crate::generate::Generated;
 use crate::rewards::{Reward, RewardAnswer, RewardImage};
@@ -118,6 +118,8 @@ impl Shared {
                 Question::Answered(answer) => return answer,
                 // Between asking and answering, cancelling takes the question back.
                 Question::Asked(..) | Question::None if self.cancel.is_cancelled() => return Ok(None),
+                // The thread that answers may be the one that exits.
+                Question::Answering if closing() => return Ok(None),
                 other => state.question = other,
             }
             let wait = self.changed.wait_timeout(state, Duration::from_millis(50));
@@ -127,7 +129,7 @@ impl Shared {
 
     /// Whether nobody will read a result any more.
     pub fn is_abandoned(&self) -> bool {
-        self.lock().abandoned
+        self.lock().abandoned || closing()
     }
 
     /// The end of a cancelled job that has something to show: waiting reports the cancellation, the result
@@ -217,7 +219,8 @@ impl Job {
         timeout: Option<Duration>,
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Arc<Generated>> {
-        let deadline = timeout.map(|t| Instant::now() + t);
+        // What the clock cannot hold is as long as it takes.
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         let mut reported = Progress::default();
         let mut state = self.shared.lock();
         loop {
@@ -287,5 +290,20 @@ impl Drop for Job {
         while !state.phase.is_final() {
             state = self.shared.changed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, Request};
+
+    /// A timeout that the clock cannot hold is none.
+    #[test]
+    fn the_longest_timeout_waits_for_the_end() {
+        let model =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+        let job = Engine::open(model, Options::default()).unwrap().submit(&Request::default()).unwrap();
+        job.wait(Some(Duration::MAX), |_| ControlFlow::Continue(())).unwrap();
     }
 }

@@ -205,6 +205,9 @@ impl Request {
             }
         }
         if let Some(e_in) = &self.e_in {
+            if self.start_tokens.is_some() {
+                return Err(Error::invalid("start_tokens", "none with e_in, which is made of them", "some"));
+            }
             let expected = batch * layout.positions * layout.embedding;
             if e_in.len() != expected {
                 let expected =
@@ -338,5 +341,26 @@ impl Request {
             n if n == batch => Ok(ids),
             n => Err(Error::invalid("labels", format!("1 or {batch} (one per picture)"), n)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::WeightsMode;
+
+    #[test]
+    fn start_tokens_that_nothing_would_read_are_refused() {
+        let file =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+        let model = Model::open(&file, WeightsMode::default()).unwrap();
+        let layout = model.architecture().layout();
+        let tokens = Request { start_tokens: Some(vec![0; layout.slots()]), ..Request::default() };
+        tokens.resolve(&model).unwrap();
+        let both = Request { e_in: Some(vec![0.0; layout.positions * layout.embedding]), ..tokens };
+        assert_eq!(
+            both.resolve(&model).unwrap_err().to_string(),
+            "start_tokens: expected none with e_in, which is made of them, found some"
+        );
     }
 }

@@ -100,9 +100,9 @@ pub fn verify(engine: &Engine, path: impl AsRef<Path>, tolerance: Option<f64>) -
     if let Some(tolerance) = tolerance {
         bounds.float = Float::Absolute(tolerance);
     }
-    let cancel = Arc::new(Cancel::default());
+    let cancel = Cancel::default();
     let file = golden.clone();
-    let rows = engine.call(cancel.clone(), move |sessions| {
+    let rows = engine.call(move |sessions| {
         let model = sessions.model().clone();
         let mut rows = Vec::new();
         for batch in

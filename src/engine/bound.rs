@@ -5,6 +5,7 @@ use ort::session::IoBinding;
 use ort::value::Tensor as OrtTensor;
 
 use super::cancel::Cancel;
+use super::exit;
 use super::provider::Provider;
 use super::session::{Session, runtime_error, to_tensor};
 use crate::error::{Error, Result};
@@ -89,8 +90,11 @@ impl Bound {
     pub fn run(&mut self, cancel: &Cancel) -> Result<Vec<(String, Tensor)>> {
         let running = cancel.begin()?;
         running.outcome(self.binding.synchronize_inputs())?;
-        let session = &mut self.session.session;
-        let outputs = running.outcome(session.run_binding_with_options(&self.binding, &running.options))?;
+        let outputs = self.session.session.run_binding_with_options(&self.binding, &running.options);
+        if !std::mem::replace(&mut self.session.used, true) {
+            exit::install();
+        }
+        let outputs = running.outcome(outputs)?;
         running.outcome(self.binding.synchronize_outputs())?;
         let host = outputs.iter().filter(|(name, _)| !self.carried.iter().any(|c| c.output == *name));
         host.map(|(name, value)| Ok((name.to_string(), to_tensor(&value)?))).collect()
@@ -140,7 +144,7 @@ mod tests {
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
         let engine = Engine::open(model, Options::default()).unwrap();
         engine
-            .call(Default::default(), |sessions| {
+            .call(|sessions| {
                 let cancel = Cancel::default();
                 let carried = ["x", "s"].map(|name| (format!("next.{name}"), name.to_string()));
                 let mut plain = sessions.compile("plain", &graph())?;

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ort::session::RunOptions;
 
+use super::exit;
 use super::session::runtime_error;
 use crate::error::{Error, Result};
 
-/// Cancellation of one job: sticky, settable from any thread, effective between graph nodes.
+/// Cancellation of one job: sticky, settable from any thread, effective between graph nodes. When the process
+/// exits every token is cancelled.
 #[derive(Default)]
 pub struct Cancel {
     flag: AtomicBool,
@@ -32,7 +34,7 @@ impl Cancel {
     }
 
     pub fn is_cancelled(&self) -> bool {
-        self.flag.load(Ordering::SeqCst)
+        self.flag.load(Ordering::SeqCst) || exit::closing()
     }
 
     /// [`Error::Cancelled`] once cancelled.
@@ -43,8 +45,10 @@ impl Cancel {
     /// Begin a run: until it is dropped, cancelling ends it early.
     pub(super) fn begin(&self) -> Result<Running<'_>> {
         let options = Arc::new(RunOptions::new().map_err(runtime_error("running a graph"))?);
+        let at_exit = options.clone();
+        let call = exit::ended_by(move || drop(at_exit.terminate()))?;
         *self.lock() = Some(options.clone());
-        let running = Running { cancel: self, options };
+        let running = Running { cancel: self, options, _call: call };
         self.check()?;
         Ok(running)
     }
@@ -59,6 +63,7 @@ pub(super) struct Running<'a> {
     cancel: &'a Cancel,
     /// To run under.
     pub options: Arc<RunOptions>,
+    _call: exit::Call,
 }
 
 impl Running<'_> {

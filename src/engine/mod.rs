@@ -3,6 +3,7 @@
 
 mod bound;
 mod cancel;
+mod exit;
 mod features;
 mod info;
 mod log;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 pub use cancel::Cancel;
+pub(crate) use exit::closing;
 pub use provider::Provider;
 pub use runtime::{ENV_LIBRARY, Runtime, loaded as loaded_runtime};
 pub use session::Session;
@@ -80,11 +82,12 @@ pub struct MemoryUse {
 /// The sessions of one engine; owned by its worker thread.
 #[derive(Debug)]
 pub struct Sessions {
-    model: Arc<Model>,
-    options: Options,
-    /// Dropped before `compiler` and `model`: sessions borrow their bytes.
+    // Fields are dropped in the order of their declaration. Sessions use the values and packed weights of the
+    // compiler, and those the bytes of the model.
     cache: HashMap<(Program, usize), Session>,
     compiler: session::Compiler,
+    model: Arc<Model>,
+    options: Options,
     /// Of every session that lives, prepared programs and the pipelines' own.
     costs: Vec<Weak<Cost>>,
     features: features::Features,
@@ -172,14 +175,9 @@ impl Sessions {
         inputs: &[(&str, &Tensor)],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
-        let first = !self.cache.contains_key(&(program, batch));
         self.prepare(program, batch, cancel)?;
         let session = self.cache.get_mut(&(program, batch)).expect("just prepared");
-        let outputs = session.run(inputs, cancel);
-        if first {
-            worker::exit::install();
-        }
-        outputs
+        session.run(inputs, cancel)
     }
 
     /// Build and compile a program's session unless it is there already.
@@ -236,7 +234,7 @@ impl Sessions {
         let cost = Arc::new(self.cost(graph, &sources, runs));
         self.check_limit(name, &cost)?;
         let session = self.compiler.compile(name, graph, &sources, cost.clone());
-        worker::exit::install();
+        exit::install();
         let session = session?;
         self.costs.retain(|c| c.strong_count() > 0);
         self.costs.push(Arc::downgrade(&cost));
@@ -392,7 +390,7 @@ mod tests {
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
         let engine = Engine::open(model, Options::default()).unwrap();
         engine
-            .call(Default::default(), |sessions| {
+            .call(|sessions| {
                 let g = Graph::new();
                 let x = g.input("x", crate::tensor::Dtype::F32, [64, 64])?;
                 g.output("y", g.softmax(g.matmul(x, g.tanh(x)?)?, 1)?);

@@ -1,6 +1,6 @@
 //! One small session, prepared and run before anything else: ONNX Runtime builds many of its static objects
 //! on first use, and what it builds before our exit handler is installed is destroyed after that handler
-//! has stopped the workers. See `worker::exit`.
+//! has stopped the workers. See `exit`.
 
 use crate::error::Result;
 use crate::graph::Graph;

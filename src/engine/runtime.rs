@@ -42,7 +42,7 @@ pub fn load(library: Option<&Path>) -> Result<Runtime> {
     let mut slot = RUNTIME.lock().unwrap_or_else(|e| e.into_inner());
     if let Some(runtime) = slot.as_ref() {
         return match library {
-            Some(wanted) if canonical(wanted) != runtime.path => Err(Error::invalid(
+            Some(wanted) if resident(wanted).as_ref() != Some(&runtime.path) => Err(Error::invalid(
                 "ort_library",
                 format!("the library this process already loaded, {}", runtime.path.display()),
                 wanted.display(),
@@ -62,6 +62,26 @@ pub fn load(library: Option<&Path>) -> Result<Runtime> {
         }
     }
     Err(Error::RuntimeNotFound { tried })
+}
+
+/// The file of a library that the loader takes `path` for, if it is loaded already. A bare name is what the
+/// loader finds under it, as in [`probe`].
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn resident(path: &Path) -> Option<PathBuf> {
+    use libloading::os::unix::{Library, RTLD_NOW};
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let path = if path.components().count() > 1 { canonical(path) } else { path.to_path_buf() };
+    // SAFETY: nothing new is loaded, so no initialiser runs.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | libc::RTLD_NOLOAD) }.ok()?;
+    loaded_file(&library.into())
+}
+
+#[cfg(not(unix))]
+fn resident(path: &Path) -> Option<PathBuf> {
+    Some(canonical(path))
 }
 
 /// The runtime, if some engine has loaded it already.
@@ -260,6 +280,28 @@ impl Drop for TelemetryOff {
             Some(Some(value)) => unsafe { std::env::set_var(DISABLE_TELEMETRY, value) },
             Some(None) => unsafe { std::env::remove_var(DISABLE_TELEMETRY) },
             None => {}
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// A second engine may name the library as the first one did, or in any other way that leads to the same file.
+    #[test]
+    fn the_loaded_library_goes_by_every_name_the_loader_knows_it_by() {
+        let first = load(None).unwrap();
+        let file = first.path.file_name().unwrap();
+        let dotted = first.path.with_file_name(".").join(file);
+        for name in [Path::new("libonnxruntime.so.1"), &first.path, &dotted] {
+            assert_eq!(load(Some(name)).unwrap().path, first.path, "{}", name.display());
+        }
+        for name in ["", "libm.so.6", "libc.so.6", "/nowhere/libonnxruntime.so.1", "libnowhere.so"] {
+            let error = load(Some(Path::new(name))).unwrap_err().to_string();
+            let expected =
+                format!("expected the library this process already loaded, {}", first.path.display());
+            assert!(error.starts_with("ort_library: ") && error.contains(&expected), "{name}: {error}");
         }
     }
 }

@@ -10,6 +10,7 @@ use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, PrepackedW
 use ort::value::{DynValue, TensorElementType};
 
 use super::cancel::Cancel;
+use super::exit;
 use super::runtime::Runtime;
 use super::threads::Threads;
 use super::{Cost, MemoryMode, Options, Provider};
@@ -34,6 +35,8 @@ pub(super) struct Compiler {
 #[derive(Debug)]
 pub struct Session {
     pub(super) session: ort::session::Session,
+    /// It has run: the runtime has built what it builds on first use.
+    pub(super) used: bool,
     pub(super) inputs: Vec<Input>,
     /// Weights that are bound for every run.
     pub(super) weights: Vec<(String, Arc<DynValue>)>,
@@ -194,10 +197,14 @@ impl Compiler {
             let place = |n: &str| files.place(n, sources).unwrap_or_default();
             onnx::lower(graph, Placement::External(&place))
         };
+        let canceler = b.canceler();
+        let loading = exit::ended_by(move || drop(canceler.cancel()))?;
         let session = b.commit_from_memory(&model).map_err(|e| match self.options.provider {
+            _ if exit::closing() => Error::Cancelled,
             Provider::Cpu => runtime_error(&stage)(e),
             other => Error::Provider { provider: other.name().into(), reason: e.message().into() },
         })?;
+        drop(loading);
         let inputs = graph
             .nodes()
             .iter()
@@ -211,7 +218,16 @@ impl Compiler {
         let weights = if cost.in_place { values } else { Vec::new() };
         let assignment = assignment(&session)?;
         let memory = Arc::new(self.options.provider.memory(self.options.device_id)?);
-        Ok(Session { session, inputs, weights, memory, assignment, _cost: cost, _files: files.0 })
+        Ok(Session {
+            session,
+            used: false,
+            inputs,
+            weights,
+            memory,
+            assignment,
+            _cost: cost,
+            _files: files.0,
+        })
     }
 
     /// Hand the weights to a session as initializers in "files", which are our own mappings under names.
@@ -391,7 +407,11 @@ impl Session {
             feeds.push((name, value.as_ref().into()));
         }
         let running = cancel.begin()?;
-        let outputs = running.outcome(self.session.run_with_options(feeds, &running.options))?;
+        let outputs = self.session.run_with_options(feeds, &running.options);
+        if !std::mem::replace(&mut self.used, true) {
+            exit::install();
+        }
+        let outputs = running.outcome(outputs)?;
         outputs.iter().map(|(name, value)| Ok((name.to_string(), to_tensor(&value)?))).collect()
     }
 }

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use super::cancel::Cancel;
 use super::log::LogQueue;
 use super::threads::Threads;
-use super::{MemoryUse, Options, Runtime, Sessions, runtime};
+use super::{MemoryUse, Options, Runtime, Sessions, exit, runtime};
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -20,11 +19,8 @@ use crate::program::{Program, Role};
 use crate::request::BATCH_LIMIT;
 use crate::tensor::Tensor;
 
-/// Work for the worker thread, with the token that cancels it.
-struct Task {
-    cancel: Arc<Cancel>,
-    work: Box<dyn FnOnce(&mut Sessions) + Send>,
-}
+/// Work for the worker thread.
+type Task = Box<dyn FnOnce(&mut Sessions) + Send>;
 
 /// An opened model on a provider. Cloning shares it; the last clone to go stops and joins its threads.
 /// All methods may be called from any thread.
@@ -46,27 +42,14 @@ struct Inner {
     process: u32,
 }
 
-/// What the worker and the exit handler both see.
+/// What the worker and the engine both see.
 #[derive(Debug, Default)]
 struct Shared {
-    state: Mutex<WorkerState>,
-    changed: Condvar,
     poisoned: AtomicBool,
     log: Arc<LogQueue>,
 }
 
-#[derive(Debug, Default)]
-struct WorkerState {
-    current: Option<Arc<Cancel>>,
-    /// The process is exiting: no further task may start.
-    closing: bool,
-}
-
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, WorkerState> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
     fn check_poison(&self) -> Result<()> {
         if self.poisoned.load(Ordering::SeqCst) {
             return Err(Error::internal("an earlier job of this engine panicked; free it and open it again"));
@@ -121,6 +104,12 @@ impl Engine {
             let pool = threads.clone();
             threads.spawn("softdimo-worker", move || {
                 let library = options.ort_library.clone();
+                let Some(entered) = exit::enter() else {
+                    return drop(reply.send(Err(Error::Unsupported {
+                        what: "opening an engine".into(),
+                        reason: "the process is exiting".into(),
+                    })));
+                };
                 let started = runtime::load(library.as_deref()).and_then(|runtime| {
                     let log = shared.log.clone();
                     log.info(format!("ONNX Runtime {} from {}", runtime.version, runtime.path.display()));
@@ -130,10 +119,11 @@ impl Engine {
                     exit::install();
                     Ok((runtime, sessions))
                 });
+                drop(entered);
                 match started {
                     Ok((runtime, sessions)) => {
                         if reply.send(Ok(runtime)).is_ok() {
-                            serve(tasks, sessions, &shared);
+                            serve(tasks, sessions);
                         }
                     }
                     Err(e) => drop(reply.send(Err(e))),
@@ -149,7 +139,6 @@ impl Engine {
                 return Err(e);
             }
         };
-        exit::register(&shared);
         let inner = Inner {
             model,
             options,
@@ -211,10 +200,10 @@ impl Engine {
     }
 
     /// Queue `work` for the worker thread; tasks run one after the other, in order. A panic in `work`
-    /// calls `panicked` and poisons the engine: of the tasks behind it, only `panicked` is called.
+    /// calls `panicked` and poisons the engine: of the tasks behind it, only `panicked` is called. So it is, with
+    /// [`Error::Cancelled`], once the process is exiting.
     pub(crate) fn enqueue(
         &self,
-        cancel: Arc<Cancel>,
         work: impl FnOnce(&mut Sessions) + Send + 'static,
         panicked: impl FnOnce(Error) + Send + 'static,
     ) -> Result<()> {
@@ -225,6 +214,9 @@ impl Engine {
             if let Err(e) = shared.check_poison() {
                 return panicked(e);
             }
+            if exit::closing() {
+                return panicked(Error::Cancelled);
+            }
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 crate::panic_wall::quietly(|| work(sessions))
             }));
@@ -234,33 +226,25 @@ impl Engine {
             }
         };
         let queue = self.inner.queue.as_ref().expect("the queue lives as long as the engine");
-        queue
-            .send(Task { cancel, work: Box::new(work) })
-            .map_err(|_| Error::internal("the worker thread is gone"))
+        queue.send(Box::new(work)).map_err(|_| Error::internal("the worker thread is gone"))
     }
 
     /// Run `work` on the worker thread and wait for its result.
     pub(crate) fn call<T: Send + 'static>(
         &self,
-        cancel: Arc<Cancel>,
         work: impl FnOnce(&mut Sessions) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, result) = channel();
         let panicked = reply.clone();
-        self.enqueue(
-            cancel,
-            move |sessions| drop(reply.send(work(sessions))),
-            move |e| drop(panicked.send(Err(e))),
-        )?;
+        self.enqueue(move |sessions| drop(reply.send(work(sessions))), move |e| drop(panicked.send(Err(e))))?;
         result.recv().unwrap_or_else(|_| Err(Error::internal("the worker thread is gone")))
     }
 
     /// Compile a graph over this model's weights, run it once and return its named results. For checks and
     /// experiments; pipelines use prepared programs.
     pub fn run_graph(&self, graph: Graph, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>> {
-        let cancel = Arc::new(Cancel::default());
-        let token = cancel.clone();
-        self.call(cancel, move |sessions| {
+        let token = Cancel::default();
+        self.call(move |sessions| {
             let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
             sessions.run_graph("graph", &graph, &inputs, &token)
         })
@@ -273,9 +257,8 @@ impl Engine {
         graph: Graph,
         inputs: Vec<(String, Tensor)>,
     ) -> Result<Vec<(String, Tensor)>> {
-        let cancel = Arc::new(Cancel::default());
-        let token = cancel.clone();
-        self.call(cancel, move |sessions| {
+        let token = Cancel::default();
+        self.call(move |sessions| {
             let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
             sessions.run_graph_over(&checkpoint, &graph, &inputs, &token)
         })
@@ -287,9 +270,8 @@ impl Engine {
         if !(1..=BATCH_LIMIT).contains(&batch) {
             return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
         }
-        let cancel = Arc::new(Cancel::default());
-        let token = cancel.clone();
-        self.call(cancel, move |sessions| {
+        let token = Cancel::default();
+        self.call(move |sessions| {
             let model = sessions.model().clone();
             let wanted: &[Program] = match Program::Student.available(model.architecture(), &model.weights())
             {
@@ -305,7 +287,7 @@ impl Engine {
 
     /// Drop prepared sessions and packed weights; the next job prepares again.
     pub fn trim(&self) -> Result<()> {
-        self.call(Arc::default(), |sessions| {
+        self.call(|sessions| {
             sessions.trim();
             Ok(())
         })
@@ -313,7 +295,7 @@ impl Engine {
 
     /// Bytes held, by kind. Waits for the running job.
     pub fn memory(&self) -> Result<MemoryUse> {
-        self.call(Arc::default(), |sessions| Ok(sessions.memory()))
+        self.call(|sessions| Ok(sessions.memory()))
     }
 }
 
@@ -334,86 +316,19 @@ impl Drop for Inner {
 }
 
 /// The worker's loop: one task at a time until the engine goes.
-fn serve(tasks: Receiver<Task>, mut sessions: Sessions, shared: &Shared) {
+fn serve(tasks: Receiver<Task>, mut sessions: Sessions) {
     for task in tasks {
-        {
-            let mut state = shared.lock();
-            if state.closing {
-                // The process is exiting: a cancelled task ends without entering ONNX Runtime.
-                task.cancel.cancel();
-            }
-            state.current = Some(task.cancel);
-        }
-        (task.work)(&mut sessions);
-        shared.lock().current = None;
-        shared.changed.notify_all();
+        // While the process exits a task still runs, to say so to whom waits for it.
+        let _entered = exit::enter();
+        task(&mut sessions);
     }
-    if shared.lock().closing {
+    match exit::enter() {
         // ONNX Runtime's statics may be gone already; the kernel takes the memory back.
-        std::mem::forget(sessions);
-    } else {
-        // What an engine held goes back to the system with it, not only to the heap of a thread that ends.
-        drop(sessions);
-        super::release_heap();
-    }
-}
-
-/// At `exit()` ONNX Runtime's own static objects are destroyed, so no worker may be inside it then. Exit
-/// handlers run in reverse order, and objects built on first use register their destructors late: the
-/// handler is installed after a rehearsal that has most of them built, and once more after each of the
-/// first sessions was prepared and used.
-pub(super) mod exit {
-    use super::*;
-
-    /// Most times the handler is installed; what has not been built by then is not built any more.
-    const INSTALLS: u32 = 64;
-
-    static ENGINES: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
-
-    pub(super) fn register(shared: &Arc<Shared>) {
-        let mut engines = ENGINES.lock().unwrap_or_else(|e| e.into_inner());
-        engines.retain(|e| e.strong_count() > 0);
-        engines.push(Arc::downgrade(shared));
-    }
-
-    /// Run before every destructor that has been registered so far.
-    #[allow(unsafe_code)]
-    pub(in super::super) fn install() {
-        static INSTALLED: AtomicU32 = AtomicU32::new(0);
-        extern "C" fn handler() {
-            // A forked child never had workers, and may have inherited locked mutexes.
-            if check_process().is_ok() {
-                let _ = std::panic::catch_unwind(|| drain(Duration::from_secs(5)));
-            }
-        }
-        if INSTALLED.fetch_add(1, Ordering::SeqCst) < INSTALLS {
-            // SAFETY: the handler is a plain function of this library, which is never unloaded.
-            unsafe { libc::atexit(handler) };
-        }
-    }
-
-    /// End the running jobs of every engine early.
-    fn drain(limit: Duration) {
-        let Ok(engines) = ENGINES.try_lock() else { return };
-        let engines: Vec<Arc<Shared>> = engines.iter().filter_map(Weak::upgrade).collect();
-        let deadline = Instant::now() + limit;
-        for shared in &engines {
-            let mut state = shared.lock();
-            state.closing = true;
-            if let Some(cancel) = &state.current {
-                cancel.cancel();
-            }
-        }
-        for shared in &engines {
-            let mut state = shared.lock();
-            while state.current.is_some() {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                let wait = shared.changed.wait_timeout(state, left);
-                state = wait.unwrap_or_else(|e| e.into_inner()).0;
-            }
+        None => std::mem::forget(sessions),
+        Some(_entered) => {
+            // What an engine held goes back to the system with it, not only to the heap of a thread that ends.
+            drop(sessions);
+            super::release_heap();
         }
     }
 }
@@ -441,13 +356,13 @@ mod tests {
         let panics = std::thread::spawn({
             let broken = broken.clone();
             move || {
-                broken.call(Arc::default(), move |_| -> Result<()> {
+                broken.call(move |_| -> Result<()> {
                     let _ = started.recv();
                     panic!("on purpose: {}", 40 + 2)
                 })
             }
         });
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(std::time::Duration::from_millis(50));
         let queued = broken.submit(&Request::default()).unwrap();
         drop(start);
         let error = panics.join().unwrap().unwrap_err();

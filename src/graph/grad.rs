@@ -377,7 +377,11 @@ fn conv_input(
     let mut crop = [pads[0], pads[1], 0, 0];
     let mut missing = [0, 0];
     for i in 0..2 {
-        let covered = (out[2 + i] - 1) * strides[i] + k[i] - pads[i];
+        let covered = ((out[2 + i] - 1) * strides[i] + k[i]).saturating_sub(pads[i]);
+        if covered.min(shape[2 + i]) == 0 {
+            // Every window lies in the padding.
+            return g.expand(g.scalar(0.0)?, shape.clone());
+        }
         crop[2 + i] = covered.saturating_sub(shape[2 + i]);
         missing[i] = shape[2 + i].saturating_sub(covered);
     }
@@ -427,4 +431,63 @@ fn conv_weight(
 fn conv_bias(g: &Graph, dy: Value) -> Result<Value> {
     let channels = g.shape(dy)[1];
     g.reshape(g.reduce_sum(dy, &[0, 2, 3])?, [channels])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::graph::eval::{Array, eval_values};
+
+    /// Largest difference of the gradient of Σ conv(x, w)·r, r fixed, from central differences.
+    fn conv_error(size: [usize; 2], kernel: [usize; 2], strides: [usize; 2], pads: [usize; 4]) -> f64 {
+        let g = Graph::new();
+        let [x, w] = [("x", size), ("w", kernel)]
+            .map(|(name, [h, w])| g.input(name, Dtype::F32, [2, 2, h, w]).unwrap());
+        let y = g.conv(x, w, None, strides, pads, 1).unwrap();
+        let weights: Vec<f32> = (0..g.shape(y).len()).map(|i| (i as f32 * 1.3).cos()).collect();
+        let r = g.constant(Tensor::from_f32(g.shape(y), &weights)).unwrap();
+        let loss = g.reduce_sum(g.mul(y, r).unwrap(), &[0, 1, 2, 3]).unwrap();
+        let gradients = grad(&g, loss, &[x, w]).unwrap();
+        let mut feeds: HashMap<String, Array> = [("x", x), ("w", w)]
+            .map(|(name, v)| {
+                let data = (0..g.shape(v).len()).map(|i| (i as f64 * 0.7).sin()).collect();
+                (name.to_string(), Array::new(g.shape(v), data))
+            })
+            .into();
+        let found = eval_values(&g, &gradients, &feeds).unwrap();
+        let mut worst = 0.0f64;
+        for (name, found) in ["x", "w"].into_iter().zip(found) {
+            assert_eq!(found.shape, feeds[name].shape);
+            for i in 0..found.data.len() {
+                let mut at = |delta: f64| {
+                    let kept = feeds[name].clone();
+                    feeds.get_mut(name).unwrap().data[i] += delta;
+                    let value = eval_values(&g, &[loss], &feeds).unwrap()[0].data[0];
+                    feeds.insert(name.into(), kept);
+                    value
+                };
+                let slope = (at(1e-3) - at(-1e-3)) / 2e-3;
+                worst = worst.max((slope - found.data[i]).abs());
+            }
+        }
+        worst
+    }
+
+    /// Padding may exceed the kernel, and a stride may leap over all of the input.
+    #[test]
+    fn convolutions_whose_padding_exceeds_the_kernel() {
+        for (size, kernel, strides, pads) in [
+            ([1, 1], [1, 1], [5, 5], [3, 3, 0, 0]),
+            ([2, 3], [1, 2], [9, 7], [4, 5, 3, 3]),
+            ([2, 3], [1, 2], [4, 1], [4, 5, 3, 3]),
+            ([3, 2], [2, 2], [3, 3], [0, 4, 6, 5]),
+            ([3, 4], [2, 3], [1, 1], [5, 4, 3, 6]),
+            ([4, 4], [3, 3], [2, 2], [1, 1, 1, 1]),
+        ] {
+            let error = conv_error(size, kernel, strides, pads);
+            assert!(error < 1e-9, "{size:?} {kernel:?} {strides:?} {pads:?}: {error}");
+        }
+    }
 }

@@ -160,8 +160,17 @@ fn skip_layout_chain(g: &Graph, op: &Op, inputs: Vec<Value>) -> (Op, Vec<Value>)
     }
 }
 
+/// Whether the evaluator's f64 holds these integers and all sums of them exactly: their magnitudes add up to less
+/// than 2^53 (what is 2^53 there may have been 2^53 + 1).
+fn is_exact(dtype: Dtype, array: &eval::Array) -> bool {
+    let limit = (1u64 << f64::MANTISSA_DIGITS) as f64;
+    // Also false for NaN.
+    dtype != Dtype::I64 || array.data.iter().map(|x| x.abs()).sum::<f64>() < limit
+}
+
 /// A node whose operands are all constants becomes a constant of its value. Products are left to the
 /// runtime: the evaluator's plain loops would cost more than they save; int8 values stay as narrow as they are.
+/// So are integers that are not exact in the evaluator: the runtime knows how they round, saturate and wrap.
 fn fold(g: &Graph, op: Op, inputs: Vec<Value>, node: &Node) -> Result<(Op, Vec<Value>)> {
     let constant = |v: &Value| matches!(g.nodes()[v.index()].op, Op::Constant { .. });
     let foldable = matches!(node.dtype, Dtype::F32 | Dtype::I64)
@@ -180,8 +189,14 @@ fn fold(g: &Graph, op: Op, inputs: Vec<Value>, node: &Node) -> Result<(Op, Vec<V
             _ => None,
         })
         .collect();
+    if !inputs.iter().zip(&operands).all(|(v, array)| is_exact(g.dtype(*v), array)) {
+        return Ok((op, inputs));
+    }
     let folded = Node { op, inputs: Vec::new(), dtype: node.dtype, shape: node.shape.clone() };
     let array = eval::eval_node(&folded, &operands.iter().collect::<Vec<_>>(), &HashMap::new())?;
+    if !is_exact(node.dtype, &array) {
+        return Ok((folded.op, inputs));
+    }
     let value = match node.dtype {
         Dtype::I64 => {
             Tensor::from_i64(array.shape, &array.data.iter().map(|&x| x as i64).collect::<Vec<_>>())
@@ -294,6 +309,52 @@ mod tests {
         let s = simplify(&g).unwrap();
         assert_eq!(s.weights(), ["w", "w.scale"]);
         assert_eq!(s.to_string(), g.to_string());
+    }
+
+    /// What the evaluator's f64 cannot hold is left to the runtime, which wraps; all else folds.
+    #[test]
+    fn integers_fold_exactly_or_not_at_all() {
+        const EDGE: i64 = 1 << 53;
+        let g = Graph::new();
+        let ints = |values: &[i64]| g.constant(Tensor::from_i64([values.len()], values)).unwrap();
+        let x = ints(&[EDGE + 1, i64::MAX, i64::MIN, -EDGE - 1]);
+        let one = ints(&[1]);
+        g.output("copy", g.reshape(x, [2, 2]).unwrap());
+        g.output("sum", g.add(x, one).unwrap());
+        g.output("difference", g.sub(x, one).unwrap());
+        g.output("product", g.mul(x, x).unwrap());
+        g.output("largest", g.reduce_max(x, 0).unwrap());
+        g.output("total", g.reduce_sum(ints(&[EDGE - 1, 2, 1 - EDGE]), &[0]).unwrap());
+        g.output("square", g.mul(ints(&[(1 << 30) + 1]), ints(&[(1 << 30) + 1])).unwrap());
+        g.output("first", g.arg_max(ints(&[EDGE, EDGE + 1]), 0).unwrap());
+        g.output("float", g.cast(ints(&[EDGE + (1 << 29) + 1]), Dtype::F32).unwrap());
+        g.output("cast", g.cast(g.scalar(1e18).unwrap(), Dtype::I64).unwrap());
+        g.output("small", g.mul(ints(&[-3, 1 << 40]), ints(&[5])).unwrap());
+        let s = simplify(&g).unwrap();
+
+        let model =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+        let engine = crate::Engine::open(model, crate::Options::default()).unwrap();
+        let found: HashMap<String, Tensor> =
+            engine.run_graph(s.clone(), Vec::new()).unwrap().into_iter().collect();
+        assert_eq!(found, engine.run_graph(g, Vec::new()).unwrap().into_iter().collect());
+        let expected: [(&str, &[i64]); 9] = [
+            ("copy", &[EDGE + 1, i64::MAX, i64::MIN, -EDGE - 1]),
+            ("sum", &[EDGE + 2, i64::MIN, i64::MIN + 1, -EDGE]),
+            ("difference", &[EDGE, i64::MAX - 1, i64::MAX, -EDGE - 2]),
+            ("product", &[(EDGE + 1).wrapping_mul(EDGE + 1), 1, 0, (EDGE + 1).wrapping_mul(EDGE + 1)]),
+            ("largest", &[i64::MAX]),
+            ("total", &[2]),
+            ("square", &[((1 << 30) + 1) * ((1 << 30) + 1)]),
+            ("first", &[1]),
+            ("small", &[-15, 5 << 40]),
+        ];
+        for (name, values) in expected {
+            assert_eq!(found[name].to_i64(), values, "{name}");
+        }
+        assert_eq!(found["float"].to_f32(), [(EDGE + (1 << 29) + 1) as f32]);
+        let small = s.outputs().into_iter().find(|(name, _)| name == "small").unwrap().1;
+        assert!(matches!(s.nodes()[small.index()].op, Op::Constant { .. }), "{s}");
     }
 
     #[test]

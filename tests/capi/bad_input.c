@@ -167,6 +167,14 @@ static void request_fields(void) {
           (r.start_tokens = start, r.start_token_count = TOKENS + 1));
   REQUEST(INVALID_ARGUMENT, "start_tokens: expected 256 (2 × 64 × 2), found 128 tokens",
           (r.batch = 2, r.start_tokens = start, r.start_token_count = TOKENS));
+  REQUEST(INVALID_ARGUMENT, "start_tokens: expected none with e_in, which is made of them, found some",
+          (r.start_tokens = start, r.start_token_count = TOKENS, r.e_in = e_in, r.e_in_count = 64 * 48));
+  REQUEST(INVALID_ARGUMENT, "request.start_tokens: expected a pointer aligned to 4",
+          (r.start_tokens = (const uint32_t *)((const char *)start + 1), r.start_token_count = TOKENS));
+  REQUEST(INVALID_ARGUMENT, "request.e_in: expected a pointer aligned to 4",
+          (r.e_in = (const float *)((const char *)e_in + 2), r.e_in_count = 64 * 48));
+  REQUEST(INVALID_ARGUMENT, "request.edit_mask: expected a pointer aligned to 4",
+          (r.edit_image = &edited, r.edit_mask = (const float *)((const char *)e_in + 1), r.edit_mask_count = PIXELS));
   REQUEST(INVALID_ARGUMENT, "request.start_tokens: expected 128 elements, found NULL",
           r.start_token_count = TOKENS);
   REQUEST(INVALID_ARGUMENT, "request.start_tokens: expected a length above 0", r.start_tokens = start);
@@ -551,6 +559,27 @@ static void struct_sizes(const char *model, const char *folder) {
   CHECK(memcmp(pixels, pixels + PIXELS * 4, PIXELS * 4));
 }
 
+/* Results may be written to any address. */
+static void misaligned(void) {
+  static float expected[3 * PIXELS];
+  static uint8_t bytes[sizeof expected + 1], count[sizeof(uint64_t) + 1];
+  uint64_t *needed = (uint64_t *)(void *)(count + 1);
+  const uint64_t room = 3 * PIXELS;
+  void *any = bytes + 1;
+#define SAME(function, values)                                                                               \
+  do {                                                                                                       \
+    uint64_t found = 0;                                                                                      \
+    OK(function(done, 0, (void *)expected, room, &found));                                                   \
+    OK(function(done, 0, any, room, needed));                                                                \
+    CHECK(found == (values) && !memcmp(needed, &found, sizeof found));                                       \
+    CHECK(!memcmp(any, expected, (values) * sizeof *expected));                                              \
+  } while (0)
+  SAME(softdimo_job_image_f32, 3 * PIXELS);
+  SAME(softdimo_job_tokens, TOKENS);
+  SAME(softdimo_job_max_probability, TOKENS);
+  SAME(softdimo_job_embedding, 64 * 48);
+}
+
 static void results(const char *model) {
   char text[8];
   float f[8];
@@ -558,6 +587,8 @@ static void results(const char *model) {
   uint64_t needed = 0;
   const char *label = NULL;
   softdimo_image image = picture(pixels);
+
+  misaligned();
 
   /* A finished job of one picture. */
   REFUSED(INVALID_ARGUMENT, "picture index: expected below 1, found 1", softdimo_job_image(done, 1, &image));

@@ -239,15 +239,18 @@ pub(super) unsafe fn write_array<T: Copy>(
     if capacity == 0 && !needed.is_null() {
         return Ok(());
     }
-    if (capacity as usize) < values.len() {
+    if capacity < values.len() as u64 {
         return Err(Error::BufferTooSmall {
             what: what.into(),
             expected: std::mem::size_of_val(values),
             found: capacity as usize * size_of::<T>(),
         });
     }
-    // SAFETY: the caller's buffer holds `capacity` elements.
-    unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), buffer, values.len()) };
+    // SAFETY: the caller's buffer holds `capacity` elements, at any address: they are copied as bytes.
+    unsafe {
+        let bytes = std::mem::size_of_val(values);
+        std::ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), buffer.cast::<u8>(), bytes);
+    }
     Ok(())
 }
 

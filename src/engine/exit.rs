@@ -1,0 +1,141 @@
+//! The end of the process. At `exit()` ONNX Runtime's own static objects are destroyed, so no thread of an engine
+//! may be inside it then, nor enter it afterwards.
+//!
+//! Exit handlers run in reverse order, and objects built on first use register their destructors late: the
+//! handler is installed after a rehearsal that has most of them built, and once more after each of the first
+//! sessions was prepared and used. The first of its calls ends every run and waits; the others find that done.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+use super::worker::check_process;
+use crate::error::{Error, Result};
+
+/// Most times the handler is installed; what has not been built by then is not built any more.
+const INSTALLS: u32 = 256;
+
+/// Longest wait for the threads of engines: what is left of a node, or of a session's preparation.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// The process is exiting. Never unset.
+static CLOSING: AtomicBool = AtomicBool::new(false);
+
+static INSIDE: Mutex<Inside> = Mutex::new(Inside { threads: 0, calls: Vec::new(), next: 0 });
+static LEFT: Condvar = Condvar::new();
+
+type End = Box<dyn Fn() + Send>;
+
+/// What is under way in ONNX Runtime.
+struct Inside {
+    threads: usize,
+    /// How to end each call that can be ended.
+    calls: Vec<(u64, End)>,
+    next: u64,
+}
+
+thread_local! {
+    /// Whether this thread is one of [`Inside::threads`].
+    static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+fn lock() -> MutexGuard<'static, Inside> {
+    INSIDE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Whether the process is exiting: nothing may enter ONNX Runtime any more.
+pub(crate) fn closing() -> bool {
+    CLOSING.load(Ordering::SeqCst)
+}
+
+/// Let this thread use ONNX Runtime until the guard is dropped; exit waits for that. `None` once the process is
+/// exiting.
+pub(super) fn enter() -> Option<Entered> {
+    let mut inside = lock();
+    if closing() {
+        return None;
+    }
+    inside.threads += 1;
+    IS_INSIDE.set(true);
+    Some(Entered)
+}
+
+/// See [`enter`].
+pub(super) struct Entered;
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        lock().threads -= 1;
+        IS_INSIDE.set(false);
+        LEFT.notify_all();
+    }
+}
+
+/// Have `end` called when the process exits before the guard is dropped. [`Error::Cancelled`] when it does already.
+pub(super) fn ended_by(end: impl Fn() + Send + 'static) -> Result<Call> {
+    let mut inside = lock();
+    if closing() {
+        return Err(Error::Cancelled);
+    }
+    let id = inside.next;
+    inside.next += 1;
+    inside.calls.push((id, Box::new(end)));
+    Ok(Call(id))
+}
+
+/// See [`ended_by`].
+pub(super) struct Call(u64);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut inside = lock();
+        let ended =
+            inside.calls.iter().position(|(id, _)| *id == self.0).map(|at| inside.calls.swap_remove(at));
+        drop(inside);
+        drop(ended);
+    }
+}
+
+/// Run before every destructor that has been registered so far.
+#[allow(unsafe_code)]
+pub(super) fn install() {
+    static INSTALLED: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn handler() {
+        // A forked child never had workers, and may have inherited locked mutexes.
+        if check_process().is_ok() {
+            let _ = std::panic::catch_unwind(close);
+        }
+    }
+    if INSTALLED.fetch_add(1, Ordering::SeqCst) < INSTALLS {
+        // SAFETY: the handler is a plain function of this library, which is never unloaded.
+        unsafe { libc::atexit(handler) };
+    }
+}
+
+/// End everything that is under way, let nothing else begin, and wait until every other thread is out.
+fn close() {
+    if CLOSING.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let deadline = Instant::now() + WAIT;
+    // A host that exits in a signal handler may have interrupted a thread that holds the lock.
+    let mut inside = loop {
+        match INSIDE.try_lock() {
+            Ok(inside) => break inside,
+            Err(TryLockError::Poisoned(e)) => break e.into_inner(),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    inside.calls.iter().for_each(|(_, end)| end());
+    // A callback on the thread of an engine may be what exits.
+    let own = usize::from(IS_INSIDE.get());
+    while inside.threads > own {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        inside = LEFT.wait_timeout(inside, left).unwrap_or_else(|e| e.into_inner()).0;
+    }
+}
