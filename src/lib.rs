@@ -39,3 +39,8 @@ pub use model::WeightsMode;
 pub use request::{Decode, Label, Request};
 pub use reward::{Reward, RewardTerm};
 pub use tteo::{Optimize, Optimizer};
+
+/// The Rust of `docs/` is tested as the README's is.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/optimize.md")]
+struct Docs;
