@@ -38,7 +38,7 @@ fn every_status_has_its_section() {
     for name in names {
         let heading = format!("## SOFTDIMO_ERR_{name}");
         assert!(page.lines().any(|line| line == heading), "{heading}");
-        let row = format!("| [`SOFTDIMO_ERR_{name}`](#softdimo_err_{}) |", name.to_lowercase());
+        let row = format!("| [SOFTDIMO_ERR_{name}](#softdimo_err_{}) |", name.to_lowercase());
         assert!(page.contains(&row), "{row}");
     }
 }
