@@ -141,7 +141,7 @@ extern "C" {
 #define SOFTDIMO_ERR_NOT_READY 18
 /// The wait ended before the job did; the job goes on.
 #define SOFTDIMO_ERR_TIMEOUT 19
-/// Called in a forked child of the process that first used the library.
+/// Called in a forked child of a process that has opened an engine.
 #define SOFTDIMO_ERR_FORKED 20
 /// A bug in this library; the engine refuses further work and the host is unharmed.
 #define SOFTDIMO_ERR_INTERNAL 21

@@ -44,3 +44,8 @@ pub use model_file::WeightsMode;
 pub use request::{Decode, Request};
 pub use rewards::{Reward, RewardTerm};
 pub use tteo::{Optimize, Optimizer};
+
+/// The Rust of `docs/` is tested as the README's is.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/optimize.md")]
+struct Docs;

@@ -203,9 +203,9 @@ enum class MemoryMode : std::uint32_t {
 
 /// How a file's bytes are held.
 enum class WeightsMode : std::uint32_t {
-    Map = SOFTDIMO_WEIGHTS_MAP,                 ///< Mapped.
-    Read = SOFTDIMO_WEIGHTS_READ,               ///< Copied into memory once.
-    MapGuarded = SOFTDIMO_WEIGHTS_MAP_GUARDED   ///< Mapped, under the SIGBUS guard.
+    Map = SOFTDIMO_WEIGHTS_MAP,               ///< Mapped.
+    Read = SOFTDIMO_WEIGHTS_READ,             ///< Copied into memory once.
+    MapGuarded = SOFTDIMO_WEIGHTS_MAP_GUARDED ///< Mapped, under the SIGBUS guard.
 };
 
 /// How logits become a picture.

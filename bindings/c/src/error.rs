@@ -43,7 +43,7 @@ pub const SOFTDIMO_ERR_CANCELLED: i32 = 17;
 pub const SOFTDIMO_ERR_NOT_READY: i32 = 18;
 /// The wait ended before the job did; the job goes on.
 pub const SOFTDIMO_ERR_TIMEOUT: i32 = 19;
-/// Called in a forked child of the process that first used the library.
+/// Called in a forked child of a process that has opened an engine.
 pub const SOFTDIMO_ERR_FORKED: i32 = 20;
 /// A bug in this library; the engine refuses further work and the host is unharmed.
 pub const SOFTDIMO_ERR_INTERNAL: i32 = 21;
