@@ -1,11 +1,12 @@
 //! Start from a picture: its tokens, and which of them stay. Variations keep a random share, inpainting keeps
 //! what lies outside a mask. Kept tokens are known in x_init, and in the hard path they are in the result.
 
-use crate::engine::{Cancel, Engine, Sessions};
 use crate::error::{Error, Result};
 use crate::families::family::Layout;
 use crate::program::Program;
 use crate::rng::{Philox, Stream};
+use crate::runtime::Cancel;
+use crate::sessions::Sessions;
 use crate::tensor::Tensor;
 
 /// The picture a request starts from.
@@ -85,7 +86,7 @@ impl Edit {
 }
 
 /// Tokens [3, H, W] pictures are refused for: wrong length, or not finite.
-fn check_image(what: &str, image: &[f32], layout: &Layout) -> Result<()> {
+pub(crate) fn check_image(what: &str, image: &[f32], layout: &Layout) -> Result<()> {
     let expected = 3 * layout.width * layout.height;
     if image.len() != expected {
         let expected = format!("{expected} floats for {}x{}", layout.width, layout.height);
@@ -135,21 +136,15 @@ impl Known {
 }
 
 /// Image [3, H, W] → tokens [N · splits].
-fn encode(sessions: &mut Sessions, image: &[f32], layout: &Layout, cancel: &Cancel) -> Result<Vec<u32>> {
+pub(crate) fn encode(
+    sessions: &mut Sessions,
+    image: &[f32],
+    layout: &Layout,
+    cancel: &Cancel,
+) -> Result<Vec<u32>> {
     let image = Tensor::from_f32([1, 3, layout.height, layout.width], image);
     let tokens = sessions.run(Program::Encode, 1, &[("image", &image)], cancel)?;
     Ok(tokens.to_i64().into_iter().map(|t| t as u32).collect())
-}
-
-impl Engine {
-    /// A picture [3, H, W] in [0, 1] of the model's size → its tokens [N, splits], by the model's own image
-    /// tokenizer. Waits for the jobs before it. Errors: a wrong size; a model file without an encoder.
-    pub fn encode(&self, image: &[f32]) -> Result<Vec<u32>> {
-        let layout = self.model().architecture().layout();
-        check_image("image", image, &layout)?;
-        let image = image.to_vec();
-        self.call(move |sessions| encode(sessions, &image, &layout, &Cancel::default()))
-    }
 }
 
 #[cfg(test)]

@@ -6,16 +6,16 @@
 
 mod atomic_file;
 pub mod checkpoint;
-mod condition;
 pub mod convert;
 pub mod edit;
 pub mod engine;
 pub mod error;
 pub mod families;
-pub mod generate;
+mod generate;
+pub mod generated;
 pub mod graph;
+mod host;
 pub mod image;
-pub mod job;
 mod label;
 pub mod model;
 pub mod model_file;
@@ -24,10 +24,13 @@ pub mod nn;
 pub mod panic_wall;
 pub mod program;
 pub mod quant;
+pub mod report;
 pub mod request;
 pub mod rewards;
 pub mod rng;
+pub mod runtime;
 pub mod sample;
+mod sessions;
 pub mod tensor;
 pub mod text;
 pub mod tteo;
@@ -35,14 +38,16 @@ pub mod verify;
 pub mod weights;
 
 pub use edit::{Edit, Keep};
-pub use engine::{Engine, MemoryMode, Options, Provider};
+pub use engine::{Engine, Job, Phase};
 pub use error::{Error, Result, Status};
-pub use generate::Generated;
-pub use job::Job;
+pub use generated::Generated;
+pub use host::Progress;
 pub use label::Label;
 pub use model_file::WeightsMode;
+pub use report::Report;
 pub use request::{Decode, Request};
 pub use rewards::{Reward, RewardTerm};
+pub use runtime::{Cancel, MemoryMode, Options, Provider};
 pub use tteo::{Optimize, Optimizer};
 
 /// The Rust of `docs/` is tested as the README's is.

@@ -347,7 +347,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::WeightsMode;
+    use crate::model_file::WeightsMode;
 
     #[test]
     fn start_tokens_that_nothing_would_read_are_refused() {

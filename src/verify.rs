@@ -3,17 +3,15 @@
 //! A golden file is a safetensors file made by the reference implementation: `b0/in/*` are inputs, `b0/out/*`
 //! what it computed from them, `b1/..` a second batch. This is how a user proves a conversion.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
-use crate::engine::{Cancel, Engine, Sessions};
 use crate::error::{Error, Result};
 use crate::families::golden::{Named, Replay};
 use crate::graph::{Graph, grad, simplify};
 use crate::model::Model;
+use crate::runtime::Cancel;
+use crate::sessions::Sessions;
 use crate::tensor::{Dtype, Tensor};
 
 /// What is accepted of a model, by the narrowest storage of its weights.
@@ -75,7 +73,7 @@ pub struct Row {
     pub passed: bool,
 }
 
-/// Result of [`verify`].
+/// Result of [`Engine::verify`](crate::Engine::verify).
 #[derive(Clone, Debug, Serialize)]
 pub struct Verification {
     pub rows: Vec<Row>,
@@ -91,35 +89,32 @@ impl Verification {
     }
 }
 
-/// Replay the golden file at `path` on `engine`. `tolerance` replaces the default bound for float tensors
-/// (1e-4 for f32 models, looser for narrower storage) by an absolute one. Errors: the file's, or that nothing
-/// in it is known.
-pub fn verify(engine: &Engine, path: impl AsRef<Path>, tolerance: Option<f64>) -> Result<Verification> {
-    let golden = Arc::new(Checkpoint::open(path.as_ref())?);
-    let mut bounds = Bounds::of(engine.model());
+/// Replay the golden file; see [`Engine::verify`](crate::Engine::verify).
+pub(crate) fn verify(
+    sessions: &mut Sessions,
+    golden: &Checkpoint,
+    tolerance: Option<f64>,
+) -> Result<Verification> {
+    let model = sessions.model().clone();
+    let mut bounds = Bounds::of(&model);
     if let Some(tolerance) = tolerance {
         bounds.float = Float::Absolute(tolerance);
     }
     let cancel = Cancel::default();
-    let file = golden.clone();
-    let rows = engine.call(move |sessions| {
-        let model = sessions.model().clone();
-        let mut rows = Vec::new();
-        for batch in
-            (0..).map(|i| format!("b{i}")).take_while(|b| file.get(&format!("{b}/in/tokens")).is_some())
-        {
-            let replay = || Replay::new(model.weights(), &file, &batch);
-            let mut results = forward(sessions, &replay(), &cancel)?;
-            results.extend(climb(sessions, &replay(), &cancel)?);
-            for (name, found) in results {
-                let name = format!("{batch}/out/{name}");
-                if let Some(expected) = file.get(&name) {
-                    rows.push(compare(&name, &found, &expected.to_tensor(), &bounds)?);
-                }
+    let mut rows = Vec::new();
+    for batch in
+        (0..).map(|i| format!("b{i}")).take_while(|b| golden.get(&format!("{b}/in/tokens")).is_some())
+    {
+        let replay = || Replay::new(model.weights(), golden, &batch);
+        let mut results = forward(sessions, &replay(), &cancel)?;
+        results.extend(climb(sessions, &replay(), &cancel)?);
+        for (name, found) in results {
+            let name = format!("{batch}/out/{name}");
+            if let Some(expected) = golden.get(&name) {
+                rows.push(compare(&name, &found, &expected.to_tensor(), &bounds)?);
             }
         }
-        Ok(rows)
-    })?;
+    }
     if rows.is_empty() {
         return Err(Error::Format {
             file: golden.file(),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use softdimo::generate::Report;
+use softdimo::Report;
 use softdimo::image::{RgbaImage, read_f32_chw, write_png};
 use softdimo::{Decode, Edit, Generated, Keep, Label, Request, Result};
 

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use softdimo::generate::Report;
+use softdimo::Report;
 use softdimo::image::{RgbaImage, write_png};
-use softdimo::tteo::{Course, Iteration, Variables};
+use softdimo::tteo::{Iteration, OptimizationReport, Variables};
 use softdimo::{Decode, Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
 
 use crate::engine::{EngineArgs, progress_bar};
@@ -184,7 +184,7 @@ fn mean(values: &[f32]) -> f32 {
 }
 
 /// One line an iteration (means over the pictures), then the totals as a curve.
-fn print_course(course: &Course) {
+fn print_course(course: &OptimizationReport) {
     let names: String = course.rewards.iter().map(|n| format!("{n:>12}")).collect();
     println!("{:>5} {:>12} {names} {:>10} {:>10} {:>8}", "step", "total", "gradient", "max prob", "ms");
     for i in &course.iterations {
@@ -213,7 +213,7 @@ fn sparkline(values: &[f32]) -> String {
 }
 
 /// A panel for the total, and one a reward where there are several or a weighted one.
-fn write_curve(path: &Path, course: &Course, report: &Report) -> Result<()> {
+fn write_curve(path: &Path, course: &OptimizationReport, report: &Report) -> Result<()> {
     let panel = |title: &str, of: &dyn Fn(&Iteration) -> Vec<f32>| {
         let steps: Vec<Vec<f32>> = course.iterations.iter().map(of).collect();
         let picture = |b: usize| steps.iter().map(|at| at[b]).collect();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use softdimo::{Engine, Result, verify::verify};
+use softdimo::{Engine, Result};
 
 use crate::engine::RunArgs;
 
@@ -26,7 +26,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let engine = Engine::open(&args.model, args.run.options()?)?;
-    let result = verify(&engine, &args.golden, args.tolerance)?;
+    let result = engine.verify(&args.golden, args.tolerance)?;
     if args.json {
         println!("{}", result.json());
     } else {

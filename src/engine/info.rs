@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{Engine, MemoryMode, Provider, loaded_runtime};
+use super::Engine;
+use crate::runtime::{MemoryMode, Provider, loaded};
 
 impl Engine {
     /// Model, architecture, sizes, labels, defaults, provider and runtime as one JSON object.
@@ -41,7 +42,7 @@ impl Engine {
 impl Provider {
     /// Name and availability as a JSON object.
     pub fn info_json(self) -> String {
-        let available = self.availability(loaded_runtime().as_ref());
+        let available = self.availability(loaded().as_ref());
         json!({ "name": self.name(), "available": available.is_ok(), "reason": available.err() }).to_string()
     }
 }

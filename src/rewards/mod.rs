@@ -27,12 +27,13 @@ pub use model::{RewardConfig, RewardModel};
 pub use network::Network;
 pub use prompt::{TokenizerConfig, Tokens};
 
-use crate::engine::{Cancel, Sessions};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::label::Label;
 use crate::model::Model;
 use crate::nn;
+use crate::runtime::Cancel;
+use crate::sessions::Sessions;
 use crate::tensor::{Dtype, Tensor};
 
 /// A reward with its weight in the sum that is maximised.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::model::RewardModel;
 use super::prompt::Tokens;
 use super::scorer::Reads;
-use crate::engine::{Cancel, Sessions};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value, simplify};
 use crate::label::Label;
 use crate::model::Model;
+use crate::runtime::Cancel;
+use crate::sessions::Sessions;
 use crate::tensor::{Dtype, Tensor};
 
 /// An opened reward file and, of a classifier, what its pictures should show.

@@ -2,20 +2,20 @@
 
 use std::time::Instant;
 
-use super::report::{Course, Iteration};
+use super::report::{Iteration, OptimizationReport};
 use super::settings::{Optimize, Optimizer};
 use super::step::{MOVED, best_graph, best_of, carried, forward_graph, states, step_graph};
-use crate::condition::Conditioned;
-use crate::engine::Sessions;
 use crate::error::{Error, Result};
-use crate::job::{Progress, Shared};
+use crate::host::{Host, Progress};
+use crate::sessions::Sessions;
+use crate::sessions::condition::Conditioned;
 use crate::tensor::Tensor;
 
 /// The kept embeddings.
 pub(crate) struct Optimized {
     pub e_in: Tensor,
     pub condition: Conditioned,
-    pub course: Course,
+    pub report: OptimizationReport,
     /// The owner cancelled, or the callback said stop.
     pub cancelled: bool,
 }
@@ -41,7 +41,7 @@ type Variables = Vec<(&'static str, Tensor)>;
 /// Run the loop. `progress` is told after every iterate.
 pub(crate) fn optimize(
     sessions: &mut Sessions,
-    job: &Shared,
+    host: &dyn Host,
     o: &Optimize,
     start: Start,
     mut progress: Progress,
@@ -62,14 +62,14 @@ pub(crate) fn optimize(
     let mut best = sessions.compile("best", &best)?.bind(&[])?;
     let mut feeds = feeds(o, &start, &variables, batch);
     for (k, term) in o.terms.iter().enumerate() {
-        feeds.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, &job.cancel)?);
+        feeds.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, host.cancel())?);
     }
     for session in [Some(&mut step), forward.as_mut(), Some(&mut best)].into_iter().flatten() {
         session.feed(feeds.iter().map(|(name, value)| (name.as_str(), value)))?;
     }
     drop(feeds);
 
-    let mut course = Course {
+    let mut report = OptimizationReport {
         rewards: o.terms.iter().map(|t| t.reward.name()).collect(),
         weights: o.terms.iter().map(|t| t.weight).collect(),
         iterations: Vec::new(),
@@ -79,8 +79,8 @@ pub(crate) fn optimize(
     // The graph makes the same comparisons for the embeddings it keeps.
     let (mut top, mut alive) = (vec![f32::NEG_INFINITY; batch], vec![true; batch]);
     for t in 0..=o.steps {
-        if job.cancel.is_cancelled() {
-            course.ended = "cancelled";
+        if host.cancel().is_cancelled() {
+            report.ended = "cancelled";
             break;
         }
         let began = Instant::now();
@@ -92,27 +92,27 @@ pub(crate) fn optimize(
         }
         if let (Some(k), Some(forward)) = (callback, forward.as_mut()) {
             forward.follow(&step)?;
-            let image = match forward.run(&job.cancel) {
+            let image = match forward.run(host.cancel()) {
                 Err(Error::Cancelled) => {
-                    course.ended = "cancelled";
+                    report.ended = "cancelled";
                     break;
                 }
                 other => take(&mut other?, "image")?,
             };
-            match job.ask(&o.terms[k].reward, image)? {
+            match host.ask(&o.terms[k].reward, image)? {
                 Some((scores, gradient)) => {
                     step.feed([(format!("r{k}.score").as_str(), &scores), ("cotangent", &gradient)])?;
                 }
                 None => {
-                    let cancelled = job.cancel.is_cancelled();
-                    course.ended = if cancelled { "cancelled" } else { "stopped by the callback" };
+                    let cancelled = host.cancel().is_cancelled();
+                    report.ended = if cancelled { "cancelled" } else { "stopped by the callback" };
                     break;
                 }
             }
         }
-        let mut results = match step.run(&job.cancel) {
+        let mut results = match step.run(host.cancel()) {
             Err(Error::Cancelled) => {
-                course.ended = "cancelled";
+                report.ended = "cancelled";
                 break;
             }
             other => other?,
@@ -132,18 +132,18 @@ pub(crate) fn optimize(
         for (b, (&total, norm)) in iteration.total.iter().zip(&iteration.gradient_norm).enumerate() {
             alive[b] &= total.is_finite() && norm.is_finite();
             if total.is_finite() && total > top[b] {
-                (top[b], course.best_step[b]) = (total, t);
+                (top[b], report.best_step[b]) = (total, t);
             }
         }
-        course.iterations.push(iteration);
+        report.iterations.push(iteration);
         progress.step += 1;
-        job.advance(progress);
+        host.advance(progress);
         if !alive.iter().any(|&a| a) {
-            course.ended = "not finite";
+            report.ended = "not finite";
             break;
         }
         if o.deadline.is_some_and(|limit| clock.elapsed() >= limit) && t < o.steps {
-            course.ended = "deadline";
+            report.ended = "deadline";
             break;
         }
     }
@@ -152,11 +152,11 @@ pub(crate) fn optimize(
     let mut results = best.run(&Default::default())?;
     let kept = variables.iter().map(|(name, _)| Ok((*name, take(&mut results, name)?)));
     let kept = kept.collect::<Result<Variables>>()?;
-    let cancelled = matches!(course.ended, "cancelled" | "stopped by the callback");
+    let cancelled = matches!(report.ended, "cancelled" | "stopped by the callback");
     Ok(Optimized {
         e_in: embedding_of(&kept, &start),
         condition: condition_of(&kept, &start),
-        course,
+        report,
         cancelled,
     })
 }

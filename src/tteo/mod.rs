@@ -12,5 +12,5 @@ mod settings;
 mod step;
 
 pub(crate) use climb::{Optimized, Start, optimize};
-pub use report::{Course, Iteration};
+pub use report::{Iteration, OptimizationReport};
 pub use settings::{Optimize, Optimizer, Variables};

@@ -20,9 +20,9 @@ pub struct Iteration {
     pub milliseconds: f64,
 }
 
-/// The course of an optimisation.
+/// How an optimisation went.
 #[derive(Clone, Debug, Serialize)]
-pub struct Course {
+pub struct OptimizationReport {
     /// Names of the rewards, in order.
     pub rewards: Vec<&'static str>,
     pub weights: Vec<f32>,

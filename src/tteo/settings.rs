@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::step::step_graph;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::rewards::{RewardModel, RewardTerm};
@@ -85,12 +84,6 @@ impl Optimize {
             report_gap: false,
             recompute: false,
         }
-    }
-
-    /// Bytes of activations that one step on `batch` pictures of `model` holds at once, at least: what
-    /// `recompute` lowers, and what the memory limit of an engine is held against.
-    pub fn activation_bytes(&self, model: &Model, batch: usize) -> Result<u64> {
-        Ok(step_graph(model, batch, self)?.peak_activation_bytes())
     }
 
     /// The files that rewards lie in, one for each reward that has one.

@@ -9,6 +9,14 @@ use crate::nn;
 use crate::rewards::inputs::RewardInputs;
 use crate::tensor::{Dtype, Shape};
 
+impl Optimize {
+    /// Bytes of activations that one step on `batch` pictures of `model` holds at once, at least: what
+    /// `recompute` lowers, and what the memory limit of an engine is held against.
+    pub fn activation_bytes(&self, model: &Model, batch: usize) -> Result<u64> {
+        Ok(step_graph(model, batch, self)?.peak_activation_bytes())
+    }
+}
+
 /// What stands before the name of an input in the name of the output that is its next value.
 const NEXT: &str = "next.";
 

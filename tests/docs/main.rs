@@ -3,11 +3,10 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "docs/commands.rs"]
 mod commands;
-#[path = "docs/pages.rs"]
+
 mod pages;
-#[path = "docs/programs.rs"]
+
 mod programs;
-#[path = "docs/tables.rs"]
+
 mod tables;

@@ -57,8 +57,7 @@ pub unsafe extern "C" fn softdimo_engine_verify(
     wall(|| {
         // SAFETY: a live handle, a string and a caller-owned buffer.
         unsafe {
-            let report =
-                softdimo::verify::verify(&handle(engine, "engine")?.engine, cstr(golden, "golden")?, None)?;
+            let report = handle(engine, "engine")?.engine.verify(cstr(golden, "golden")?, None)?;
             write_text(&report.json(), buffer, capacity, needed)
         }
     })

@@ -31,16 +31,17 @@ use read::{
 };
 use wall::{guard, wall};
 
+use softdimo::Generated;
 use softdimo::Label;
 use softdimo::edit::{Edit, Keep};
-use softdimo::engine::{Engine, MemoryMode, Options, Provider, check_process};
 use softdimo::error::{Error, Result, Status};
-use softdimo::generate::Generated;
 use softdimo::image;
-use softdimo::job::{Job, Phase};
 use softdimo::request::{Decode, Request};
 use softdimo::rewards::{BINS, Reward, RewardModel, RewardTerm};
+use softdimo::runtime::check_process;
 use softdimo::tteo::{Optimize, Optimizer, Variables};
+use softdimo::{Engine, MemoryMode, Options, Provider};
+use softdimo::{Job, Phase};
 
 pub use describe::*;
 pub use edit::*;

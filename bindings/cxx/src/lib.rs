@@ -569,7 +569,7 @@ impl Job {
     }
 
     fn progress(&self) -> Result<ffi::Progress> {
-        use softdimo::job::Phase;
+        use softdimo::Phase;
         wall(|| {
             let job = self.0.get()?;
             let progress = job.progress();

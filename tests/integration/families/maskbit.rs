@@ -3,7 +3,6 @@
 
 use softdimo::convert::{self, Source};
 use softdimo::families::condition::Condition;
-use softdimo::verify::verify;
 use softdimo::{Decode, Engine, Label, MemoryMode, Options, Request, WeightsMode};
 use support::maskbit::model as fixture;
 use support::{bundled, data};
@@ -14,7 +13,7 @@ fn every_golden_tensor_of_maskbit() {
     let model = fixture(folder.path());
     for memory in [MemoryMode::Lean, MemoryMode::Fast] {
         let engine = Engine::open(&model, Options { memory, ..Options::default() }).unwrap();
-        let result = verify(&engine, data("maskbit/golden.safetensors"), None).unwrap();
+        let result = engine.verify(data("maskbit/golden.safetensors"), None).unwrap();
         for row in &result.rows {
             println!("{memory:?} {:<40} {:.2e} {:.2e}", row.name, row.max_abs, row.relative);
         }
@@ -54,7 +53,7 @@ fn verify_notices_a_wrong_weight() {
     bytes[offset..offset + 4].copy_from_slice(&1.0f32.to_le_bytes());
     std::fs::write(&model, bytes).unwrap();
     let engine = Engine::open(&model, Options::default()).unwrap();
-    let result = verify(&engine, data("maskbit/golden.safetensors"), None).unwrap();
+    let result = engine.verify(data("maskbit/golden.safetensors"), None).unwrap();
     assert!(!result.passed);
     let failed: Vec<&str> = result.rows.iter().filter(|r| !r.passed).map(|r| r.name.as_str()).collect();
     assert!(failed.contains(&"b0/out/image_hard") && !failed.contains(&"b0/out/logits"), "{failed:?}");
@@ -98,7 +97,7 @@ fn bundled_model_matches_its_reference() {
     ];
     for memory in [MemoryMode::Lean, MemoryMode::Fast] {
         let engine = Engine::open(bundled(), Options { memory, ..Options::default() }).unwrap();
-        let result = verify(&engine, data("emoji-32.golden.safetensors"), None).unwrap();
+        let result = engine.verify(data("emoji-32.golden.safetensors"), None).unwrap();
         assert!(result.passed, "{:#?}", result.rows);
         let row = |name: &str| result.rows.iter().find(|r| r.name == format!("b0/out/{name}")).unwrap();
         for (name, bound) in bounds {
@@ -128,7 +127,7 @@ fn verify_notices_a_wrong_scale() {
         bytes[at].copy_from_slice(&(1.5 * scale).to_le_bytes());
         std::fs::write(&path, bytes).unwrap();
         let engine = Engine::open(&path, Options::default()).unwrap();
-        let result = verify(&engine, data("emoji-32.golden.safetensors"), None).unwrap();
+        let result = engine.verify(data("emoji-32.golden.safetensors"), None).unwrap();
         result.rows.into_iter().filter(|r| !r.passed).map(|r| r.name).collect()
     };
     let failed = wrong("decoder.conv_out.weight.scale", 1);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use softdimo::job::Phase;
+use softdimo::Phase;
 use softdimo::tteo::Variables;
 use softdimo::{Decode, Engine, Error, Optimize, Optimizer, Options, Request, Reward, RewardTerm};
 

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use softdimo::checkpoint::Checkpoint;
-use softdimo::tteo::Course;
+use softdimo::tteo::OptimizationReport;
 use softdimo::{Engine, Generated, Label, Optimize, Options, Request, Reward, RewardTerm};
 use support::compare::{assert_near as assert_close, relative as relative_l2};
 use support::{data, maskbit};
@@ -48,7 +48,7 @@ fn with(request: Request, change: impl FnOnce(&mut Optimize)) -> Request {
     Request { optimize: Some(optimize), ..request }
 }
 
-fn course(done: &Generated) -> &Course {
+fn course(done: &Generated) -> &OptimizationReport {
     done.report.optimization.as_ref().unwrap()
 }
 

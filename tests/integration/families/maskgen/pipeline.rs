@@ -10,7 +10,6 @@ use softdimo::families::Architecture;
 use softdimo::families::condition::Condition;
 use softdimo::program::Program;
 use softdimo::tensor::Tensor;
-use softdimo::verify::verify;
 use softdimo::{Decode, Engine, Generated, MemoryMode, Options, Request};
 
 use support::compare::assert_close;
@@ -191,7 +190,7 @@ fn verify_passes() {
     let path = fixture(folder.path());
     for memory in [MemoryMode::Lean, MemoryMode::Fast] {
         let engine = Engine::open(&path, Options { memory, ..Options::default() }).unwrap();
-        let result = verify(&engine, data("golden.safetensors"), None).unwrap();
+        let result = engine.verify(data("golden.safetensors"), None).unwrap();
         for row in &result.rows {
             println!("{memory:?} {:<40} {:.1e} {:.1e}", row.name, row.max_abs, row.relative);
         }

@@ -8,7 +8,6 @@ use softdimo::checkpoint::Checkpoint;
 use softdimo::convert::{self, Source};
 use softdimo::edit::{Edit, Keep};
 use softdimo::families::Architecture;
-use softdimo::verify::verify;
 use softdimo::{Decode, Engine, Label, MemoryMode, Optimize, Options, Request, Reward, RewardTerm};
 
 use support::compare::{assert_close, difference};
@@ -111,7 +110,7 @@ fn verify_passes() {
     let path = convert(folder.path(), "MaskGIT.pth");
     for memory in [MemoryMode::Lean, MemoryMode::Fast] {
         let engine = Engine::open(&path, Options { memory, ..Options::default() }).unwrap();
-        let result = verify(&engine, data().join("golden.safetensors"), Some(1e-4)).unwrap();
+        let result = engine.verify(data().join("golden.safetensors"), Some(1e-4)).unwrap();
         for row in &result.rows {
             println!("{memory:?} {:<40} {:.1e} {:.1e}", row.name, row.max_abs, row.relative);
             let of_gradient = row.name.contains("grad_") || row.name.contains("tteo/e_in");

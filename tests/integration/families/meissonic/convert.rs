@@ -6,7 +6,6 @@ use softdimo::families::Architecture;
 use softdimo::model::Model;
 use softdimo::sample::Schedule;
 use softdimo::tensor::{Dtype, Tensor};
-use softdimo::verify::verify;
 use softdimo::{Engine, Options, WeightsMode};
 
 use support::checkpoints;
@@ -139,7 +138,7 @@ fn narrow_storage() {
         let norms = ["student.embed.layer_norm.weight", "decoder.conv_norm_out.bias"].map(dtype);
         assert_eq!(norms, [if storage == Storage::Keep { Dtype::F16 } else { Dtype::F32 }; 2]);
         let engine = Engine::open(&output, Options::default()).unwrap();
-        let rows = verify(&engine, data("golden.safetensors"), None).unwrap().rows;
+        let rows = engine.verify(data("golden.safetensors"), None).unwrap().rows;
         let row = |name: &str| rows.iter().find(|row| row.name == name).unwrap().relative;
         let offs = ["logits", "image_hard", "grad_e_in"].map(|name| row(&format!("b1/out/{name}")));
         println!("{storage:?}: {offs:?}");

@@ -17,7 +17,6 @@ use softdimo::graph::eval::Array;
 use softdimo::graph::{Graph, Value, simplify};
 use softdimo::nn::perturb;
 use softdimo::tensor::Tensor;
-use softdimo::verify::verify;
 use softdimo::weights::Weights;
 use softdimo::{Engine, MemoryMode, Options};
 use support::compute;
@@ -149,7 +148,7 @@ fn every_golden_tensor() {
     let path = files::model(folder.path());
     for memory in [MemoryMode::Lean, MemoryMode::Fast] {
         let engine = Engine::open(&path, Options { memory, ..Options::default() }).unwrap();
-        let result = verify(&engine, data("golden.safetensors"), Some(1e-4)).unwrap();
+        let result = engine.verify(data("golden.safetensors"), Some(1e-4)).unwrap();
         assert!(result.passed, "{:#?}", result.rows.iter().filter(|r| !r.passed).collect::<Vec<_>>());
         assert!(result.not_checked.is_empty(), "{:?}", result.not_checked);
         assert_eq!(result.rows.len(), 64);

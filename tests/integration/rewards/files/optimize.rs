@@ -10,7 +10,7 @@ use softdimo::graph::{Graph, grad, simplify};
 use softdimo::model_file::REWARD_COMPONENT as COMPONENT;
 use softdimo::rewards::{RewardModel, histogram};
 use softdimo::tensor::{Dtype, Tensor};
-use softdimo::tteo::Course;
+use softdimo::tteo::OptimizationReport;
 use softdimo::weights::Weights;
 use softdimo::{
     Engine, Error, Generated, MemoryMode, Optimize, Options, Request, Reward, RewardTerm, WeightsMode,
@@ -33,7 +33,7 @@ fn climbing(terms: Vec<RewardTerm>, prompts: &[&str], steps: u32) -> Request {
     }
 }
 
-fn course(done: &Generated) -> &Course {
+fn course(done: &Generated) -> &OptimizationReport {
     done.report.optimization.as_ref().unwrap()
 }
 

@@ -6,8 +6,8 @@ use ort::ep;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
 
-use super::runtime::Runtime;
-use super::session::{builder_error, runtime_error};
+use super::error::{builder_error, runtime_error};
+use super::library::Runtime;
 use crate::error::{Error, Result};
 
 /// An execution provider this library can be asked for.

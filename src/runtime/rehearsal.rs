@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::tensor::{Dtype, Tensor};
 
 /// A graph with the kinds of nodes that the networks of this library have, a few numbers each.
-pub(super) fn graph() -> Result<Graph> {
+pub(crate) fn graph() -> Result<Graph> {
     let g = Graph::new();
     let constant = |shape: &[usize]| {
         let n = shape.iter().product::<usize>();
@@ -43,6 +43,6 @@ pub(super) fn graph() -> Result<Graph> {
 }
 
 /// Its inputs.
-pub(super) fn inputs() -> [(&'static str, Tensor); 2] {
+pub(crate) fn inputs() -> [(&'static str, Tensor); 2] {
     [("x", Tensor::from_f32([1, 4, 2, 2], &[0.25; 16])), ("ids", Tensor::from_i64([1, 4], &[0, 1, 2, 0]))]
 }

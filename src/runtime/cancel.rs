@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ort::session::RunOptions;
 
+use super::error::runtime_error;
 use super::exit;
-use super::session::runtime_error;
 use crate::error::{Error, Result};
 
 /// Cancellation of one job: sticky, settable from any thread, effective between graph nodes. When the process

@@ -11,10 +11,10 @@ const CAPACITY: usize = 256;
 const INFO: i32 = 3;
 
 /// Session name → execution provider → nodes.
-pub(super) type Assignments = BTreeMap<String, BTreeMap<String, usize>>;
+pub(crate) type Assignments = BTreeMap<String, BTreeMap<String, usize>>;
 
 #[derive(Debug, Default)]
-pub(super) struct LogQueue {
+pub(crate) struct LogQueue {
     messages: Mutex<VecDeque<(i32, String)>>,
     assignments: Mutex<Assignments>,
 }

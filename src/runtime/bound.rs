@@ -5,9 +5,10 @@ use ort::session::IoBinding;
 use ort::value::Tensor as OrtTensor;
 
 use super::cancel::Cancel;
+use super::error::runtime_error;
 use super::exit;
 use super::provider::Provider;
-use super::session::{Session, runtime_error, to_tensor};
+use super::session::{Session, to_tensor};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Tensor};
 
@@ -116,71 +117,5 @@ impl Bound {
             self.binding.bind_output(&c.output, free).map_err(runtime_error("binding a result"))?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::graph::Graph;
-    use crate::{Engine, Options};
-
-    use super::*;
-
-    /// x ← x·a + s, s ← s + x, with the sum of x as a result for the host.
-    fn graph() -> Graph {
-        let g = Graph::new();
-        let [x, s] = ["x", "s"].map(|name| g.input(name, Dtype::F32, [2, 3]).unwrap());
-        let a = g.input("a", Dtype::F32, [1]).unwrap();
-        g.output("sum", g.reduce_sum(x, &[0, 1]).unwrap());
-        g.output("next.x", g.add(g.mul(x, a).unwrap(), s).unwrap());
-        g.output("next.s", g.add(s, x).unwrap());
-        g
-    }
-
-    /// Bit for bit what runs through the host give, and a run that was cancelled can be run again.
-    #[test]
-    fn carried_values_equal_values_through_the_host() {
-        let model =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
-        let engine = Engine::open(model, Options::default()).unwrap();
-        engine
-            .call(|sessions| {
-                let cancel = Cancel::default();
-                let carried = ["x", "s"].map(|name| (format!("next.{name}"), name.to_string()));
-                let mut plain = sessions.compile("plain", &graph())?;
-                let mut bound = sessions.compile("bound", &graph())?.bind(&carried)?;
-                let read = Graph::new();
-                let s = read.input("s", Dtype::F32, [2, 3])?;
-                read.output("s again", read.mul_scalar(s, 2.0)?);
-                let mut read = sessions.compile("read", &read)?.bind(&[])?;
-
-                let mut x = Tensor::from_f32([2, 3], &[0.1, -2.0, 3.3, 0.7, 1e-3, 5.0]);
-                let mut s = Tensor::from_f32([2, 3], &[0.0; 6]);
-                bound.feed([("x", &x), ("s", &s), ("unknown", &x)])?;
-                read.feed([("s", &s)])?;
-                for step in 0..5 {
-                    let a = Tensor::from_f32([1], &[0.3 + step as f32]);
-                    bound.feed([("a", &a)])?;
-                    let mut expected = plain.run(&[("x", &x), ("s", &s), ("a", &a)], &cancel)?;
-                    let ended = Cancel::default();
-                    ended.cancel();
-                    assert!(matches!(bound.run(&ended), Err(Error::Cancelled)));
-                    let first = bound.run(&cancel)?;
-                    assert_eq!(first, bound.run(&cancel)?, "a run does not change its inputs");
-                    assert_eq!(first, [expected.remove(0)]);
-                    (x, s) = (expected.remove(0).1, expected.remove(0).1);
-                    bound.advance()?;
-                    read.follow(&bound)?;
-                    let twice: Vec<f32> = s.to_f32().iter().map(|s| 2.0 * s).collect();
-                    assert_eq!(read.run(&cancel)?[0].1.to_f32(), twice);
-                }
-                let refused = sessions.compile("bad", &graph())?.bind(&[("sum".into(), "y".into())]);
-                assert_eq!(
-                    refused.unwrap_err().to_string(),
-                    "internal error (please report it): no f32 graph input 'y'"
-                );
-                Ok(())
-            })
-            .unwrap();
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::worker::check_process;
+use super::process::check_process;
 use crate::error::{Error, Result};
 
 /// Most times the handler is installed; what has not been built by then is not built any more.
@@ -51,7 +51,7 @@ pub(crate) fn closing() -> bool {
 
 /// Let this thread use ONNX Runtime until the guard is dropped; exit waits for that. `None` once the process is
 /// exiting.
-pub(super) fn enter() -> Option<Entered> {
+pub(crate) fn enter() -> Option<Entered> {
     let mut inside = lock();
     if closing() {
         return None;
@@ -62,7 +62,7 @@ pub(super) fn enter() -> Option<Entered> {
 }
 
 /// See [`enter`].
-pub(super) struct Entered;
+pub(crate) struct Entered;
 
 impl Drop for Entered {
     fn drop(&mut self) {
@@ -99,7 +99,7 @@ impl Drop for Call {
 
 /// Run before every destructor that has been registered so far.
 #[allow(unsafe_code)]
-pub(super) fn install() {
+pub(crate) fn install() {
     static INSTALLED: AtomicU32 = AtomicU32::new(0);
     extern "C" fn handler() {
         // A forked child never had workers, and may have inherited locked mutexes.

@@ -1,11 +1,10 @@
 //! The embedded condition of a job: what its generator and decoder read beside tokens and embeddings.
 
-use std::sync::Arc;
-
-use crate::engine::{Cancel, Sessions};
+use super::Sessions;
 use crate::error::Result;
 use crate::families::condition::Condition;
 use crate::program::{Program, Role};
+use crate::runtime::Cancel;
 use crate::tensor::Tensor;
 
 /// An embedded condition of a batch, as tensors under the input names of [`Condition`].
@@ -18,7 +17,7 @@ impl Conditioned {
         sessions: &mut Sessions,
         role: Role,
         classes: &[i64],
-        cancel: &Arc<Cancel>,
+        cancel: &Cancel,
     ) -> Result<Conditioned> {
         let class = Tensor::from_i64([classes.len()], classes);
         let e = sessions.run(Program::Class(role), classes.len(), &[("class", &class)], cancel)?;
@@ -31,7 +30,7 @@ impl Conditioned {
         sessions: &mut Sessions,
         prompts: &[String],
         micro: &[f32],
-        cancel: &Arc<Cancel>,
+        cancel: &Cancel,
     ) -> Result<Conditioned> {
         let model = sessions.model().clone();
         let layout = model.architecture().condition_layout();

@@ -4,10 +4,12 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Cancel, Engine, closing};
+use super::worker::Worker;
 use crate::error::{Error, Result};
-use crate::generate::Generated;
+use crate::generated::Generated;
+use crate::host::{Host, Progress};
 use crate::rewards::{Reward, RewardAnswer, RewardImage};
+use crate::runtime::{Cancel, exit};
 use crate::tensor::Tensor;
 
 /// Where a job is.
@@ -38,13 +40,6 @@ impl Phase {
     }
 }
 
-/// Steps done of the steps a job consists of (one network call each).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    pub step: u32,
-    pub total: u32,
-}
-
 #[derive(Debug)]
 struct State {
     phase: Phase,
@@ -68,26 +63,15 @@ enum Question {
 
 /// The side of a job that the worker thread fills in.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(super) struct JobState {
     pub cancel: Arc<Cancel>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-impl Shared {
+impl JobState {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// One more step done.
-    pub fn advance(&self, progress: Progress) {
-        let mut state = self.lock();
-        if state.phase.is_final() {
-            return;
-        }
-        state.phase = Phase::Running;
-        state.progress = progress;
-        self.changed.notify_all();
     }
 
     /// The end, unless the job has one already.
@@ -106,32 +90,7 @@ impl Shared {
     }
 }
 
-impl Shared {
-    /// Put a question to the thread that waits for this job, and wait for its answer. `None`: the callback
-    /// said stop, or the job was cancelled first.
-    pub fn ask(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
-        let mut state = self.lock();
-        state.question = Question::Asked(reward.clone(), image);
-        self.changed.notify_all();
-        loop {
-            match std::mem::take(&mut state.question) {
-                Question::Answered(answer) => return answer,
-                // Between asking and answering, cancelling takes the question back.
-                Question::Asked(..) | Question::None if self.cancel.is_cancelled() => return Ok(None),
-                // The thread that answers may be the one that exits.
-                Question::Answering if closing() => return Ok(None),
-                other => state.question = other,
-            }
-            let wait = self.changed.wait_timeout(state, Duration::from_millis(50));
-            state = wait.unwrap_or_else(|e| e.into_inner()).0;
-        }
-    }
-
-    /// Whether nobody will read a result any more.
-    pub fn is_abandoned(&self) -> bool {
-        self.lock().abandoned || closing()
-    }
-
+impl JobState {
     /// The end of a cancelled job that has something to show: waiting reports the cancellation, the result
     /// can be read.
     pub fn finish_cancelled(&self, best: Generated) {
@@ -142,6 +101,44 @@ impl Shared {
         state.phase = Phase::Cancelled;
         state.result = Some(Ok(Arc::new(best)));
         self.changed.notify_all();
+    }
+}
+
+impl Host for JobState {
+    fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    fn advance(&self, progress: Progress) {
+        let mut state = self.lock();
+        if state.phase.is_final() {
+            return;
+        }
+        state.phase = Phase::Running;
+        state.progress = progress;
+        self.changed.notify_all();
+    }
+
+    fn ask(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
+        let mut state = self.lock();
+        state.question = Question::Asked(reward.clone(), image);
+        self.changed.notify_all();
+        loop {
+            match std::mem::take(&mut state.question) {
+                Question::Answered(answer) => return answer,
+                // Between asking and answering, cancelling takes the question back.
+                Question::Asked(..) | Question::None if self.cancel.is_cancelled() => return Ok(None),
+                // The thread that answers may be the one that exits.
+                Question::Answering if exit::closing() => return Ok(None),
+                other => state.question = other,
+            }
+            let wait = self.changed.wait_timeout(state, Duration::from_millis(50));
+            state = wait.unwrap_or_else(|e| e.into_inner()).0;
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.lock().abandoned || exit::closing()
     }
 }
 
@@ -165,13 +162,13 @@ fn answer(reward: &Reward, image: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
 /// A submitted request. Dropping it cancels the job and waits for it to end.
 #[derive(Debug)]
 pub struct Job {
-    shared: Arc<Shared>,
-    /// Keeps the worker alive until the job is gone.
-    engine: Engine,
+    shared: Arc<JobState>,
+    /// Alive until the job is gone.
+    worker: Arc<Worker>,
 }
 
 impl Job {
-    pub(crate) fn new(engine: Engine) -> Job {
+    pub(super) fn new(worker: Arc<Worker>) -> Job {
         let state = State {
             phase: Phase::Queued,
             progress: Progress::default(),
@@ -179,11 +176,11 @@ impl Job {
             question: Question::None,
             abandoned: false,
         };
-        let shared = Shared { cancel: Arc::default(), state: Mutex::new(state), changed: Condvar::new() };
-        Job { shared: Arc::new(shared), engine }
+        let shared = JobState { cancel: Arc::default(), state: Mutex::new(state), changed: Condvar::new() };
+        Job { shared: Arc::new(shared), worker }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<JobState> {
         &self.shared
     }
 
@@ -207,9 +204,8 @@ impl Job {
         self.shared.lock().progress
     }
 
-    /// The engine the job was submitted to.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    pub(super) fn worker(&self) -> &Arc<Worker> {
+        &self.worker
     }
 
     /// Wait for the end, at most `timeout` ([`Error::Timeout`], and the job goes on). `progress` is called
@@ -281,7 +277,7 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        if self.engine.is_foreign_process() {
+        if self.worker.is_foreign_process() {
             return;
         }
         self.shared.lock().abandoned = true;
@@ -290,20 +286,5 @@ impl Drop for Job {
         while !state.phase.is_final() {
             state = self.shared.changed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Options, Request};
-
-    /// A timeout that the clock cannot hold is none.
-    #[test]
-    fn the_longest_timeout_waits_for_the_end() {
-        let model =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
-        let job = Engine::open(model, Options::default()).unwrap().submit(&Request::default()).unwrap();
-        job.wait(Some(Duration::MAX), |_| ControlFlow::Continue(())).unwrap();
     }
 }

@@ -1,0 +1,95 @@
+//! The pipelines from request to pictures: the one-step student, and the teacher's multi-step sampler. Functions of a
+//! model's sessions, a request and a host; they know no threads.
+
+mod multi_step;
+mod one_step;
+mod run;
+
+use std::time::Instant;
+
+use self::multi_step::multi_step;
+use self::one_step::one_step;
+use self::run::{Pictures, Run};
+use crate::edit::Known;
+use crate::error::Result;
+use crate::families::family::Layout;
+use crate::generated::Generated;
+use crate::host::{Host, Progress};
+use crate::report::Report;
+use crate::request::{Decode, Resolved};
+use crate::sessions::Sessions;
+
+/// Run a resolved request. True: cancelled, and this is the best so far.
+pub(crate) fn execute(sessions: &mut Sessions, host: &dyn Host, r: &Resolved) -> Result<(Generated, bool)> {
+    host.cancel().check()?;
+    let start = Instant::now();
+    let layout = sessions.model().architecture().layout();
+    let total = match (r.steps, &r.optimize) {
+        (1, None) => 2 + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
+        (1, Some(o)) => 3 + o.steps + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
+        (n, _) => n + 1,
+    };
+    let mut run = Run {
+        sessions,
+        host,
+        layout,
+        progress: Progress { step: 0, total },
+        optimized: false,
+        cancelled: false,
+    };
+    host.advance(run.progress);
+    let pictures = if r.steps == 1 { one_step(&mut run, r)? } else { multi_step(&mut run, r)? };
+    let cancelled = run.cancelled;
+    let report = report(sessions, r, &layout, &pictures, start);
+    let Pictures { images, tokens, max_probability, e_in, .. } = pictures;
+    Ok((Generated { images, tokens, max_probability, e_in, report }, cancelled))
+}
+
+fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, start: Instant) -> Report {
+    let model = sessions.model();
+    let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
+    let title = model.metadata().get("modelspec.title").cloned();
+    let difference = p.other_images.as_ref().map(|other| {
+        let (a, b) = (p.images.to_f32(), other.to_f32());
+        let pixel = |x: f32, y: f32| (x.clamp(0.0, 1.0) - y.clamp(0.0, 1.0)).abs();
+        let all: Vec<f32> = a.iter().zip(&b).map(|(&x, &y)| pixel(x, y)).collect();
+        all.chunks_exact(all.len() / r.batch).map(mean).collect()
+    });
+    let (teacher, labelled) = (r.steps > 1, layout.classes > 0);
+    Report {
+        seed: r.seed,
+        batch: r.batch,
+        classes: if labelled { r.classes.clone() } else { Vec::new() },
+        labels: r
+            .classes
+            .iter()
+            .filter(|_| labelled)
+            .map(|&c| model.labels().get(c as usize).map(|l| l.name.clone()))
+            .collect(),
+        prompts: r.prompts.clone(),
+        steps: r.steps,
+        decode: if r.decode == Decode::Hard { "hard" } else { "soft" },
+        temperature: r.sampling.temperature,
+        top_k: r.sampling.top_k,
+        top_p: r.sampling.top_p,
+        mask_ratio: r.mask_ratio,
+        sigma: r.sigma,
+        guidance_scale: teacher.then_some(r.guidance_scale),
+        randomize_temperature: teacher.then_some(r.randomize_temperature),
+        kept_tokens: p.known.as_ref().map(Known::counts),
+        custom_start: r.e_in.is_some() || r.start_tokens.is_some(),
+        width: layout.width,
+        height: layout.height,
+        model: title.unwrap_or_else(|| model.architecture().name().into()),
+        library: env!("CARGO_PKG_VERSION"),
+        provider: sessions.provider().name(),
+        runtime: sessions.runtime().version.clone(),
+        mean_max_probability: p
+            .max_probability
+            .as_ref()
+            .map(|p| p.to_f32().chunks_exact(layout.slots()).map(mean).collect()),
+        soft_hard_difference: difference,
+        optimization: p.optimization.clone(),
+        milliseconds: start.elapsed().as_secs_f64() * 1e3,
+    }
+}

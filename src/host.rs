@@ -1,0 +1,30 @@
+//! Whoever waits for a job, as the pipelines see it.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::rewards::Reward;
+use crate::runtime::Cancel;
+use crate::tensor::Tensor;
+
+/// Steps done of the steps a job consists of (one network call each).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub step: u32,
+    pub total: u32,
+}
+
+/// Whoever waits for a job: ends it, is told how far it is, answers for its own rewards.
+pub(crate) trait Host {
+    fn cancel(&self) -> &Cancel;
+
+    /// One more step done.
+    fn advance(&self, progress: Progress);
+
+    /// Put a callback's question to the thread that waits for the job, and wait for its answer: scores [B] and gradient
+    /// [B, 3, H, W]. `None`: the callback said stop, or the job was cancelled first.
+    fn ask(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>>;
+
+    /// Whether nobody will read a result any more.
+    fn is_abandoned(&self) -> bool;
+}

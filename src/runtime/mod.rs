@@ -1,0 +1,25 @@
+//! ONNX Runtime: its library, its providers, sessions over mapped weights, and everything that keeps it from surprising a
+//! host. The only place in the crate that names `ort`, and nothing here knows a model.
+//!
+//! All of it is used on engine threads ([`threads`]): ONNX Runtime may change the floating-point mode of its caller.
+
+mod bound;
+mod cancel;
+pub(crate) mod compiler;
+pub(crate) mod cost;
+mod error;
+pub(crate) mod exit;
+mod library;
+mod options;
+pub(crate) mod process;
+mod provider;
+pub(crate) mod rehearsal;
+mod session;
+pub(crate) mod threads;
+
+pub use self::cancel::Cancel;
+pub use self::library::{ENV_LIBRARY, Runtime, load, loaded};
+pub use self::options::{MemoryMode, Options};
+pub use self::process::check_process;
+pub use self::provider::Provider;
+pub use self::session::Session;

@@ -1,0 +1,34 @@
+//! How an engine is opened.
+
+use std::path::PathBuf;
+
+use super::provider::Provider;
+use crate::model_file::WeightsMode;
+
+/// Trade of memory against speed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryMode {
+    /// Weights are used straight from the mapped pages: opens in milliseconds, memory is page cache.
+    #[default]
+    Lean,
+    /// Weights are packed for the CPU's kernels when first used: faster runs, one more copy in memory.
+    Fast,
+}
+
+/// How an engine is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub provider: Provider,
+    /// GPU index for `cuda`.
+    pub device_id: i32,
+    pub memory: MemoryMode,
+    pub weights: WeightsMode,
+    /// Threads that compute one run; 0 = one per core, at most 8.
+    pub threads: usize,
+    /// Unix niceness added to the engine's threads, 0 to 19.
+    pub niceness: i32,
+    /// Bytes this engine may hold beyond mapped pages; 0 = no limit.
+    pub memory_limit: u64,
+    /// The ONNX Runtime library file; `None` searches.
+    pub ort_library: Option<PathBuf>,
+}

@@ -1,0 +1,99 @@
+use std::path::Path;
+
+use super::*;
+use crate::runtime::cost::ARENA_LIMIT;
+use crate::runtime::{load, process};
+use crate::tensor::Dtype;
+
+/// Run `work` with sessions of the bundled model, on a thread of its own.
+pub(crate) fn on_bundled_model(work: impl FnOnce(&mut Sessions) -> Result<()> + Send + 'static) {
+    process::claim().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+    let options = Options::default();
+    let threads = Arc::new(Threads::new(0, 0));
+    let pool = threads.clone();
+    let worker = threads.spawn("softdimo-test", move || {
+        let model = Arc::new(Model::open(&path, options.weights).unwrap());
+        let runtime = load(None).unwrap();
+        let mut sessions = Sessions::new(model, options, runtime, pool, Arc::default());
+        work(&mut sessions).unwrap();
+    });
+    worker.unwrap().join().unwrap();
+}
+
+/// Sessions without an arena compute the same, run after run.
+#[test]
+fn large_sessions_have_no_arena() {
+    on_bundled_model(|sessions| {
+        let g = Graph::new();
+        let x = g.input("x", crate::tensor::Dtype::F32, [64, 64])?;
+        g.output("y", g.softmax(g.matmul(x, g.tanh(x)?)?, 1)?);
+        let values: Vec<f32> = (0..64 * 64).map(|i| (i % 37) as f32 / 37.0 - 0.5).collect();
+        let x = Tensor::from_f32([64, 64], &values);
+        let model = sessions.model.clone();
+        let sources = Sources::of(model.checkpoint());
+        let mut run = |activations: u64| {
+            let cost = Cost { activations, ..sessions.cost(&g, &sources, Runs::Once) };
+            assert_eq!(cost.arena(), activations < ARENA_LIMIT);
+            let mut session = sessions.compiler.compile("test", &g, &sources, Arc::new(cost))?;
+            let first = session.run(&[("x", &x)], &Cancel::default())?;
+            assert_eq!(session.run(&[("x", &x)], &Cancel::default())?, first);
+            Ok::<_, Error>(first)
+        };
+        assert_eq!(run(ARENA_LIMIT)?, run(0)?);
+        Ok(())
+    });
+}
+
+/// x ← x·a + s, s ← s + x, with the sum of x as a result for the host.
+fn graph() -> Graph {
+    let g = Graph::new();
+    let [x, s] = ["x", "s"].map(|name| g.input(name, Dtype::F32, [2, 3]).unwrap());
+    let a = g.input("a", Dtype::F32, [1]).unwrap();
+    g.output("sum", g.reduce_sum(x, &[0, 1]).unwrap());
+    g.output("next.x", g.add(g.mul(x, a).unwrap(), s).unwrap());
+    g.output("next.s", g.add(s, x).unwrap());
+    g
+}
+
+/// Bit for bit what runs through the host give, and a run that was cancelled can be run again.
+#[test]
+fn carried_values_equal_values_through_the_host() {
+    on_bundled_model(|sessions| {
+        let cancel = Cancel::default();
+        let carried = ["x", "s"].map(|name| (format!("next.{name}"), name.to_string()));
+        let mut plain = sessions.compile("plain", &graph())?;
+        let mut bound = sessions.compile("bound", &graph())?.bind(&carried)?;
+        let read = Graph::new();
+        let s = read.input("s", Dtype::F32, [2, 3])?;
+        read.output("s again", read.mul_scalar(s, 2.0)?);
+        let mut read = sessions.compile("read", &read)?.bind(&[])?;
+
+        let mut x = Tensor::from_f32([2, 3], &[0.1, -2.0, 3.3, 0.7, 1e-3, 5.0]);
+        let mut s = Tensor::from_f32([2, 3], &[0.0; 6]);
+        bound.feed([("x", &x), ("s", &s), ("unknown", &x)])?;
+        read.feed([("s", &s)])?;
+        for step in 0..5 {
+            let a = Tensor::from_f32([1], &[0.3 + step as f32]);
+            bound.feed([("a", &a)])?;
+            let mut expected = plain.run(&[("x", &x), ("s", &s), ("a", &a)], &cancel)?;
+            let ended = Cancel::default();
+            ended.cancel();
+            assert!(matches!(bound.run(&ended), Err(Error::Cancelled)));
+            let first = bound.run(&cancel)?;
+            assert_eq!(first, bound.run(&cancel)?, "a run does not change its inputs");
+            assert_eq!(first, [expected.remove(0)]);
+            (x, s) = (expected.remove(0).1, expected.remove(0).1);
+            bound.advance()?;
+            read.follow(&bound)?;
+            let twice: Vec<f32> = s.to_f32().iter().map(|s| 2.0 * s).collect();
+            assert_eq!(read.run(&cancel)?[0].1.to_f32(), twice);
+        }
+        let refused = sessions.compile("bad", &graph())?.bind(&[("sum".into(), "y".into())]);
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "internal error (please report it): no f32 graph input 'y'"
+        );
+        Ok(())
+    });
+}
