@@ -14,7 +14,7 @@ pub struct Progress {
     pub total: u32,
 }
 
-/// Whoever waits for a job: ends it, is told how far it is, answers for its own rewards.
+/// Whoever waits for a job: ends it, hears how far it is, answers for its own rewards.
 pub(crate) trait Host {
     fn cancel(&self) -> &Cancel;
 

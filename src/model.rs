@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::families::defaults::Defaults;
 use crate::families::{Architecture, FAMILIES};
-use crate::model_file::header::{Header, find_label, wrong};
+use crate::model_file::header::{ModelHeader, find_label, wrong};
 use crate::model_file::{ClassLabel, WeightsMode};
 use crate::program::Program;
 use crate::tensor::Tensor;
@@ -65,7 +65,7 @@ impl Model {
     /// Validate a model file whose bytes are already at hand; `file` is its name in messages.
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str) -> Result<Model> {
         let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file)?;
-        let header = Header::read(&checkpoint, file)?;
+        let header = ModelHeader::read(&checkpoint, file)?;
         let families: Vec<&str> = FAMILIES.iter().map(|family| family.description.name).collect();
         header.refuse_reward(&families)?;
         let config: Config = header.config()?;

@@ -141,7 +141,7 @@ pub struct Sources<'a> {
 
 /// Where a weight of a graph comes from.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a, 'n> {
+pub struct StoredWeight<'a, 'n> {
     /// Empty for the first checkpoint.
     pub namespace: &'n str,
     pub checkpoint: &'a Checkpoint,
@@ -168,12 +168,12 @@ impl<'a> Sources<'a> {
     }
 
     /// Where the weight that a graph names `weight` comes from.
-    pub fn find<'n>(&self, weight: &'n str) -> Source<'a, 'n> {
+    pub fn find<'n>(&self, weight: &'n str) -> StoredWeight<'a, 'n> {
         if let Some((namespace, tensor)) = weight.split_once(SEPARATOR)
             && let Some((_, checkpoint)) = self.others.iter().find(|(name, _)| *name == namespace)
         {
-            return Source { namespace, checkpoint, tensor };
+            return StoredWeight { namespace, checkpoint, tensor };
         }
-        Source { namespace: "", checkpoint: self.first, tensor: weight }
+        StoredWeight { namespace: "", checkpoint: self.first, tensor: weight }
     }
 }

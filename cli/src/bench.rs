@@ -134,10 +134,10 @@ fn optimize(args: &Optimise) -> Result<ExitCode> {
     let (mut forward, mut steps) = (Vec::new(), Vec::new());
     for _ in 0..args.runs.max(1) {
         forward.push(engine.generate(&request)?.report.milliseconds);
-        let course = engine.generate(&step(3))?.report.optimization.clone();
+        let optimization = engine.generate(&step(3))?.report.optimization.clone();
         // The first iterates of a session allocate its memory, piecewise and then as one plan; the last one
         // is what a loop costs.
-        steps.extend(course.and_then(|c| c.iterations.last().map(|i| i.milliseconds)));
+        steps.extend(optimization.and_then(|c| c.iterations.last().map(|i| i.milliseconds)));
     }
     let ratios = forward.iter().zip(&steps).map(|(f, s)| s / f);
     let mut ratios: Vec<f64> = ratios.collect();

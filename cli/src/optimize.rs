@@ -1,4 +1,4 @@
-//! `softdimo optimize`: pictures before and after test-time embedding optimisation, and the reward's course.
+//! `softdimo optimize`: pictures before and after test-time embedding optimisation, and the reward at every step.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -169,12 +169,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
     if args.json {
         println!("{}", after.report.json());
-    } else if let Some(course) = &after.report.optimization {
-        print_course(course);
+    } else if let Some(optimization) = &after.report.optimization {
+        print_optimization(optimization);
     }
     write(&args, &before, &after)?;
-    if let (Some(path), Some(course)) = (&args.curve, &after.report.optimization) {
-        write_curve(path, course, &after.report)?;
+    if let (Some(path), Some(optimization)) = (&args.curve, &after.report.optimization) {
+        write_curve(path, optimization, &after.report)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -184,10 +184,10 @@ fn mean(values: &[f32]) -> f32 {
 }
 
 /// One line an iteration (means over the pictures), then the totals as a curve.
-fn print_course(course: &OptimizationReport) {
-    let names: String = course.rewards.iter().map(|n| format!("{n:>12}")).collect();
+fn print_optimization(optimization: &OptimizationReport) {
+    let names: String = optimization.rewards.iter().map(|n| format!("{n:>12}")).collect();
     println!("{:>5} {:>12} {names} {:>10} {:>10} {:>8}", "step", "total", "gradient", "max prob", "ms");
-    for i in &course.iterations {
+    for i in &optimization.iterations {
         let rewards: String = i.rewards.iter().map(|r| format!("{:>12.5}", mean(r))).collect();
         println!(
             "{:>5} {:>12.5} {rewards} {:>10.3e} {:>10.4} {:>8.1}",
@@ -198,9 +198,9 @@ fn print_course(course: &OptimizationReport) {
             i.milliseconds
         );
     }
-    let totals: Vec<f32> = course.iterations.iter().map(|i| mean(&i.total)).collect();
+    let totals: Vec<f32> = optimization.iterations.iter().map(|i| mean(&i.total)).collect();
     println!("total  {}", sparkline(&totals));
-    println!("ended: {}; best iterate per picture: {:?}", course.ended, course.best_step);
+    println!("ended: {}; best iterate per picture: {:?}", optimization.ended, optimization.best_step);
 }
 
 /// Values as eighth blocks from the smallest to the largest.
@@ -213,9 +213,9 @@ fn sparkline(values: &[f32]) -> String {
 }
 
 /// A panel for the total, and one a reward where there are several or a weighted one.
-fn write_curve(path: &Path, course: &OptimizationReport, report: &Report) -> Result<()> {
+fn write_curve(path: &Path, optimization: &OptimizationReport, report: &Report) -> Result<()> {
     let panel = |title: &str, of: &dyn Fn(&Iteration) -> Vec<f32>| {
-        let steps: Vec<Vec<f32>> = course.iterations.iter().map(of).collect();
+        let steps: Vec<Vec<f32>> = optimization.iterations.iter().map(of).collect();
         let picture = |b: usize| steps.iter().map(|at| at[b]).collect();
         let mut series: Vec<Series> = Vec::new();
         if report.batch > 1 {
@@ -226,8 +226,8 @@ fn write_curve(path: &Path, course: &OptimizationReport, report: &Report) -> Res
         plot::panel(title, &series, 560, 220)
     };
     let mut panels = vec![panel("total", &|i| i.total.clone())?];
-    if course.weights != [1.0] {
-        for (k, (name, weight)) in course.rewards.iter().zip(&course.weights).enumerate() {
+    if optimization.weights != [1.0] {
+        for (k, (name, weight)) in optimization.rewards.iter().zip(&optimization.weights).enumerate() {
             panels.push(panel(&format!("{name} (weight {weight})"), &|i| i.rewards[k].clone())?);
         }
     }

@@ -18,11 +18,11 @@ use crate::error::{Error, Result};
 /// truncating it makes reads past the new end fault (`SIGBUS` on Unix) unless it was opened with
 /// [`Mapping::map_guarded`]. Call [`Mapping::recheck`] before work that must not read a shrunken file.
 pub struct Mapping {
-    source: Source,
+    source: Backing,
     name: String,
 }
 
-enum Source {
+enum Backing {
     // The guard is declared, and so dropped, before the map: the range must leave the table before
     // its addresses can be handed out again.
     Mapped { guard: Option<Guard>, map: Mmap, file: File },
@@ -43,7 +43,7 @@ impl Mapping {
         // SAFETY: the map is only ever read. Others may write or truncate the file meanwhile; the type's
         // documentation says what that means, and no reader below trusts a value it read twice.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        Ok(Mapping { source: Source::Mapped { guard: None, map, file }, name: path.display().to_string() })
+        Ok(Mapping { source: Backing::Mapped { guard: None, map, file }, name: path.display().to_string() })
     }
 
     /// Like [`Mapping::map`], with the process-wide `SIGBUS` guard on this range: when the file is truncated
@@ -54,7 +54,7 @@ impl Mapping {
     /// Errors: as [`Mapping::map`]; `Unsupported` off Unix or when every slot of the guard is taken.
     pub fn map_guarded(path: impl AsRef<Path>) -> Result<Mapping> {
         let mut mapping = Mapping::map(path)?;
-        if let Source::Mapped { guard, map, .. } = &mut mapping.source {
+        if let Backing::Mapped { guard, map, .. } = &mut mapping.source {
             *guard = Some(Guard::register(map)?);
         }
         Ok(mapping)
@@ -80,12 +80,12 @@ impl Mapping {
             }
         }
         let copy = copy.make_read_only().map_err(|e| Error::io(path, e))?;
-        Ok(Mapping { source: Source::Read(copy), name })
+        Ok(Mapping { source: Backing::Read(copy), name })
     }
 
     /// Bytes already in memory. Their alignment is the allocator's (16 bytes on common platforms).
     pub fn from_vec(bytes: Vec<u8>) -> Mapping {
-        Mapping { source: Source::Owned(bytes), name: "memory".into() }
+        Mapping { source: Backing::Owned(bytes), name: "memory".into() }
     }
 
     /// Bytes that belong to the host. `release`, if any, runs exactly once, when the mapping is dropped,
@@ -96,15 +96,15 @@ impl Mapping {
     /// nobody changes or frees before `release` runs.
     pub unsafe fn foreign(ptr: *const u8, len: usize, release: Option<Box<dyn FnOnce() + Send>>) -> Mapping {
         let foreign = Foreign { ptr, len, release: Mutex::new(release) };
-        Mapping { source: Source::Foreign(foreign), name: "memory".into() }
+        Mapping { source: Backing::Foreign(foreign), name: "memory".into() }
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         match &self.source {
-            Source::Mapped { map, .. } | Source::Read(map) => map,
-            Source::Owned(bytes) => bytes,
-            Source::Foreign(foreign) => foreign.bytes(),
+            Backing::Mapped { map, .. } | Backing::Read(map) => map,
+            Backing::Owned(bytes) => bytes,
+            Backing::Foreign(foreign) => foreign.bytes(),
         }
     }
 
@@ -115,7 +115,7 @@ impl Mapping {
 
     /// True when the bytes are the pages of a file, that is, cost no private memory.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.source, Source::Mapped { .. })
+        matches!(self.source, Backing::Mapped { .. })
     }
 
     /// Checks that a mapped file still has every byte that was mapped. One `fstat`; other kinds always pass.
@@ -123,7 +123,7 @@ impl Mapping {
     /// Errors: `Format` when the file has shrunk or the guard had to replace pages of it; the latter is
     /// permanent for this mapping. `Io` when the file cannot be examined.
     pub fn recheck(&self) -> Result<()> {
-        let Source::Mapped { guard, map, file } = &self.source else { return Ok(()) };
+        let Backing::Mapped { guard, map, file } = &self.source else { return Ok(()) };
         let found = file.metadata().map_err(|e| Error::io(&self.name, e))?.len();
         if found < map.len() as u64 {
             return Err(broken(&self.name, "file size", format!("{} bytes", map.len()), found));
@@ -143,11 +143,11 @@ impl Mapping {
 impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.source {
-            Source::Mapped { guard: None, .. } => "mapped",
-            Source::Mapped { guard: Some(_), .. } => "guarded",
-            Source::Read(_) => "read",
-            Source::Owned(_) => "owned",
-            Source::Foreign(_) => "foreign",
+            Backing::Mapped { guard: None, .. } => "mapped",
+            Backing::Mapped { guard: Some(_), .. } => "guarded",
+            Backing::Read(_) => "read",
+            Backing::Owned(_) => "owned",
+            Backing::Foreign(_) => "foreign",
         };
         write!(f, "Mapping({kind} {}, {} bytes)", self.name, self.bytes().len())
     }

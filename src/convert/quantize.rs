@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::checkpoint::{Checkpoint, Mapping, safetensors};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::model_file::header::Header;
+use crate::model_file::header::ModelHeader;
 use crate::model_file::write::{Part, write};
 use crate::model_file::{QUANTIZATION, Summary, WeightsMode};
 use crate::quant::Storage;
@@ -49,7 +49,7 @@ pub fn quantize(
 
 /// That the file is one which this library opens.
 fn check(checkpoint: &Checkpoint, mapping: Arc<Mapping>, file: &str) -> Result<()> {
-    match Header::read(checkpoint, file)?.is_reward() {
+    match ModelHeader::read(checkpoint, file)?.is_reward() {
         true => RewardModel::from_mapping(mapping, file).map(drop),
         false => Model::from_mapping(mapping, file).map(drop),
     }

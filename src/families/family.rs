@@ -15,7 +15,7 @@ use crate::weights::Weights;
 
 /// What a family is, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Description {
+pub struct FamilyDescription {
     /// As `softdimo convert` and the model file name it.
     pub name: &'static str,
     /// One line for a help text.
@@ -72,7 +72,7 @@ impl Layout {
 /// One model family: a generator (student and teacher alike) and its image tokenizer. `w` is the scope of the
 /// component (`student`, `teacher`) for the generator's functions, and the whole file for the tokenizer's.
 pub trait Family: std::fmt::Debug {
-    fn description(&self) -> &'static Description;
+    fn description(&self) -> &'static FamilyDescription;
 
     /// As `softdimo convert` and the model file name it.
     fn name(&self) -> &'static str {

@@ -15,14 +15,14 @@ mod text_encoder;
 
 use serde::{Deserialize, Serialize};
 
-use self::family::{Description, Family};
+use self::family::{Family, FamilyDescription};
 use self::source::{Pieces, Source};
 use crate::error::Result;
 
 /// A row of the table.
 #[derive(Debug)]
-pub struct Row {
-    pub description: &'static Description,
+pub struct FamilyRow {
+    pub description: &'static FamilyDescription,
     /// Official checkpoints → everything a model file is made of.
     pub read: fn(&Source) -> Result<Pieces<Architecture>>,
 }
@@ -48,8 +48,8 @@ macro_rules! families {
         }
 
         /// Every family.
-        pub const FAMILIES: &[Row] = &[
-            $(Row {
+        pub const FAMILIES: &[FamilyRow] = &[
+            $(FamilyRow {
                 description: &$folder::DESCRIPTION,
                 read: |source| Ok($folder::convert::read(source)?.map(Architecture::$family)),
             },)*

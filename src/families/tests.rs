@@ -11,8 +11,8 @@ use crate::sample::{Logits, MaskedDiffusion, Rule};
 
 /// Every sampler with its family's defaults; MaskGIT's also with its other quota.
 fn all() -> Vec<(Sampler, TeacherDefaults)> {
-    use maskgit::sampler::{Quota, Settings};
-    let total = SamplerChoice::with(maskgit::sampler::SAMPLER.name, Settings { quota: Quota::Total });
+    use maskgit::sampler::{MaskGitSettings, Quota};
+    let total = SamplerChoice::with(maskgit::sampler::SAMPLER.name, MaskGitSettings { quota: Quota::Total });
     vec![
         (maskbit::sampler::SAMPLER, maskbit::sampler::teacher_defaults()),
         (maskgit::sampler::SAMPLER, maskgit::sampler::teacher_defaults()),
@@ -160,7 +160,7 @@ fn every_sampler_reads_back() {
     let text = r#"{"sampler": {"maskgit": {}}, "negative_prompt": "blurry"}"#;
     let found: TeacherDefaults = serde_json::from_str(text).unwrap();
     assert_eq!(found.negative_prompt, "blurry");
-    let quota = found.sampler.unwrap().settings::<maskgit::sampler::Settings>().unwrap().quota;
+    let quota = found.sampler.unwrap().settings::<maskgit::sampler::MaskGitSettings>().unwrap().quota;
     assert_eq!(quota, maskgit::sampler::Quota::PerStep);
     let halton: TeacherDefaults = serde_json::from_str(r#"{"sampler": "halton"}"#).unwrap();
     let error = (maskgit::halton::SAMPLER.rule)(&halton).unwrap_err().to_string();

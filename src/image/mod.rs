@@ -117,7 +117,7 @@ impl<'a> ImageView<'a> {
     /// The rows from the top of the picture down, without padding.
     fn rows(&self) -> Result<impl Iterator<Item = &'a [u8]> + use<'a>> {
         let ImageView { height, origin, data, .. } = *self;
-        let Layout { row, stride } = layout(self.width, height, self.stride, self.format, data.len())?;
+        let RowLayout { row, stride } = layout(self.width, height, self.stride, self.format, data.len())?;
         Ok((0..height).map(move |y| &data[memory_row(y, height, origin) * stride..][..row]))
     }
 }
@@ -172,7 +172,7 @@ pub fn read_f32_chw(view: &ImageView<'_>) -> Result<Vec<f32>> {
 /// As [`ImageViewMut::validate`], before anything is written.
 pub fn write_f32_chw(image: &[f32], view: &mut ImageViewMut<'_>) -> Result<()> {
     let (width, height, format) = (view.width as usize, view.height, view.format);
-    let Layout { row, stride } = layout(view.width, height, view.stride, format, view.data.len())?;
+    let RowLayout { row, stride } = layout(view.width, height, view.stride, format, view.data.len())?;
     let plane = width * height as usize;
     if plane.checked_mul(3) != Some(image.len()) {
         return Err(Error::invalid("image tensor", format!("3 planes of {width}x{height}"), image.len()));
@@ -209,14 +209,14 @@ fn to_u8(x: f32) -> u8 {
     (clamp(x) * 255.0 + 0.5) as u8
 }
 
-struct Layout {
+struct RowLayout {
     /// Bytes of a row's pixels.
     row: usize,
     /// Bytes from row to row; never 0.
     stride: usize,
 }
 
-fn layout(width: u32, height: u32, stride: usize, format: PixelFormat, capacity: usize) -> Result<Layout> {
+fn layout(width: u32, height: u32, stride: usize, format: PixelFormat, capacity: usize) -> Result<RowLayout> {
     for (what, size) in [("image.width", width), ("image.height", height)] {
         if size == 0 {
             return Err(Error::invalid(what, "at least 1", size));
@@ -237,7 +237,7 @@ fn layout(width: u32, height: u32, stride: usize, format: PixelFormat, capacity:
     if capacity < needed {
         return Err(Error::BufferTooSmall { what: "image.data".into(), expected: needed, found: capacity });
     }
-    Ok(Layout { row, stride })
+    Ok(RowLayout { row, stride })
 }
 
 /// Index in memory of the picture's row y, counted from the top.

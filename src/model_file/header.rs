@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
 /// The metadata of a model file of the right format.
-pub(crate) struct Header<'a> {
+pub(crate) struct ModelHeader<'a> {
     metadata: &'a BTreeMap<String, String>,
     /// Whether it holds tensors of a reward's network.
     reward: bool,
@@ -17,11 +17,11 @@ pub(crate) struct Header<'a> {
     file: &'a str,
 }
 
-impl<'a> Header<'a> {
+impl<'a> ModelHeader<'a> {
     /// Errors: `Config` when the file is none of `softdimo convert`, or of another format.
-    pub fn read(checkpoint: &'a Checkpoint, file: &'a str) -> Result<Header<'a>> {
+    pub fn read(checkpoint: &'a Checkpoint, file: &'a str) -> Result<ModelHeader<'a>> {
         let reward = checkpoint.names().any(|name| in_component(name, REWARD_COMPONENT));
-        let header = Header { metadata: checkpoint.metadata(), reward, file };
+        let header = ModelHeader { metadata: checkpoint.metadata(), reward, file };
         let format = header.get("softdimo.format")?;
         if format != FORMAT {
             return Err(header.wrong("softdimo.format", FORMAT, format));

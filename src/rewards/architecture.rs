@@ -7,15 +7,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::scorer::{Description, Scorer};
+use super::scorer::{RewardDescription, Scorer};
 use super::source::{RewardPieces, RewardSource};
 use super::{aesthetic, classifier, clip, image_reward};
 use crate::error::Result;
 
 /// A row of the table.
 #[derive(Debug)]
-pub struct Row {
-    pub description: &'static Description,
+pub struct RewardRow {
+    pub description: &'static RewardDescription,
     /// An official checkpoint → everything a reward file is made of.
     pub read: fn(&RewardSource) -> Result<RewardPieces<RewardArchitecture>>,
 }
@@ -41,8 +41,8 @@ macro_rules! rewards {
         }
 
         /// Every reward that is a network.
-        pub const REWARDS: &[Row] = &[
-            $(Row {
+        pub const REWARDS: &[RewardRow] = &[
+            $(RewardRow {
                 description: &$description,
                 read: |source| Ok($read(source)?.map(RewardArchitecture::$reward)),
             },)*

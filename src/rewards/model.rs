@@ -16,7 +16,7 @@ use super::prompt::{Tokenizer, TokenizerConfig, Tokens};
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::model_file::header::{Header, find_label, wrong};
+use crate::model_file::header::{ModelHeader, find_label, wrong};
 use crate::model_file::{ClassLabel, REWARD_COMPONENT, WeightsMode};
 use crate::tensor::Dtype;
 use crate::weights::Weights;
@@ -60,7 +60,7 @@ impl RewardModel {
     /// Validate a reward file whose bytes are already at hand; `file` is its name in messages.
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str) -> Result<RewardModel> {
         let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file)?;
-        let header = Header::read(&checkpoint, file)?;
+        let header = ModelHeader::read(&checkpoint, file)?;
         header.require_reward(&names())?;
         let config: RewardConfig = header.config()?;
         config.validate(file)?;

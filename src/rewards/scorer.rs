@@ -7,7 +7,7 @@ use crate::weights::Weights;
 
 /// What a reward is, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Description {
+pub struct RewardDescription {
     /// As a reward file names it; `softdimo convert` has dashes where it has underscores.
     pub name: &'static str,
     /// One line for a help text.
@@ -64,7 +64,7 @@ pub struct TextInput {
 
 /// A network that scores pictures. `w` is the scope of its tensors.
 pub trait Scorer: std::fmt::Debug {
-    fn description(&self) -> &'static Description;
+    fn description(&self) -> &'static RewardDescription;
 
     /// Refuse sizes that contradict each other. `file` is named in the error.
     fn validate(&self, file: &str) -> Result<()>;

@@ -112,14 +112,14 @@ impl ClipFiles {
 /// The part of `tokenizer.json` that is read.
 #[derive(Deserialize)]
 struct TokenizerJson {
-    model: Model,
+    model: BpeModel,
     #[serde(default)]
     added_tokens: Vec<Added>,
     padding: Option<Padding>,
 }
 
 #[derive(Deserialize)]
-struct Model {
+struct BpeModel {
     #[serde(rename = "type")]
     kind: String,
     end_of_word_suffix: String,

@@ -1,4 +1,4 @@
-//! What an optimisation is told: rewards, budget, update rule, and what is moved.
+//! The settings of an optimisation: rewards, budget, update rule, and what is moved.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -143,7 +143,7 @@ pub(super) fn step_graph(model: &Model, batch: usize, o: &Optimize) -> Result<Gr
     next(&g, "alive", next_alive);
     let score = if_finite(&g, total, total, f32::NEG_INFINITY)?;
     next(&g, "top", g.max(score, top)?);
-    let rule = Rule::new(&g, o)?;
+    let rule = UpdateRule::new(&g, o)?;
     for (&(name, x), &d) in soft.variables.iter().zip(&gradients) {
         let per_picture = |v: Value| {
             let mut shape = vec![1; g.shape(x).rank()];
@@ -210,20 +210,20 @@ fn prior_norm(g: &Graph, n: Value, batch: usize) -> Result<Value> {
 
 /// The update rule with the numbers that come in: `lr` [1], and Adam's corrections 1/(1 − βᵗ), `c1` and `c2` [1],
 /// which change with the step.
-struct Rule {
+struct UpdateRule {
     optimizer: Optimizer,
     lr: Value,
     corrections: Option<[Value; 2]>,
 }
 
-impl Rule {
-    fn new(g: &Graph, o: &Optimize) -> Result<Rule> {
+impl UpdateRule {
+    fn new(g: &Graph, o: &Optimize) -> Result<UpdateRule> {
         let number = |name| g.input(name, Dtype::F32, [1]);
         let corrections = match o.optimizer {
             Optimizer::Sgd { .. } => None,
             Optimizer::Adam { .. } => Some([number("c1")?, number("c2")?]),
         };
-        Ok(Rule { optimizer: o.optimizer, lr: number("lr")?, corrections })
+        Ok(UpdateRule { optimizer: o.optimizer, lr: number("lr")?, corrections })
     }
 
     /// x after a step along the gradient d; the state goes on where the picture moves.

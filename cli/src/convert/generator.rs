@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches};
 use softdimo::Result;
 use softdimo::convert::{Source, generator};
-use softdimo::families::family::{ConditionKind, Description};
+use softdimo::families::family::{ConditionKind, FamilyDescription};
 
 use super::Common;
 
@@ -61,7 +61,7 @@ struct Networks {
 }
 
 impl Networks {
-    fn source(self, family: &Description, common: &Common) -> Source {
+    fn source(self, family: &FamilyDescription, common: &Common) -> Source {
         Source {
             generator: self.generator,
             teacher: self.teacher,
@@ -83,7 +83,7 @@ impl Args {
         }
     }
 
-    pub fn read(matches: &ArgMatches, family: &Description) -> Result<Args, clap::Error> {
+    pub fn read(matches: &ArgMatches, family: &FamilyDescription) -> Result<Args, clap::Error> {
         Ok(match family.condition {
             ConditionKind::ClassLabel => {
                 let Class { networks, labels, common } = Class::from_arg_matches(matches)?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches};
 use softdimo::Result;
 use softdimo::convert::{RewardSource, reward};
-use softdimo::rewards::scorer::{Description, Takes};
+use softdimo::rewards::scorer::{RewardDescription, Takes};
 
 use super::Common;
 
@@ -62,7 +62,7 @@ impl Args {
         }
     }
 
-    pub fn read(matches: &ArgMatches, d: &Description) -> Result<Args, clap::Error> {
+    pub fn read(matches: &ArgMatches, d: &RewardDescription) -> Result<Args, clap::Error> {
         let Network { checkpoint, config, common } = Network::from_arg_matches(matches)?;
         let (storage, about) = (common.storage(), common.about());
         let mut source = RewardSource { config, storage, about, ..RewardSource::new(d.name, checkpoint) };

@@ -1,7 +1,7 @@
 //! The few globals that stand for tensors and their containers; nothing else has a meaning here.
 
 use super::pickle::Machine;
-use super::value::{Element, Id, Storage, Tensor, Value};
+use super::value::{Element, Id, PickleValue, PickledStorage, PickledTensor};
 use crate::checkpoint::safetensors::MAX_RANK;
 use crate::error::{Error, Result};
 use crate::tensor::Dtype;
@@ -16,8 +16,12 @@ impl<'a> Machine<'a, '_> {
     /// NEWOBJ and NEWOBJ_EX: an object without the state that would make it useful.
     pub fn instance(&mut self, class: Id) -> Result<()> {
         let value = match *self.value(class) {
-            Value::Global { module: "collections", name: "OrderedDict" } => Value::Dict(Vec::new()),
-            Value::Global { module, name } | Value::Opaque { module, name } => Value::Opaque { module, name },
+            PickleValue::Global { module: "collections", name: "OrderedDict" } => {
+                PickleValue::Dict(Vec::new())
+            }
+            PickleValue::Global { module, name } | PickleValue::Opaque { module, name } => {
+                PickleValue::Opaque { module, name }
+            }
             _ => return Err(self.broken("a class to make an object of", self.describe(class))),
         };
         self.push(value);
@@ -28,21 +32,21 @@ impl<'a> Machine<'a, '_> {
     /// is taken, not copied: it was written for this object alone.
     pub fn build(&mut self, state: Id, object: Id) {
         let scripted =
-            matches!(self.value(object), Value::Opaque { module, .. } if module.starts_with(SCRIPTED));
-        if scripted && let Value::Dict(items) = self.value_mut(state) {
+            matches!(self.value(object), PickleValue::Opaque { module, .. } if module.starts_with(SCRIPTED));
+        if scripted && let PickleValue::Dict(items) = self.value_mut(state) {
             let items = std::mem::take(items);
-            *self.value_mut(object) = Value::Dict(items);
+            *self.value_mut(object) = PickleValue::Dict(items);
         }
     }
 
     /// REDUCE: the allow-list. Everything else is recorded as what it would have called.
     pub fn reduce(&mut self, callable: Id, arguments: Id) -> Result<Id> {
         let (module, name) = match *self.value(callable) {
-            Value::Global { module, name } => (module, name),
-            Value::Opaque { module, name } => return Ok(self.add(Value::Opaque { module, name })),
+            PickleValue::Global { module, name } => (module, name),
+            PickleValue::Opaque { module, name } => return Ok(self.add(PickleValue::Opaque { module, name })),
             _ => return Err(self.broken("a global to call", self.describe(callable))),
         };
-        let Value::Tuple(list) = self.value(arguments) else {
+        let PickleValue::Tuple(list) = self.value(arguments) else {
             return Err(self.broken(format!("a tuple of arguments for {name}"), self.describe(arguments)));
         };
         // A tuple in the memo can be an argument any number of times; no function here looks past the seventh.
@@ -54,19 +58,24 @@ impl<'a> Machine<'a, '_> {
                     return Err(self.broken(format!("at most {MAX_TENSORS} tensors"), "more"));
                 }
                 let tensor = self.tensor(name, &list)?;
-                Ok(self.add(Value::Tensor(Box::new(tensor))))
+                Ok(self.add(PickleValue::Tensor(Box::new(tensor))))
             }
             // (data, requires_grad, hooks, …): a parameter is its data.
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
                 let data = list.first().copied();
-                data.filter(|&id| matches!(self.value(id), Value::Tensor(_) | Value::Opaque { .. }))
-                    .ok_or_else(|| self.bad_arguments(name, "a tensor first", data))
+                data.filter(|&id| {
+                    matches!(self.value(id), PickleValue::Tensor(_) | PickleValue::Opaque { .. })
+                })
+                .ok_or_else(|| self.bad_arguments(name, "a tensor first", data))
             }
             // (function, type, arguments, state): a subclass, or a tensor with attributes. One level only, as
             // PyTorch writes it: the inner function is never this one again.
             ("torch._tensor", "_rebuild_from_type_v2") => match list[..] {
                 [function, _, inner, _]
-                    if !matches!(self.value(function), Value::Global { module: "torch._tensor", .. }) =>
+                    if !matches!(
+                        self.value(function),
+                        PickleValue::Global { module: "torch._tensor", .. }
+                    ) =>
                 {
                     self.reduce(function, inner)
                 }
@@ -75,7 +84,7 @@ impl<'a> Machine<'a, '_> {
             // OrderedDict() or, from Python 2, OrderedDict([[key, value], …]).
             ("collections", "OrderedDict") => {
                 let mut items = Vec::new();
-                if let Some(Value::List(pairs)) = list.first().map(|&id| self.value(id)) {
+                if let Some(PickleValue::List(pairs)) = list.first().map(|&id| self.value(id)) {
                     // Every pair was written once; more than the pickle has bytes are one list many times.
                     if self.pairs + pairs.len() > self.source.len() {
                         let found = format!("{} or more", self.pairs + pairs.len());
@@ -83,7 +92,7 @@ impl<'a> Machine<'a, '_> {
                     }
                     for &pair in pairs {
                         match self.value(pair) {
-                            Value::List(pair) | Value::Tuple(pair) if pair.len() == 2 => {
+                            PickleValue::List(pair) | PickleValue::Tuple(pair) if pair.len() == 2 => {
                                 items.push((pair[0], pair[1]));
                             }
                             _ => return Err(self.bad_arguments(name, "key and value pairs", Some(pair))),
@@ -91,14 +100,14 @@ impl<'a> Machine<'a, '_> {
                     }
                 }
                 self.pairs += items.len();
-                Ok(self.add(Value::Dict(items)))
+                Ok(self.add(PickleValue::Dict(items)))
             }
-            ("collections", "defaultdict") => Ok(self.add(Value::Dict(Vec::new()))),
+            ("collections", "defaultdict") => Ok(self.add(PickleValue::Dict(Vec::new()))),
             ("torch", "Size") => match list[..] {
                 [size] => Ok(size),
                 _ => Err(self.bad_arguments(name, "one tuple", None)),
             },
-            _ => Ok(self.add(Value::Opaque { module, name })),
+            _ => Ok(self.add(PickleValue::Opaque { module, name })),
         }
     }
 
@@ -108,22 +117,22 @@ impl<'a> Machine<'a, '_> {
     }
 
     /// (storage, offset, size, stride, …); version 3 has the dtype as its seventh argument.
-    fn tensor(&self, function: &str, list: &[Id]) -> Result<Tensor<'a>> {
+    fn tensor(&self, function: &str, list: &[Id]) -> Result<PickledTensor<'a>> {
         let [storage, offset, size, stride, ..] = *list else {
             return Err(self.bad_arguments(function, "storage, offset, size, stride", None));
         };
-        let Value::Storage(storage) = self.value(storage) else {
+        let PickleValue::Storage(storage) = self.value(storage) else {
             return Err(self.bad_arguments(function, "a storage first", Some(storage)));
         };
         let element = if function == "_rebuild_tensor_v3" {
             match list.get(6).map(|&id| self.value(id)) {
-                Some(&Value::Global { module: "torch", name }) => element_of_dtype(name),
+                Some(&PickleValue::Global { module: "torch", name }) => element_of_dtype(name),
                 _ => return Err(self.bad_arguments(function, "a dtype seventh", list.get(6).copied())),
             }
         } else {
             storage.element
         };
-        let tensor = Tensor {
+        let tensor = PickledTensor {
             storage: (**storage).clone(),
             element,
             offset: self.unsigned(function, offset)?,
@@ -138,17 +147,17 @@ impl<'a> Machine<'a, '_> {
 
     fn unsigned(&self, function: &str, id: Id) -> Result<u64> {
         match self.value(id) {
-            Value::Int(x) if *x >= 0 => Ok(*x as u64),
+            PickleValue::Int(x) if *x >= 0 => Ok(*x as u64),
             _ => Err(self.bad_arguments(function, "unsigned integers", Some(id))),
         }
     }
 
     fn unsigned_list(&self, function: &str, id: Id) -> Result<Vec<u64>> {
         match self.value(id) {
-            Value::Tuple(list) | Value::List(list) if list.len() <= MAX_RANK => {
+            PickleValue::Tuple(list) | PickleValue::List(list) if list.len() <= MAX_RANK => {
                 list.iter().map(|&id| self.unsigned(function, id)).collect()
             }
-            Value::Tuple(list) | Value::List(list) => {
+            PickleValue::Tuple(list) | PickleValue::List(list) => {
                 Err(self.broken("tensors of at most 8 dimensions", format!("{} dimensions", list.len())))
             }
             _ => Err(self.bad_arguments(function, "a size and a stride", Some(id))),
@@ -157,33 +166,33 @@ impl<'a> Machine<'a, '_> {
 
     /// ('storage', class, key, location, count[, window]) or, in legacy files, ('module', class, …).
     pub fn persistent(&mut self, id: Id) -> Result<()> {
-        let Value::Tuple(list) = self.value(id) else {
+        let PickleValue::Tuple(list) = self.value(id) else {
             return Err(self.broken("a tuple as persistent id", self.describe(id)));
         };
         let kind = list.first().map(|&id| self.value(id));
         match (kind, &list[..]) {
-            (Some(Value::Text("storage")), &[_, class, key, _location, count, ref rest @ ..]) => {
+            (Some(PickleValue::Text("storage")), &[_, class, key, _location, count, ref rest @ ..]) => {
                 let what = "a persistent id";
-                let Value::Global { module, name } = *self.value(class) else {
+                let PickleValue::Global { module, name } = *self.value(class) else {
                     return Err(self.bad_arguments(what, "a storage class second", Some(class)));
                 };
-                let Value::Text(key) = *self.value(key) else {
+                let PickleValue::Text(key) = *self.value(key) else {
                     return Err(self.bad_arguments(what, "a key third", Some(key)));
                 };
                 let element = element_of_storage(module, name)
                     .ok_or_else(|| self.bad_arguments(what, "a storage class second", Some(class)))?;
                 let count = self.unsigned(what, count)?;
                 let window = match rest.first().map(|&id| self.value(id)) {
-                    None | Some(Value::None) => None,
-                    Some(Value::Tuple(window)) if window.len() == 3 => {
+                    None | Some(PickleValue::None) => None,
+                    Some(PickleValue::Tuple(window)) if window.len() == 3 => {
                         Some((self.unsigned(what, window[1])?, self.unsigned(what, window[2])?))
                     }
                     Some(_) => return Err(self.bad_arguments(what, "a view sixth", rest.first().copied())),
                 };
-                self.push(Value::Storage(Box::new(Storage { element, key, count, window })));
+                self.push(PickleValue::Storage(Box::new(PickledStorage { element, key, count, window })));
                 Ok(())
             }
-            (Some(Value::Text("module")), &[_, class, ..]) => {
+            (Some(PickleValue::Text("module")), &[_, class, ..]) => {
                 self.stack.push(class);
                 Ok(())
             }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::pickle::Pickle;
-use super::value::Value;
+use super::value::PickleValue;
 use crate::error::{Error, Result};
 
 /// 0x1950a86a20f9469cfc6c, little-endian as the pickle has it.
@@ -42,20 +42,20 @@ impl<'a> Legacy<'a> {
         };
 
         let magic = next("magic number")?;
-        if !matches!(magic.value(magic.root), Value::Bytes(found) if *found == MAGIC) {
+        if !matches!(magic.value(magic.root), PickleValue::Bytes(found) if *found == MAGIC) {
             let found = magic.value(magic.root).describe();
             return Err(broken("magic number".into(), "that of a PyTorch file".into(), found));
         }
         let protocol = next("protocol version")?;
-        if !matches!(protocol.value(protocol.root), Value::Int(PROTOCOL)) {
+        if !matches!(protocol.value(protocol.root), PickleValue::Int(PROTOCOL)) {
             let found = protocol.value(protocol.root).describe();
             return Err(broken("protocol version".into(), PROTOCOL.to_string(), found));
         }
         let system = next("system info")?;
-        if let Value::Dict(items) = system.value(system.root)
+        if let PickleValue::Dict(items) = system.value(system.root)
             && items.iter().any(|&(key, value)| {
-                matches!(system.value(key), Value::Text("little_endian"))
-                    && !matches!(system.value(value), Value::Bool(true))
+                matches!(system.value(key), PickleValue::Text("little_endian"))
+                    && !matches!(system.value(value), PickleValue::Bool(true))
             })
         {
             return Err(Error::Unsupported {
@@ -65,7 +65,7 @@ impl<'a> Legacy<'a> {
         }
         let object = next("object pickle")?;
         let keys = next("storage keys")?;
-        let Value::List(order) = keys.value(keys.root) else {
+        let PickleValue::List(order) = keys.value(keys.root) else {
             let found = keys.value(keys.root).describe();
             return Err(broken("storage keys".into(), "a list".into(), found));
         };
@@ -74,13 +74,13 @@ impl<'a> Legacy<'a> {
             .values()
             .iter()
             .filter_map(|value| match value {
-                Value::Storage(storage) => Some((storage.key, (storage.element, storage.count))),
+                PickleValue::Storage(storage) => Some((storage.key, (storage.element, storage.count))),
                 _ => None,
             })
             .collect();
         let mut storages = HashMap::new();
         for &key in order {
-            let Value::Text(key) = *keys.value(key) else {
+            let PickleValue::Text(key) = *keys.value(key) else {
                 let found = keys.value(key).describe();
                 return Err(broken("storage keys".into(), "strings".into(), found));
             };

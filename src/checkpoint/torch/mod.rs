@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 
 use self::legacy::Legacy;
 use self::pickle::Pickle;
-use self::value::{Element, Id, Storage, Tensor, Value};
+use self::value::{Element, Id, PickleValue, PickledStorage, PickledTensor};
 use self::zip::Zip;
 use super::mapping::Mapping;
 use crate::error::{Error, Result};
@@ -66,10 +66,10 @@ struct Placed {
     shape: Shape,
     /// First byte of the first element, from the beginning of the file.
     offset: usize,
-    layout: Layout,
+    layout: Container,
 }
 
-enum Layout {
+enum Container {
     Contiguous {
         len: usize,
     },
@@ -110,8 +110,8 @@ impl TorchFile {
         let placed = self.tensors.get(name)?;
         let bytes = self.mapping.bytes();
         let data = match &placed.layout {
-            Layout::Contiguous { len } => &bytes[placed.offset..placed.offset + len],
-            Layout::Strided { strides, copy } => copy
+            Container::Contiguous { len } => &bytes[placed.offset..placed.offset + len],
+            Container::Strided { strides, copy } => copy
                 .get_or_init(|| gather(&bytes[placed.offset..], &placed.shape, strides, placed.dtype.size())),
         };
         Some(TensorView { dtype: placed.dtype, shape: placed.shape.clone(), data })
@@ -182,7 +182,7 @@ impl<'a> Reader<'_, 'a> {
         let Some(state) = state else {
             let root = self.pickle.value(self.pickle.root);
             let found = match root {
-                Value::Dict(_) => "a dict without tensors".into(),
+                PickleValue::Dict(_) => "a dict without tensors".into(),
                 other => other.describe(),
             };
             return Err(self.broken("state dict", "a dict of tensors", found));
@@ -195,7 +195,7 @@ impl<'a> Reader<'_, 'a> {
         let limit = self.file_len.saturating_mul(COPIES_PER_BYTE).saturating_add(COPIES_FREE);
         for (name, tensor) in found {
             let tensor = self.place(&name, tensor)?;
-            if let Layout::Strided { .. } = tensor.layout {
+            if let Container::Strided { .. } = tensor.layout {
                 copies = copies.saturating_add(tensor.shape.len() * tensor.dtype.size());
                 if copies > limit {
                     let expected = format!("at most {limit} bytes of tensors that need a copy");
@@ -228,7 +228,7 @@ impl<'a> Reader<'_, 'a> {
 
     fn dict(&self, id: Id) -> Option<&[(Id, Id)]> {
         match self.pickle.value(id) {
-            Value::Dict(items) => Some(items),
+            PickleValue::Dict(items) => Some(items),
             _ => None,
         }
     }
@@ -240,7 +240,7 @@ impl<'a> Reader<'_, 'a> {
         for wrapper in WRAPPERS {
             for &(key, value) in items {
                 self.visit(visits)?;
-                if matches!(self.pickle.value(key), Value::Text(text) if *text == wrapper)
+                if matches!(self.pickle.value(key), PickleValue::Text(text) if *text == wrapper)
                     && let Some(state) = self.state_dict(value, depth, visits)?
                 {
                     return Ok(Some(state));
@@ -254,9 +254,9 @@ impl<'a> Reader<'_, 'a> {
         for &(key, value) in self.dict(id).unwrap_or(&[]) {
             self.visit(visits)?;
             let leads = match self.pickle.value(value) {
-                _ if !matches!(self.pickle.value(key), Value::Text(_)) => false,
-                Value::Tensor(_) => true,
-                Value::Dict(_) => self.leads_to_tensor(value, self.deeper(depth)?, visits)?,
+                _ if !matches!(self.pickle.value(key), PickleValue::Text(_)) => false,
+                PickleValue::Tensor(_) => true,
+                PickleValue::Dict(_) => self.leads_to_tensor(value, self.deeper(depth)?, visits)?,
                 _ => false,
             };
             if leads {
@@ -272,11 +272,11 @@ impl<'a> Reader<'_, 'a> {
         prefix: &str,
         depth: usize,
         visits: &mut usize,
-        found: &mut BTreeMap<String, &'s Tensor<'a>>,
+        found: &mut BTreeMap<String, &'s PickledTensor<'a>>,
     ) -> Result<()> {
         for &(key, value) in self.dict(id).unwrap_or(&[]) {
             self.visit(visits)?;
-            let (Value::Text(key), Value::Tensor(_) | Value::Dict(_)) =
+            let (PickleValue::Text(key), PickleValue::Tensor(_) | PickleValue::Dict(_)) =
                 (self.pickle.value(key), self.pickle.value(value))
             else {
                 continue;
@@ -287,7 +287,7 @@ impl<'a> Reader<'_, 'a> {
             }
             let name = format!("{prefix}{key}");
             match self.pickle.value(value) {
-                Value::Tensor(tensor) => {
+                PickleValue::Tensor(tensor) => {
                     if found.len() == MAX_TENSORS {
                         return Err(self.broken(
                             "state dict",
@@ -307,7 +307,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// Checks one tensor against its storage and the file.
-    fn place(&self, name: &str, tensor: &Tensor<'_>) -> Result<Placed> {
+    fn place(&self, name: &str, tensor: &PickledTensor<'_>) -> Result<Placed> {
         let what = || format!("tensor '{name}'");
         let known = "one of bool u8 i8 i16 i32 i64 f16 bf16 f32 f64";
         let dtype = match tensor.element {
@@ -323,7 +323,7 @@ impl<'a> Reader<'_, 'a> {
         let size = dtype.size();
         if shape.is_empty() {
             // Its strides and offset point nowhere.
-            let layout = Layout::Contiguous { len: 0 };
+            let layout = Container::Contiguous { len: 0 };
             return Ok(Placed { dtype, shape, offset: storage.start, layout });
         }
         let bytes = |elements: u64| usize::try_from(elements).ok()?.checked_mul(size);
@@ -345,14 +345,14 @@ impl<'a> Reader<'_, 'a> {
         let contiguous =
             shape.iter().zip(&strides).zip(&row_major).all(|((&dim, &s), &r)| dim == 1 || s == r * size);
         let layout = match contiguous {
-            true => Layout::Contiguous { len },
-            false => Layout::Strided { strides, copy: OnceLock::new() },
+            true => Container::Contiguous { len },
+            false => Container::Strided { strides, copy: OnceLock::new() },
         };
         Ok(Placed { dtype, shape, offset: storage.start + offset, layout })
     }
 
     /// The bytes of a storage.
-    fn storage(&self, tensor: &str, storage: &Storage<'_>) -> Result<Range<usize>> {
+    fn storage(&self, tensor: &str, storage: &PickledStorage<'_>) -> Result<Range<usize>> {
         let what = || format!("tensor '{tensor}' storage '{}'", storage.key);
         let range = match &self.storages {
             Storages::Zip(zip) => zip.find(&format!("data/{}", storage.key))?,

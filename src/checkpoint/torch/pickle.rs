@@ -9,14 +9,14 @@
 
 use std::collections::HashMap;
 
-use super::value::{Id, Value};
+use super::value::{Id, PickleValue};
 use crate::error::{Error, Result};
 
 /// Most opcodes one pickle may have. A checkpoint of 10,000 tensors has about 500,000.
 pub(super) const MAX_OPCODES: usize = 1 << 22;
 
 pub(super) struct Pickle<'a> {
-    values: Vec<Value<'a>>,
+    values: Vec<PickleValue<'a>>,
     /// What the pickle is a pickle of.
     pub root: Id,
     /// Bytes used, up to and including STOP.
@@ -44,11 +44,11 @@ impl<'a> Pickle<'a> {
         Ok(Pickle { values: machine.values, root, len: machine.at })
     }
 
-    pub fn value(&self, id: Id) -> &Value<'a> {
+    pub fn value(&self, id: Id) -> &PickleValue<'a> {
         &self.values[id as usize]
     }
 
-    pub fn values(&self) -> &[Value<'a>] {
+    pub fn values(&self) -> &[PickleValue<'a>] {
         &self.values
     }
 }
@@ -58,7 +58,7 @@ pub(super) struct Machine<'a, 'm> {
     at: usize,
     file: &'m str,
     what: &'m str,
-    values: Vec<Value<'a>>,
+    values: Vec<PickleValue<'a>>,
     pub stack: Vec<Id>,
     /// Stack heights at each open MARK. Nothing below the last one can be popped.
     marks: Vec<usize>,
@@ -107,20 +107,20 @@ impl<'a> Machine<'a, '_> {
                 }
 
                 // NONE, NEWTRUE, NEWFALSE, BININT, BININT1, BININT2, LONG1, LONG4, BINFLOAT
-                b'N' => self.push(Value::None),
-                0x88 => self.push(Value::Bool(true)),
-                0x89 => self.push(Value::Bool(false)),
+                b'N' => self.push(PickleValue::None),
+                0x88 => self.push(PickleValue::Bool(true)),
+                0x89 => self.push(PickleValue::Bool(false)),
                 b'J' => {
                     let x = i32::from_le_bytes(self.array()?);
-                    self.push(Value::Int(x.into()));
+                    self.push(PickleValue::Int(x.into()));
                 }
                 b'K' => {
                     let x = self.byte()?;
-                    self.push(Value::Int(x.into()));
+                    self.push(PickleValue::Int(x.into()));
                 }
                 b'M' => {
                     let x = u16::from_le_bytes(self.array()?);
-                    self.push(Value::Int(x.into()));
+                    self.push(PickleValue::Int(x.into()));
                 }
                 0x8a => {
                     let len = self.byte()?.into();
@@ -132,7 +132,7 @@ impl<'a> Machine<'a, '_> {
                 }
                 b'G' => {
                     let bytes = self.take(8)?;
-                    self.push(Value::Bytes(bytes));
+                    self.push(PickleValue::Bytes(bytes));
                 }
 
                 // BINUNICODE, SHORT_BINUNICODE, BINUNICODE8; BINSTRING, SHORT_BINSTRING (Python 2's str)
@@ -152,21 +152,21 @@ impl<'a> Machine<'a, '_> {
                 b'B' => {
                     let len = self.len4()?;
                     let bytes = self.take(len)?;
-                    self.push(Value::Bytes(bytes));
+                    self.push(PickleValue::Bytes(bytes));
                 }
                 b'C' => {
                     let len = self.byte()?.into();
                     let bytes = self.take(len)?;
-                    self.push(Value::Bytes(bytes));
+                    self.push(PickleValue::Bytes(bytes));
                 }
                 0x8e | 0x96 => {
                     let len = self.len8()?;
                     let bytes = self.take(len)?;
-                    self.push(Value::Bytes(bytes));
+                    self.push(PickleValue::Bytes(bytes));
                 }
 
                 // EMPTY_LIST, APPEND, APPENDS, LIST
-                b']' => self.push(Value::List(Vec::new())),
+                b']' => self.push(PickleValue::List(Vec::new())),
                 b'a' => {
                     let item = self.pop()?;
                     self.extend(vec![item])?;
@@ -177,24 +177,24 @@ impl<'a> Machine<'a, '_> {
                 }
                 b'l' => {
                     let items = self.pop_mark()?;
-                    self.push(Value::List(items));
+                    self.push(PickleValue::List(items));
                 }
                 // EMPTY_TUPLE, TUPLE1, TUPLE2, TUPLE3, TUPLE
-                b')' => self.push(Value::Tuple(Vec::new())),
+                b')' => self.push(PickleValue::Tuple(Vec::new())),
                 0x85..=0x87 => {
                     let mut items = Vec::with_capacity(3);
                     for _ in 0x84..opcode {
                         items.push(self.pop()?);
                     }
                     items.reverse();
-                    self.push(Value::Tuple(items));
+                    self.push(PickleValue::Tuple(items));
                 }
                 b't' => {
                     let items = self.pop_mark()?;
-                    self.push(Value::Tuple(items));
+                    self.push(PickleValue::Tuple(items));
                 }
                 // EMPTY_DICT, SETITEM, SETITEMS, DICT
-                b'}' => self.push(Value::Dict(Vec::new())),
+                b'}' => self.push(PickleValue::Dict(Vec::new())),
                 b's' => {
                     let value = self.pop()?;
                     let key = self.pop()?;
@@ -206,18 +206,18 @@ impl<'a> Machine<'a, '_> {
                 }
                 b'd' => {
                     let items = self.pop_mark()?;
-                    self.push(Value::Dict(Vec::new()));
+                    self.push(PickleValue::Dict(Vec::new()));
                     self.set_items(items)?;
                 }
                 // EMPTY_SET, ADDITEMS, FROZENSET: sets cannot hold what we look for, their items are dropped.
-                0x8f => self.push(Value::Opaque { module: "builtins", name: "set" }),
+                0x8f => self.push(PickleValue::Opaque { module: "builtins", name: "set" }),
                 0x90 => {
                     self.pop_mark()?;
                     self.top()?;
                 }
                 0x91 => {
                     self.pop_mark()?;
-                    self.push(Value::Opaque { module: "builtins", name: "frozenset" });
+                    self.push(PickleValue::Opaque { module: "builtins", name: "frozenset" });
                 }
 
                 // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
@@ -242,15 +242,16 @@ impl<'a> Machine<'a, '_> {
                 // GLOBAL, STACK_GLOBAL
                 b'c' => {
                     let (module, name) = (self.line()?, self.line()?);
-                    self.push(Value::Global { module, name });
+                    self.push(PickleValue::Global { module, name });
                 }
                 0x93 => {
                     let (name, module) = (self.pop()?, self.pop()?);
-                    let (&Value::Text(module), &Value::Text(name)) = (self.value(module), self.value(name))
+                    let (&PickleValue::Text(module), &PickleValue::Text(name)) =
+                        (self.value(module), self.value(name))
                     else {
                         return Err(self.broken("a global named by two strings", self.describe(name)));
                     };
-                    self.push(Value::Global { module, name });
+                    self.push(PickleValue::Global { module, name });
                 }
                 // REDUCE, NEWOBJ, NEWOBJ_EX, BUILD
                 b'R' => {
@@ -337,7 +338,7 @@ impl<'a> Machine<'a, '_> {
     fn text(&mut self, len: usize) -> Result<()> {
         let bytes = self.take(len)?;
         // Python 2 pickled bytes as strings too; what is not text cannot be a name.
-        let value = std::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::Text);
+        let value = std::str::from_utf8(bytes).map_or(PickleValue::Bytes(bytes), PickleValue::Text);
         self.push(value);
         Ok(())
     }
@@ -345,22 +346,22 @@ impl<'a> Machine<'a, '_> {
     fn long(&mut self, len: usize) -> Result<()> {
         let bytes = self.take(len)?;
         let value = if len > 8 {
-            Value::Bytes(bytes)
+            PickleValue::Bytes(bytes)
         } else {
             let negative = bytes.last().is_some_and(|&b| b >= 0x80);
             let mut wide = [if negative { 0xff } else { 0 }; 8];
             wide[..len].copy_from_slice(bytes);
-            Value::Int(i64::from_le_bytes(wide))
+            PickleValue::Int(i64::from_le_bytes(wide))
         };
         self.push(value);
         Ok(())
     }
 
-    pub fn value(&self, id: Id) -> &Value<'a> {
+    pub fn value(&self, id: Id) -> &PickleValue<'a> {
         &self.values[id as usize]
     }
 
-    pub fn value_mut(&mut self, id: Id) -> &mut Value<'a> {
+    pub fn value_mut(&mut self, id: Id) -> &mut PickleValue<'a> {
         &mut self.values[id as usize]
     }
 
@@ -368,13 +369,13 @@ impl<'a> Machine<'a, '_> {
         self.value(id).describe()
     }
 
-    pub fn add(&mut self, value: Value<'a>) -> Id {
+    pub fn add(&mut self, value: PickleValue<'a>) -> Id {
         // At most one value for each opcode: MAX_OPCODES fits an Id.
         self.values.push(value);
         (self.values.len() - 1) as Id
     }
 
-    pub fn push(&mut self, value: Value<'a>) {
+    pub fn push(&mut self, value: PickleValue<'a>) {
         let id = self.add(value);
         self.stack.push(id);
     }
@@ -417,8 +418,8 @@ impl<'a> Machine<'a, '_> {
     fn extend(&mut self, items: Vec<Id>) -> Result<()> {
         let list = self.top()?;
         match &mut self.values[list as usize] {
-            Value::List(list) => list.extend(items),
-            Value::Opaque { .. } => {}
+            PickleValue::List(list) => list.extend(items),
+            PickleValue::Opaque { .. } => {}
             other => {
                 let found = other.describe();
                 return Err(self.broken("a list to append to", found));
@@ -433,8 +434,8 @@ impl<'a> Machine<'a, '_> {
         }
         let dict = self.top()?;
         match &mut self.values[dict as usize] {
-            Value::Dict(dict) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
-            Value::Opaque { .. } => {}
+            PickleValue::Dict(dict) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            PickleValue::Opaque { .. } => {}
             other => {
                 let found = other.describe();
                 return Err(self.broken("a dict to set items of", found));
@@ -465,7 +466,7 @@ mod tests {
         let pickle =
             read(b"\x80\x02(K\x05J\xff\xff\xff\xff\x8a\x02\x00\x80\x8a\x00X\x02\0\0\0abN\x88t.rest").unwrap();
         assert_eq!(pickle.len, 27);
-        let Value::Tuple(items) = pickle.value(pickle.root) else { panic!() };
+        let PickleValue::Tuple(items) = pickle.value(pickle.root) else { panic!() };
         let found: Vec<_> = items.iter().map(|&id| format!("{:?}", pickle.value(id))).collect();
         assert_eq!(
             found,
@@ -483,7 +484,7 @@ mod tests {
         );
         // Called again, built, filled: still nothing but a name.
         let more = read(b"\x80\x02cos\nsystem\n)R)R}b(K\x01K\x02u(K\x01e.").unwrap();
-        assert!(matches!(more.value(more.root), Value::Opaque { module: "os", name: "system" }));
+        assert!(matches!(more.value(more.root), PickleValue::Opaque { module: "os", name: "system" }));
     }
 
     /// As TorchScript writes modules: attributes as the state of an object of a class made for the module.
@@ -495,7 +496,7 @@ mod tests {
         let whole = outer.concat();
         let pickle = read(&whole).unwrap();
         let items = |id: u32| -> Vec<(String, u32)> {
-            let Value::Dict(items) = pickle.value(id) else { panic!("{:?}", pickle.value(id)) };
+            let PickleValue::Dict(items) = pickle.value(id) else { panic!("{:?}", pickle.value(id)) };
             items.iter().map(|&(key, value)| (pickle.value(key).describe(), value)).collect()
         };
         let net = items(pickle.root);
@@ -509,7 +510,7 @@ mod tests {
         ];
         for name in names {
             let pickle = read(name).unwrap();
-            assert!(matches!(pickle.value(pickle.root), Value::Opaque { .. }));
+            assert!(matches!(pickle.value(pickle.root), PickleValue::Opaque { .. }));
         }
     }
 

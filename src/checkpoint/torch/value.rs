@@ -6,7 +6,7 @@ use crate::tensor::Dtype;
 pub(super) type Id = u32;
 
 #[derive(Debug)]
-pub(super) enum Value<'a> {
+pub(super) enum PickleValue<'a> {
     None,
     Bool(bool),
     Int(i64),
@@ -21,8 +21,8 @@ pub(super) enum Value<'a> {
         module: &'a str,
         name: &'a str,
     },
-    Storage(Box<Storage<'a>>),
-    Tensor(Box<Tensor<'a>>),
+    Storage(Box<PickledStorage<'a>>),
+    Tensor(Box<PickledTensor<'a>>),
     /// What a global that is not on the list would have made; named after it.
     Opaque {
         module: &'a str,
@@ -59,7 +59,7 @@ impl Element<'_> {
 
 /// The claim that a storage exists elsewhere in the file; nothing is checked yet.
 #[derive(Clone, Debug)]
-pub(super) struct Storage<'a> {
+pub(super) struct PickledStorage<'a> {
     pub element: Element<'a>,
     pub key: &'a str,
     /// Elements (bytes when untyped).
@@ -70,30 +70,30 @@ pub(super) struct Storage<'a> {
 
 /// A tensor as described, not yet checked against its storage. Offset and strides are in elements.
 #[derive(Clone, Debug)]
-pub(super) struct Tensor<'a> {
-    pub storage: Storage<'a>,
+pub(super) struct PickledTensor<'a> {
+    pub storage: PickledStorage<'a>,
     pub element: Element<'a>,
     pub offset: u64,
     pub shape: Vec<u64>,
     pub strides: Vec<u64>,
 }
 
-impl Value<'_> {
+impl PickleValue<'_> {
     /// What it is, for messages.
     pub fn describe(&self) -> String {
         match self {
-            Value::None => "None".into(),
-            Value::Bool(_) => "a bool".into(),
-            Value::Int(x) => format!("the integer {x}"),
-            Value::Bytes(_) => "bytes or a number".into(),
-            Value::Text(text) => format!("the string '{}'", text.chars().take(40).collect::<String>()),
-            Value::List(_) => "a list".into(),
-            Value::Tuple(_) => "a tuple".into(),
-            Value::Dict(_) => "a dict".into(),
-            Value::Global { module, name } => format!("the name '{module}.{name}'"),
-            Value::Storage(_) => "a storage".into(),
-            Value::Tensor(_) => "a tensor".into(),
-            Value::Opaque { module, name } => {
+            PickleValue::None => "None".into(),
+            PickleValue::Bool(_) => "a bool".into(),
+            PickleValue::Int(x) => format!("the integer {x}"),
+            PickleValue::Bytes(_) => "bytes or a number".into(),
+            PickleValue::Text(text) => format!("the string '{}'", text.chars().take(40).collect::<String>()),
+            PickleValue::List(_) => "a list".into(),
+            PickleValue::Tuple(_) => "a tuple".into(),
+            PickleValue::Dict(_) => "a dict".into(),
+            PickleValue::Global { module, name } => format!("the name '{module}.{name}'"),
+            PickleValue::Storage(_) => "a storage".into(),
+            PickleValue::Tensor(_) => "a tensor".into(),
+            PickleValue::Opaque { module, name } => {
                 format!("an object of '{module}.{name}' (code in a pickle is never run)")
             }
         }

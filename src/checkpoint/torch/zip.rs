@@ -1,6 +1,6 @@
 //! The zip form of a PyTorch file: which of its bytes are `data.pkl`, and which are each storage.
 //!
-//! Entry names are only ever compared, never used as paths.
+//! ZipEntry names are only ever compared, never used as paths.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,10 +15,10 @@ const MAX_ENTRIES: usize = 1 << 20;
 /// The entries below the prefix that holds `data.pkl`, as ranges of the file.
 pub(super) struct Zip {
     prefix: String,
-    entries: HashMap<String, Entry>,
+    entries: HashMap<String, ZipEntry>,
 }
 
-struct Entry {
+struct ZipEntry {
     range: Range<usize>,
     stored: bool,
 }
@@ -52,7 +52,7 @@ impl Zip {
                 let found = format!("'{name}': {} and {}", record.uncompressed_size_hint(), range.len());
                 return Err(broken("equal sizes for an entry stored without compression", found));
             }
-            if all.insert(name.clone(), Entry { range, stored }).is_some() {
+            if all.insert(name.clone(), ZipEntry { range, stored }).is_some() {
                 return Err(broken("every entry once", format!("'{name}' twice")));
             }
         }

@@ -9,14 +9,14 @@ pub mod tokenizer;
 use serde::{Deserialize, Serialize};
 
 use super::condition::{Condition, ConditionLayout};
-use super::family::{ConditionKind, Description, Family, Layout, Sampler};
+use super::family::{ConditionKind, Family, FamilyDescription, Layout, Sampler};
 use super::golden::Replay;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::sizes::{SIZE_LIMIT, check_size, wrong};
 use crate::weights::Weights;
 
-pub const DESCRIPTION: Description = Description {
+pub const DESCRIPTION: FamilyDescription = FamilyDescription {
     name: "maskbit",
     about: "A MaskBit student, teacher or both, and its image tokenizer",
     condition: ConditionKind::ClassLabel,
@@ -30,7 +30,7 @@ pub struct MaskBit {
 }
 
 impl Family for MaskBit {
-    fn description(&self) -> &'static Description {
+    fn description(&self) -> &'static FamilyDescription {
         &DESCRIPTION
     }
 

@@ -45,7 +45,7 @@ pub fn read(source: &Source) -> Result<Pieces<MaskGen>> {
         check_head(generator)?;
     }
     let tokenizer = open(&source.tokenizer)?;
-    let official = Official::read(source, &generators[0].1, &tokenizer)?;
+    let official = MaskGenConfiguration::read(source, &generators[0].1, &tokenizer)?;
     let (text, checkpoint, bpe) = text_encoder::open(source, &TEXT)?;
     let family = MaskGen { generator: official.generator()?, tokenizer: official.tokenizer()?, text };
     let request_defaults = official.request_defaults()?;
@@ -70,7 +70,7 @@ fn check_head(generator: &Checkpoint) -> Result<()> {
 }
 
 /// The official configuration.
-struct Official {
+struct MaskGenConfiguration {
     /// The file to blame.
     file: String,
     /// What lies with the generator, or `--config`.
@@ -79,11 +79,15 @@ struct Official {
     of_tokenizer: Json,
 }
 
-impl Official {
-    fn read(source: &Source, generator: &Checkpoint, tokenizer: &Checkpoint) -> Result<Official> {
+impl MaskGenConfiguration {
+    fn read(source: &Source, generator: &Checkpoint, tokenizer: &Checkpoint) -> Result<MaskGenConfiguration> {
         if let Some(path) = &source.config {
             let json = read_json(path)?;
-            return Ok(Official { file: path.display().to_string(), of_tokenizer: json.clone(), json });
+            return Ok(MaskGenConfiguration {
+                file: path.display().to_string(),
+                of_tokenizer: json.clone(),
+                json,
+            });
         }
         let Some(json) = generator.config_json()? else {
             return Err(Error::Config {
@@ -94,7 +98,7 @@ impl Official {
             });
         };
         let of_tokenizer = tokenizer.config_json()?.unwrap_or_else(|| json.clone());
-        Ok(Official { file: "config.json".into(), json, of_tokenizer })
+        Ok(MaskGenConfiguration { file: "config.json".into(), json, of_tokenizer })
     }
 
     fn wrong(&self, key: &str, expected: &str, found: impl ToString) -> Error {

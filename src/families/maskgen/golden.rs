@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 
 /// What the generator is given: hidden states [B, L, E], pooled features [B, E], aesthetic scores [B].
 #[derive(Clone, Copy)]
-struct Conditioning {
+struct TextConditions {
     text: Value,
     pooled: Value,
     aesthetic: Value,
@@ -28,7 +28,8 @@ pub(super) fn outputs(
     let aesthetic = replay.feed(g, "in/aesthetic_score", replay.need("in/aesthetic_score")?)?;
     let guidance = replay.feed(g, "in/text_guidance", replay.need("in/text_guidance")?)?;
     let given = given(g, replay, "cond", aesthetic)?;
-    let logits = |e: Value, t: Conditioning| generator::logits(g, &w, cfg, e, t.text, t.pooled, t.aesthetic);
+    let logits =
+        |e: Value, t: TextConditions| generator::logits(g, &w, cfg, e, t.text, t.pooled, t.aesthetic);
     let (b, n) = (g.shape(tokens)[0], cfg.num_latent_tokens);
 
     g.output("micro_cond_encoding", generator::micro_condition(g, cfg, aesthetic)?);
@@ -98,7 +99,7 @@ pub(super) fn soft_image(
 }
 
 /// The golden text `cond` or `uncond`, whose pooled features are [B, 1, E] there.
-fn given(g: &Graph, replay: &Replay, name: &str, aesthetic: Value) -> Result<Conditioning> {
+fn given(g: &Graph, replay: &Replay, name: &str, aesthetic: Value) -> Result<TextConditions> {
     let (text, pooled) = (format!("in/{name}"), format!("in/{name}_pooled"));
     let text = replay.feed(g, &text, replay.need(&text)?)?;
     let pooled = replay.feed(g, &pooled, replay.need(&pooled)?)?;
@@ -106,5 +107,5 @@ fn given(g: &Graph, replay: &Replay, name: &str, aesthetic: Value) -> Result<Con
     let [b, _, e] = *shape else {
         return Err(Error::invalid(format!("in/{name}_pooled"), "[B, 1, E]", shape));
     };
-    Ok(Conditioning { text, pooled: g.reshape(pooled, [b, e])?, aesthetic })
+    Ok(TextConditions { text, pooled: g.reshape(pooled, [b, e])?, aesthetic })
 }

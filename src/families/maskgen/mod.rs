@@ -9,7 +9,7 @@ pub mod tokenizer;
 use serde::{Deserialize, Serialize};
 
 use super::condition::{Condition, ConditionLayout, MicroConditions};
-use super::family::{ConditionKind, Description, Family, Layout, Sampler, without_splits};
+use super::family::{ConditionKind, Family, FamilyDescription, Layout, Sampler, without_splits};
 use super::golden::Replay;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
@@ -17,7 +17,7 @@ use crate::nn::sizes::wrong;
 use crate::nn::text_encoder::TextEncoder;
 use crate::weights::Weights;
 
-pub const DESCRIPTION: Description = Description {
+pub const DESCRIPTION: FamilyDescription = FamilyDescription {
     name: "maskgen",
     about: "A MaskGen student, teacher or both, its TA-TiTok and its text encoder",
     condition: ConditionKind::Prompt,
@@ -32,7 +32,7 @@ pub struct MaskGen {
 }
 
 impl Family for MaskGen {
-    fn description(&self) -> &'static Description {
+    fn description(&self) -> &'static FamilyDescription {
         &DESCRIPTION
     }
 

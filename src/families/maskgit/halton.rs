@@ -20,7 +20,7 @@ use crate::rng::Stream;
 use crate::sample::masked_diffusion::{Decision, Rule, Step, check_temperature, not_negative};
 use crate::sample::schedule::{GuidanceForm, Schedule, linspace};
 
-/// Settings of the Halton sampler, for square token grids. Published: 32 steps with guidance 3 and 1 to 1, or
+/// HaltonSettings of the Halton sampler, for square token grids. Published: 32 steps with guidance 3 and 1 to 1, or
 /// with guidance 2, 1 to 1.2 and `roll`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HaltonOptions {
@@ -38,7 +38,7 @@ pub struct HaltonOptions {
 
 /// What only this sampler is set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct HaltonSettings {
     /// Factor on the logits at the first step and at the last.
     pub inverse_temperature: [f32; 2],
     /// Begin the sequence at a seeded place.
@@ -53,7 +53,7 @@ pub fn teacher_defaults() -> TeacherDefaults {
     TeacherDefaults {
         sampler: Some(SamplerChoice::with(
             SAMPLER.name,
-            Settings { inverse_temperature: [1.0, 1.0], roll: false },
+            HaltonSettings { inverse_temperature: [1.0, 1.0], roll: false },
         )),
         steps: 32,
         guidance_scale: 3.0,
@@ -63,9 +63,9 @@ pub fn teacher_defaults() -> TeacherDefaults {
 
 /// The settings as a model file has them.
 fn options(t: &TeacherDefaults) -> Result<HaltonOptions> {
-    let own: Settings = match &t.sampler {
+    let own: HaltonSettings = match &t.sampler {
         Some(choice) => choice.settings()?,
-        None => Settings { inverse_temperature: [1.0, 1.0], roll: false },
+        None => HaltonSettings { inverse_temperature: [1.0, 1.0], roll: false },
     };
     Ok(HaltonOptions {
         steps: t.steps,

@@ -10,14 +10,14 @@ pub mod tokenizer;
 use serde::{Deserialize, Serialize};
 
 use super::condition::{Condition, ConditionLayout};
-use super::family::{ConditionKind, Description, Family, Layout, Sampler, with_splits, without_splits};
+use super::family::{ConditionKind, Family, FamilyDescription, Layout, Sampler, with_splits, without_splits};
 use super::golden::Replay;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::sizes::wrong;
 use crate::weights::Weights;
 
-pub const DESCRIPTION: Description = Description {
+pub const DESCRIPTION: FamilyDescription = FamilyDescription {
     name: "maskgit",
     about: "A MaskGIT student, teacher or both, and its VQGAN; the sizes are read off the tensors",
     condition: ConditionKind::ClassLabel,
@@ -39,7 +39,7 @@ impl MaskGit {
 }
 
 impl Family for MaskGit {
-    fn description(&self) -> &'static Description {
+    fn description(&self) -> &'static FamilyDescription {
         &DESCRIPTION
     }
 

@@ -18,7 +18,7 @@ use crate::families::family::Sampler;
 use crate::sample::masked_diffusion::{Decision, Rule, Step, check_temperature, not_negative};
 use crate::sample::schedule::{GuidanceForm, Schedule, linspace};
 
-/// Settings of MaskGIT's sampler. Published: 12 steps, arccos, guidance 3, T = 1, randomize 4.5; for FID 8
+/// MaskGitSettings of MaskGIT's sampler. Published: 12 steps, arccos, guidance 3, T = 1, randomize 4.5; for FID 8
 /// steps, guidance 4.5, T = 1/1.3, randomize 7.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaskGitOptions {
@@ -47,7 +47,7 @@ pub enum Quota {
 
 /// What only this sampler is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct MaskGitSettings {
     #[serde(default)]
     pub quota: Quota,
 }
@@ -58,7 +58,7 @@ pub const SAMPLER: Sampler = Sampler { name: "maskgit", rule: |t| Ok(Arc::new(op
 /// Defaults of MaskGIT's `sample`, v1.0 and Di\[M\]O.
 pub fn teacher_defaults() -> TeacherDefaults {
     TeacherDefaults {
-        sampler: Some(SamplerChoice::with(SAMPLER.name, Settings { quota: Quota::PerStep })),
+        sampler: Some(SamplerChoice::with(SAMPLER.name, MaskGitSettings { quota: Quota::PerStep })),
         steps: 12,
         guidance_scale: 3.0,
         ..TeacherDefaults::default()
@@ -67,9 +67,9 @@ pub fn teacher_defaults() -> TeacherDefaults {
 
 /// The settings as a model file has them.
 fn options(t: &TeacherDefaults) -> Result<MaskGitOptions> {
-    let own: Settings = match &t.sampler {
+    let own: MaskGitSettings = match &t.sampler {
         Some(choice) => choice.settings()?,
-        None => Settings { quota: Quota::PerStep },
+        None => MaskGitSettings { quota: Quota::PerStep },
     };
     Ok(MaskGitOptions {
         steps: t.steps,

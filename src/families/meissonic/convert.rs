@@ -48,7 +48,7 @@ pub fn read(source: &Source) -> Result<Pieces<Meissonic>> {
     let source = &located(source);
     let generators = source.generators(open)?;
     let tokenizer = open(&source.tokenizer)?;
-    let official = Official::read(source)?;
+    let official = MeissonicConfiguration::read(source)?;
     let (text, checkpoint, bpe) = text_encoder::open(source, &TEXT)?;
     let sizes = official.generator(source)?;
     let family = Meissonic {
@@ -91,18 +91,18 @@ fn located(source: &Source) -> Source {
 }
 
 /// The official configuration.
-struct Official {
+struct MeissonicConfiguration {
     /// The file to blame where it does not fit together.
     file: String,
     /// `--config`, or nothing.
     json: Json,
 }
 
-impl Official {
-    fn read(source: &Source) -> Result<Official> {
+impl MeissonicConfiguration {
+    fn read(source: &Source) -> Result<MeissonicConfiguration> {
         Ok(match &source.config {
-            Some(path) => Official { file: path.display().to_string(), json: read_json(path)? },
-            None => Official { file: "config.json".into(), json: json!({}) },
+            Some(path) => MeissonicConfiguration { file: path.display().to_string(), json: read_json(path)? },
+            None => MeissonicConfiguration { file: "config.json".into(), json: json!({}) },
         })
     }
 

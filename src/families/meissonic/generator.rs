@@ -197,7 +197,7 @@ pub fn time_waves(g: &Graph, timestep: Value) -> Result<Value> {
     mmdit::sinusoidal(g, g.mul_scalar(timestep, TIME_SCALE)?, WAVES, MAX_PERIOD, true)
 }
 
-/// What every adaptive LayerNorm is told [B, D]: the timestep [B] and a [`pooled_condition`] [B, D].
+/// What every adaptive LayerNorm reads [B, D]: the timestep [B] and a [`pooled_condition`] [B, D].
 pub fn time_text_embed(
     g: &Graph,
     w: &Weights,
@@ -224,7 +224,7 @@ pub fn rotations(g: &Graph, cfg: &Config, text: usize, side: usize) -> Result<(R
     Ok((image, Rotation::new(g, &cfg.axes_dims_rope, &both)?))
 }
 
-/// What the generator is told beside tokens.
+/// What the generator reads beside tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Conditioning {
     /// Hidden states [B, L, E] of the text tower's last layer but one, not normalised.
@@ -237,7 +237,7 @@ pub struct Conditioning {
     pub timestep: Value,
 }
 
-/// Token embeddings e_in [B, N, D] and what the generator is told → logits [B, N, V].
+/// Token embeddings e_in [B, N, D] and what it is conditioned on → logits [B, N, V].
 pub fn logits(g: &Graph, w: &Weights, cfg: &Config, e_in: Value, given: Conditioning) -> Result<Value> {
     let (b, n, d, e) = (g.shape(e_in)[0], g.shape(e_in)[1], cfg.width(), cfg.joint_attention_dim);
     let found = g.shape(given.text);

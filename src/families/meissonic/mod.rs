@@ -9,7 +9,7 @@ pub mod tokenizer;
 use serde::{Deserialize, Serialize};
 
 use super::condition::{Condition, ConditionLayout, MicroConditions};
-use super::family::{ConditionKind, Description, Family, Layout, Sampler, with_splits, without_splits};
+use super::family::{ConditionKind, Family, FamilyDescription, Layout, Sampler, with_splits, without_splits};
 use super::golden::Replay;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
@@ -17,7 +17,7 @@ use crate::nn::sizes::{check_size, wrong};
 use crate::nn::text_encoder::TextEncoder;
 use crate::weights::Weights;
 
-pub const DESCRIPTION: Description = Description {
+pub const DESCRIPTION: FamilyDescription = FamilyDescription {
     name: "meissonic",
     about: "A Meissonic student, teacher or both, its VQ-VAE and its text encoder; each may be a pipeline's directory",
     condition: ConditionKind::Prompt,
@@ -41,7 +41,7 @@ impl Meissonic {
 }
 
 impl Family for Meissonic {
-    fn description(&self) -> &'static Description {
+    fn description(&self) -> &'static FamilyDescription {
         &DESCRIPTION
     }
 

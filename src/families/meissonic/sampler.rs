@@ -18,7 +18,7 @@ use crate::families::family::Sampler;
 use crate::sample::masked_diffusion::{Decision, Rule, Step, check_temperature, not_negative};
 use crate::sample::schedule::{GuidanceForm, Schedule, linspace};
 
-/// Settings of Meissonic's sampler. Published: 64 steps (the pipeline's own default is 48), cosine, guidance 9,
+/// MeissonicSettings of Meissonic's sampler. Published: 64 steps (the pipeline's own default is 48), cosine, guidance 9,
 /// T = 1, randomize 2 to 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeissonicOptions {
@@ -35,7 +35,7 @@ pub struct MeissonicOptions {
 
 /// What only this sampler is set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct MeissonicSettings {
     /// What `randomize_temperature` has fallen to at the last step.
     pub last_randomize_temperature: f32,
 }
@@ -46,7 +46,10 @@ pub const SAMPLER: Sampler = Sampler { name: "meissonic", rule: |t| Ok(Arc::new(
 /// Meissonic as Di\[M\]O samples it; its own pipeline takes 48 steps.
 pub fn teacher_defaults() -> TeacherDefaults {
     TeacherDefaults {
-        sampler: Some(SamplerChoice::with(SAMPLER.name, Settings { last_randomize_temperature: 0.0 })),
+        sampler: Some(SamplerChoice::with(
+            SAMPLER.name,
+            MeissonicSettings { last_randomize_temperature: 0.0 },
+        )),
         steps: 64,
         guidance_scale: 9.0,
         randomize_temperature: 2.0,
@@ -57,9 +60,9 @@ pub fn teacher_defaults() -> TeacherDefaults {
 
 /// The settings as a model file has them.
 fn options(t: &TeacherDefaults) -> Result<MeissonicOptions> {
-    let own: Settings = match &t.sampler {
+    let own: MeissonicSettings = match &t.sampler {
         Some(choice) => choice.settings()?,
-        None => Settings { last_randomize_temperature: 0.0 },
+        None => MeissonicSettings { last_randomize_temperature: 0.0 },
     };
     Ok(MeissonicOptions {
         steps: t.steps,

@@ -8,14 +8,14 @@ pub mod convert;
 
 use serde::{Deserialize, Serialize};
 
-use super::scorer::{Description, Reads, Scorer, Takes};
+use super::scorer::{Reads, RewardDescription, Scorer, Takes};
 use super::{mark, preprocess};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{self, clip};
 use crate::weights::Weights;
 
-pub const DESCRIPTION: Description = Description {
+pub const DESCRIPTION: RewardDescription = RewardDescription {
     name: "aesthetic",
     about: "LAION's aesthetic predictor over OpenAI's ViT-L/14",
     takes: Takes::Head,
@@ -28,7 +28,7 @@ pub struct Aesthetic {
 }
 
 impl Scorer for Aesthetic {
-    fn description(&self) -> &'static Description {
+    fn description(&self) -> &'static RewardDescription {
         &DESCRIPTION
     }
 

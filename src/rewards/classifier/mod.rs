@@ -7,13 +7,13 @@ pub mod efficientnet;
 
 use serde::{Deserialize, Serialize};
 
-use super::scorer::{Description, Reads, Scorer, Takes};
+use super::scorer::{Reads, RewardDescription, Scorer, Takes};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::weights::Weights;
 
-pub const DESCRIPTION: Description =
-    Description { name: "classifier", about: "EfficientNet-Lite0", takes: Takes::Labels };
+pub const DESCRIPTION: RewardDescription =
+    RewardDescription { name: "classifier", about: "EfficientNet-Lite0", takes: Takes::Labels };
 
 /// Sizes of the classifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct Classifier {
 }
 
 impl Scorer for Classifier {
-    fn description(&self) -> &'static Description {
+    fn description(&self) -> &'static RewardDescription {
         &DESCRIPTION
     }
 

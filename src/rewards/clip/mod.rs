@@ -9,7 +9,7 @@ pub mod convert;
 use serde::{Deserialize, Serialize};
 
 use super::preprocess;
-use super::scorer::{Description, Reads, Scorer, Takes, TextInput, TokenizerKind};
+use super::scorer::{Reads, RewardDescription, Scorer, Takes, TextInput, TokenizerKind};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::nn::{self, clip};
@@ -87,7 +87,7 @@ macro_rules! over_towers {
         pub struct $name(pub Towers);
 
         impl Scorer for $name {
-            fn description(&self) -> &'static Description {
+            fn description(&self) -> &'static RewardDescription {
                 &$description
             }
 
@@ -128,14 +128,15 @@ macro_rules! over_towers {
     };
 }
 
-pub const CLIP_SCORE: Description = Description {
+pub const CLIP_SCORE: RewardDescription = RewardDescription {
     name: "clip_score",
     about: "CLIP, scored by its own similarity of picture and prompt",
     takes: Takes::Vocabulary,
 };
-pub const PICK_SCORE: Description =
-    Description { name: "pickscore", about: "PickScore_v1", takes: Takes::Vocabulary };
-pub const HPS_V2: Description = Description { name: "hpsv2", about: "HPS_v2.1", takes: Takes::Vocabulary };
+pub const PICK_SCORE: RewardDescription =
+    RewardDescription { name: "pickscore", about: "PickScore_v1", takes: Takes::Vocabulary };
+pub const HPS_V2: RewardDescription =
+    RewardDescription { name: "hpsv2", about: "HPS_v2.1", takes: Takes::Vocabulary };
 
 over_towers! {
     /// CLIP's own similarity of picture and prompt: exp(`logit_scale`)·cos(image, text).

@@ -9,14 +9,14 @@ pub mod convert;
 
 use serde::{Deserialize, Serialize};
 
-use super::scorer::{Description, Reads, Scorer, Takes, TextInput, TokenizerKind};
+use super::scorer::{Reads, RewardDescription, Scorer, Takes, TextInput, TokenizerKind};
 use super::{mark, preprocess};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::weights::Weights;
 
-pub const DESCRIPTION: Description =
-    Description { name: "image_reward", about: "ImageReward", takes: Takes::Vocabulary };
+pub const DESCRIPTION: RewardDescription =
+    RewardDescription { name: "image_reward", about: "ImageReward", takes: Takes::Vocabulary };
 
 /// What the marks are standardised by, as published.
 const MEAN: f64 = 0.16717362830052426;
@@ -30,7 +30,7 @@ pub struct ImageReward {
 }
 
 impl Scorer for ImageReward {
-    fn description(&self) -> &'static Description {
+    fn description(&self) -> &'static RewardDescription {
         &DESCRIPTION
     }
 
