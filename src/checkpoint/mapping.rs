@@ -35,8 +35,8 @@ impl Mapping {
     /// Maps a file read-only and shared. The file stays open, so [`Mapping::recheck`] sees truncation
     /// even after a rename.
     ///
-    /// Errors: `NotFound` or `Io` when the file cannot be opened or mapped, `Format` when it is not a
-    /// regular file.
+    /// # Errors
+    /// `NotFound` or `Io` when the file cannot be opened or mapped, `Format` when it is not a regular file.
     pub fn map(path: impl AsRef<Path>) -> Result<Mapping> {
         let path = path.as_ref();
         let (file, _) = open_regular(path)?;
@@ -51,7 +51,8 @@ impl Mapping {
     ///
     /// The guard installs a `SIGBUS` handler that chains to the previous one; see [`super::sigbus`].
     ///
-    /// Errors: as [`Mapping::map`]; `Unsupported` off Unix or when every slot of the guard is taken.
+    /// # Errors
+    /// As [`Mapping::map`]; `Unsupported` off Unix or when every slot of the guard is taken.
     pub fn map_guarded(path: impl AsRef<Path>) -> Result<Mapping> {
         let mut mapping = Mapping::map(path)?;
         if let Backing::Mapped { guard, map, .. } = &mut mapping.source {
@@ -62,7 +63,8 @@ impl Mapping {
 
     /// Copies a file into page-aligned private memory and closes it: nothing done to the file later matters.
     ///
-    /// Errors: as [`Mapping::map`]; `Io` also when there is not enough memory (it never aborts).
+    /// # Errors
+    /// As [`Mapping::map`]; `Io` also when there is not enough memory (it never aborts).
     pub fn read(path: impl AsRef<Path>) -> Result<Mapping> {
         let path = path.as_ref();
         let (mut file, len) = open_regular(path)?;
@@ -120,8 +122,9 @@ impl Mapping {
 
     /// Checks that a mapped file still has every byte that was mapped. One `fstat`; other kinds always pass.
     ///
-    /// Errors: `Format` when the file has shrunk or the guard had to replace pages of it; the latter is
-    /// permanent for this mapping. `Io` when the file cannot be examined.
+    /// # Errors
+    /// `Format` when the file has shrunk or the guard had to replace pages of it; the latter is permanent for this
+    /// mapping. `Io` when the file cannot be examined.
     pub fn recheck(&self) -> Result<()> {
         let Backing::Mapped { guard, map, file } = &self.source else { return Ok(()) };
         let found = file.metadata().map_err(|e| Error::io(&self.name, e))?.len();

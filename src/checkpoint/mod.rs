@@ -69,12 +69,13 @@ impl Checkpoint {
     /// - a safetensors or PyTorch file, told apart by content, not by extension;
     /// - a sharded index (`*.index.json`), its shards beside it;
     /// - a directory, by the first that exists of `model.safetensors`, `diffusion_pytorch_model.safetensors`,
-    ///   their `.index.json`, `pytorch_model.bin` and its `.index.json`, or a single other `*.safetensors`.
+    /// their `.index.json`, `pytorch_model.bin` and its `.index.json`, or a single other `*.safetensors`.
     ///
     /// Tensor bytes are not read. See [`Mapping`] for what a mapped file demands of its owner.
     ///
-    /// Errors: `NotFound`, `Io`; `Format` for a broken rule or a directory with nothing to open; `Unsupported`
-    /// for compressed or big-endian PyTorch files.
+    /// # Errors
+    /// `NotFound`, `Io`; `Format` for a broken rule or a directory with nothing to open; `Unsupported` for compressed
+    /// or big-endian PyTorch files.
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
         let path = path.as_ref();
         let mut checkpoint = if path.is_dir() {
@@ -89,7 +90,8 @@ impl Checkpoint {
 
     /// A checkpoint in bytes that are already there. `file` is the name for messages.
     ///
-    /// Errors: `Format`, `Unsupported`, as [`Checkpoint::open`].
+    /// # Errors
+    /// `Format`, `Unsupported`, as [`Checkpoint::open`].
     pub fn from_mapping(mapping: Arc<Mapping>, file: impl Into<String>) -> Result<Checkpoint> {
         let file = file.into();
         Ok(Checkpoint::of(Shard::open(mapping, &file)?, file))
@@ -244,7 +246,8 @@ impl Checkpoint {
 
     /// The `config.json` in the checkpoint's directory; `None` when there is none, or no directory.
     ///
-    /// Errors: `Io`; `Format` when it is not JSON.
+    /// # Errors
+    /// `Io`; `Format` when it is not JSON.
     pub fn config_json(&self) -> Result<Option<serde_json::Value>> {
         let Some(directory) = &self.directory else { return Ok(None) };
         let path = directory.join("config.json");

@@ -17,7 +17,8 @@ use crate::tensor::Dtype;
 /// else as it is. The weights of `input` must be floats: int8 cannot be widened again, and rounding twice would
 /// only lose. `progress` gets (tensors written, tensors in all). Memory: one tensor at a time.
 ///
-/// Errors: those of opening `input`; weights that are int8 already, or not finite.
+/// # Errors
+/// Those of opening `input`; weights that are int8 already, or not finite.
 pub fn quantize(
     input: &Path,
     storage: Storage,

@@ -40,9 +40,11 @@ impl Job {
 }
 
 impl Engine {
-    /// Open a model file. Nothing is read of the weights and no session is prepared: that happens on the
-    /// first job, or in [`Engine::warmup`]. Errors: the file's, or that ONNX Runtime or the provider is
-    /// not usable.
+    /// Open a model file. Nothing is read of the weights and no session is prepared: that happens on the first job,
+    /// or in [`Engine::warmup`].
+    ///
+    /// # Errors
+    /// The file's, or that ONNX Runtime or the provider is not usable.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Engine> {
         let model = Model::open(path.as_ref(), options.weights)?;
         Ok(Engine { worker: Arc::new(Worker::start(model, options)?) })
@@ -97,8 +99,11 @@ impl Engine {
         self.worker.is_foreign_process()
     }
 
-    /// Generate and wait. Errors: a bad request ([`crate::Error::InvalidArgument`] and friends, before
-    /// anything runs), or what went wrong while running; the engine stays usable after either.
+    /// Generate and wait.
+    ///
+    /// # Errors
+    /// A bad request ([`crate::Error::InvalidArgument`] and friends, before anything runs), or what went wrong while
+    /// running; the engine stays usable after either.
     pub fn generate(&self, request: &Request) -> Result<Arc<Generated>> {
         self.submit(request)?.wait(None, |_| std::ops::ControlFlow::Continue(()))
     }
@@ -131,7 +136,10 @@ impl Engine {
     }
 
     /// A picture [3, H, W] in [0, 1] of the model's size → its tokens [N, splits], by the model's own image
-    /// tokenizer. Waits for the jobs before it. Errors: a wrong size; a model file without an encoder.
+    /// tokenizer. Waits for the jobs before it.
+    ///
+    /// # Errors
+    /// A wrong size; a model file without an encoder.
     pub fn encode(&self, image: &[f32]) -> Result<Vec<u32>> {
         let layout = self.model().architecture().layout();
         edit::check_image("image", image, &layout)?;

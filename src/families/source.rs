@@ -60,7 +60,10 @@ impl Source {
         Source { family: family.into(), ..Source::default() }
     }
 
-    /// The generators of the source, opened by `open`. Errors: neither student nor teacher.
+    /// The generators of the source, opened by `open`.
+    ///
+    /// # Errors
+    /// Neither student nor teacher.
     pub(super) fn generators(
         &self,
         open: impl Fn(&Path) -> Result<Checkpoint>,

@@ -32,7 +32,10 @@ pub(super) struct Wanted {
     pub activation: Activation,
 }
 
-/// The source's text encoder. Errors: none given, an unreadable file, tensors of something else, no vocabulary.
+/// The source's text encoder.
+///
+/// # Errors
+/// None given, an unreadable file, tensors of something else, no vocabulary.
 pub(super) fn open(source: &Source, wanted: &Wanted) -> Result<(TextEncoder, Checkpoint, ClipBpe)> {
     let Some(path) = &source.text_encoder else {
         return Err(Error::invalid("--text-encoder", wanted.name, "none"));

@@ -11,8 +11,10 @@ use crate::tensor::{Dtype, Tensor, TensorView};
 /// Largest constant that folding may create, in elements: folding must never blow up what is stored.
 const FOLD_LIMIT: usize = 1 << 16;
 
-/// An equivalent graph with the same inputs and named outputs. Weights are never folded, so they stay
-/// file-backed. Errors: two outputs of one name, or an output named like an input or a weight.
+/// An equivalent graph with the same inputs and named outputs. Weights are never folded, so they stay file-backed.
+///
+/// # Errors
+/// Two outputs of one name, or an output named like an input or a weight.
 pub fn simplify(graph: &Graph) -> Result<Graph> {
     check_output_names(graph)?;
     let mut graph = rewrite(graph)?;

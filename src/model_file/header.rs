@@ -18,7 +18,8 @@ pub(crate) struct ModelHeader<'a> {
 }
 
 impl<'a> ModelHeader<'a> {
-    /// Errors: `Config` when the file is none of `softdimo convert`, or of another format.
+    /// # Errors
+    /// `Config` when the file is none of `softdimo convert`, or of another format.
     pub fn read(checkpoint: &'a Checkpoint, file: &'a str) -> Result<ModelHeader<'a>> {
         let reward = checkpoint.names().any(|name| in_component(name, REWARD_COMPONENT));
         let header = ModelHeader { metadata: checkpoint.metadata(), reward, file };

@@ -125,8 +125,11 @@ pub fn rms_norm(g: &Graph, w: &Weights, x: Value, eps: f32) -> Result<Value> {
     g.mul(x, w.get(g, "weight", [*shape.last().unwrap_or(&1)])?)
 }
 
-/// Numbers t [B] as waves [B, dim]: the sines of t·fᵢ and their cosines, fᵢ = max_period^(−i/half) for i below
-/// half = dim/2. The sines come first, or the cosines. Errors: an odd `dim`, which has no such halves.
+/// Numbers t [B] as waves [B, dim]: the sines of t·fᵢ and their cosines, fᵢ = max_period^(−i/half) for i below half =
+/// dim/2. The sines come first, or the cosines.
+///
+/// # Errors
+/// An odd `dim`, which has no such halves.
 pub fn sinusoidal(g: &Graph, t: Value, dim: usize, max_period: f32, cosines_first: bool) -> Result<Value> {
     if dim == 0 || !dim.is_multiple_of(2) {
         return Err(Error::invalid("sinusoidal encoding", "an even width", dim));

@@ -21,7 +21,8 @@ const MAX_BINS: usize = 256;
 /// Histogram [3, bins] of the colours of `pixels` [3, n]; each channel adds up to 1. Values outside [0, 1] count
 /// as the nearest inside.
 ///
-/// Errors: fewer than 2 or more than 256 bins; no pixels, or other than three channels of them.
+/// # Errors
+/// Fewer than 2 or more than 256 bins; no pixels, or other than three channels of them.
 pub fn histogram(pixels: &[f32], bins: usize) -> Result<Vec<f32>> {
     if !(MIN_BINS..=MAX_BINS).contains(&bins) {
         return Err(Error::invalid("bins of a histogram", format!("{MIN_BINS} to {MAX_BINS}"), bins));

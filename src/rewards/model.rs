@@ -50,8 +50,9 @@ impl RewardModel {
     /// Open and validate a reward file: header, configuration, vocabulary, and that every tensor is there with
     /// the right shape. No weight page is touched.
     ///
-    /// Errors: `NotFound`, `Io`, `Format`; `Config` for a generator's file or a configuration that makes no
-    /// sense; `MissingTensor`, `TensorMismatch`.
+    /// # Errors
+    /// `NotFound`, `Io`, `Format`; `Config` for a generator's file or a configuration that makes no sense;
+    /// `MissingTensor`, `TensorMismatch`.
     pub fn open(path: impl AsRef<Path>, mode: WeightsMode) -> Result<RewardModel> {
         let path = path.as_ref();
         RewardModel::from_mapping(mode.open(path)?, &path.display().to_string())

@@ -26,7 +26,8 @@ impl Network {
     /// the class of the same name where both files name their classes, else of the same id where both have
     /// as many.
     ///
-    /// Errors: a class the file does not have; a class for a reward that reads none.
+    /// # Errors
+    /// A class the file does not have; a class for a reward that reads none.
     pub fn new(model: Arc<RewardModel>, class: Option<&Label>) -> Result<Network> {
         let (classes, family) = (model.classes(), model.architecture().name());
         let class = match class {

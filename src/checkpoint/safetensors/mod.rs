@@ -68,7 +68,8 @@ pub struct SafeTensors {
 impl SafeTensors {
     /// Parses the header of `mapping`; tensor bytes are not touched. `file` is the name for messages.
     ///
-    /// Errors: `Format`, always.
+    /// # Errors
+    /// `Format`, always.
     pub fn open(mapping: Arc<Mapping>, file: &str) -> Result<SafeTensors> {
         let rules = Rules { file };
         let (data_start, header) = rules.header(mapping.bytes())?;

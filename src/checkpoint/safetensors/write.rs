@@ -30,8 +30,9 @@ pub struct Entry {
 /// of the header and one tensor. The file is written beside `path` and renamed over it when complete: readers
 /// see the old file or the new one, and after an error `path` is as it was.
 ///
-/// Errors: `InvalidArgument` for a repeated or reserved name, an oversized shape or header, or bytes that do
-/// not fill the shape; `Io`; whatever `produce` returns.
+/// # Errors
+/// `InvalidArgument` for a repeated or reserved name, an oversized shape or header, or bytes that do not fill the
+/// shape; `Io`; whatever `produce` returns.
 pub fn write<'a>(
     path: impl AsRef<Path>,
     metadata: &BTreeMap<String, String>,

@@ -26,7 +26,10 @@ pub(super) fn sniff(bytes: &[u8]) -> bool {
 }
 
 impl<'a> Legacy<'a> {
-    /// Reads the pickles and locates the storages. Errors: `Format`; `Unsupported` for big-endian files.
+    /// Reads the pickles and locates the storages.
+    ///
+    /// # Errors
+    /// `Format`; `Unsupported` for big-endian files.
     pub fn read(bytes: &'a [u8], file: &str) -> Result<Legacy<'a>> {
         let broken = |what: String, expected: String, found: String| Error::Format {
             file: file.into(),

@@ -84,7 +84,8 @@ impl TorchFile {
     /// Reads the pickle of `mapping` and checks every tensor of its state dict against the file; tensor bytes
     /// are not touched. `file` is the name for messages.
     ///
-    /// Errors: `Format`; `Unsupported` for compressed or big-endian files.
+    /// # Errors
+    /// `Format`; `Unsupported` for compressed or big-endian files.
     pub fn open(mapping: Arc<Mapping>, file: &str) -> Result<TorchFile> {
         let tensors = read(mapping.bytes(), file)?;
         Ok(TorchFile { mapping, tensors })

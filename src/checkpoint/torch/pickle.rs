@@ -26,7 +26,8 @@ pub(super) struct Pickle<'a> {
 impl<'a> Pickle<'a> {
     /// Reads one pickle from the beginning of `source`. `file` and `what` are for messages.
     ///
-    /// Errors: `Format`.
+    /// # Errors
+    /// `Format`.
     pub fn read(source: &'a [u8], file: &str, what: &str) -> Result<Pickle<'a>> {
         let mut machine = Machine {
             source,

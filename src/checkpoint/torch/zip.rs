@@ -24,7 +24,10 @@ struct ZipEntry {
 }
 
 impl Zip {
-    /// Reads the central directory. Errors: `Format`.
+    /// Reads the central directory.
+    ///
+    /// # Errors
+    /// `Format`.
     pub fn read(bytes: &[u8], file: &str) -> Result<Zip> {
         let broken = |expected: &str, found: String| Error::Format {
             file: file.into(),
@@ -67,7 +70,8 @@ impl Zip {
 
     /// The byte range of an entry below the prefix, `None` when there is none.
     ///
-    /// Errors: `Unsupported` when it is compressed.
+    /// # Errors
+    /// `Unsupported` when it is compressed.
     pub fn find(&self, name: &str) -> Result<Option<Range<usize>>> {
         match self.entries.get(&format!("{}{name}", self.prefix)) {
             None => Ok(None),

@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::families::defaults::Defaults;
 use crate::families::source::{Pieces, Source, open};
 
-/// Convert a MaskBit generator (student, teacher or both) and its tokenizer to `output`. `progress` gets
-/// (tensors written, tensors in all). Errors: unreadable files, missing or misshapen tensors (all official
-/// names), an incomplete configuration. Memory: one tensor at a time.
+/// Read a MaskBit generator (student, teacher or both) and its tokenizer.
+///
+/// # Errors
+/// Unreadable files, missing or misshapen tensors (all official names), an incomplete configuration.
 pub fn read(source: &Source) -> Result<Pieces<MaskBit>> {
     let generators = source.generators(open_generator)?;
     let (config_file, json) = read_config(source, &generators[0].1)?;

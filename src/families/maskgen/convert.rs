@@ -35,10 +35,11 @@ const TEXT: Wanted = Wanted {
     activation: Activation::QuickGelu,
 };
 
-/// Convert a MaskGen generator (student, teacher or both), its image tokenizer and its text encoder to `output`.
-/// `progress` gets (tensors written, tensors in all). Errors: unreadable files, missing or misshapen tensors (all
-/// official names), no text encoder or vocabulary, an incomplete configuration or one of a variant that is not
-/// supported. Memory: one tensor at a time.
+/// Read a MaskGen generator (student, teacher or both), its image tokenizer and its text encoder.
+///
+/// # Errors
+/// Unreadable files, missing or misshapen tensors (all official names), no text encoder or vocabulary, an incomplete
+/// configuration or one of a variant that is not supported.
 pub fn read(source: &Source) -> Result<Pieces<MaskGen>> {
     let generators = source.generators(open)?;
     for (_, generator) in &generators {

@@ -13,12 +13,13 @@ use crate::families::source::{Pieces, Source, open};
 /// Attention heads of the published generators: no tensor shows them.
 const HEADS: usize = 16;
 
-/// Convert a MaskGIT generator (student, teacher or both) and its VQGAN to `output`. Every public layout is read:
-/// safetensors and PyTorch files, bare state dicts and those under `model_state_dict` or `state_dict`, with and
-/// without `module.`, with training's `loss.*`. A configuration, where there is one, has the official keys
-/// (`heads`, `ddconfig`, …) or `request_defaults`, and wins over what the tensors say. `progress` gets (tensors
-/// written, tensors in all). Errors: unreadable files, missing or misshapen tensors (all official names), sizes that
-/// contradict each other. Memory: one tensor at a time.
+/// Read a MaskGIT generator (student, teacher or both) and its VQGAN. Every public layout is read: safetensors and
+/// PyTorch files, bare state dicts and those under `model_state_dict` or `state_dict`, with and without `module.`,
+/// with training's `loss.*`. A configuration, where there is one, has the official keys (`heads`, `ddconfig`, …) or
+/// `request_defaults`, and wins over what the tensors say.
+///
+/// # Errors
+/// Unreadable files, missing or misshapen tensors (all official names), sizes that contradict each other.
 pub fn read(source: &Source) -> Result<Pieces<MaskGit>> {
     let generators = source.generators(open)?;
     let tokenizer = open(&source.tokenizer)?;

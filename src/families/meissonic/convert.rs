@@ -40,10 +40,11 @@ const TEXT: Wanted = Wanted {
     activation: Activation::Gelu,
 };
 
-/// Convert a Meissonic generator (student, teacher or both), its image tokenizer and its text encoder to `output`.
-/// `progress` gets (tensors written, tensors in all). Errors: unreadable files, missing or misshapen tensors (all
-/// official names), no text encoder or vocabulary, an incomplete configuration or one of a variant that is not
-/// supported. Memory: one tensor at a time.
+/// Read a Meissonic generator (student, teacher or both), its image tokenizer and its text encoder.
+///
+/// # Errors
+/// Unreadable files, missing or misshapen tensors (all official names), no text encoder or vocabulary, an incomplete
+/// configuration or one of a variant that is not supported.
 pub fn read(source: &Source) -> Result<Pieces<Meissonic>> {
     let source = &located(source);
     let generators = source.generators(open)?;
