@@ -232,9 +232,7 @@ impl Sessions {
         others.iter().for_each(|(namespace, checkpoint)| sources.add(namespace, checkpoint));
         let cost = Arc::new(self.cost(graph, &sources, runs));
         self.check_limit(name, &cost)?;
-        let session = self.compiler.compile(name, graph, &sources, cost.clone());
-        exit::install();
-        let session = session?;
+        let session = self.compiler.compile(name, graph, &sources, cost.clone())?;
         self.costs.retain(|c| c.strong_count() > 0);
         self.costs.push(Arc::downgrade(&cost));
         Ok(session)
