@@ -9,13 +9,13 @@ pub mod eval;
 mod grad;
 pub mod onnx;
 mod op;
+mod print;
 mod recompute;
 mod simplify;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt;
 
 pub use grad::{grad, grad_recomputing, grad_with_cotangent};
 pub use op::Op;
@@ -175,27 +175,5 @@ impl Graph {
             }
         }
         peak.try_into().unwrap_or(u64::MAX)
-    }
-}
-
-impl fmt::Display for Graph {
-    /// SSA text: `%3: f32[2, 64, 48] = Add(%1, %2)`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, node) in self.nodes.borrow().iter().enumerate() {
-            write!(f, "%{i}: {}{} = {}(", node.dtype, node.shape, node.op.name())?;
-            for (k, v) in node.inputs.iter().enumerate() {
-                write!(f, "{}%{}", if k > 0 { ", " } else { "" }, v.0)?;
-            }
-            f.write_str(")")?;
-            let attributes = node.op.attributes();
-            if !attributes.is_empty() {
-                write!(f, " {{{attributes}}}")?;
-            }
-            writeln!(f)?;
-        }
-        for (name, v) in self.outputs.borrow().iter() {
-            writeln!(f, "output {name} = %{}", v.0)?;
-        }
-        Ok(())
     }
 }

@@ -189,29 +189,6 @@ impl Op {
     pub fn is_view(&self) -> bool {
         matches!(self, Op::Reshape { .. } | Op::StopGradient)
     }
-
-    /// Attributes as `key=value` text for printing.
-    pub fn attributes(&self) -> String {
-        match self {
-            Op::Constant { value } if value.shape().len() <= 4 => {
-                format!("value={:?}", value.to_f64())
-            }
-            Op::Input { name, .. } | Op::Weight { name, .. } => format!("name={name}"),
-            Op::Constant { .. } => "value=...".into(),
-            other => {
-                let text = format!("{other:?}");
-                match text.find('{') {
-                    Some(at) => text[at + 1..]
-                        .trim_end_matches('}')
-                        .trim()
-                        .replace(": ", "=")
-                        .replace("Shape([", "[")
-                        .replace("])", "]"),
-                    None => String::new(),
-                }
-            }
-        }
-    }
 }
 
 /// NumPy broadcasting of two shapes.

@@ -143,7 +143,9 @@ impl Compiler {
         };
         let canceler = b.canceler();
         let loading = exit::ended_by(move || drop(canceler.cancel()))?;
-        let session = b.commit_from_memory(&model).map_err(|e| match self.options.provider {
+        let session = b.commit_from_memory(&model);
+        exit::install();
+        let session = session.map_err(|e| match self.options.provider {
             _ if exit::closing() => Error::Cancelled,
             Provider::Cpu => runtime_error(&stage)(e),
             other => Error::Provider { provider: other.name().into(), reason: e.message().into() },

@@ -4,6 +4,9 @@
 //! Exit handlers run in reverse order, and objects built on first use register their destructors late: the
 //! handler is installed after a rehearsal that has most of them built, and once more after each of the first
 //! sessions was prepared and used. The first of its calls ends every run and waits; the others find that done.
+//!
+//! What is left: an exit in the milliseconds in which another thread opens the first engine of the process. The
+//! objects that ONNX Runtime builds just then are destroyed before any handler of ours can run.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -18,7 +18,7 @@ use crate::program::Program;
 use crate::runtime::compiler::Compiler;
 use crate::runtime::cost::Cost;
 use crate::runtime::threads::Threads;
-use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, exit, rehearsal};
+use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, rehearsal};
 use crate::tensor::Tensor;
 use crate::weights::Sources;
 
@@ -168,9 +168,7 @@ impl Sessions {
         others.iter().for_each(|(namespace, checkpoint)| sources.add(namespace, checkpoint));
         let cost = Arc::new(self.cost(graph, &sources, runs));
         self.check_limit(name, &cost)?;
-        let session = self.compiler.compile(name, graph, &sources, cost.clone());
-        exit::install();
-        let session = session?;
+        let session = self.compiler.compile(name, graph, &sources, cost.clone())?;
         self.costs.retain(|c| c.strong_count() > 0);
         self.costs.push(Arc::downgrade(&cost));
         Ok(session)

@@ -112,6 +112,8 @@ static void *reopens(void *argument) {
 }
 
 static void opens(void) {
+  /* No handler of the library's comes first while the process opens its first engine. */
+  engine = open_engine(model, NULL);
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, reopens, NULL) == 0);
 }
