@@ -4,37 +4,56 @@
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 
+// The public interface has three tiers. What stands at the root, `convert` and `image` is stable: `docs/stable-api.txt`
+// records it, and a test holds it. The hidden modules are for the members of this workspace and for experiments: they may
+// change in any release. The rest is private. The order in which modules may use each other is in `ARCHITECTURE.md`.
+
 mod atomic_file;
+#[doc(hidden)]
 pub mod checkpoint;
 pub mod convert;
-pub mod edit;
-pub mod engine;
-pub mod error;
+mod edit;
+mod engine;
+mod error;
+#[doc(hidden)]
 pub mod families;
 mod generate;
-pub mod generated;
+mod generated;
+#[doc(hidden)]
 pub mod graph;
 mod host;
 pub mod image;
 mod label;
+#[doc(hidden)]
 pub mod model;
+#[doc(hidden)]
 pub mod model_file;
+#[doc(hidden)]
 pub mod nn;
 #[doc(hidden)]
 pub mod panic_wall;
+#[doc(hidden)]
 pub mod program;
+#[doc(hidden)]
 pub mod quant;
-pub mod report;
-pub mod request;
+mod report;
+mod request;
+#[doc(hidden)]
 pub mod rewards;
+#[doc(hidden)]
 pub mod rng;
+#[doc(hidden)]
 pub mod runtime;
+#[doc(hidden)]
 pub mod sample;
 mod sessions;
+#[doc(hidden)]
 pub mod tensor;
+#[doc(hidden)]
 pub mod text;
-pub mod tteo;
-pub mod verify;
+mod tteo;
+mod verify;
+#[doc(hidden)]
 pub mod weights;
 
 pub use edit::{Edit, Keep};
@@ -45,10 +64,12 @@ pub use host::Progress;
 pub use label::Label;
 pub use model_file::WeightsMode;
 pub use report::Report;
-pub use request::{Decode, Request};
-pub use rewards::{Reward, RewardTerm};
+pub use request::{BATCH_LIMIT, Decode, Request};
+pub use rewards::{BINS, Reward, RewardAnswer, RewardImage, RewardModel, RewardTerm, histogram};
 pub use runtime::{Cancel, MemoryMode, Options, Provider};
-pub use tteo::{Optimize, Optimizer};
+pub use sessions::MemoryUse;
+pub use tteo::{Iteration, OptimizationReport, Optimize, Optimizer, Variables};
+pub use verify::{Row, Verification};
 
 /// The Rust of `docs/` is tested as the README's is.
 #[cfg(doctest)]

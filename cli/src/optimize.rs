@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use softdimo::Report;
 use softdimo::image::{RgbaImage, write_png};
-use softdimo::tteo::{Iteration, OptimizationReport, Variables};
 use softdimo::{Decode, Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
+use softdimo::{Iteration, OptimizationReport, Variables};
 
 use crate::engine::{EngineArgs, progress_bar};
 use crate::plot::{self, Series};

@@ -3,6 +3,7 @@
 mod edit;
 mod families;
 mod graph;
+mod house;
 mod int8;
 mod optimize;
 mod rewards;

@@ -33,15 +33,15 @@ use wall::{guard, wall};
 
 use softdimo::Generated;
 use softdimo::Label;
-use softdimo::edit::{Edit, Keep};
-use softdimo::error::{Error, Result, Status};
 use softdimo::image;
-use softdimo::request::{Decode, Request};
 use softdimo::rewards::{BINS, Reward, RewardModel, RewardTerm};
 use softdimo::runtime::check_process;
-use softdimo::tteo::{Optimize, Optimizer, Variables};
+use softdimo::{Decode, Request};
+use softdimo::{Edit, Keep};
 use softdimo::{Engine, MemoryMode, Options, Provider};
+use softdimo::{Error, Result, Status};
 use softdimo::{Job, Phase};
+use softdimo::{Optimize, Optimizer, Variables};
 
 pub use describe::*;
 pub use edit::*;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{softdimo_image, softdimo_release_fn};
 use softdimo::WeightsMode;
 use softdimo::checkpoint::Mapping;
-use softdimo::error::{Error, Result};
 use softdimo::image::{ImageView, ImageViewMut, Origin, PixelFormat};
 use softdimo::rewards::{RewardAnswer, RewardImage};
+use softdimo::{Error, Result};
 
 /// Largest text or struct a caller may hand in.
 const TEXT_LIMIT: usize = 1 << 20;

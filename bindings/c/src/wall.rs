@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use softdimo::error::{Error, Result};
 use softdimo::panic_wall;
 use softdimo::runtime::check_process;
+use softdimo::{Error, Result};
 
 thread_local! {
     static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };

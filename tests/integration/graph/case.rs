@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use softdimo::error::Result;
+use softdimo::Result;
 use softdimo::graph::eval::{Array, eval};
 use softdimo::graph::{Graph, Value};
 use softdimo::rng::{Philox, Stream};

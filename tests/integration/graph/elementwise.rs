@@ -1,7 +1,7 @@
 //! Sources, elementwise ops and casts.
 
 use super::case::{Case, case, floats, ints, positive, random, random_ints};
-use softdimo::error::Result;
+use softdimo::Result;
 use softdimo::graph::{Graph, Value};
 use softdimo::tensor::{Dtype, Tensor};
 

@@ -7,7 +7,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use softdimo::Phase;
-use softdimo::tteo::Variables;
+use softdimo::Variables;
 use softdimo::{Decode, Engine, Error, Optimize, Optimizer, Options, Request, Reward, RewardTerm};
 
 use support::maskbit;

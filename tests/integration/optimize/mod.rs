@@ -9,8 +9,8 @@ mod updates;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
+use softdimo::OptimizationReport;
 use softdimo::checkpoint::Checkpoint;
-use softdimo::tteo::OptimizationReport;
 use softdimo::{Engine, Generated, Label, Optimize, Options, Request, Reward, RewardTerm};
 use support::compare::{assert_near as assert_close, relative as relative_l2};
 use support::{data, maskbit};

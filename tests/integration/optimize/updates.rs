@@ -1,11 +1,11 @@
 //! Every optimiser against its update written plainly, with gradients from one-step runs; what is moved; the
 //! pull of the noise towards its prior.
 
+use softdimo::Variables;
 use softdimo::families::condition::Condition;
 use softdimo::graph::{Graph, grad};
 use softdimo::rng::{Philox, Stream};
 use softdimo::tensor::{Dtype, Tensor};
-use softdimo::tteo::Variables;
 use softdimo::{Optimize, Optimizer, Request, Reward, RewardTerm};
 
 use super::{assert_close, blue, climbing, course, emoji, fixture, ratchet, relative_l2, with};

@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 use softdimo::convert::Source;
-use softdimo::edit::{Edit, Keep};
 use softdimo::families::Architecture;
 use softdimo::families::condition::Condition;
 use softdimo::program::Program;
 use softdimo::tensor::Tensor;
 use softdimo::{Decode, Engine, Generated, MemoryMode, Options, Request};
+use softdimo::{Edit, Keep};
 
 use support::compare::assert_close;
 use support::maskgen::{self as files, convert, model as fixture, source};

@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 
 use softdimo::checkpoint::Checkpoint;
 use softdimo::convert::{self, Source};
-use softdimo::edit::{Edit, Keep};
 use softdimo::families::Architecture;
 use softdimo::{Decode, Engine, Label, MemoryMode, Optimize, Options, Request, Reward, RewardTerm};
+use softdimo::{Edit, Keep};
 
 use support::compare::{assert_close, difference};
 use support::maskgit::{model as convert, source};

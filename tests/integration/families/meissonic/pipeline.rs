@@ -2,11 +2,11 @@
 
 use std::sync::OnceLock;
 
-use softdimo::edit::{Edit, Keep};
 use softdimo::families::condition::Condition;
 use softdimo::program::Program;
 use softdimo::tensor::Tensor;
 use softdimo::{Decode, Engine, Generated, Options, Request};
+use softdimo::{Edit, Keep};
 
 use support::compare::assert_close;
 use support::{meissonic as files, prompt, tokens};

@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use softdimo::OptimizationReport;
 use softdimo::checkpoint::{Checkpoint, Mapping};
 use softdimo::graph::{Graph, grad, simplify};
 use softdimo::model_file::REWARD_COMPONENT as COMPONENT;
 use softdimo::rewards::{RewardModel, histogram};
 use softdimo::tensor::{Dtype, Tensor};
-use softdimo::tteo::OptimizationReport;
 use softdimo::weights::Weights;
 use softdimo::{
     Engine, Error, Generated, MemoryMode, Optimize, Options, Request, Reward, RewardTerm, WeightsMode,
