@@ -1,5 +1,7 @@
 # make sample    build the library, fetch ONNX Runtime, write sample.png
-# make test      run every test
+# make test      run every test but those of full size; prints how long building and testing took
+# make test-full run those: minutes, and gigabytes of memory and disk
+# make lint      formatting, clippy and documentation without a warning
 # make docs      the Rust, C and C++ documentation (docs/docs.mk)
 # make install   PREFIX=/usr/local DESTDIR=
 
@@ -12,7 +14,7 @@ MODEL := models/emoji-32.softdimo.safetensors
 CFLAGS ?= -O2
 WARNINGS := -Wall -Wextra -pedantic -Werror
 
-.PHONY: sample test lint runtime build clean
+.PHONY: sample test test-full lint check tools runtime build clean
 
 sample: build $(TARGET)/release/cli_sample
 	$(TARGET)/release/cli_sample $(MODEL) sample.png
@@ -21,16 +23,31 @@ build: runtime
 	$(CARGO) build --release
 	ln -sf libsoftdimo.so $(TARGET)/release/libsoftdimo.so.$(ABI)
 
+# What is missing here is said before anything is built.
+check:
+	@scripts/check-tools sample
+
 # Beside the programs that look there, and where .cargo/config.toml points for everything cargo runs.
-runtime:
+runtime: check
 	scripts/fetch-onnxruntime target/onnxruntime $(TARGET)/release $(TARGET)/debug
 
 $(TARGET)/release/cli_sample: examples/cli_sample/cli_sample.c include/softdimo.h build
 	$(CC) -std=c99 $(CFLAGS) $(WARNINGS) -Iinclude $< -o $@ -L$(TARGET)/release -lsoftdimo '-Wl,-rpath,$$ORIGIN'
 
-test: runtime
-	$(CARGO) build --workspace
-	$(CARGO) test --workspace
+# What tests use beside that: CMake, pkgconf, and the weights of a classifier.
+tools:
+	@scripts/check-tools test
+	scripts/fetch-tools target/tools
+	scripts/fetch-efficientnet $(TARGET)/tmp/efficientnet
+
+test: tools runtime
+	@set -e; began=$$(date +%s); \
+	$(CARGO) build --workspace; $(CARGO) test --workspace --no-run; built=$$(date +%s); \
+	$(CARGO) test --workspace; ended=$$(date +%s); \
+	echo "make test: $$((built - began)) s of building, $$((ended - built)) s of testing"
+
+test-full: tools runtime
+	$(CARGO) test -p softdimo-cli --test full_size -- --nocapture
 
 lint:
 	$(CARGO) fmt --all --check

@@ -18,7 +18,7 @@ use softdimo::{Engine, Generated, MemoryMode, Options, Request};
 
 /// The repository.
 pub fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
 }
 
 /// A file of `tests/data`.
