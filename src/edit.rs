@@ -7,7 +7,7 @@ use crate::program::Program;
 use crate::rng::{Philox, Stream};
 use crate::runtime::Cancel;
 use crate::sessions::Sessions;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, to_u32};
 
 /// The picture a request starts from.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,9 @@ pub enum Keep {
 
 impl Edit {
     /// Refuse what does not fit the model.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`]; [`Error::Unsupported`] for a mask where no token stands for a place.
     pub(crate) fn validate(&self, layout: &Layout) -> Result<()> {
         check_image("edit.image", &self.image, layout)?;
         match &self.keep {
@@ -85,7 +88,10 @@ impl Edit {
     }
 }
 
-/// Tokens [3, H, W] pictures are refused for: wrong length, or not finite.
+/// Refuse pixels [3, H, W] that have another length, or are not finite.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] under the name `what`.
 pub(crate) fn check_image(what: &str, image: &[f32], layout: &Layout) -> Result<()> {
     let expected = 3 * layout.width * layout.height;
     if image.len() != expected {
@@ -109,6 +115,9 @@ pub(crate) struct Known {
 
 impl Known {
     /// Encode the picture and choose what stays, for pictures with these random numbers.
+    ///
+    /// # Errors
+    /// As [`encode`].
     pub fn new(
         sessions: &mut Sessions,
         edit: &Edit,
@@ -135,7 +144,10 @@ impl Known {
     }
 }
 
-/// Image [3, H, W] → tokens [N · splits].
+/// Image [3, H, W] → tokens [N, splits].
+///
+/// # Errors
+/// [`Error::Unsupported`] for a model file without an encoder, [`Error::Cancelled`], or a failed run.
 pub(crate) fn encode(
     sessions: &mut Sessions,
     image: &[f32],
@@ -144,7 +156,7 @@ pub(crate) fn encode(
 ) -> Result<Vec<u32>> {
     let image = Tensor::from_f32([1, 3, layout.height, layout.width], image);
     let tokens = sessions.run(Program::Encode, 1, &[("image", &image)], cancel)?;
-    Ok(tokens.to_i64().into_iter().map(|t| t as u32).collect())
+    to_u32(tokens.i64s()?)
 }
 
 #[cfg(test)]

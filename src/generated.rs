@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::report::Report;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, to_u32};
 
 /// The result of a job.
 #[derive(Clone, Debug)]
@@ -19,36 +19,44 @@ pub struct Generated {
 }
 
 impl Generated {
-    /// Elements of picture `index` of a [B, ..] tensor.
-    fn part(&self, tensor: &Tensor, index: usize) -> Result<Vec<f32>> {
-        if index >= self.report.batch {
-            return Err(Error::invalid("picture index", format!("below {}", self.report.batch), index));
-        }
-        let per_picture = tensor.shape().len() / self.report.batch;
-        let start = index * per_picture * tensor.dtype().size();
-        let bytes = &tensor.bytes()[start..start + per_picture * tensor.dtype().size()];
-        Ok(Tensor::new(tensor.dtype(), [per_picture], bytes)?.to_f32())
+    /// The part of picture `index` of the elements [B, ..] of all.
+    fn part<'a, T>(&self, elements: &'a [T], index: usize) -> Result<&'a [T]> {
+        let batch = self.report.batch;
+        let part = elements.chunks_exact((elements.len() / batch).max(1)).nth(index);
+        part.filter(|_| index < batch)
+            .ok_or_else(|| Error::invalid("picture index", format!("below {batch}"), index))
     }
 
-    /// Decoder output [3, H, W] of one picture.
-    pub fn picture(&self, index: usize) -> Result<Vec<f32>> {
-        self.part(&self.images, index)
+    /// Decoder output [3, H, W] of one picture, where it lies in `images`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an index beyond the batch.
+    pub fn picture(&self, index: usize) -> Result<&[f32]> {
+        self.part(self.images.f32s()?, index)
     }
 
     /// Tokens [N, splits] of one picture.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an index beyond the batch.
     pub fn picture_tokens(&self, index: usize) -> Result<Vec<u32>> {
-        Ok(self.part(&self.tokens, index)?.into_iter().map(|t| t as u32).collect())
+        to_u32(self.part(self.tokens.i64s()?, index)?)
     }
 
-    /// Largest softmax probability of each token [N, splits] of one picture; [`Error::Unsupported`] after
-    /// a multi-step job.
-    pub fn picture_max_probability(&self, index: usize) -> Result<Vec<f32>> {
-        self.part(self.max_probability.as_ref().ok_or_else(only_one_step)?, index)
+    /// Largest softmax probability of each token [N, splits] of one picture.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an index beyond the batch, [`Error::Unsupported`] after a multi-step job.
+    pub fn picture_max_probability(&self, index: usize) -> Result<&[f32]> {
+        self.part(self.max_probability.as_ref().ok_or_else(only_one_step)?.f32s()?, index)
     }
 
-    /// Start embedding [N, D] of one picture; [`Error::Unsupported`] after a multi-step job.
-    pub fn picture_e_in(&self, index: usize) -> Result<Vec<f32>> {
-        self.part(self.e_in.as_ref().ok_or_else(only_one_step)?, index)
+    /// Start embedding [N, D] of one picture.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an index beyond the batch, [`Error::Unsupported`] after a multi-step job.
+    pub fn picture_e_in(&self, index: usize) -> Result<&[f32]> {
+        self.part(self.e_in.as_ref().ok_or_else(only_one_step)?.f32s()?, index)
     }
 }
 

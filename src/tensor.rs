@@ -1,7 +1,9 @@
-//! Dtype, Shape, Tensor, TensorView: bytes with a type and a shape. No arithmetic lives here.
+//! Dtype, Shape, Tensor, TensorView: elements with a type and a shape. No arithmetic lives here.
 
 use std::fmt;
 use std::sync::Arc;
+
+use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 
@@ -142,26 +144,28 @@ pub struct TensorView<'a> {
 }
 
 impl TensorView<'_> {
-    /// All elements as f32 (f16, bf16, f64 and integers are converted).
+    /// A copy of all elements as f32 (f16, bf16, f64 and integers are converted).
     pub fn to_f32(&self) -> Vec<f32> {
-        self.to_f64().into_iter().map(|x| x as f32).collect()
+        match self.dtype {
+            Dtype::F32 => {
+                copies::count(self.data.len());
+                self.data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+            }
+            _ => self.to_f64().into_iter().map(|x| x as f32).collect(),
+        }
     }
 
-    /// All elements as f64. Integers above 2^53 lose precision.
+    /// A copy of all elements as f64. Integers above 2^53 lose precision.
     pub fn to_f64(&self) -> Vec<f64> {
-        let mut out = Vec::with_capacity(self.shape.len());
+        copies::count(self.data.len());
         macro_rules! read {
             ($t:ty, $conv:expr) => {
-                out.extend(
-                    self.data
-                        .chunks_exact(std::mem::size_of::<$t>())
-                        .map(|b| $conv(<$t>::from_le_bytes(b.try_into().unwrap()))),
-                )
+                self.data.as_chunks().0.iter().map(|b| $conv(<$t>::from_le_bytes(*b))).collect()
             };
         }
         match self.dtype {
-            Dtype::Bool | Dtype::U8 => out.extend(self.data.iter().map(|&b| f64::from(b))),
-            Dtype::I8 => out.extend(self.data.iter().map(|&b| f64::from(b as i8))),
+            Dtype::Bool | Dtype::U8 => read!(u8, f64::from),
+            Dtype::I8 => read!(i8, f64::from),
             Dtype::I16 => read!(i16, f64::from),
             Dtype::I32 => read!(i32, f64::from),
             Dtype::I64 => read!(i64, |x| x as f64),
@@ -170,14 +174,14 @@ impl TensorView<'_> {
             Dtype::F32 => read!(f32, f64::from),
             Dtype::F64 => read!(f64, |x| x),
         }
-        out
     }
 
-    /// All elements as i64 (floats are truncated).
+    /// A copy of all elements as i64 (floats are truncated).
     pub fn to_i64(&self) -> Vec<i64> {
         match self.dtype {
             Dtype::I64 => {
-                self.data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect()
+                copies::count(self.data.len());
+                self.data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()
             }
             _ => self.to_f64().into_iter().map(|x| x as i64).collect(),
         }
@@ -185,16 +189,30 @@ impl TensorView<'_> {
 
     /// An owned copy.
     pub fn to_tensor(&self) -> Tensor {
-        Tensor { dtype: self.dtype, shape: self.shape.clone(), data: self.data.into() }
+        let elements = match self.dtype {
+            Dtype::F32 => Elements::F32(self.to_f32().into()),
+            Dtype::I64 => Elements::I64(self.to_i64().into()),
+            _ => Elements::Other(self.data.into()),
+        };
+        Tensor { dtype: self.dtype, shape: self.shape.clone(), elements }
     }
 }
 
-/// An owned tensor: row-major, contiguous; cloning shares the bytes.
-#[derive(Clone, PartialEq)]
+/// An owned tensor: row-major, contiguous. Cloning shares the elements. f32 and i64, which networks read and write,
+/// are held as what they are and are borrowed without a copy.
+#[derive(Clone)]
 pub struct Tensor {
     dtype: Dtype,
     shape: Shape,
-    data: Arc<[u8]>,
+    elements: Elements,
+}
+
+#[derive(Clone)]
+enum Elements {
+    F32(Arc<Vec<f32>>),
+    I64(Arc<Vec<i64>>),
+    /// The bytes of any other dtype.
+    Other(Arc<[u8]>),
 }
 
 impl fmt::Debug for Tensor {
@@ -203,34 +221,51 @@ impl fmt::Debug for Tensor {
     }
 }
 
+/// Equal are the same bytes under the same dtype and shape: a NaN equals itself, -0 is not 0.
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Tensor) -> bool {
+        self.dtype == other.dtype && self.shape == other.shape && self.bytes() == other.bytes()
+    }
+}
+
 impl Tensor {
-    /// A tensor over `data`; an error when the byte count does not fit dtype and shape.
+    /// A tensor of little-endian bytes; f32 and i64 are copied out of them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the byte count does not fit dtype and shape.
     pub fn new(dtype: Dtype, shape: impl Into<Shape>, data: impl Into<Arc<[u8]>>) -> Result<Tensor> {
         let (shape, data) = (shape.into(), data.into());
-        let bytes = shape.checked_len().and_then(|n| n.checked_mul(dtype.size()));
-        if bytes != Some(data.len()) {
-            return Err(Error::invalid(
-                format!("tensor {dtype}{shape}"),
-                match bytes {
-                    Some(n) => format!("{n} bytes"),
-                    None => "a size that fits the address space".into(),
-                },
-                format!("{} bytes", data.len()),
-            ));
+        check_size(dtype, &shape, data.len())?;
+        match dtype {
+            Dtype::F32 | Dtype::I64 => Ok(TensorView { dtype, shape, data: &data }.to_tensor()),
+            _ => Ok(Tensor { dtype, shape, elements: Elements::Other(data) }),
         }
-        Ok(Tensor { dtype, shape, data })
     }
 
-    /// An f32 tensor. Panics when `data` does not fill `shape` (a bug of the caller in this crate).
+    /// An f32 tensor with a copy of `data`. Panics when it does not fill `shape` (a bug of the caller in this crate).
     pub fn from_f32(shape: impl Into<Shape>, data: &[f32]) -> Tensor {
-        let bytes: Vec<u8> = data.iter().flat_map(|x| x.to_le_bytes()).collect();
-        Tensor::new(Dtype::F32, shape, bytes).expect("data fills shape")
+        copies::count(size_of_val(data));
+        Tensor::from_f32_vec(shape, data.to_vec())
     }
 
-    /// An i64 tensor. Panics when `data` does not fill `shape` (a bug of the caller in this crate).
+    /// An i64 tensor with a copy of `data`. Panics when it does not fill `shape` (a bug of the caller in this crate).
     pub fn from_i64(shape: impl Into<Shape>, data: &[i64]) -> Tensor {
-        let bytes: Vec<u8> = data.iter().flat_map(|x| x.to_le_bytes()).collect();
-        Tensor::new(Dtype::I64, shape, bytes).expect("data fills shape")
+        copies::count(size_of_val(data));
+        Tensor::from_i64_vec(shape, data.to_vec())
+    }
+
+    /// An f32 tensor of these elements, without a copy. Panics as [`Tensor::from_f32`].
+    pub fn from_f32_vec(shape: impl Into<Shape>, data: Vec<f32>) -> Tensor {
+        let shape = shape.into();
+        assert_eq!(shape.checked_len(), Some(data.len()), "data fills shape {shape}");
+        Tensor { dtype: Dtype::F32, shape, elements: Elements::F32(data.into()) }
+    }
+
+    /// An i64 tensor of these elements, without a copy. Panics as [`Tensor::from_i64`].
+    pub fn from_i64_vec(shape: impl Into<Shape>, data: Vec<i64>) -> Tensor {
+        let shape = shape.into();
+        assert_eq!(shape.checked_len(), Some(data.len()), "data fills shape {shape}");
+        Tensor { dtype: Dtype::I64, shape, elements: Elements::I64(data.into()) }
     }
 
     pub fn dtype(&self) -> Dtype {
@@ -241,37 +276,110 @@ impl Tensor {
         &self.shape
     }
 
+    /// The elements as they lie in memory: `shape.len() * dtype.size()` bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.data
-    }
-
-    /// The same elements under another shape of equal length.
-    pub fn reshaped(&self, shape: impl Into<Shape>) -> Result<Tensor> {
-        Tensor::new(self.dtype, shape, self.data.clone())
-    }
-
-    pub fn view(&self) -> TensorView<'_> {
-        TensorView { dtype: self.dtype, shape: self.shape.clone(), data: &self.data }
-    }
-
-    /// All elements as f32; see [`TensorView::to_f32`].
-    pub fn to_f32(&self) -> Vec<f32> {
-        match self.dtype {
-            Dtype::F32 => {
-                self.data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-            }
-            _ => self.view().to_f32(),
+        match &self.elements {
+            Elements::F32(data) => data.as_bytes(),
+            Elements::I64(data) => data.as_bytes(),
+            Elements::Other(data) => data,
         }
     }
 
-    /// All elements as f64; see [`TensorView::to_f64`].
+    /// The elements of an f32 tensor, where they lie.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for any other dtype.
+    pub fn f32s(&self) -> Result<&[f32]> {
+        match &self.elements {
+            Elements::F32(data) => Ok(data),
+            _ => Err(self.not(Dtype::F32)),
+        }
+    }
+
+    /// The elements of an i64 tensor, where they lie.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for any other dtype.
+    pub fn i64s(&self) -> Result<&[i64]> {
+        match &self.elements {
+            Elements::I64(data) => Ok(data),
+            _ => Err(self.not(Dtype::I64)),
+        }
+    }
+
+    fn not(&self, expected: Dtype) -> Error {
+        Error::invalid("elements of a tensor", expected.name(), format!("{}{}", self.dtype, self.shape))
+    }
+
+    /// The same elements under another shape, shared.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a shape of another length.
+    pub fn reshaped(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        let shape = shape.into();
+        check_size(self.dtype, &shape, self.bytes().len())?;
+        Ok(Tensor { shape, ..self.clone() })
+    }
+
+    pub fn view(&self) -> TensorView<'_> {
+        TensorView { dtype: self.dtype, shape: self.shape.clone(), data: self.bytes() }
+    }
+
+    /// A copy of all elements as f32; see [`TensorView::to_f32`].
+    pub fn to_f32(&self) -> Vec<f32> {
+        self.view().to_f32()
+    }
+
+    /// A copy of all elements as f64; see [`TensorView::to_f64`].
     pub fn to_f64(&self) -> Vec<f64> {
         self.view().to_f64()
     }
 
-    /// All elements as i64; see [`TensorView::to_i64`].
+    /// A copy of all elements as i64; see [`TensorView::to_i64`].
     pub fn to_i64(&self) -> Vec<i64> {
         self.view().to_i64()
+    }
+}
+
+fn check_size(dtype: Dtype, shape: &Shape, found: usize) -> Result<()> {
+    let bytes = shape.checked_len().and_then(|n| n.checked_mul(dtype.size()));
+    if bytes == Some(found) {
+        return Ok(());
+    }
+    let expected = match bytes {
+        Some(n) => format!("{n} bytes"),
+        None => "a size that fits the address space".into(),
+    };
+    Err(Error::invalid(format!("tensor {dtype}{shape}"), expected, format!("{found} bytes")))
+}
+
+/// Integers of a graph as u32, exactly.
+///
+/// # Errors
+/// [`Error::Internal`] for one that is none.
+pub(crate) fn to_u32(integers: &[i64]) -> Result<Vec<u32>> {
+    let exact = |&i| u32::try_from(i).map_err(|_| Error::internal(format!("expected a u32, found {i}")));
+    integers.iter().map(exact).collect()
+}
+
+/// Bytes of elements that were copied on this thread, for tests of what must not be copied.
+pub(crate) mod copies {
+    #[cfg(test)]
+    thread_local! {
+        static BYTES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    pub(super) fn count(_bytes: usize) {
+        #[cfg(test)]
+        BYTES.set(BYTES.get() + _bytes);
+    }
+
+    /// What `work` gives, and the bytes of elements that it copied.
+    #[cfg(test)]
+    pub fn of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+        let before = BYTES.get();
+        let result = work();
+        (result, BYTES.get() - before)
     }
 }
 
@@ -292,5 +400,44 @@ mod tests {
         assert_eq!(t.to_f32(), [1.0, -2.0]);
         assert_eq!(Tensor::from_i64([2], &[3, -4]).to_f32(), [3.0, -4.0]);
         assert_eq!(Shape::from([2, 3, 4]).strides(), [12, 4, 1]);
+    }
+
+    #[test]
+    fn elements_are_borrowed_and_shared() {
+        let numbers = vec![1.5f32, -0.0, f32::NAN];
+        let at = numbers.as_ptr();
+        let ((t, again), copied) = copies::of(|| {
+            let t = Tensor::from_f32_vec([3], numbers);
+            let again = t.clone().reshaped([3, 1]).unwrap();
+            (t, again)
+        });
+        assert_eq!(copied, 0);
+        assert_eq!([t.f32s().unwrap().as_ptr(), again.f32s().unwrap().as_ptr()], [at, at]);
+        assert_eq!(t.bytes().as_ptr(), at.cast());
+        assert_eq!(copies::of(|| t.to_f32()).1, 12);
+        assert_eq!(copies::of(|| Tensor::from_f32([1], &[1.0])).1, 4);
+
+        let same = Tensor::new(Dtype::F32, [3], t.bytes()).unwrap();
+        assert_eq!(same, t, "bit for bit, NaN as well");
+        assert_ne!(Tensor::from_f32([1], &[0.0]), Tensor::from_f32([1], &[-0.0]));
+        assert_ne!(t, again, "another shape");
+        assert_eq!(t.i64s().unwrap_err().to_string(), "elements of a tensor: expected i64, found f32[3]");
+        assert!(Tensor::new(Dtype::U8, [1], [7u8]).unwrap().f32s().is_err());
+    }
+
+    /// f32 holds integers up to 2^24.
+    #[test]
+    fn large_integers_stay_what_they_are() {
+        let ids = [(1 << 24) + 1, i64::from(u32::MAX), i64::MAX, i64::MIN + 1];
+        let t = Tensor::from_i64([4], &ids);
+        let again = Tensor::new(Dtype::I64, [4], t.bytes()).unwrap();
+        assert_eq!(t.i64s().unwrap(), ids);
+        assert_eq!(again.i64s().unwrap(), ids);
+        assert_eq!(again.view().to_tensor().to_i64(), ids);
+        assert_eq!(to_u32(&ids[..2]).unwrap(), [(1 << 24) + 1, u32::MAX]);
+        for bad in [-1, 1 << 32] {
+            let message = to_u32(&[0, bad]).unwrap_err().to_string();
+            assert!(message.ends_with(&format!("expected a u32, found {bad}")), "{message}");
+        }
     }
 }

@@ -166,8 +166,7 @@ fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
     for seed in 0..args.count.max(1) {
         for generated in results {
             let r = &generated.report;
-            let picture =
-                RgbaImage::from_f32_chw(&generated.picture(seed)?, r.width as u32, r.height as u32)?;
+            let picture = RgbaImage::from_f32_chw(generated.picture(seed)?, r.width as u32, r.height as u32)?;
             let picture = picture.enlarge(factor)?;
             if args.separate {
                 let label = name(r, seed);

@@ -251,7 +251,7 @@ fn write(args: &Args, before: &Generated, after: &Generated) -> Result<()> {
     let mut pictures = Vec::new();
     for generated in [before, after] {
         for i in 0..after.report.batch {
-            pictures.push(RgbaImage::from_f32_chw(&generated.picture(i)?, width, height)?.enlarge(factor)?);
+            pictures.push(RgbaImage::from_f32_chw(generated.picture(i)?, width, height)?.enlarge(factor)?);
         }
     }
     let sheet = RgbaImage::sheet(&pictures, after.report.batch as u32, factor, [255; 4])?;

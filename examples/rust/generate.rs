@@ -21,7 +21,7 @@ fn main() -> Result<()> {
     let mut pictures = Vec::new();
     for i in 0..4 {
         let (w, h) = (done.report.width as u32, done.report.height as u32);
-        pictures.push(RgbaImage::from_f32_chw(&done.picture(i)?, w, h)?.enlarge(4)?);
+        pictures.push(RgbaImage::from_f32_chw(done.picture(i)?, w, h)?.enlarge(4)?);
     }
     let sheet = RgbaImage::sheet(&pictures, 4, 4, [255; 4])?;
     write_png(&output, &sheet.view(), &[("softdimo".into(), done.report.json())])?;

@@ -98,8 +98,11 @@ impl Run {
             Goal::Bluer => color([-1.0, -1.0, 1.0]),
             Goal::Darker => color([-1.0, -1.0, -1.0]),
             Goal::Target(label) => {
-                let picture = engine.generate(&Request::label(label))?.picture(0)?;
-                Reward::Target { target: picture.iter().map(|x| x.clamp(0.0, 1.0)).collect(), mask: None }
+                let done = engine.generate(&Request::label(label))?;
+                Reward::Target {
+                    target: done.picture(0)?.iter().map(|x| x.clamp(0.0, 1.0)).collect(),
+                    mask: None,
+                }
             }
             Goal::Prior => return Ok(vec![prior]),
         };
@@ -244,7 +247,7 @@ impl Study {
         to.own_label.extend(self.own_label_wins(label, &of.tokens)?);
         let size = (report.width as u32, report.height as u32);
         for b in 0..BATCH {
-            pictures.push(RgbaImage::from_f32_chw(&of.picture(b)?, size.0, size.1)?);
+            pictures.push(RgbaImage::from_f32_chw(of.picture(b)?, size.0, size.1)?);
         }
         Ok(())
     }

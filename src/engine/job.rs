@@ -148,15 +148,15 @@ fn answer(reward: &Reward, image: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
         return Err(Error::internal("only callbacks are asked"));
     };
     let shape = image.shape().clone();
-    let pixels = image.to_f32();
+    let pixels = image.f32s()?;
     let (mut scores, mut gradient) = (vec![f32::NAN; shape[0]], vec![0.0; pixels.len()]);
-    let view = RewardImage { pixels: &pixels, batch: shape[0], width: shape[3], height: shape[2] };
+    let view = RewardImage { pixels, batch: shape[0], width: shape[3], height: shape[2] };
     let mut answer = RewardAnswer { scores: &mut scores, gradient: &mut gradient };
     let mut callback = callback.lock().unwrap_or_else(|e| e.into_inner());
     if callback(&view, &mut answer).is_break() {
         return Ok(None);
     }
-    Ok(Some((Tensor::from_f32([shape[0]], &scores), Tensor::from_f32(shape, &gradient))))
+    Ok(Some((Tensor::from_f32_vec([shape[0]], scores), Tensor::from_f32_vec(shape, gradient))))
 }
 
 /// A submitted request. Dropping it cancels the job and waits for it to end.

@@ -18,8 +18,12 @@ use crate::host::{Host, Progress};
 use crate::report::Report;
 use crate::request::{Decode, Resolved};
 use crate::sessions::Sessions;
+use crate::tensor::Tensor;
 
 /// Run a resolved request. True: cancelled, and this is the best so far.
+///
+/// # Errors
+/// [`Error::Cancelled`](crate::Error::Cancelled), or what went wrong while running.
 pub(crate) fn execute(sessions: &mut Sessions, host: &dyn Host, r: &Resolved) -> Result<(Generated, bool)> {
     host.cancel().check()?;
     let start = Instant::now();
@@ -40,23 +44,30 @@ pub(crate) fn execute(sessions: &mut Sessions, host: &dyn Host, r: &Resolved) ->
     host.advance(run.progress);
     let pictures = if r.steps == 1 { one_step(&mut run, r)? } else { multi_step(&mut run, r)? };
     let cancelled = run.cancelled;
-    let report = report(sessions, r, &layout, &pictures, start);
+    let report = report(sessions, r, &layout, &pictures, start)?;
     let Pictures { images, tokens, max_probability, e_in, .. } = pictures;
     Ok((Generated { images, tokens, max_probability, e_in, report }, cancelled))
 }
 
-fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, start: Instant) -> Report {
+fn report(
+    sessions: &Sessions,
+    r: &Resolved,
+    layout: &Layout,
+    p: &Pictures,
+    start: Instant,
+) -> Result<Report> {
     let model = sessions.model();
     let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
     let title = model.metadata().get("modelspec.title").cloned();
-    let difference = p.other_images.as_ref().map(|other| {
-        let (a, b) = (p.images.to_f32(), other.to_f32());
+    let difference = |other: &Tensor| {
+        let (a, b) = (p.images.f32s()?, other.f32s()?);
         let pixel = |x: f32, y: f32| (x.clamp(0.0, 1.0) - y.clamp(0.0, 1.0)).abs();
-        let all: Vec<f32> = a.iter().zip(&b).map(|(&x, &y)| pixel(x, y)).collect();
-        all.chunks_exact(all.len() / r.batch).map(mean).collect()
-    });
+        let all: Vec<f32> = a.iter().zip(b).map(|(&x, &y)| pixel(x, y)).collect();
+        Ok(all.chunks_exact(all.len() / r.batch).map(mean).collect())
+    };
+    let confidence = |p: &Tensor| Ok(p.f32s()?.chunks_exact(layout.slots()).map(mean).collect());
     let (teacher, labelled) = (r.steps > 1, layout.classes > 0);
-    Report {
+    Ok(Report {
         seed: r.seed,
         batch: r.batch,
         classes: if labelled { r.classes.clone() } else { Vec::new() },
@@ -84,12 +95,12 @@ fn report(sessions: &Sessions, r: &Resolved, layout: &Layout, p: &Pictures, star
         library: env!("CARGO_PKG_VERSION"),
         provider: sessions.provider().name(),
         runtime: sessions.runtime().version.clone(),
-        mean_max_probability: p
-            .max_probability
-            .as_ref()
-            .map(|p| p.to_f32().chunks_exact(layout.slots()).map(mean).collect()),
-        soft_hard_difference: difference,
+        mean_max_probability: p.max_probability.as_ref().map(confidence).transpose()?,
+        soft_hard_difference: p.other_images.as_ref().map(difference).transpose()?,
         optimization: p.optimization.clone(),
         milliseconds: start.elapsed().as_secs_f64() * 1e3,
-    }
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,8 @@ use crate::program::{Program, Role};
 use crate::request::Resolved;
 use crate::sample::{Logits, MaskedDiffusion, Rule};
 
-/// The teacher: `steps` rounds of predict, keep the most confident, mask the rest again.
+/// The teacher: `steps` rounds of predict, keep the most confident, mask the rest again. Logits, [B, N, splits, V]
+/// or [2B, N, splits, V] of a guided step, are read where the runtime wrote them.
 pub(super) fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
     let rule = teacher_rule(run.sessions.model(), r)?;
@@ -34,8 +35,9 @@ pub(super) fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
             masked.extend_from_within(..);
         }
         let (masked, condition) = (run.tokens(rounds, &masked), condition.at_timestep(rule.timestep(i)));
-        let logits = run.call(Program::Teacher, rounds, &condition.with(&[("tokens", &masked)]))?.to_f32();
-        let z = logits.chunks_exact(layout.slots() * layout.codes).map(|z| Logits::new(z, layout.codes));
+        let logits = run.call(Program::Teacher, rounds, &condition.with(&[("tokens", &masked)]))?;
+        let z =
+            logits.f32s()?.chunks_exact(layout.slots() * layout.codes).map(|z| Logits::new(z, layout.codes));
         let z = z.collect::<Result<Vec<_>>>()?;
         for (k, picture) in pictures.iter_mut().enumerate() {
             picture.step(i, z[k], z.get(b + k).copied(), &rng(r, k))?;

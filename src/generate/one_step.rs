@@ -12,7 +12,8 @@ use crate::sessions::condition::Conditioned;
 use crate::tensor::Tensor;
 use crate::tteo::{self, Optimize, Optimized, Start};
 
-/// The one-step path: x_init → e_in → (optimised) → student → logits → codes or soft embedding → picture.
+/// The one-step path: x_init → e_in → (optimised) → student → logits → codes or soft embedding → picture. The
+/// sampler and the soft decoder both read the logits where the runtime wrote them.
 pub(super) fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
     let condition = condition(run, r, Role::Student, false)?;
@@ -31,8 +32,7 @@ pub(super) fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let logits = run.call(Program::Student, b, &condition.with(&[("e_in", &e_in)]))?;
 
     let (mut tokens, mut max_probability) = (Vec::new(), Vec::new());
-    let z = logits.to_f32();
-    for (i, z) in z.chunks_exact(layout.slots() * layout.codes).enumerate() {
+    for (i, z) in logits.f32s()?.chunks_exact(layout.slots() * layout.codes).enumerate() {
         let sampled = sample_tokens(Logits::new(z, layout.codes)?, &r.sampling, &rng(r, i), 0)?;
         tokens.extend(sampled.tokens);
         max_probability.extend(sampled.max_probability);
@@ -54,7 +54,7 @@ pub(super) fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let images = decode(r.decode)?;
     let other = if r.decode == Decode::Hard { Decode::Soft } else { Decode::Hard };
     let other_images = if r.report_gap { Some(decode(other)?) } else { None };
-    let max_probability = Some(Tensor::from_f32(tokens.shape().clone(), &max_probability));
+    let max_probability = Some(Tensor::from_f32_vec(tokens.shape().clone(), max_probability));
     Ok(Pictures { images, tokens, max_probability, e_in: Some(e_in), other_images, optimization, known })
 }
 
@@ -77,8 +77,8 @@ fn climb(
     if o.variables.noise && r.e_in.is_none() {
         // e_in = clean + σ·n was made from this very n.
         let n = perturbation(r, &run.layout);
-        let rest: Vec<f32> = e_in.to_f32().iter().zip(n.to_f32()).map(|(e, n)| e - n * r.sigma).collect();
-        clean = Some(Tensor::from_f32(n.shape().clone(), &rest));
+        let rest: Vec<f32> = e_in.f32s()?.iter().zip(n.f32s()?).map(|(e, n)| e - n * r.sigma).collect();
+        clean = Some(Tensor::from_f32_vec(n.shape().clone(), rest));
         noise = Some(n);
     }
     let classes = Tensor::from_i64([r.batch], &r.classes);
@@ -99,5 +99,5 @@ fn perturbation(r: &Resolved, layout: &Layout) -> Tensor {
             rng(r, i).fill_gaussian(Stream::Perturbation, 0, picture);
         }
     }
-    Tensor::from_f32([r.batch, layout.positions, layout.embedding], &noise)
+    Tensor::from_f32_vec([r.batch, layout.positions, layout.embedding], noise)
 }

@@ -45,7 +45,7 @@ impl Run<'_> {
     /// A tokens tensor [batch, N, splits].
     pub fn tokens(&self, batch: usize, tokens: &[u32]) -> Tensor {
         let ids: Vec<i64> = tokens.iter().map(|&t| i64::from(t)).collect();
-        Tensor::from_i64([batch, self.layout.positions, self.layout.splits], &ids)
+        Tensor::from_i64_vec([batch, self.layout.positions, self.layout.splits], ids)
     }
 }
 

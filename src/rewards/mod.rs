@@ -307,7 +307,7 @@ impl Reward {
                 vec![(name("running_sums"), sums), weights(mask, &[h * w, 1])]
             }
             Reward::Network(network) => {
-                let feeds = network.feeds(sessions, prompts, &classes.to_i64(), cancel)?;
+                let feeds = network.feeds(sessions, prompts, classes.i64s()?, cancel)?;
                 feeds.into_iter().map(|(part, tensor)| (name(part), tensor)).collect()
             }
             Reward::Prior { seed } => {

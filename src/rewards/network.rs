@@ -27,7 +27,8 @@ impl Network {
     /// as many.
     ///
     /// # Errors
-    /// A class the file does not have; a class for a reward that reads none.
+    /// [`Error::InvalidArgument`] for a class that the file does not have, [`Error::Unsupported`] for a class of a
+    /// reward that reads none.
     pub fn new(model: Arc<RewardModel>, class: Option<&Label>) -> Result<Network> {
         let (classes, family) = (model.classes(), model.architecture().name());
         let class = match class {
@@ -109,6 +110,9 @@ impl Network {
 
     /// The tensors for the inputs of [`Network::build`]: `features` [B, P], `ids` and `mask` [B, N], or
     /// `class` [B]. One prompt and one class id of the generator a picture.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where the classifier's class is not known; a failed run of the text encoder.
     pub(super) fn feeds(
         &self,
         sessions: &mut Sessions,
@@ -120,20 +124,24 @@ impl Network {
             Reads::Features { width } => {
                 let rows = prompts.iter().map(|prompt| self.features(sessions, prompt, cancel));
                 let rows = rows.collect::<Result<Vec<_>>>()?;
-                vec![("features", Tensor::from_f32([rows.len(), width], &rows.concat()))]
+                let mut all = Vec::with_capacity(rows.len() * width);
+                for row in &rows {
+                    all.extend_from_slice(row.f32s()?);
+                }
+                vec![("features", Tensor::from_f32_vec([rows.len(), width], all))]
             }
             Reads::Tokens => {
                 let rows = prompts.iter().map(|prompt| self.tokens(prompt)).collect::<Result<Vec<_>>>()?;
                 let shape = [rows.len(), rows.first().map_or(0, |tokens| tokens.ids.len())];
                 let all = |part: fn(&Tokens) -> &[i64]| {
-                    Tensor::from_i64(shape, &rows.iter().flat_map(part).copied().collect::<Vec<_>>())
+                    Tensor::from_i64_vec(shape, rows.iter().flat_map(part).copied().collect())
                 };
                 vec![("ids", all(|t| &t.ids)), ("mask", all(|t| &t.mask))]
             }
             Reads::Nothing => Vec::new(),
             Reads::Class { .. } => {
                 let classes = self.classes(&sessions.model().clone(), classes)?.unwrap_or_default();
-                vec![("class", Tensor::from_i64([classes.len()], &classes))]
+                vec![("class", Tensor::from_i64_vec([classes.len()], classes))]
             }
         })
     }
@@ -143,20 +151,20 @@ impl Network {
     }
 
     /// Features [P] of a prompt: from the worker's memory, or by a run of the text encoder.
-    fn features(&self, sessions: &mut Sessions, prompt: &str, cancel: &Cancel) -> Result<Vec<f32>> {
+    fn features(&self, sessions: &mut Sessions, prompt: &str, cancel: &Cancel) -> Result<Tensor> {
         let (a, namespace) = (self.model.architecture(), self.model.namespace());
         if let Some(row) = sessions.features().get(namespace, prompt) {
             return Ok(row);
         }
         let ids = self.tokens(prompt)?.ids;
-        let ids = Tensor::from_i64([1, ids.len()], &ids);
+        let ids = Tensor::from_i64_vec([1, ids.len()], ids);
         let g = Graph::new();
         let input = g.input("ids", Dtype::I64, ids.shape().clone())?;
         g.output("features", a.text_features(&g, &self.model.weights(), input)?);
         let file = [(namespace, self.model.checkpoint())];
         let mut results =
             sessions.run_once("prompt features", &simplify(&g)?, &file, &[("ids", &ids)], cancel)?;
-        let row = results.remove(0).1.to_f32();
+        let row = results.remove(0).1;
         sessions.features().insert(namespace, prompt, row.clone());
         Ok(row)
     }

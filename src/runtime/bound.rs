@@ -2,13 +2,13 @@
 
 use ort::memory::Allocator;
 use ort::session::IoBinding;
-use ort::value::Tensor as OrtTensor;
+use ort::value::{DynValue, Tensor as OrtTensor};
 
 use super::cancel::Cancel;
 use super::error::runtime_error;
 use super::exit;
 use super::provider::Provider;
-use super::session::{Session, to_tensor};
+use super::session::Session;
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Tensor};
 
@@ -33,6 +33,9 @@ struct Carried {
 
 impl Session {
     /// Keep the inputs bound; `carried` are pairs of an f32 output and the input that it is in the next run.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a carried input that the graph does not have; [`Error::Runtime`].
     pub(crate) fn bind(self, carried: &[(String, String)]) -> Result<Bound> {
         let failed = runtime_error("binding a loop's values");
         let mut binding = self.session.create_binding().map_err(&failed)?;
@@ -63,8 +66,11 @@ impl Session {
 }
 
 impl Bound {
-    /// Set inputs from host memory, for all runs until they are set again or carried over. Names that the graph
-    /// does not have are left out.
+    /// Set inputs from host memory, by one copy, for all runs until they are set again or carried over. Names that
+    /// the graph does not have are left out.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for another dtype or shape than the graph's; [`Error::Runtime`].
     pub fn feed<'a>(&mut self, feeds: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<()> {
         for (name, tensor) in feeds {
             if let Some(input) = self.session.inputs.iter().find(|i| i.name == name) {
@@ -76,6 +82,9 @@ impl Bound {
     }
 
     /// Read the other loop's carried values of these inputs' names from where they lie.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`].
     pub fn follow(&mut self, other: &Bound) -> Result<()> {
         for c in other.carried.iter().filter(|_| other.advanced > 0) {
             if self.session.inputs.iter().any(|i| i.name == c.input) {
@@ -86,8 +95,11 @@ impl Bound {
         Ok(())
     }
 
-    /// Run, and return copies of the results that are not carried, in the graph's order. Ends with
-    /// [`Error::Cancelled`] soon after `cancel` is set; the inputs are what they were.
+    /// Run, and return copies of the results that are not carried, in the graph's order: the next run writes
+    /// where this one wrote. The inputs are what they were.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] soon after `cancel` is set; [`Error::Runtime`].
     pub fn run(&mut self, cancel: &Cancel) -> Result<Vec<(String, Tensor)>> {
         let running = cancel.begin()?;
         running.outcome(self.binding.synchronize_inputs())?;
@@ -102,6 +114,9 @@ impl Bound {
     }
 
     /// What the last run wrote is what the next one reads.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`].
     pub fn advance(&mut self) -> Result<()> {
         for c in &self.carried {
             let written = &c.buffers[self.advanced % 2];
@@ -118,4 +133,14 @@ impl Bound {
         }
         Ok(())
     }
+}
+
+/// A copy of a result in host memory.
+fn to_tensor(value: &DynValue) -> Result<Tensor> {
+    let dims = |shape: &[i64]| shape.iter().map(|&d| d as usize).collect::<Vec<_>>();
+    if let Ok((shape, data)) = value.try_extract_tensor::<f32>() {
+        return Ok(Tensor::from_f32(dims(shape), data));
+    }
+    let (shape, data) = value.try_extract_tensor::<i64>().map_err(runtime_error("reading a result"))?;
+    Ok(Tensor::from_i64(dims(shape), data))
 }

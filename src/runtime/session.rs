@@ -1,11 +1,16 @@
-//! A compiled graph, and running it.
+//! A compiled graph, and running it: the runtime reads the elements of our tensors where they lie, and writes its
+//! results where we keep them.
 
 use std::collections::BTreeMap;
+use std::ffi::{CString, c_char};
 use std::sync::Arc;
 
+use ort::AsPointer;
 use ort::memory::MemoryInfo;
-use ort::session::SessionInputValue;
-use ort::value::DynValue;
+use ort::session::RunOptions;
+use ort::value::{
+    DynValue, DynValueRef, DynValueRefMut, Tensor as OrtTensor, TensorElementType, TensorRef, TensorRefMut,
+};
 
 use super::cancel::Cancel;
 use super::cost::Cost;
@@ -43,25 +48,95 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// A value for it in host memory: a typed copy, aligned whatever the bytes of `tensor` are.
-    pub fn value(&self, tensor: &Tensor) -> Result<DynValue> {
+    fn check(&self, tensor: &Tensor) -> Result<()> {
         let Input { name, dtype, shape } = self;
-        if tensor.shape() != shape || tensor.dtype() != *dtype {
-            let found = format!("{}{}", tensor.dtype(), tensor.shape());
+        if tensor.shape() == shape && tensor.dtype() == *dtype {
+            return Ok(());
+        }
+        let found = format!("{}{}", tensor.dtype(), tensor.shape());
+        Err(Error::internal(format!("graph input '{name}': expected {dtype}{shape}, found {found}")))
+    }
+
+    fn unknown(&self) -> Error {
+        Error::internal(format!("graph input '{}' is {}", self.name, self.dtype))
+    }
+
+    /// A value over the elements of `tensor`, for one run.
+    fn borrow<'a>(&self, tensor: &'a Tensor) -> Result<DynValueRef<'a>> {
+        self.check(tensor)?;
+        let dims = self.shape.to_vec();
+        let value = match self.dtype {
+            Dtype::F32 => TensorRef::from_array_view((dims, tensor.f32s()?)).map(|v| v.into_dyn()),
+            Dtype::I64 => TensorRef::from_array_view((dims, tensor.i64s()?)).map(|v| v.into_dyn()),
+            _ => return Err(self.unknown()),
+        };
+        value.map_err(runtime_error("filling an input"))
+    }
+
+    /// A value with a copy of the elements of `tensor`, to be bound for many runs.
+    pub fn value(&self, tensor: &Tensor) -> Result<DynValue> {
+        self.check(tensor)?;
+        let dims = self.shape.to_vec();
+        let value = match self.dtype {
+            Dtype::F32 => OrtTensor::from_array((dims, tensor.to_f32())).map(|v| v.into_dyn()),
+            Dtype::I64 => OrtTensor::from_array((dims, tensor.to_i64())).map(|v| v.into_dyn()),
+            _ => return Err(self.unknown()),
+        };
+        value.map_err(runtime_error("filling an input"))
+    }
+}
+
+/// A result of a graph, and the memory that a run writes it into.
+struct Output {
+    name: String,
+    shape: Vec<usize>,
+    elements: Elements,
+}
+
+enum Elements {
+    F32(Vec<f32>),
+    I64(Vec<i64>),
+}
+
+impl Output {
+    fn new(outlet: &ort::value::Outlet) -> Result<Output> {
+        let (name, dtype) = (outlet.name(), outlet.dtype());
+        let dims = dtype.tensor_shape().map(|shape| shape.iter().map(|&d| usize::try_from(d).ok()));
+        let shape: Option<Vec<usize>> = dims.and_then(|dims| dims.collect());
+        let (Some(shape), Some(element)) = (shape, dtype.tensor_type()) else {
             return Err(Error::internal(format!(
-                "graph input '{name}': expected {dtype}{shape}, found {found}"
+                "graph output '{name}': expected a known shape, found {dtype}"
             )));
-        }
-        let failed = runtime_error("filling an input");
-        match dtype {
-            Dtype::F32 => ort::value::Tensor::from_array((shape.to_vec(), tensor.to_f32()))
-                .map(|v| v.into_dyn())
-                .map_err(failed),
-            Dtype::I64 => ort::value::Tensor::from_array((shape.to_vec(), tensor.to_i64()))
-                .map(|v| v.into_dyn())
-                .map_err(failed),
-            other => Err(Error::internal(format!("graph input '{name}' is {other}"))),
-        }
+        };
+        let n = shape.iter().product();
+        let elements = match element {
+            TensorElementType::Float32 => Elements::F32(vec![0.0; n]),
+            TensorElementType::Int64 => Elements::I64(vec![0; n]),
+            other => return Err(Error::internal(format!("graph output '{name}' is {other}"))),
+        };
+        Ok(Output { name: name.into(), shape, elements })
+    }
+
+    /// A value over the elements, for one run.
+    fn borrow(&mut self) -> Result<DynValueRefMut<'_>> {
+        let dims = self.shape.as_slice();
+        let value = match &mut self.elements {
+            Elements::F32(data) => {
+                TensorRefMut::from_array_view_mut((dims, data.as_mut_slice())).map(|v| v.into_dyn())
+            }
+            Elements::I64(data) => {
+                TensorRefMut::from_array_view_mut((dims, data.as_mut_slice())).map(|v| v.into_dyn())
+            }
+        };
+        value.map_err(runtime_error("preparing a result"))
+    }
+
+    fn into_tensor(self) -> (String, Tensor) {
+        let tensor = match self.elements {
+            Elements::F32(data) => Tensor::from_f32_vec(self.shape, data),
+            Elements::I64(data) => Tensor::from_i64_vec(self.shape, data),
+        };
+        (self.name, tensor)
     }
 }
 
@@ -76,41 +151,73 @@ impl Session {
         self.run(&feeds, cancel)
     }
 
-    /// Run with `inputs` by name (every input of the graph exactly once) and return the results in the
-    /// graph's order. Ends with [`Error::Cancelled`] soon after `cancel` is set.
+    /// Run with `inputs` by name (every input of the graph exactly once) and return the results in the graph's
+    /// order. Nothing is copied on the way between tensors and the CPU's kernels; results from another device
+    /// are copied once, from there into the tensors.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] soon after `cancel` is set; [`Error::Internal`] for an input that is missing or has
+    /// another dtype or shape than the graph's; [`Error::Runtime`].
     pub fn run(&mut self, inputs: &[(&str, &Tensor)], cancel: &Cancel) -> Result<Vec<(String, Tensor)>> {
-        let mut feeds: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
-        for input in &self.inputs {
-            let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == input.name) else {
-                return Err(Error::internal(format!("graph input '{}' not supplied", input.name)));
-            };
-            feeds.push((&input.name, input.value(tensor)?.into()));
-        }
-        for (name, value) in &self.weights {
-            feeds.push((name, value.as_ref().into()));
-        }
+        let feed = |input: &Input| match inputs.iter().find(|(name, _)| *name == input.name) {
+            Some((_, tensor)) => input.borrow(tensor),
+            None => Err(Error::internal(format!("graph input '{}' not supplied", input.name))),
+        };
+        let feeds = self.inputs.iter().map(feed).collect::<Result<Vec<_>>>()?;
+        let mut outputs = self.session.outputs().iter().map(Output::new).collect::<Result<Vec<_>>>()?;
+        let mut results = outputs.iter_mut().map(Output::borrow).collect::<Result<Vec<_>>>()?;
+
+        let names =
+            self.inputs.iter().map(|input| &input.name).chain(self.weights.iter().map(|(name, _)| name));
+        let input_names = c_strings(names.map(String::as_str))?;
+        let output_names = c_strings(self.session.outputs().iter().map(|outlet| outlet.name()))?;
+        let weights = self.weights.iter().map(|(_, value)| value.as_ref());
+        let values: Vec<&DynValue> = feeds.iter().map(|feed| &**feed).chain(weights).collect();
+
         let running = cancel.begin()?;
-        let outputs = self.session.run_with_options(feeds, &running.options);
+        let ended =
+            call(&mut self.session, &running.options, (&input_names, &values), (&output_names, &mut results));
         if !std::mem::replace(&mut self.used, true) {
             exit::install();
         }
-        let outputs = running.outcome(outputs)?;
-        outputs.iter().map(|(name, value)| Ok((name.to_string(), to_tensor(&value)?))).collect()
+        running.outcome(ended)?;
+        drop(results);
+        Ok(outputs.into_iter().map(Output::into_tensor).collect())
     }
 }
 
-/// A copy of a result in host memory.
-pub(super) fn to_tensor(value: &DynValue) -> Result<Tensor> {
-    Ok(match value.try_extract_tensor::<f32>() {
-        Ok((shape, data)) => Tensor::from_f32(dims(shape), data),
-        Err(_) => {
-            let (shape, data) =
-                value.try_extract_tensor::<i64>().map_err(runtime_error("reading a result"))?;
-            Tensor::from_i64(dims(shape), data)
-        }
-    })
+/// One run that reads the inputs' memory and writes the outputs', a name for each value.
+#[allow(unsafe_code)]
+fn call(
+    session: &mut ort::session::Session,
+    options: &RunOptions,
+    (input_names, inputs): (&[CString], &[&DynValue]),
+    (output_names, outputs): (&[CString], &mut [DynValueRefMut<'_>]),
+) -> ort::Result<()> {
+    assert_eq!((input_names.len(), output_names.len()), (inputs.len(), outputs.len()));
+    let pointers = |names: &[CString]| names.iter().map(|name| name.as_ptr()).collect::<Vec<*const c_char>>();
+    let inputs: Vec<*const ort::sys::OrtValue> = inputs.iter().map(|value| value.ptr()).collect();
+    let mut outputs: Vec<*mut ort::sys::OrtValue> =
+        outputs.iter_mut().map(|value| value.ptr().cast_mut()).collect();
+    // SAFETY: as many names as values, which borrow their memory for longer than the call, outputs exclusively.
+    // The runtime checks dtypes and shapes, writes outputs that are given in place, and keeps nothing. One run at
+    // a time: the session is borrowed exclusively.
+    unsafe {
+        let status = (ort::api().Run)(
+            session.ptr_mut(),
+            options.ptr(),
+            pointers(input_names).as_ptr(),
+            inputs.as_ptr(),
+            inputs.len(),
+            pointers(output_names).as_ptr(),
+            outputs.len(),
+            outputs.as_mut_ptr(),
+        );
+        ort::Error::result_from_status(status)
+    }
 }
 
-fn dims(shape: &[i64]) -> Vec<usize> {
-    shape.iter().map(|&d| d as usize).collect()
+fn c_strings<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<CString>> {
+    let name = |name| CString::new(name).map_err(|_| Error::internal(format!("NUL in the name '{name}'")));
+    names.map(name).collect()
 }

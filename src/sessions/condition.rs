@@ -13,6 +13,9 @@ pub(crate) struct Conditioned(Vec<(&'static str, Tensor)>);
 
 impl Conditioned {
     /// Class ids, one a picture, through the class embedding of `role`.
+    ///
+    /// # Errors
+    /// As [`Sessions::run`].
     pub fn classes(
         sessions: &mut Sessions,
         role: Role,
@@ -26,6 +29,9 @@ impl Conditioned {
 
     /// Prompts, one a picture, through the text encoder, with the micro conditions of all pictures. A prompt's
     /// features are remembered; timesteps start at 0, the student's.
+    ///
+    /// # Errors
+    /// As [`Sessions::run`].
     pub fn prompts(
         sessions: &mut Sessions,
         prompts: &[String],
@@ -38,34 +44,36 @@ impl Conditioned {
         let mut shapes = vec![(Condition::EMBEDDING, layout.embedding.clone())];
         shapes.extend(layout.pooled.map(|width| (Condition::POOLED, vec![width])));
         shapes.extend(layout.guidance.map(|shape| (Condition::GUIDANCE, shape.to_vec())));
-        let mut rows = vec![Vec::new(); shapes.len()];
+        let mut rows: Vec<Vec<f32>> = vec![Vec::new(); shapes.len()];
         for prompt in prompts {
-            let known: Option<Vec<_>> =
+            let known: Option<Vec<Tensor>> =
                 shapes.iter().map(|(part, _)| sessions.features().get(part, prompt)).collect();
             let found = match known {
                 Some(found) => found,
                 None => {
                     let ids = model.prompt_ids(prompt)?;
                     let results = sessions.run_all(Program::Prompt, 1, &[("ids", &ids)], cancel)?;
-                    let found: Vec<Vec<f32>> = results.iter().map(|(_, t)| t.to_f32()).collect();
+                    let found: Vec<Tensor> = results.into_iter().map(|(_, t)| t).collect();
                     for ((part, _), row) in shapes.iter().zip(&found) {
                         sessions.features().insert(part, prompt, row.clone());
                     }
                     found
                 }
             };
-            rows.iter_mut().zip(found).for_each(|(all, row)| all.extend(row));
+            for (all, row) in rows.iter_mut().zip(&found) {
+                all.extend_from_slice(row.f32s()?);
+            }
         }
         let parts = shapes.into_iter().zip(rows).map(|((part, shape), row)| {
             let shape: Vec<usize> = std::iter::once(b).chain(shape).collect();
-            (part, Tensor::from_f32(shape, &row))
+            (part, Tensor::from_f32_vec(shape, row))
         });
         let mut parts: Vec<_> = parts.collect();
         if layout.micro > 0 {
-            parts.push((Condition::MICRO, Tensor::from_f32([b, layout.micro], &micro.repeat(b))));
+            parts.push((Condition::MICRO, Tensor::from_f32_vec([b, layout.micro], micro.repeat(b))));
         }
         if layout.timestep {
-            parts.push((Condition::TIMESTEP, Tensor::from_f32([b], &vec![0.0; b])));
+            parts.push((Condition::TIMESTEP, Tensor::from_f32_vec([b], vec![0.0; b])));
         }
         Ok(Conditioned(parts))
     }
@@ -87,7 +95,7 @@ impl Conditioned {
         let mut condition = self.clone();
         if let (Some(t), Some(part)) = (timestep, self.get(Condition::TIMESTEP)) {
             let values = vec![t as f32; part.shape().len()];
-            condition.set(Condition::TIMESTEP, Tensor::from_f32(part.shape().clone(), &values));
+            condition.set(Condition::TIMESTEP, Tensor::from_f32_vec(part.shape().clone(), values));
         }
         condition
     }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::tensor::Tensor;
+
 /// Most floats kept, 32 MiB; the rows used longest ago go first.
 const CAPACITY: usize = 8 << 20;
 
@@ -9,13 +11,13 @@ const CAPACITY: usize = 8 << 20;
 /// last used at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Features {
-    rows: VecDeque<((String, String), Vec<f32>)>,
+    rows: VecDeque<((String, String), Tensor)>,
     floats: usize,
 }
 
 impl Features {
     /// The features of a prompt, where they are known.
-    pub fn get(&mut self, owner: &str, prompt: &str) -> Option<Vec<f32>> {
+    pub fn get(&mut self, owner: &str, prompt: &str) -> Option<Tensor> {
         let at = self.rows.iter().position(|((o, p), _)| o == owner && p == prompt)?;
         let entry = self.rows.remove(at)?;
         let row = entry.1.clone();
@@ -23,12 +25,13 @@ impl Features {
         Some(row)
     }
 
-    pub fn insert(&mut self, owner: &str, prompt: &str, row: Vec<f32>) {
-        self.floats += row.len();
+    /// Keep the features of a prompt.
+    pub fn insert(&mut self, owner: &str, prompt: &str, row: Tensor) {
+        self.floats += row.shape().len();
         self.rows.push_back(((owner.into(), prompt.into()), row));
         while self.floats > CAPACITY {
             let Some((_, oldest)) = self.rows.pop_front() else { break };
-            self.floats -= oldest.len();
+            self.floats -= oldest.shape().len();
         }
     }
 
@@ -44,7 +47,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first() {
         let mut features = Features::default();
-        let row = |v: f32| vec![v; CAPACITY / 4];
+        let row = |v: f32| Tensor::from_f32_vec([CAPACITY / 4], vec![v; CAPACITY / 4]);
         for i in 0..4 {
             features.insert("a", &i.to_string(), row(i as f32));
         }

@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::runtime::cost::ARENA_LIMIT;
 use crate::runtime::{load, process};
-use crate::tensor::Dtype;
+use crate::tensor::{Dtype, copies};
 
 /// Run `work` with sessions of the bundled model, on a thread of its own.
 pub(crate) fn on_bundled_model(work: impl FnOnce(&mut Sessions) -> Result<()> + Send + 'static) {
@@ -94,6 +94,49 @@ fn carried_values_equal_values_through_the_host() {
             refused.unwrap_err().to_string(),
             "internal error (please report it): no f32 graph input 'y'"
         );
+        Ok(())
+    });
+}
+
+/// Results are written into their tensors, and read from there by the next session, without a copy; also those that
+/// are inputs, constants or weights of their graph, and two of one value.
+#[test]
+fn sessions_read_and_write_tensors_where_they_lie() {
+    on_bundled_model(|sessions| {
+        let cancel = Cancel::default();
+        let model = sessions.model.clone();
+        let view = |name: &str| model.checkpoint().get(name);
+        let mut names = model.checkpoint().names();
+        let name =
+            names.find(|name| view(name).is_some_and(|v| v.dtype == Dtype::F32)).expect("an f32 weight");
+        let weight = view(name).expect("found before");
+        let g = Graph::new();
+        let [x, i] = [("x", Dtype::F32), ("i", Dtype::I64)].map(|(n, dtype)| g.input(n, dtype, [3]).unwrap());
+        let y = g.add(x, x)?;
+        let constant = g.constant(Tensor::from_f32([2], &[0.5, -7.0]))?;
+        let stored = g.weight(name, weight.dtype, weight.shape.clone())?;
+        let values =
+            [("x again", x), ("i again", i), ("y", y), ("y again", y), ("c", constant), ("w", stored)];
+        values.into_iter().for_each(|(name, value)| g.output(name, value));
+
+        let x = Tensor::from_f32([3], &[1.0, f32::MAX, -0.0]);
+        let i = Tensor::from_i64([3], &[(1 << 53) + 1, -5, i64::MAX]);
+        let y = Tensor::from_f32([3], &[2.0, f32::INFINITY, -0.0]);
+        let expected =
+            [x.clone(), i.clone(), y.clone(), y, Tensor::from_f32([2], &[0.5, -7.0]), weight.to_tensor()];
+        for runs in [Runs::Many, Runs::Once] {
+            let mut session = sessions.build("test", &g, &[], runs)?;
+            let (first, copied) = copies::of(|| session.run(&[("x", &x), ("i", &i)], &cancel));
+            let first = first?;
+            assert_eq!(copied, 0);
+            assert!(first.iter().map(|(name, _)| name.as_str()).eq(values.iter().map(|(name, _)| *name)));
+            assert!(first.iter().map(|(_, tensor)| tensor).eq(&expected), "{runs:?}");
+            // What a run gave is not touched by the next one.
+            let (y, i) = (&first[2].1, &first[1].1);
+            let (second, copied) = copies::of(|| session.run(&[("x", y), ("i", i)], &cancel));
+            assert_eq!((copied, &second?[0].1), (0, y));
+            assert_eq!((y, i), (&expected[2], &expected[1]));
+        }
         Ok(())
     });
 }

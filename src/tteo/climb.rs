@@ -38,7 +38,11 @@ pub(crate) struct Start {
 /// What is moved, by input name, at one iterate.
 type Variables = Vec<(&'static str, Tensor)>;
 
-/// Run the loop. `progress` is told after every iterate.
+/// Run the loop; `progress` goes to the host after every iterate. What crosses between runtime and host in an iterate
+/// is a few numbers a picture, and the picture where a callback judges it.
+///
+/// # Errors
+/// A failed run. A cancelled loop is none: it hands over its best iterate.
 pub(crate) fn optimize(
     sessions: &mut Sessions,
     host: &dyn Host,
@@ -118,7 +122,7 @@ pub(crate) fn optimize(
             other => other?,
         };
         step.advance()?;
-        let mut floats = |name: &str| Ok::<_, Error>(take(&mut results, name)?.to_f32());
+        let mut floats = |name: &str| Ok::<_, Error>(take(&mut results, name)?.f32s()?.to_vec());
         let rewards = (0..o.terms.len()).map(|k| floats(&format!("reward.{k}"))).collect::<Result<_>>()?;
         let iteration = Iteration {
             step: t,
@@ -154,7 +158,7 @@ pub(crate) fn optimize(
     let kept = kept.collect::<Result<Variables>>()?;
     let cancelled = matches!(report.ended, "cancelled" | "stopped by the callback");
     Ok(Optimized {
-        e_in: embedding_of(&kept, &start),
+        e_in: embedding_of(&kept, &start)?,
         condition: condition_of(&kept, &start),
         report,
         cancelled,
@@ -188,14 +192,14 @@ fn feeds(o: &Optimize, start: &Start, variables: &Variables, batch: usize) -> Ve
         ("e_start".into(), start.e_in.clone()),
         ("lr".into(), Tensor::from_f32([1], &[o.lr])),
         ("sigma".into(), Tensor::from_f32([1], &[start.sigma])),
-        ("alive".into(), Tensor::from_f32([batch], &vec![1.0; batch])),
-        ("top".into(), Tensor::from_f32([batch], &vec![f32::NEG_INFINITY; batch])),
+        ("alive".into(), Tensor::from_f32_vec([batch], vec![1.0; batch])),
+        ("top".into(), Tensor::from_f32_vec([batch], vec![f32::NEG_INFINITY; batch])),
     ];
     feeds.extend(start.clean.clone().map(|clean| ("clean".into(), clean)));
     feeds.extend(start.condition.parts().map(|(name, value)| (name.into(), value.clone())));
     for (name, value) in variables {
         let shape = value.shape();
-        let zeros = Tensor::from_f32(shape.clone(), &vec![0.0; shape.len()]);
+        let zeros = Tensor::from_f32_vec(shape.clone(), vec![0.0; shape.len()]);
         feeds.extend(states(o.optimizer, name).into_iter().map(|state| (state, zeros.clone())));
         feeds.push((best_of(name), value.clone()));
         feeds.push((name.to_string(), value.clone()));
@@ -204,17 +208,17 @@ fn feeds(o: &Optimize, start: &Start, variables: &Variables, batch: usize) -> Ve
 }
 
 /// e_in [B, N, D] at the variables.
-fn embedding_of(variables: &Variables, start: &Start) -> Tensor {
+fn embedding_of(variables: &Variables, start: &Start) -> Result<Tensor> {
     let value = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value);
-    match (value("e"), value("n"), &start.clean) {
+    Ok(match (value("e"), value("n"), &start.clean) {
         (Some(e), _, _) => e.clone(),
         (None, Some(n), Some(clean)) => {
-            let sum = |(c, n): (&f32, f32)| c + n * start.sigma;
-            let e: Vec<f32> = clean.to_f32().iter().zip(n.to_f32()).map(sum).collect();
-            Tensor::from_f32(clean.shape().clone(), &e)
+            let sum = |(c, n): (&f32, &f32)| c + n * start.sigma;
+            let e: Vec<f32> = clean.f32s()?.iter().zip(n.f32s()?).map(sum).collect();
+            Tensor::from_f32_vec(clean.shape().clone(), e)
         }
         _ => start.e_in.clone(),
-    }
+    })
 }
 
 /// The condition with the variables in it.

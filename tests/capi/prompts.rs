@@ -19,7 +19,7 @@ fn expected(model: &Path) -> RgbaImage {
     let engine = Engine::open(model, Options::default()).unwrap();
     let done = engine.generate(&prompt(PROMPT).with_seed(5)).unwrap();
     let (w, h) = (done.report.width as u32, done.report.height as u32);
-    RgbaImage::from_f32_chw(&done.picture(0).unwrap(), w, h).unwrap()
+    RgbaImage::from_f32_chw(done.picture(0).unwrap(), w, h).unwrap()
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub unsafe extern "C" fn softdimo_generate(
             let job = submit(engine, request)?;
             let done = job.wait(None)?;
             for (i, view) in views.iter().enumerate() {
-                image::write_f32_chw(&done.picture(i)?, &mut read::view(view)?)?;
+                image::write_f32_chw(done.picture(i)?, &mut read::view(view)?)?;
             }
             Ok(())
         }

@@ -17,8 +17,7 @@ pub unsafe extern "C" fn softdimo_job_image(
             let view = read::images(image, 1)?.remove(0);
             let layout = j.engine().model().architecture().layout();
             read::view(&view)?.validate(layout.width as u32, layout.height as u32)?;
-            let picture = j.result()?.picture(index as usize)?;
-            image::write_f32_chw(&picture, &mut read::view(&view)?)
+            image::write_f32_chw(j.result()?.picture(index as usize)?, &mut read::view(&view)?)
         }
     })
 }
@@ -36,8 +35,8 @@ pub unsafe extern "C" fn softdimo_job_image_f32(
     wall(|| {
         // SAFETY: a live handle and a caller-owned array.
         unsafe {
-            let picture = handle(job, "job")?.job.result()?.picture(index as usize)?;
-            write_floats(&picture, pixels, capacity, needed)
+            let done = handle(job, "job")?.job.result()?;
+            write_floats(done.picture(index as usize)?, pixels, capacity, needed)
         }
     })
 }
@@ -73,8 +72,8 @@ pub unsafe extern "C" fn softdimo_job_max_probability(
     wall(|| {
         // SAFETY: a live handle and a caller-owned array.
         unsafe {
-            let p = handle(job, "job")?.job.result()?.picture_max_probability(index as usize)?;
-            write_floats(&p, probabilities, capacity, needed)
+            let done = handle(job, "job")?.job.result()?;
+            write_floats(done.picture_max_probability(index as usize)?, probabilities, capacity, needed)
         }
     })
 }
@@ -92,8 +91,8 @@ pub unsafe extern "C" fn softdimo_job_embedding(
     wall(|| {
         // SAFETY: a live handle and a caller-owned array.
         unsafe {
-            let e = handle(job, "job")?.job.result()?.picture_e_in(index as usize)?;
-            write_floats(&e, e_in, capacity, needed)
+            let done = handle(job, "job")?.job.result()?;
+            write_floats(done.picture_e_in(index as usize)?, e_in, capacity, needed)
         }
     })
 }

@@ -455,7 +455,7 @@ fn read_edit(r: &ffi::Request) -> softdimo::Result<Option<softdimo::Edit>> {
 
 fn rgba8(done: &Generated, index: usize) -> softdimo::Result<ffi::Image> {
     let (width, height) = (done.report.width as u32, done.report.height as u32);
-    let image = RgbaImage::from_f32_chw(&done.picture(index)?, width, height)?;
+    let image = RgbaImage::from_f32_chw(done.picture(index)?, width, height)?;
     Ok(ffi::Image { width, height, pixels: image.into_data() })
 }
 
@@ -593,11 +593,11 @@ impl Job {
     }
 
     fn max_probability(&self, index: u32) -> Result<Vec<f32>> {
-        wall(|| self.result()?.picture_max_probability(index as usize))
+        wall(|| Ok(self.result()?.picture_max_probability(index as usize)?.to_vec()))
     }
 
     fn embedding(&self, index: u32) -> Result<Vec<f32>> {
-        wall(|| self.result()?.picture_e_in(index as usize))
+        wall(|| Ok(self.result()?.picture_e_in(index as usize)?.to_vec()))
     }
 
     fn report(&self) -> Result<String> {

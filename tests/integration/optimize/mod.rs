@@ -122,7 +122,7 @@ fn golden_trajectory() {
             let mut compared = 0;
             for i in (0..b).filter(|&i| course(&done).best_step[i] == steps) {
                 let expected = &expected[i * per_picture..(i + 1) * per_picture];
-                let error = relative_l2(&done.picture_e_in(i).unwrap(), expected);
+                let error = relative_l2(done.picture_e_in(i).unwrap(), expected);
                 println!("{batch} e_in_{steps} of picture {i}: {error:.1e}");
                 assert!(error <= 2e-4, "{batch} {steps} {i}: {error}");
                 compared += 1;
@@ -160,7 +160,7 @@ fn built_in_rewards_equal_callbacks() {
         let (a, b) = (run(built_in), run(callback));
         for i in 0..2 {
             assert_close(&totals(&a, i), &totals(&b, i), 1e-5, name);
-            assert!(relative_l2(&a.picture_e_in(i).unwrap(), &b.picture_e_in(i).unwrap()) < 1e-5);
+            assert!(relative_l2(a.picture_e_in(i).unwrap(), b.picture_e_in(i).unwrap()) < 1e-5);
         }
         assert_eq!(course(&a).rewards, [name]);
         assert_eq!(course(&b).rewards, ["callback"]);
@@ -183,7 +183,7 @@ fn best_iterate_is_kept() {
         let largest = totals.iter().copied().fold(f32::MIN, f32::max);
         assert_eq!(totals[best[i] as usize], largest);
         let again = Request {
-            e_in: Some(done.picture_e_in(i).unwrap()),
+            e_in: Some(done.picture_e_in(i).unwrap().to_vec()),
             batch: 1,
             seed: request.seed + i as u64,
             ..with(request.clone(), |o| o.steps = 0)
@@ -229,7 +229,7 @@ fn many_steps_equal_single_steps_resumed() {
         assert_eq!(course(&whole).best_step, [STEPS, STEPS]);
         assert_eq!(whole.picture_e_in(0).unwrap(), {
             let early = engine.generate(&request(terms(0), 2)).unwrap();
-            early.picture_e_in(0).unwrap()
+            early.picture_e_in(0).unwrap().to_vec()
         });
     }
 }

@@ -23,14 +23,15 @@ fn gradients_are_central_differences() {
         let name = reward.name();
         let term = RewardTerm { reward, weight: 1.0 };
         let start = engine.generate(&climbing(vec![term.clone()], 0)).unwrap();
-        let (e, norm) = (start.picture_e_in(0).unwrap(), course(&start).iterations[0].gradient_norm[0]);
+        let (e, norm) =
+            (start.picture_e_in(0).unwrap().to_vec(), course(&start).iterations[0].gradient_norm[0]);
         let value = |e: Vec<f32>| -> f64 {
             let request = Request { e_in: Some(e), ..climbing(vec![term.clone()], 0) };
             f64::from(course(&engine.generate(&request).unwrap()).iterations[0].total[0])
         };
         let lr = 100.0 / norm;
         let long = Request { e_in: Some(e.clone()), ..climbing(vec![term.clone(), ratchet()], 1) };
-        let next = engine.generate(&with(long, |o| o.lr = lr)).unwrap().picture_e_in(0).unwrap();
+        let next = engine.generate(&with(long, |o| o.lr = lr)).unwrap().picture_e_in(0).unwrap().to_vec();
         let g: Vec<f32> = next.iter().zip(&e).map(|(n, e)| (n - e) / lr).collect();
         let mut order: Vec<usize> = (0..g.len()).collect();
         order.sort_by(|&a, &b| g[b].abs().total_cmp(&g[a].abs()));
@@ -57,7 +58,8 @@ fn closeness() {
         fixture().generate(&with(climbing(terms, steps), |o| o.lr = 20.0)).unwrap()
     };
     let (start, free_1, free_2, held_2) = (run(0.0, 0), run(0.0, 1), run(0.0, 2), run(30.0, 2));
-    let [e0, e1, e2, held] = [start, free_1, free_2, held_2.clone()].map(|d| d.picture_e_in(0).unwrap());
+    let [e0, e1, e2, held] =
+        [start, free_1, free_2, held_2.clone()].map(|d| d.picture_e_in(0).unwrap().to_vec());
     let n = e0.len() as f32;
     let expected: Vec<f32> = (0..e0.len()).map(|i| e2[i] - 20.0 * 30.0 * 2.0 / n * (e1[i] - e0[i])).collect();
     assert_close(&held, &expected, 1e-4, "the held embedding");

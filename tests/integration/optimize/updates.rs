@@ -22,7 +22,7 @@ fn at(e_in: &[f32]) -> Request {
 
 /// The start embedding of the request all of this is about.
 fn start() -> Vec<f32> {
-    fixture().generate(&climbing(terms(), 0)).unwrap().picture_e_in(0).unwrap()
+    fixture().generate(&climbing(terms(), 0)).unwrap().picture_e_in(0).unwrap().to_vec()
 }
 
 /// The gradient at `e`, read off one step that is long enough for the difference to be exact.
@@ -30,7 +30,7 @@ pub fn gradient(e: &[f32]) -> Vec<f32> {
     let norm =
         course(&fixture().generate(&with(at(e), |o| o.steps = 0)).unwrap()).iterations[0].gradient_norm[0];
     let lr = 100.0 / norm;
-    let next = fixture().generate(&with(at(e), |o| o.lr = lr)).unwrap().picture_e_in(0).unwrap();
+    let next = fixture().generate(&with(at(e), |o| o.lr = lr)).unwrap().picture_e_in(0).unwrap().to_vec();
     let g: Vec<f32> = next.iter().zip(e).map(|(n, e)| (n - e) / lr).collect();
     assert_close(&[length(&g)], &[norm], 1e-4, "reported norm");
     g
@@ -60,7 +60,7 @@ fn compare(
     }
     // Of the way made, not of the place: the start would hide errors.
     let way = |to: &[f32]| -> Vec<f32> { to.iter().zip(&start).map(|(a, b)| a - b).collect() };
-    let error = relative_l2(&way(&found.picture_e_in(0).unwrap()), &way(&e));
+    let error = relative_l2(&way(found.picture_e_in(0).unwrap()), &way(&e));
     println!("{name}: {error:.1e} of the way");
     assert!(error < 2e-3, "{name}: {error}");
 }
@@ -121,14 +121,19 @@ fn noise() {
     let request = Request { sigma: Some(sigma), ..climbing(terms(), STEPS as u32) };
     let request = with(request, |o| (o.lr, o.variables) = (lr, NOISE));
     let found = fixture().generate(&request).unwrap();
-    let mut e = fixture().generate(&with(request.clone(), |o| o.steps = 0)).unwrap().picture_e_in(0).unwrap();
+    let mut e = fixture()
+        .generate(&with(request.clone(), |o| o.steps = 0))
+        .unwrap()
+        .picture_e_in(0)
+        .unwrap()
+        .to_vec();
     let start = e.clone();
     for _ in 0..STEPS {
         let g = gradient(&e);
         e = e.iter().zip(g).map(|(e, g)| e + lr * sigma * sigma * g).collect();
     }
     let way = |to: &[f32]| -> Vec<f32> { to.iter().zip(&start).map(|(a, b)| a - b).collect() };
-    let error = relative_l2(&way(&found.picture_e_in(0).unwrap()), &way(&e));
+    let error = relative_l2(&way(found.picture_e_in(0).unwrap()), &way(&e));
     println!("noise: {error:.1e} of the way");
     assert!(error < 2e-3, "{error}");
 }
@@ -175,7 +180,12 @@ fn norm_regularizer() {
     let request = Request { sigma: Some(sigma), ..climbing(terms, STEPS as u32) };
     let request = with(request, |o| (o.lr, o.variables, o.norm_regularizer) = (lr, NOISE, lambda));
     let found = fixture().generate(&request).unwrap();
-    let start = fixture().generate(&with(request.clone(), |o| o.steps = 0)).unwrap().picture_e_in(0).unwrap();
+    let start = fixture()
+        .generate(&with(request.clone(), |o| o.steps = 0))
+        .unwrap()
+        .picture_e_in(0)
+        .unwrap()
+        .to_vec();
     let mut n = vec![0f32; start.len()];
     Philox::for_picture(request.seed, 0).fill_gaussian(Stream::Perturbation, 0, &mut n);
     let clean: Vec<f32> = start.iter().zip(&n).map(|(e, n)| e - sigma * n).collect();
@@ -185,7 +195,7 @@ fn norm_regularizer() {
         n.iter_mut().for_each(|n| *n -= lr * lambda * (1.0 - (d - 1.0) / square) * *n);
     }
     let e: Vec<f32> = clean.iter().zip(&n).map(|(c, n)| c + sigma * n).collect();
-    assert_close(&found.picture_e_in(0).unwrap(), &e, 1e-5, "the regularised noise");
+    assert_close(found.picture_e_in(0).unwrap(), &e, 1e-5, "the regularised noise");
     // The norm goes to √(d − 1), where the prior has most of its mass.
     assert!((length(&n) - (d - 1.0).sqrt()).abs() < (first - (d - 1.0).sqrt()).abs());
 }

@@ -225,7 +225,7 @@ fn prompts_make_pictures() {
     };
     let both = generate(&both);
     assert_eq!(both.picture_tokens(1).unwrap(), tokens(&apple));
-    assert_close(&both.picture(1).unwrap(), &apple.images.to_f32(), 1e-4, "picture of a batch");
+    assert_close(both.picture(1).unwrap(), &apple.images.to_f32(), 1e-4, "picture of a batch");
 
     let soft = Request { decode: Decode::Soft, report_gap: true, ..prompt("a red apple").with_seed(7) };
     let soft = generate(&soft);

@@ -174,7 +174,7 @@ fn one_step_makes_the_golden_pictures() {
             let tokens = Some(golden.ids("in/tokens"));
             let request = Request { start_tokens: tokens, sigma: Some(0.0), ..golden.request() };
             let done = model().generate(&request).unwrap();
-            assert_eq!(done.picture_e_in(0).unwrap(), golden.floats("out/e_clean")[..16 * 32]);
+            assert_eq!(done.picture_e_in(0).unwrap(), &golden.floats("out/e_clean")[..16 * 32]);
             assert_eq!(done.tokens.to_i64(), codes.iter().map(|&c| i64::from(c)).collect::<Vec<_>>());
         }
     }

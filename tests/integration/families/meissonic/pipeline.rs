@@ -67,7 +67,7 @@ fn prompts_make_pictures() {
     };
     let both = generate(&both);
     assert_eq!(both.picture_tokens(1).unwrap(), tokens(&apple));
-    assert_close(&both.picture(1).unwrap(), &apple.images.to_f32(), 1e-4, "picture of a batch");
+    assert_close(both.picture(1).unwrap(), &apple.images.to_f32(), 1e-4, "picture of a batch");
     assert!(refused(Request::class(3)).contains("conditioned on a prompt"));
 }
 

@@ -236,7 +236,8 @@ fn reward_files_count_as_memory() {
     let clip = official::clip_score(&folder.path().join("clip")).source;
     let path = convert(&clip, folder.path(), "clip");
     let bytes = std::fs::metadata(&path).unwrap().len();
-    let e_in = emoji(MemoryMode::Lean).generate(&Request::class(7)).unwrap().picture_e_in(0).unwrap();
+    let e_in =
+        emoji(MemoryMode::Lean).generate(&Request::class(7)).unwrap().picture_e_in(0).unwrap().to_vec();
     let needed = |memory: MemoryMode, reward: Reward| -> u64 {
         // Enough for the class, not for the loop.
         let options = Options { memory, memory_limit: 1 << 20, ..Options::default() };
@@ -411,7 +412,7 @@ fn histogram_of_the_picture_itself() {
     let plain = engine
         .generate(&Request { decode: softdimo::Decode::Soft, ..Request::class(7).with_seed(3) })
         .unwrap();
-    let own = histogram(&plain.picture(0).unwrap(), 16).unwrap();
+    let own = histogram(plain.picture(0).unwrap(), 16).unwrap();
     let score = |histogram: Vec<f32>| {
         let term = RewardTerm::new(Reward::Histogram { histogram, mask: None }, 1.0);
         let optimize = Optimize::new(vec![term], 0);
