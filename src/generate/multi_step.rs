@@ -12,6 +12,10 @@ use crate::sample::{Logits, MaskedDiffusion, Rule};
 
 /// The teacher: `steps` rounds of predict, keep the most confident, mask the rest again. Logits, [B, N, splits, V]
 /// or [2B, N, splits, V] of a guided step, are read where the runtime wrote them.
+///
+/// # Errors
+/// As [`Sessions::run`](crate::sessions::Sessions::run); [`Error::Runtime`](crate::Error::Runtime) for logits that
+/// are not finite.
 pub(super) fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
     let rule = teacher_rule(run.sessions.model(), r)?;

@@ -13,7 +13,11 @@ use crate::tensor::Tensor;
 use crate::tteo::{self, Optimize, Optimized, Start};
 
 /// The one-step path: x_init → e_in → (optimised) → student → logits → codes or soft embedding → picture. The
-/// sampler and the soft decoder both read the logits where the runtime wrote them.
+/// sampler and the soft decoder both read the logits [B, N, splits, V] where the runtime wrote them.
+///
+/// # Errors
+/// As [`Sessions::run`](crate::sessions::Sessions::run); [`Error::Runtime`](crate::Error::Runtime) for logits that
+/// are not finite.
 pub(super) fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
     let condition = condition(run, r, Role::Student, false)?;

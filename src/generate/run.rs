@@ -29,6 +29,9 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     /// One network call, one step of progress. After an optimisation a cancel does not throw its best iterate
     /// away, unless nobody will look at it.
+    ///
+    /// # Errors
+    /// As [`Sessions::run`].
     pub fn call(&mut self, program: Program, batch: usize, inputs: &[(&str, &Tensor)]) -> Result<Tensor> {
         let output = match self.sessions.run(program, batch, inputs, self.host.cancel()) {
             Err(Error::Cancelled) if self.optimized && !self.host.is_abandoned() => {
@@ -61,6 +64,9 @@ pub(super) struct Pictures {
 }
 
 /// The embedded condition of all pictures; `guided`: followed by that of no condition, once a picture.
+///
+/// # Errors
+/// As [`Sessions::run`].
 pub(super) fn condition(run: &mut Run, r: &Resolved, role: Role, guided: bool) -> Result<Conditioned> {
     let rounds = if guided { 2 * r.batch } else { r.batch };
     if run.sessions.model().architecture().text().is_some() {
@@ -74,6 +80,9 @@ pub(super) fn condition(run: &mut Run, r: &Resolved, role: Role, guided: bool) -
 }
 
 /// The tokens an edit keeps.
+///
+/// # Errors
+/// As [`Known::new`].
 pub(super) fn known(run: &mut Run, r: &Resolved) -> Result<Option<Known>> {
     let rngs = || (0..r.batch).map(|i| rng(r, i));
     let known = |edit| Known::new(run.sessions, edit, &run.layout, rngs(), run.host.cancel());
@@ -85,7 +94,10 @@ pub(super) fn rng(r: &Resolved, i: usize) -> Philox {
     Philox::for_picture(r.seed, i as u32)
 }
 
-/// Start tokens of all pictures: the caller's, or seeded, with what is known in its place.
+/// Start tokens [B, slots] of all pictures: the caller's, or seeded, with what is known in its place.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for a mask ratio that is none.
 pub(super) fn starts(
     r: &Resolved,
     layout: &Layout,

@@ -142,6 +142,9 @@ impl Output {
 
 impl Session {
     /// As [`Session::run`], from a list that may hold more than the graph has inputs.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
     pub(crate) fn run_some(
         &mut self,
         feeds: &[(String, Tensor)],
