@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use support::built::{self, folder, library};
 use support::process::run;
+use support::program::{STRICT, compile, compiler};
 use support::{bundled, rewards, root, runtime};
-
-use super::built::{self, folder, library};
-use super::program::{STRICT, compile, compiler};
 
 fn source(name: &str) -> PathBuf {
     root().join("tests/bindings").join(name)
@@ -207,7 +206,7 @@ fn cxx_bridge() {
     run(compiler("c++")
         .arg("-std=c++17")
         .arg("-isystem")
-        .arg(built::profile_folder().parent().unwrap().join("cxxbridge"))
+        .arg(built::target_folder().join("cxxbridge"))
         .arg(source("bridge.cpp"))
         .arg(built::file("libsoftdimo_cxx.a"))
         .args(["-lpthread", "-ldl", "-lm", "-o"])

@@ -7,14 +7,13 @@
 
 #[path = "../bindings/mod.rs"]
 mod bindings;
-mod built;
 mod header;
 mod models;
-mod program;
+mod programs;
 mod prompts;
 
-use built::library;
-use program::{program, run};
+use programs::{example, program, run};
+use support::built::{library, place};
 use support::{bundled, data, maskbit, root, runtime};
 
 #[test]
@@ -74,7 +73,7 @@ fn no_usable_runtime() {
     let junk = folder.path().join("junk");
     std::fs::create_dir(&alone).unwrap();
     std::fs::create_dir(&junk).unwrap();
-    built::place(&alone);
+    place(&alone);
     for name in ["libonnxruntime.so", "libonnxruntime.so.1"] {
         std::fs::write(junk.join(name), "junk").unwrap();
     }
@@ -137,7 +136,7 @@ fn rewards() {
 fn example_optimize() {
     let folder = tempfile::tempdir().unwrap();
     let sheet = folder.path().join("sheet.png");
-    let output = program::example("optimize").arg(bundled()).arg(&sheet).arg("8").output().unwrap();
+    let output = example("optimize").arg(bundled()).arg(&sheet).arg("8").output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
     print!("# {stdout}");

@@ -10,7 +10,7 @@ use support::maskgen::model as fixture;
 use support::process::run;
 use support::prompt;
 
-use super::program;
+use super::programs;
 
 const PROMPT: &str = "A red apple &amp; a dog";
 
@@ -26,7 +26,7 @@ fn expected(model: &Path) -> RgbaImage {
 fn cli_sample_reads_prompts() {
     let folder = tempfile::tempdir().unwrap();
     let (model, sheet) = (fixture(folder.path()), folder.path().join("sheet.png"));
-    let mut command = program::example("cli_sample");
+    let mut command = programs::example("cli_sample");
     let arguments = ["--seed", "5", "--scale", "1", "--prompt", PROMPT, "--prompt", "a blue dog"];
     let said = run(command.args([&model, &sheet]).args(arguments));
     assert!(said.contains("2 prompts x 4 seeds"), "{said}");
@@ -43,7 +43,7 @@ fn cli_sample_reads_prompts() {
     assert!((0..h).any(|y| row(1, y) != row(2 + w, y)), "the other prompt makes another picture");
     // A label means nothing to such a model, and the program says so.
     let refused =
-        program::example("cli_sample").args([&model, &folder.path().join("x.png")]).arg("dog").output();
+        programs::example("cli_sample").args([&model, &folder.path().join("x.png")]).arg("dog").output();
     let refused = refused.unwrap();
     assert!(!refused.status.success());
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -54,7 +54,7 @@ fn cli_sample_reads_prompts() {
 fn the_cpp_wrapper_reads_prompts() {
     let folder = tempfile::tempdir().unwrap();
     let (model, pixels) = (fixture(folder.path()), folder.path().join("pixels"));
-    run(program::cpp("prompt").args([&model, &pixels]).arg(PROMPT));
+    run(programs::cpp("prompt").args([&model, &pixels]).arg(PROMPT));
     let pixels = std::fs::read(pixels).unwrap();
     assert!(pixels == expected(&model).data(), "C++ and Rust differ");
 }

@@ -1,9 +1,11 @@
 //! The command lines of the pages, run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use super::pages::{all, blocks, root};
+use support::{built, root};
+
+use super::pages::{all, blocks};
 
 /// Files that the commands name, out of the tiny checkpoints of `tests/data`.
 const CHECKPOINTS: [(&str, &str); 7] = [
@@ -15,22 +17,6 @@ const CHECKPOINTS: [(&str, &str); 7] = [
     ("clip-vit-l-14", "rewards/aesthetic.safetensors"),
     ("sac+logos+ava1-l14-linearMSE.pth", "rewards/aesthetic.mlp.safetensors"),
 ];
-
-/// The program, fresh: `cargo build` finds or makes it in this test's profile.
-fn program() -> PathBuf {
-    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf();
-    let profile = match folder.file_name().unwrap().to_str().unwrap() {
-        "debug" => "dev",
-        other => other,
-    };
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "softdimo-cli", "--profile", profile, "--target-dir"])
-        .arg(folder.parent().unwrap())
-        .current_dir(root())
-        .status();
-    assert!(built.unwrap().success());
-    folder.join("softdimo")
-}
 
 /// A checkout as the commands see it, with checkpoints under the names that they use.
 fn workplace(folder: &Path) {
@@ -66,7 +52,7 @@ fn words(line: &str) -> Vec<String> {
 fn commands_run() {
     let folder = tempfile::tempdir().unwrap();
     workplace(folder.path());
-    let program = program();
+    let program = built::file("softdimo");
     let (mut ran, mut wanting) = (0, 0);
     for (page, text) in all() {
         let blocks = blocks(&text, "sh").join("\n").replace("\\\n", " ");

@@ -4,9 +4,6 @@
 #![cfg(target_os = "linux")]
 
 mod commands;
-
 mod pages;
-
 mod programs;
-
 mod tables;

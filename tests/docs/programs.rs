@@ -1,15 +1,12 @@
 //! The C and C++ of the pages and of the headers' opening comments, compiled and run.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use softdimo::image::read_png;
+use support::program::{self, compiles};
+use support::{built, bundled};
 
-use super::pages::{all, blocks, read, root};
-
-const MODEL: &str = "models/emoji-32.softdimo.safetensors";
-const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-pedantic", "-Werror"];
+use super::pages::{all, blocks, read};
 
 /// What the fragments of the pages use without declaring it.
 const SURROUNDINGS: &str = "#include <softdimo.h>
@@ -23,62 +20,29 @@ BLOCK
 }
 ";
 
-/// A folder with the shared library, which cargo builds beside this test, under the names that programs want.
-fn library() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs_programs");
-        std::fs::create_dir_all(&folder).unwrap();
-        let built = std::env::current_exe().unwrap().with_file_name("libsoftdimo.so");
-        let version = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
-        for name in ["libsoftdimo.so".to_string(), format!("libsoftdimo.so.{version}")] {
-            let _ = std::fs::remove_file(folder.join(&name));
-            std::os::unix::fs::symlink(&built, folder.join(&name)).unwrap();
-        }
-        folder
-    })
-}
-
-/// Compile a text as strictly as can be; `name` has the language as its extension. Without `link`, the object only.
-fn compile(name: &str, text: &str, options: &[&str], link: bool) -> PathBuf {
-    let source = library().join(name);
-    std::fs::write(&source, format!("{text}\n")).unwrap();
-    let (variable, compiler, standard) = match name.ends_with(".cpp") {
-        true => ("CXX", "c++", "-std=c++17"),
-        false => ("CC", "cc", "-std=c99"),
-    };
-    let program = source.with_extension("");
-    let mut command = Command::new(std::env::var_os(variable).unwrap_or_else(|| compiler.into()));
-    command.arg(standard).args(STRICT).args(options).arg(&source);
-    command.args(["include", "bindings/cpp"].map(|folder| format!("-I{}", root().join(folder).display())));
-    if link {
-        command
-            .arg(format!("-L{}", library().display()))
-            .args(["-lsoftdimo", "-pthread", "-o"])
-            .arg(&program);
-    } else {
-        command.args(["-c", "-o", "/dev/null"]);
+/// A text as a file and what compiles it as strictly as can be; `name` has the language as its extension.
+fn source(name: &str, text: &str) -> (PathBuf, &'static str, &'static str) {
+    let file = built::library().join(name);
+    std::fs::write(&file, text).unwrap();
+    match name.ends_with(".cpp") {
+        true => (file, "c++", "-std=c++17"),
+        false => (file, "cc", "-std=c99"),
     }
-    let output = command.output().expect("a C and a C++ compiler");
-    assert!(output.status.success(), "{name}:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    program
-}
-
-/// Run a program as the pages say: MODEL LABEL OUT.png.
-fn run(program: &Path, model: &Path, label: &str, picture: &Path) -> Output {
-    let _ = std::fs::remove_file(picture);
-    Command::new(program)
-        .args([model, Path::new(label), picture])
-        .env("LD_LIBRARY_PATH", library())
-        .output()
-        .unwrap()
 }
 
 /// Compile and run a program: it makes a picture, and fails with a message that names the thing.
 fn check(name: &str, text: &str, options: &[&str]) {
-    let program = compile(name, text, options, true);
-    let (model, picture) = (root().join(MODEL), program.with_extension("png"));
-    let said = run(&program, &model, "red apple", &picture);
+    let (source, compiler, standard) = source(name, text);
+    let picture = source.with_extension("png");
+    // As the pages say: MODEL LABEL OUT.png.
+    let run = |model: &Path, label: &str| {
+        let _ = std::fs::remove_file(&picture);
+        let options = [&[standard], options].concat();
+        let mut program = program::compile(compiler, &options, &source, name);
+        program.args([model, Path::new(label), &picture]).output().unwrap()
+    };
+    let model = bundled();
+    let said = run(&model, "red apple");
     assert!(said.status.success(), "{name}: {}", String::from_utf8_lossy(&said.stderr));
     assert_eq!(String::from_utf8_lossy(&said.stderr), "", "{name}");
     let (image, _) = read_png(&picture).unwrap();
@@ -86,11 +50,11 @@ fn check(name: &str, text: &str, options: &[&str]) {
     let (first, rest) = image.data().split_first_chunk::<4>().unwrap();
     assert!(rest.chunks(4).filter(|pixel| pixel != first).count() > 100, "{name}: a uniform picture");
 
-    let nowhere = library().join("no-such-model");
+    let nowhere = Path::new("no-such-model");
     for (model, label, named) in
-        [(&nowhere, "red apple", "no-such-model"), (&model, "rad apple", "'rad apple'")]
+        [(nowhere, "red apple", "no-such-model"), (&*model, "rad apple", "'rad apple'")]
     {
-        let said = run(&program, model, label, &picture);
+        let said = run(model, label);
         let message = String::from_utf8_lossy(&said.stderr);
         assert_eq!(said.status.code(), Some(1), "{name}: {message}");
         assert!(message.contains(named) && !picture.exists(), "{name}: {message}");
@@ -134,7 +98,8 @@ fn programs_and_fragments_of_the_pages() {
                 true => format!("#include <softdimo.h>\n{block}"),
                 false => SURROUNDINGS.replace("BLOCK", block),
             };
-            compile(&name, &whole, &["-Wno-unused-function", "-Wno-unused-parameter"], false);
+            let (source, compiler, standard) = source(&name, &whole);
+            compiles(compiler, &[standard, "-Wno-unused-function", "-Wno-unused-parameter"], &source);
             fragments += 1;
         }
         for (i, block) in blocks(text, "cpp").iter().enumerate() {

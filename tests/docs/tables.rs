@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::pages::{prose, read, root};
+use support::root;
+
+use super::pages::{prose, read};
 
 /// All Rust below these folders, without tests, line breaks inside literals undone.
 fn sources(folders: &[&str]) -> String {

@@ -1,41 +1,52 @@
-//! What cargo builds of this repository for the programs of these tests.
+//! What cargo builds of this repository for programs of the tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use support::process::run;
-use support::root;
+use super::process::run;
+use super::root;
 
 /// Version of the ABI: while the major version is 0, the minor one.
 pub const ABI: &str = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
 
-/// A folder for one test's own, empty.
+/// `target/PROFILE` of the running test, which is `target/PROFILE/deps/NAME-HASH`.
+pub fn profile_folder() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf()
+}
+
+/// The `target` of the running test.
+pub fn target_folder() -> PathBuf {
+    profile_folder().parent().unwrap().to_path_buf()
+}
+
+/// A folder of this test's own, empty: `target/tmp/PROGRAM/NAME`.
 pub fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi").join(name);
+    let program = std::env::current_exe().unwrap().file_stem().unwrap().to_string_lossy().into_owned();
+    let (program, _) = program.rsplit_once('-').unwrap();
+    let folder = target_folder().join("tmp").join(program).join(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// `target/<profile>` of the running test.
-pub fn profile_folder() -> PathBuf {
-    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf()
+/// Cargo, in the repository and with the running test's `target` and profile.
+pub fn cargo(command: &str) -> Command {
+    let profile = match profile_folder().file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev".to_string(),
+        other => other.to_string(),
+    };
+    let mut cargo = Command::new(std::env::var_os("CARGO").expect("cargo sets CARGO"));
+    cargo.args([command, "--quiet", "--profile", &profile, "--target-dir"]).arg(target_folder());
+    cargo.current_dir(root());
+    cargo
 }
 
-/// The file of this name that `cargo build --workspace` makes, or finds fresh, in this test's profile: what is tested
-/// is what the sources say.
+/// The file of this name that `cargo build --workspace` makes, or finds fresh: what is tested is what the sources say.
 pub fn file(name: &str) -> PathBuf {
     static FILES: OnceLock<Vec<PathBuf>> = OnceLock::new();
     let files = FILES.get_or_init(|| {
-        let profile = match profile_folder().file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev".to_string(),
-            other => other.to_string(),
-        };
-        let build = ["build", "--workspace", "--quiet", "--message-format=json", "--profile", &profile];
-        let target = profile_folder().parent().unwrap().to_path_buf();
-        let mut cargo = Command::new(env!("CARGO"));
-        let text = run(cargo.args(build).arg("--target-dir").arg(target).current_dir(root()));
+        let text = run(cargo("build").args(["--workspace", "--message-format=json"]));
         let messages = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
         let files = messages.flat_map(|m| {
             let names = m["filenames"].as_array().cloned().unwrap_or_default();

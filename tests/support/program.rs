@@ -1,0 +1,51 @@
+//! Programs in C and C++, compiled against the headers and the shared library.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::built::library;
+use super::process::run;
+use super::root;
+
+pub const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-pedantic", "-Werror"];
+
+/// A compiler, `cc` or `c++` unless $CC or $CXX names another, that takes no warning.
+pub fn compiler(name: &str) -> Command {
+    let variable = if name == "c++" { "CXX" } else { "CC" };
+    let mut command = Command::new(std::env::var_os(variable).unwrap_or_else(|| name.into()));
+    command.args(STRICT);
+    command
+}
+
+/// Compile a file against the headers of the repository and the built library, once; the program `name`, to be run.
+pub fn compile(compiler: &str, options: &[&str], source: &Path, name: &str) -> Command {
+    static COMPILED: Mutex<Option<HashMap<String, Arc<OnceLock<()>>>>> = Mutex::new(None);
+    let once = COMPILED.lock().unwrap().get_or_insert_default().entry(name.into()).or_default().clone();
+    let program = library().join("programs").join(name);
+    once.get_or_init(|| {
+        std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+        run(against_headers(compiler, options, source)
+            .arg(format!("-L{}", library().display()))
+            .args(["-lsoftdimo", "-pthread", "-lm", "-ldl", "-o"])
+            .arg(&program));
+    });
+    let mut command = Command::new(program);
+    command.env("LD_LIBRARY_PATH", library());
+    command
+}
+
+/// Compile a file against the headers of the repository; nothing is linked and nothing kept.
+pub fn compiles(compiler: &str, options: &[&str], source: &Path) {
+    run(against_headers(compiler, options, source).args(["-c", "-o", "/dev/null"]));
+}
+
+fn against_headers(name: &str, options: &[&str], source: &Path) -> Command {
+    let mut command = compiler(name);
+    command
+        .args(options)
+        .args(["include", "bindings/cpp"].map(|f| format!("-I{}", root().join(f).display())));
+    command.args(["-x", if name == "c++" { "c++" } else { "c" }]).arg(source);
+    command
+}
