@@ -256,7 +256,7 @@ fn golden_trajectory() {
         let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
         for i in last {
             let found = done.picture_e_in(i).unwrap();
-            let (_, relative) = difference(&wide(&found), &wide(&expected[i * size..(i + 1) * size]));
+            let (_, relative) = difference(&wide(found), &wide(&expected[i * size..(i + 1) * size]));
             assert!(relative <= 2e-4, "{} picture {i}: {relative}", golden.batch);
         }
     }
