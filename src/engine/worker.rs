@@ -8,10 +8,11 @@ use std::thread::JoinHandle;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::panic_wall;
+use crate::runtime::heap::release_heap;
 use crate::runtime::threads::Threads;
 use crate::runtime::{Options, Runtime, exit, load, process};
+use crate::sessions::Sessions;
 use crate::sessions::log::LogQueue;
-use crate::sessions::{Sessions, release_heap};
 
 /// Work for the worker thread.
 type Task = Box<dyn FnOnce(&mut Sessions) + Send>;

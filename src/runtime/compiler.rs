@@ -8,12 +8,11 @@ use ort::memory::Allocator;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::value::{DynValue, TensorElementType};
 
-use super::cost::Cost;
+use super::cost::{Arena, Cost};
 use super::error::{builder_error, runtime_error};
 use super::exit;
 use super::library::Runtime;
 use super::options::{MemoryMode, Options};
-use super::provider::Provider;
 use super::session::{Input, Session};
 use super::threads::Threads;
 use crate::checkpoint::Mapping;
@@ -31,6 +30,29 @@ pub(crate) struct Compiler {
     threads: Arc<Threads>,
     weights: HashMap<String, Arc<DynValue>>,
     prepacked: Option<PrepackedWeights>,
+}
+
+/// Which weights of a session are those of other sessions too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Those of the model.
+    Model,
+    /// None: what is the model's in other sessions is another checkpoint's in this one.
+    Nothing,
+}
+
+impl Sharing {
+    fn shares(self, namespace: &str) -> bool {
+        self == Sharing::Model && namespace.is_empty()
+    }
+
+    /// The weights of `graph` whose packed copies are made once for all sessions: matrices of the model that only
+    /// products read.
+    pub fn packed(self, graph: &Graph, sources: &Sources) -> HashSet<String> {
+        let mut names = packed_by_products(graph);
+        names.retain(|name| self.shares(sources.find(name).namespace));
+        names
+    }
 }
 
 /// Files under the names by which the runtime knows their bytes.
@@ -70,16 +92,11 @@ impl Compiler {
         Compiler { runtime, options, threads, weights: HashMap::new(), prepacked }
     }
 
-    /// One like this that shares no weights with it, for graphs over another checkpoint.
-    pub fn fresh(&self) -> Compiler {
-        Compiler::new(self.runtime.clone(), self.options.clone(), self.threads.clone())
-    }
-
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 
-    /// Forget shared weights and packed copies; sessions must be dropped first.
+    /// Forget shared weights and packed copies; sessions that read packed copies must be dropped first.
     pub fn clear(&mut self) {
         self.weights.clear();
         self.prepacked = (self.options.memory == MemoryMode::Fast).then(PrepackedWeights::new);
@@ -96,6 +113,7 @@ impl Compiler {
         graph: &Graph,
         sources: &Sources,
         cost: Arc<Cost>,
+        sharing: Sharing,
     ) -> Result<Session> {
         let stage = format!("preparing '{name}'");
         let b = SessionBuilder::new(&self.runtime.environment).map_err(runtime_error(&stage))?;
@@ -104,11 +122,9 @@ impl Compiler {
             .with_auto_device(AutoDevicePolicy::PreferCPU)
             .and_then(|b| b.with_log_level(ort::logging::LogLevel::Fatal))
             .and_then(|b| b.with_optimization_level(GraphOptimizationLevel::All))
-            .and_then(|b| b.with_intra_threads(self.threads.count()))
+            .and_then(|b| b.with_intra_threads(if cost.pooled { self.threads.count() } else { 1 }))
             .and_then(|b| b.with_inter_threads(1))
-            // A plan that puts all activations into one block comes on top of the pieces of the first run:
-            // twice the memory, and on the CPU no faster.
-            .and_then(|b| b.with_memory_pattern(self.options.provider != Provider::Cpu))
+            .and_then(|b| b.with_memory_pattern(self.options.provider.memory_pattern()))
             .and_then(|b| b.with_intra_op_spinning(false))
             .and_then(|b| b.with_inter_op_spinning(false))
             .and_then(|b| b.with_thread_manager(self.threads.manager()))
@@ -118,16 +134,16 @@ impl Compiler {
             .and_then(|b| b.with_config_entry("session.disable_quant_qdq", "1"))
             .map_err(builder_error(&stage))?;
         let provider = self.options.provider;
-        let mut b = provider.register(b, &self.runtime, self.options.device_id, cost.arena())?;
+        let mut b = provider.register(b, &self.runtime, self.options.device_id, cost.has_arena())?;
 
         let names = graph.weights();
-        let values = names.iter().map(|n| Ok((n.clone(), self.weight(n, sources)?)));
+        let values = names.iter().map(|n| Ok((n.clone(), self.weight(n, sources, sharing)?)));
         let values = values.collect::<Result<Vec<_>>>()?;
         let files = Files::of(&names, sources);
         let model = if cost.in_place {
             onnx::lower(graph, Placement::Inputs)
         } else {
-            b = self.place_initializers(b, graph, &values, &files, sources, &stage)?;
+            b = self.place_initializers(b, &values, &files, &sharing.packed(graph, sources), &stage)?;
             if let Some(name) = names.iter().find(|n| files.place(n, sources).is_none()) {
                 let source = sources.find(name);
                 return Err(Error::Unsupported {
@@ -145,10 +161,9 @@ impl Compiler {
         let loading = exit::ended_by(move || drop(canceler.cancel()))?;
         let session = b.commit_from_memory(&model);
         exit::install();
-        let session = session.map_err(|e| match self.options.provider {
-            _ if exit::closing() => Error::Cancelled,
-            Provider::Cpu => runtime_error(&stage)(e),
-            other => Error::Provider { provider: other.name().into(), reason: e.message().into() },
+        let session = session.map_err(|e| match exit::closing() {
+            true => Error::Cancelled,
+            false => provider.failure(&stage, e),
         })?;
         drop(loading);
         let inputs = graph
@@ -164,20 +179,13 @@ impl Compiler {
         let weights = if cost.in_place { values } else { Vec::new() };
         let assignment = assignment(&session)?;
         let memory = Arc::new(self.options.provider.memory(self.options.device_id)?);
-        Ok(Session {
-            session,
-            used: false,
-            inputs,
-            weights,
-            memory,
-            assignment,
-            _cost: cost,
-            _files: files.0,
-        })
+        let allocator = Allocator::new(&session, (*memory).to_owned()).map_err(runtime_error(&stage))?;
+        let _ = cost.arena.set(Arena::new(allocator));
+        Ok(Session { session, used: false, inputs, weights, memory, assignment, cost, _files: files.0 })
     }
 
     /// Hand the weights to a session as initializers in "files", which are our own mappings under names.
-    /// Matrices of the model that only products read are also given as shared values, so that their packed
+    /// Those in `packed`, matrices of the model that only products read, are also given as shared values, so that their packed
     /// copies are made once per engine and not once per session. Others must not be: the runtime's optimisers
     /// may rewrite an initializer under its own name (a Transpose pushed through an Add does), and a value
     /// given by that name would silently undo it.
@@ -185,10 +193,9 @@ impl Compiler {
     fn place_initializers(
         &self,
         mut b: SessionBuilder,
-        graph: &Graph,
         values: &[(String, Arc<DynValue>)],
         files: &Files,
-        sources: &Sources,
+        packed: &HashSet<String>,
         stage: &str,
     ) -> Result<SessionBuilder> {
         if values.is_empty() {
@@ -212,12 +219,11 @@ impl Compiler {
         };
         // SAFETY: a status of the API, taken over here.
         unsafe { ort::Error::result_from_status(status) }.map_err(runtime_error(stage))?;
-        let packed = packed_by_products(graph);
-        let shared = |name: &str| packed.contains(name) && sources.find(name).namespace.is_empty();
-        for (name, value) in values.iter().filter(|(name, _)| shared(name)) {
+        for (name, value) in values.iter().filter(|(name, _)| packed.contains(name)) {
             b = b.with_initializer(name, value.clone()).map_err(builder_error(stage))?;
         }
         match &self.prepacked {
+            _ if packed.is_empty() => Ok(b),
             Some(prepacked) => b.with_prepacked_weights(prepacked).map_err(builder_error(stage)),
             None => Ok(b),
         }
@@ -226,9 +232,9 @@ impl Compiler {
     /// The OrtValue over one tensor's bytes. One for all sessions where the tensor is the model's: another
     /// file may be closed while the engine lives.
     #[allow(unsafe_code)]
-    fn weight(&mut self, name: &str, sources: &Sources) -> Result<Arc<DynValue>> {
+    fn weight(&mut self, name: &str, sources: &Sources, sharing: Sharing) -> Result<Arc<DynValue>> {
         let source = sources.find(name);
-        let shared = source.namespace.is_empty();
+        let shared = sharing.shares(source.namespace);
         if let Some(value) = self.weights.get(name).filter(|_| shared) {
             return Ok(value.clone());
         }

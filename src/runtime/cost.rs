@@ -1,27 +1,134 @@
-//! What a session adds to memory.
+//! What a session adds to memory, and how much there is for it to compute.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::ffi::CStr;
+
+use ort::memory::Allocator;
+
+use crate::graph::{Graph, Op};
 
 /// What a session adds to memory.
 #[derive(Debug, Default)]
 pub(crate) struct Cost {
     /// Weights are used where they are.
     pub in_place: bool,
-    /// Bytes of the weights, by name, that are copied otherwise. Copies are f32: packed for the CPU, or
-    /// uploaded to the device.
-    pub weights: BTreeMap<String, u64>,
+    /// Bytes of the weights, by name, that are copied once for all sessions. Copies are f32, packed.
+    pub shared: BTreeMap<String, u64>,
+    /// Bytes of the weights that the session copies for itself: expanded, packed, or uploaded to the device.
+    pub copied: u64,
     /// Bytes of the files beside the model's, by namespace, and whether they are mapped.
     pub files: BTreeMap<String, (u64, bool)>,
+    /// Bytes of the values that are alive at once, estimated from the graph.
     pub activations: u64,
+    /// How many times that many the runtime will take.
+    pub slack: f64,
+    /// Nodes of the graph.
+    pub nodes: usize,
+    /// Whether it computes enough for a thread pool to pay.
+    pub pooled: bool,
+    /// The allocator of its values, once it is compiled.
+    pub(crate) arena: OnceCell<Arena>,
 }
 
 /// Activations from which on a session on the CPU allocates each value by itself. Up to there the runtime's arena
 /// saves page faults; but it grows by doubling, which a session this large cannot afford.
 pub(crate) const ARENA_LIMIT: u64 = 4 << 30;
 
+/// Bytes of the runtime's own that a session takes for each node of its graph: kernels, plans, names. Between 5 and 8 KiB
+/// in the networks of the bundled model; `tests/capi/memory.c` holds the sums against what the kernel says.
+const NODE: u64 = 6 << 10;
+
+/// Multiplications and results from which on a graph is computed by more than one thread.
+const POOL_WORK: u64 = 1 << 20;
+
 impl Cost {
     /// Whether the runtime keeps an arena for the session's values.
-    pub fn arena(&self) -> bool {
+    pub fn has_arena(&self) -> bool {
         self.activations < ARENA_LIMIT
     }
+
+    /// Most bytes of values that were alive at once, of all runs so far.
+    pub fn values(&self) -> u64 {
+        self.arena.get().map_or(0, |arena| arena.most_in_use().saturating_sub(arena.prepared))
+    }
+
+    /// Bytes beside weights that the session holds now.
+    pub fn held(&self) -> u64 {
+        self.values().saturating_add(self.itself())
+    }
+
+    /// Bytes beside weights that it holds once it has run: foreseen before the first run, known after it.
+    pub fn reserved(&self) -> u64 {
+        let values = match self.values() {
+            0 => (self.activations as f64 * self.slack) as u64,
+            known => known,
+        };
+        values.saturating_add(self.itself())
+    }
+
+    /// Bytes of the weights that it has for itself.
+    pub fn own_weights(&self) -> u64 {
+        self.copied.max(self.arena.get().map_or(0, |arena| arena.prepared))
+    }
+
+    fn itself(&self) -> u64 {
+        NODE * self.nodes as u64
+    }
+}
+
+/// The allocator of a session's values, which knows how much it has given out.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    allocator: Allocator,
+    /// Bytes in use before the first run: weights that the session has copied for itself.
+    prepared: u64,
+}
+
+impl Arena {
+    pub fn new(allocator: Allocator) -> Arena {
+        let mut arena = Arena { allocator, prepared: 0 };
+        arena.prepared = arena.most_in_use();
+        arena
+    }
+
+    /// What the arena holds of the system's memory is more, as it grows by doubling; but pages that were never given
+    /// out were never touched. 0 where the allocator keeps no statistics.
+    #[allow(unsafe_code)]
+    fn most_in_use(&self) -> u64 {
+        let api = ort::api();
+        // SAFETY: the allocator lives; the pairs are the call's own until they are released, and the value found
+        // belongs to them.
+        unsafe {
+            let mut pairs = std::ptr::null_mut();
+            let status = (api.AllocatorGetStats)(ort::AsPointer::ptr(&self.allocator), &mut pairs);
+            if ort::Error::result_from_status(status).is_err() || pairs.is_null() {
+                return 0;
+            }
+            let value = (api.GetKeyValue)(pairs, c"MaxInUse".as_ptr());
+            let bytes = match value.is_null() {
+                true => None,
+                false => CStr::from_ptr(value).to_str().ok().and_then(|v| v.parse().ok()),
+            };
+            (api.ReleaseKeyValuePairs)(pairs);
+            bytes.unwrap_or(0)
+        }
+    }
+}
+
+/// Whether computing `graph` is worth waking other threads: by its multiplications and results.
+pub(crate) fn pays_for_a_pool(graph: &Graph) -> bool {
+    let nodes = graph.nodes();
+    let work = nodes.iter().filter(|n| !n.op.is_source() && !n.op.is_view()).map(|n| {
+        let operand = |at: usize| &nodes[n.inputs[at].index()].shape;
+        // Products per result.
+        let inner = match &n.op {
+            Op::MatMul => operand(0).last().copied().unwrap_or(1),
+            Op::Gemm { trans_a, .. } => operand(0)[usize::from(!trans_a)],
+            Op::Conv { .. } | Op::ConvTranspose { .. } => operand(1)[1..].iter().product(),
+            _ => 1,
+        };
+        (n.shape.len() as u64).saturating_mul(inner as u64)
+    });
+    work.fold(0, u64::saturating_add) >= POOL_WORK
 }

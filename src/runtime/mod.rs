@@ -9,6 +9,7 @@ pub(crate) mod compiler;
 pub(crate) mod cost;
 mod error;
 pub(crate) mod exit;
+pub(crate) mod heap;
 mod library;
 mod options;
 pub(crate) mod process;

@@ -34,7 +34,7 @@ pub struct Session {
     /// Nodes each execution provider was given, as the runtime reports it.
     pub assignment: BTreeMap<String, usize>,
     /// What it adds to memory while it lives.
-    pub(super) _cost: Arc<Cost>,
+    pub(crate) cost: Arc<Cost>,
     /// The bytes of its weights: dropped last.
     pub(super) _files: Vec<Arc<Mapping>>,
 }

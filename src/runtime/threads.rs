@@ -8,6 +8,16 @@ use ort::environment::ThreadManager;
 
 use crate::error::{Error, Result};
 
+/// Most sessions of an engine that have a pool of threads; the others compute on the worker alone.
+///
+/// They cannot share one: ONNX Runtime shares pools between sessions only as the global pool of its environment
+/// (`DisablePerSessionThreads`), and there is one environment in a process. Its size and its threads' priority are fixed
+/// when it is made, by whichever engine is the first, and its threads outlive every engine, while this library promises
+/// that an engine's threads are as many and as nice as its options say and end with it. Nor can pools share threads from
+/// outside: `SessionOptionsSetCustomCreateThreadFn` hands out a loop that ends with its pool and blocks in between, so
+/// each takes a thread of the system.
+pub(crate) const MOST_POOLS: usize = 8;
+
 /// How many threads compute, and how nice they are.
 #[derive(Debug)]
 pub struct Threads {

@@ -36,7 +36,14 @@ impl LogQueue {
         assignments.insert(format!("{name} x{batch}"), nodes.clone());
     }
 
-    /// Sessions were dropped.
+    /// A session was dropped to make room.
+    pub fn dropped(&self, name: &str, batch: usize, why: &str) {
+        self.info(format!("dropped '{name}' for {batch} pictures: {why}"));
+        let mut assignments = self.assignments.lock().unwrap_or_else(|e| e.into_inner());
+        assignments.remove(&format!("{name} x{batch}"));
+    }
+
+    /// All sessions were dropped.
     pub fn trimmed(&self) {
         self.assignments.lock().unwrap_or_else(|e| e.into_inner()).clear();
     }

@@ -1,23 +1,30 @@
-//! The sessions of one opened model: its programs, prepared once for each batch size, and graphs of the pipelines' own.
+//! The sessions of one opened model: its programs, prepared for each batch size and kept while there is room, and graphs
+//! of the pipelines' own. All are made in one place, [`Sessions::build`].
 
 pub(crate) mod condition;
 mod features;
 pub(crate) mod log;
+mod memory;
+mod store;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Weak};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use self::features::Features;
 use self::log::LogQueue;
+pub use self::memory::MemoryUse;
+use self::memory::{Ledger, sum};
+use self::store::Store;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::Model;
 use crate::program::Program;
-use crate::runtime::compiler::Compiler;
-use crate::runtime::cost::Cost;
-use crate::runtime::threads::Threads;
+use crate::runtime::compiler::{Compiler, Sharing};
+use crate::runtime::cost::{Cost, pays_for_a_pool};
+use crate::runtime::heap::release_heap;
+use crate::runtime::threads::{MOST_POOLS, Threads};
 use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, rehearsal};
 use crate::tensor::Tensor;
 use crate::weights::Sources;
@@ -33,30 +40,27 @@ enum Runs {
     Once,
 }
 
-/// Bytes an engine holds, by kind. Estimates from tensor sizes, except that mapped bytes are exact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryUse {
-    /// Bytes of the model file, and of other files that sessions read, that are mapped (shared, reclaimable).
-    pub mapped: u64,
-    /// Weights held as copies: read instead of mapped, packed (FAST), or on the device.
-    pub weights: u64,
-    /// Largest activation working set of the prepared sessions.
-    pub activations: u64,
-    /// Sessions prepared.
-    pub sessions: u64,
-}
+/// How many times the bytes that are alive at once by the graph a program is taken to need until it has run. The
+/// runtime computes in an order of its own and keeps a buffer for its next use: transformers of the bundled model
+/// take up to 3.8 times as much, decoders 1.0 to 2.0.
+const SLACK: f64 = 2.0;
+
+/// A program and the batch size it is prepared for.
+type Prepared = (Program, usize);
 
 /// The sessions of one engine; owned by its worker thread.
 #[derive(Debug)]
 pub struct Sessions {
     // Fields are dropped in the order of their declaration. Sessions use the values and packed weights of the
     // compiler, and those the bytes of the model.
-    cache: HashMap<(Program, usize), Session>,
+    kept: Store<Prepared, Session>,
     compiler: Compiler,
     model: Arc<Model>,
     options: Options,
-    /// Of every session that lives, prepared programs and the pipelines' own.
-    costs: Vec<Weak<Cost>>,
+    /// Of every session that lives, kept programs and the pipelines' own.
+    ledger: Ledger,
+    /// See [`SLACK`]: what programs that have run really took, for their other batch sizes.
+    slack: HashMap<Program, f64>,
     features: Features,
     log: Arc<LogQueue>,
 }
@@ -70,8 +74,8 @@ impl Sessions {
         log: Arc<LogQueue>,
     ) -> Sessions {
         let compiler = Compiler::new(runtime, options.clone(), threads);
-        let (cache, costs) = Default::default();
-        Sessions { model, options, cache, compiler, costs, features: Default::default(), log }
+        let (ledger, slack, features) = Default::default();
+        Sessions { model, options, kept: Store::new(), compiler, ledger, slack, features, log }
     }
 
     pub fn model(&self) -> &Arc<Model> {
@@ -111,13 +115,20 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         self.prepare(program, batch, cancel)?;
-        let session = self.cache.get_mut(&(program, batch)).expect("just prepared");
-        session.run(inputs, cancel)
+        let session = self.kept.get(&(program, batch)).expect("just prepared");
+        let results = session.run(inputs, cancel);
+        let taken = session.cost.values() as f64 / session.cost.activations.max(1) as f64;
+        if taken > 0.0 {
+            self.slack.insert(program, taken);
+        }
+        self.settle();
+        results
     }
 
-    /// Build and compile a program's session unless it is there already.
+    /// Build and compile a program's session unless it is there already. It is kept until it is the one used longest
+    /// ago and room is needed.
     pub fn prepare(&mut self, program: Program, batch: usize, cancel: &Cancel) -> Result<()> {
-        if self.cache.contains_key(&(program, batch)) {
+        if self.kept.contains(&(program, batch)) {
             return Ok(());
         }
         cancel.check()?;
@@ -129,22 +140,23 @@ impl Sessions {
         }
         let graph = program.graph(self.model.architecture(), &self.model.weights(), batch)?;
         let start = Instant::now();
-        let session = self.build(program.name(), &graph, &[], Runs::Many)?;
+        let slack = self.slack.get(&program).copied().unwrap_or(SLACK);
+        let session = self.build_over_model(program.name(), &graph, &[], Runs::Many, slack)?;
         let milliseconds = start.elapsed().as_millis();
         self.log.prepared(program.name(), batch, milliseconds, &session.assignment);
-        self.cache.insert((program, batch), session);
+        self.kept.insert((program, batch), session);
         Ok(())
     }
 
     /// Compile a graph of the caller's over this model's weights; the caller keeps the session. Refused when
     /// it would exceed the memory limit.
     pub(crate) fn compile(&mut self, name: &str, graph: &Graph) -> Result<Session> {
-        self.build(name, graph, &[], Runs::Many)
+        self.build_over_model(name, graph, &[], Runs::Many, 1.0)
     }
 
     /// [`Sessions::compile`] of a graph that reads other files as well.
     pub(crate) fn compile_over(&mut self, name: &str, graph: &Graph, others: &[Other]) -> Result<Session> {
-        self.build(name, graph, others, Runs::Many)
+        self.build_over_model(name, graph, others, Runs::Many, 1.0)
     }
 
     /// [`Sessions::compile_over`] for a single run, and that run.
@@ -157,31 +169,59 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         let start = Instant::now();
-        let outputs = self.build(name, graph, others, Runs::Once)?.run(inputs, cancel)?;
+        let outputs = self.build_over_model(name, graph, others, Runs::Once, 1.0)?.run(inputs, cancel)?;
         self.log.info(format!("computed {name} in {} ms", start.elapsed().as_millis()));
         Ok(outputs)
     }
 
-    fn build(&mut self, name: &str, graph: &Graph, others: &[Other], runs: Runs) -> Result<Session> {
+    fn build_over_model(
+        &mut self,
+        name: &str,
+        graph: &Graph,
+        others: &[Other],
+        runs: Runs,
+        slack: f64,
+    ) -> Result<Session> {
         let model = self.model.clone();
         let mut sources = Sources::of(model.checkpoint());
         others.iter().for_each(|(namespace, checkpoint)| sources.add(namespace, checkpoint));
-        let cost = Arc::new(self.cost(graph, &sources, runs));
-        self.check_limit(name, &cost)?;
-        let session = self.compiler.compile(name, graph, &sources, cost.clone())?;
-        self.costs.retain(|c| c.strong_count() > 0);
-        self.costs.push(Arc::downgrade(&cost));
+        let cost = Cost { slack, ..self.cost(graph, &sources, runs, Sharing::Model) };
+        self.build(name, graph, &sources, Sharing::Model, cost)
+    }
+
+    /// Every session of the engine is made here: after room was made for it, and counted while it lives.
+    fn build(
+        &mut self,
+        name: &str,
+        graph: &Graph,
+        sources: &Sources,
+        sharing: Sharing,
+        cost: Cost,
+    ) -> Result<Session> {
+        let cost = Arc::new(cost);
+        self.make_room(name, &cost)?;
+        let session = self.compiler.compile(name, graph, sources, cost.clone(), sharing);
+        // Preparing takes and frees much more than it leaves.
+        release_heap();
+        let session = session?;
+        self.ledger.add(&cost);
         Ok(session)
     }
 
-    fn cost(&self, graph: &Graph, sources: &Sources, runs: Runs) -> Cost {
-        let cpu = self.options.provider == Provider::Cpu;
-        let in_place = cpu && (runs == Runs::Once || self.options.memory == MemoryMode::Lean);
+    fn cost(&self, graph: &Graph, sources: &Sources, runs: Runs, sharing: Sharing) -> Cost {
+        let wanted = runs == Runs::Once || self.options.memory == MemoryMode::Lean;
+        let in_place = wanted && self.options.provider.weights_in_place();
         let bytes = |name: &String| {
             let source = sources.find(name);
             source.checkpoint.get(source.tensor).map_or(0, |v| 4 * v.shape.len() as u64)
         };
-        let names = if in_place { Vec::new() } else { graph.weights() };
+        let copied = if in_place { Vec::new() } else { graph.weights() };
+        let packed = match self.options.memory {
+            MemoryMode::Fast => sharing.packed(graph, sources),
+            MemoryMode::Lean => Default::default(),
+        };
+        let (shared, own): (Vec<String>, Vec<String>) =
+            copied.into_iter().partition(|name| packed.contains(name));
         let files = sources.others().iter().map(|(namespace, checkpoint)| {
             let mapping = checkpoint.as_safetensors().map(|file| file.mapping());
             let of = mapping.map(|m| (m.bytes().len() as u64, m.is_mapped())).unwrap_or_default();
@@ -189,9 +229,14 @@ impl Sessions {
         });
         Cost {
             in_place,
-            weights: names.iter().map(|name| (name.clone(), bytes(name))).collect(),
+            shared: shared.into_iter().map(|name| (name.clone(), bytes(&name))).collect(),
+            copied: own.iter().map(bytes).sum(),
             files: files.collect(),
             activations: graph.peak_activation_bytes(),
+            nodes: graph.nodes().iter().filter(|n| !n.op.is_source()).count(),
+            pooled: pays_for_a_pool(graph),
+            slack: 1.0,
+            ..Cost::default()
         }
     }
 
@@ -203,13 +248,11 @@ impl Sessions {
         inputs: &[(&str, &Tensor)],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
-        let sources = Sources::of(self.model.checkpoint());
-        let cost = Arc::new(self.cost(graph, &sources, Runs::Many));
-        self.compiler.compile(name, graph, &sources, cost)?.run(inputs, cancel)
+        self.compile(name, graph)?.run(inputs, cancel)
     }
 
     /// Compile and run a graph over the weights of `checkpoint` instead of this model's, once. Nothing is
-    /// kept: a weight of either must not stand in for one of the same name of the other.
+    /// shared: a weight of either must not stand in for one of the same name of the other.
     pub fn run_graph_over(
         &mut self,
         checkpoint: &Checkpoint,
@@ -218,59 +261,88 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         checkpoint.recheck()?;
-        let sources = Sources::of(checkpoint);
-        let cost = Arc::new(self.cost(graph, &sources, Runs::Many));
-        let mut compiler = self.compiler.fresh();
-        let mut session = compiler.compile("graph", graph, &sources, cost)?;
-        session.run(inputs, cancel)
+        let (sources, sharing) = (Sources::of(checkpoint), Sharing::Nothing);
+        let cost = self.cost(graph, &sources, Runs::Many, sharing);
+        self.build("graph", graph, &sources, sharing, cost)?.run(inputs, cancel)
     }
 
-    /// Refuse a session that would exceed the memory limit, before anything is allocated for it.
-    fn check_limit(&self, name: &str, cost: &Cost) -> Result<()> {
-        if self.options.memory_limit == 0 {
+    /// Drop kept sessions, those used longest ago first, until one more fits into the memory limit and has a thread
+    /// pool to spare; refuse it, and drop none, when it cannot fit.
+    fn make_room(&mut self, name: &str, cost: &Cost) -> Result<()> {
+        let pools = |s: &Sessions| s.ledger.living().iter().filter(|c| c.pooled).count();
+        while cost.pooled && pools(self) >= MOST_POOLS {
+            let why = || format!("at most {MOST_POOLS} have threads of their own");
+            if !self.drop_oldest(|session| session.cost.pooled, why) {
+                break;
+            }
+        }
+        let limit = self.options.memory_limit;
+        if limit == 0 {
             return Ok(());
         }
-        let used = self.use_with(Some(cost));
-        let needed = used.weights + used.activations;
-        if needed > self.options.memory_limit {
-            return Err(Error::OutOfMemory {
-                what: format!("preparing '{name}'"),
-                needed,
-                limit: self.options.memory_limit,
-            });
+        self.forget_unused();
+        let living = self.ledger.living();
+        let kept = |c: &Arc<Cost>| self.kept.values().any(|session| Arc::ptr_eq(&session.cost, c));
+        let staying = living.iter().filter(|c| !kept(c)).map(Arc::as_ref).chain([cost]);
+        let needed = sum(staying, Cost::reserved, self.own_file()).limited();
+        if needed > limit {
+            return Err(Error::OutOfMemory { what: format!("preparing '{name}'"), needed, limit });
+        }
+        let reserved = |s: &Sessions| {
+            let living = s.ledger.living();
+            let all = living.iter().map(Arc::as_ref).chain([cost]);
+            sum(all, Cost::reserved, s.own_file()).limited()
+        };
+        while reserved(self) > limit {
+            if !self.drop_oldest(|_| true, || format!("for '{name}', memory limit of {limit} bytes")) {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Bytes held now.
-    pub fn memory(&self) -> MemoryUse {
-        self.use_with(None)
+    /// Drop kept sessions while more is held than the memory limit: what a run took may be more than was estimated.
+    fn settle(&mut self) {
+        let limit = self.options.memory_limit;
+        while limit != 0 && self.memory().limited() > limit {
+            if !self.drop_oldest(|_| true, || format!("memory limit of {limit} bytes")) {
+                return;
+            }
+        }
     }
 
-    /// Bytes held by the living sessions, and by one more.
-    fn use_with(&self, more: Option<&Cost>) -> MemoryUse {
-        let living: Vec<Arc<Cost>> = self.costs.iter().filter_map(Weak::upgrade).collect();
-        let costs: Vec<&Cost> = living.iter().map(Arc::as_ref).chain(more).collect();
-        let copies: BTreeMap<&String, u64> =
-            costs.iter().flat_map(|c| &c.weights).map(|(name, bytes)| (name, *bytes)).collect();
-        let mut files: BTreeMap<&str, (u64, bool)> =
-            costs.iter().flat_map(|c| &c.files).map(|(name, file)| (name.as_str(), *file)).collect();
-        let own = self.model.mapping();
-        files.insert("", (own.bytes().len() as u64, own.is_mapped()));
-        let bytes = |kind: bool| -> u64 {
-            files.values().filter(|(_, mapped)| *mapped == kind).map(|(bytes, _)| bytes).sum()
-        };
-        MemoryUse {
-            mapped: bytes(true),
-            weights: copies.values().sum::<u64>() + bytes(false),
-            activations: costs.iter().map(|c| c.activations).max().unwrap_or(0),
-            sessions: costs.len() as u64,
+    /// Whether there was one to drop.
+    fn drop_oldest(&mut self, wanted: impl Fn(&Session) -> bool, why: impl Fn() -> String) -> bool {
+        let Some(((program, batch), session)) = self.kept.take_oldest(wanted) else { return false };
+        drop(session);
+        self.log.dropped(program.name(), batch, &why());
+        self.forget_unused();
+        release_heap();
+        true
+    }
+
+    /// Let go of packed weights once no session reads any.
+    fn forget_unused(&mut self) {
+        if self.ledger.living().iter().all(|c| c.in_place) {
+            self.compiler.clear();
         }
+    }
+
+    /// Bytes of the model's file, and whether they are mapped.
+    fn own_file(&self) -> (u64, bool) {
+        let own = self.model.mapping();
+        (own.bytes().len() as u64, own.is_mapped())
+    }
+
+    /// Bytes held now.
+    pub fn memory(&self) -> MemoryUse {
+        let living = self.ledger.living();
+        sum(living.iter().map(Arc::as_ref), Cost::held, self.own_file())
     }
 
     /// Prove that the provider works before the engine is handed out: compile and run one addition.
     pub(crate) fn check_provider(&mut self) -> Result<()> {
-        if self.options.provider == Provider::Cpu {
+        if !self.options.provider.needs_proof() {
             return Ok(());
         }
         let g = Graph::new();
@@ -281,34 +353,26 @@ impl Sessions {
     }
 
     /// Have ONNX Runtime build its static objects, once per process; see [`rehearsal`]. A failure is none yet:
-    /// the first job will say what is wrong.
+    /// the first job will say what is wrong. It is the process's and not this engine's, whatever its memory limit.
     pub(crate) fn rehearse(&mut self) {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
             let inputs = rehearsal::inputs();
             let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
+            let limit = std::mem::take(&mut self.options.memory_limit);
             let _ = rehearsal::graph()
                 .and_then(|graph| self.run_graph("rehearsal", &graph, &inputs, &Cancel::default()));
+            self.options.memory_limit = limit;
         });
     }
 
     /// Drop every prepared session and packed copy; the next run prepares again.
     pub fn trim(&mut self) {
-        self.cache.clear();
+        self.kept.clear();
         self.features.clear();
         self.log.trimmed();
         self.compiler.clear();
         release_heap();
-    }
-}
-
-/// Give freed heap pages back to the system where the C library can.
-#[allow(unsafe_code)]
-pub(crate) fn release_heap() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: malloc_trim only returns free pages; it has no preconditions.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

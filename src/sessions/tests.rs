@@ -1,15 +1,18 @@
 use std::path::Path;
 
 use super::*;
-use crate::runtime::cost::ARENA_LIMIT;
+use crate::runtime::cost::{ARENA_LIMIT, Cost};
 use crate::runtime::{load, process};
 use crate::tensor::{Dtype, copies};
 
 /// Run `work` with sessions of the bundled model, on a thread of its own.
 pub(crate) fn on_bundled_model(work: impl FnOnce(&mut Sessions) -> Result<()> + Send + 'static) {
+    on_bundled_model_with(Options::default(), work);
+}
+
+fn on_bundled_model_with(options: Options, work: impl FnOnce(&mut Sessions) -> Result<()> + Send + 'static) {
     process::claim().unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
-    let options = Options::default();
     let threads = Arc::new(Threads::new(0, 0));
     let pool = threads.clone();
     let worker = threads.spawn("softdimo-test", move || {
@@ -33,9 +36,10 @@ fn large_sessions_have_no_arena() {
         let model = sessions.model.clone();
         let sources = Sources::of(model.checkpoint());
         let mut run = |activations: u64| {
-            let cost = Cost { activations, ..sessions.cost(&g, &sources, Runs::Once) };
-            assert_eq!(cost.arena(), activations < ARENA_LIMIT);
-            let mut session = sessions.compiler.compile("test", &g, &sources, Arc::new(cost))?;
+            let cost = Cost { activations, ..sessions.cost(&g, &sources, Runs::Once, Sharing::Model) };
+            assert_eq!(cost.has_arena(), activations < ARENA_LIMIT);
+            let mut session =
+                sessions.compiler.compile("test", &g, &sources, Arc::new(cost), Sharing::Model)?;
             let first = session.run(&[("x", &x)], &Cancel::default())?;
             assert_eq!(session.run(&[("x", &x)], &Cancel::default())?, first);
             Ok::<_, Error>(first)
@@ -125,7 +129,7 @@ fn sessions_read_and_write_tensors_where_they_lie() {
         let expected =
             [x.clone(), i.clone(), y.clone(), y, Tensor::from_f32([2], &[0.5, -7.0]), weight.to_tensor()];
         for runs in [Runs::Many, Runs::Once] {
-            let mut session = sessions.build("test", &g, &[], runs)?;
+            let mut session = sessions.build_over_model("test", &g, &[], runs, 1.0)?;
             let (first, copied) = copies::of(|| session.run(&[("x", &x), ("i", &i)], &cancel));
             let first = first?;
             assert_eq!(copied, 0);
@@ -137,6 +141,41 @@ fn sessions_read_and_write_tensors_where_they_lie() {
             assert_eq!((copied, &second?[0].1), (0, y));
             assert_eq!((y, i), (&expected[2], &expected[1]));
         }
+        Ok(())
+    });
+}
+
+/// Sessions used longest ago go for the next one, those in use never, and what cannot fit takes nothing with it.
+#[test]
+fn the_limit_drops_what_was_used_longest_ago() {
+    let options = Options { memory_limit: 2 << 20, ..Options::default() };
+    on_bundled_model_with(options, |sessions| {
+        let cancel = Cancel::default();
+        let kept = |s: &Sessions| [1, 2, 4].map(|batch| s.kept.contains(&(Program::Embed, batch)));
+        for batch in [1, 2] {
+            sessions.prepare(Program::Embed, batch, &cancel)?;
+        }
+        let two = sum(sessions.ledger.living().iter().map(Arc::as_ref), Cost::reserved, sessions.own_file());
+        let (one, x) = ("graph", Tensor::from_f32([2, 3], &[0.5; 6]));
+        sessions.options.memory_limit = two.limited();
+        sessions.prepare(Program::Embed, 1, &cancel)?;
+        sessions.kept.get(&(Program::Embed, 1));
+        let used = sessions.compile(one, &graph())?;
+        assert_eq!(kept(sessions), [true, false, false], "the second was used before the first");
+        for _ in 0..2 {
+            match sessions.prepare(Program::Embed, 4, &cancel) {
+                Err(Error::OutOfMemory { needed, limit, .. }) => assert!(needed > limit),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(kept(sessions), [true, false, false]);
+        }
+        drop(used);
+        sessions.prepare(Program::Embed, 2, &cancel)?;
+        assert_eq!(kept(sessions), [true, true, false]);
+        let a = Tensor::from_f32([1], &[2.0]);
+        sessions.run_graph(one, &graph(), &[("x", &x), ("s", &x), ("a", &a)], &cancel)?;
+        let dropped = sessions.log.take().into_iter().filter(|(_, text)| text.starts_with("dropped 'embed'"));
+        assert_eq!(dropped.count(), 2);
         Ok(())
     });
 }

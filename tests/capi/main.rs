@@ -112,6 +112,11 @@ fn jobs() {
 }
 
 #[test]
+fn memory() {
+    run(program("memory").arg(bundled()));
+}
+
+#[test]
 fn edit() {
     let folder = tempfile::tempdir().unwrap();
     run(program("edit").arg(maskbit::labelled(folder.path())));

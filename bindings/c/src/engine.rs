@@ -52,14 +52,15 @@ pub struct softdimo_engine_options {
     pub memory_mode: u32,
     /// `SOFTDIMO_WEIGHTS_*`; not read for a model in memory.
     pub weights_mode: u32,
-    /// Threads that compute one run, 0 to 256; 0 = one per core, at most 8.
+    /// Threads that compute one run, 0 to 256; 0 = one per core, at most 8. Each of the 8 sessions used last may have
+    /// as many, less the worker; they sleep between runs.
     pub threads: u32,
     /// Niceness added to the engine's threads, 0 (default) to 19. Linux only.
     pub niceness: i32,
     /// GPU index for "cuda", 0 or more.
     pub device_id: i32,
-    /// Bytes the engine may hold beyond mapped pages; 0 = no limit. Work that would exceed it is refused with
-    /// SOFTDIMO_ERR_OUT_OF_MEMORY before anything is allocated.
+    /// Bytes the engine may hold beyond mapped pages; 0 = no limit. Sessions used longest ago are dropped to make room;
+    /// work that would exceed it even so is refused with SOFTDIMO_ERR_OUT_OF_MEMORY before anything is allocated.
     pub memory_limit: u64,
     /// "cpu" (also NULL) or "cuda". Asked for and not usable is an error, never a silent fallback.
     pub provider: *const c_char,

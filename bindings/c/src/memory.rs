@@ -15,12 +15,12 @@ pub struct softdimo_memory {
     pub mapped: u64,
     /// Weights held as copies (read, packed or on the device).
     pub weights: u64,
-    /// Working memory of the largest session.
+    /// What the prepared sessions hold beside weights: their values, kept for the next run, and themselves.
     pub activations: u64,
 }
 
-/// Bytes the engine holds, by kind: mapped ones exact, the others estimated from tensor sizes. Waits for the
-/// jobs before it. Set `memory->struct_size` before the call.
+/// Bytes the engine holds, by kind: mapped ones exact, the others as the runtime's allocators tell them, or from tensor
+/// sizes where they do not. Waits for the jobs before it. Set `memory->struct_size` before the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_memory(
     engine: *const softdimo_engine,

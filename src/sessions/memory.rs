@@ -1,0 +1,69 @@
+//! What the sessions of an engine hold, and what they will once they run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use crate::runtime::cost::Cost;
+
+/// Bytes an engine holds, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Bytes of the model file, and of other files that sessions read, that are mapped (shared, reclaimable).
+    pub mapped: u64,
+    /// Weights held as copies: read instead of mapped, packed (FAST), or on the device.
+    pub weights: u64,
+    /// What the prepared sessions hold beside weights: their values, as their allocators tell it, and themselves.
+    pub activations: u64,
+    /// Sessions prepared.
+    pub sessions: u64,
+}
+
+impl MemoryUse {
+    /// What counts against the memory limit.
+    pub fn limited(&self) -> u64 {
+        self.weights.saturating_add(self.activations)
+    }
+}
+
+/// The costs of the sessions that live, wherever they are kept.
+#[derive(Debug, Default)]
+pub(super) struct Ledger(Vec<Weak<Cost>>);
+
+impl Ledger {
+    pub fn add(&mut self, cost: &Arc<Cost>) {
+        self.0.retain(|c| c.strong_count() > 0);
+        self.0.push(Arc::downgrade(cost));
+    }
+
+    pub fn living(&self) -> Vec<Arc<Cost>> {
+        self.0.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// The sum over sessions; a weight that several of them read is held once. `own` is the model file: its bytes, and
+/// whether it is mapped.
+pub(super) fn sum<'a>(
+    costs: impl IntoIterator<Item = &'a Cost>,
+    activations: fn(&Cost) -> u64,
+    own: (u64, bool),
+) -> MemoryUse {
+    let mut weights = BTreeMap::new();
+    let mut files = BTreeMap::from([("", own)]);
+    let mut found = MemoryUse::default();
+    for cost in costs {
+        found.sessions += 1;
+        found.activations = found.activations.saturating_add(activations(cost));
+        found.weights = found.weights.saturating_add(cost.own_weights());
+        weights.extend(cost.shared.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
+        files.extend(cost.files.iter().map(|(name, file)| (name.as_str(), *file)));
+    }
+    found.weights += weights.values().sum::<u64>();
+    for (bytes, mapped) in files.into_values() {
+        if mapped {
+            found.mapped += bytes;
+        } else {
+            found.weights += bytes;
+        }
+    }
+    found
+}

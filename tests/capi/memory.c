@@ -1,0 +1,184 @@
+/* Memory and threads of an engine: what it tells of itself against what the kernel says, and that limits are kept.
+ *
+ * Arguments: model file. */
+#include "check.h"
+
+#include <dirent.h>
+
+static const char *model;
+
+/* Bytes of anonymous memory of this process. */
+static uint64_t anonymous(void) {
+  FILE *status = fopen("/proc/self/status", "r");
+  CHECK(status);
+  char line[256];
+  unsigned long kib = 0;
+  while (fgets(line, sizeof line, status) && sscanf(line, "RssAnon: %lu kB", &kib) != 1) continue;
+  fclose(status);
+  CHECK(kib > 0);
+  return (uint64_t)kib * 1024;
+}
+
+/* Threads of this process that are an engine's pool's. */
+static unsigned pool_threads(void) {
+  DIR *tasks = opendir("/proc/self/task");
+  CHECK(tasks);
+  unsigned found = 0;
+  for (struct dirent *task; (task = readdir(tasks));) {
+    char path[512], name[32] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
+    FILE *comm = fopen(path, "r");
+    if (!comm) continue;
+    if (fgets(name, sizeof name, comm)) found += !strncmp(name, "softdimo-pool", 13);
+    fclose(comm);
+  }
+  closedir(tasks);
+  return found;
+}
+
+static softdimo_memory told(const softdimo_engine *engine) {
+  softdimo_memory memory;
+  memory.struct_size = sizeof memory;
+  OK(softdimo_engine_memory(engine, &memory));
+  return memory;
+}
+
+static uint64_t held(const softdimo_engine *engine) {
+  softdimo_memory memory = told(engine);
+  return memory.weights + memory.activations;
+}
+
+static void generate(const softdimo_engine *engine, uint32_t batch) {
+  softdimo_request request = default_request(3);
+  request.batch = batch;
+  softdimo_job *job = submit(engine, &request);
+  OK(softdimo_job_wait(job, -1));
+  softdimo_job_free(job);
+}
+
+static void optimize(const softdimo_engine *engine, uint32_t batch) {
+  softdimo_reward *blue = NULL;
+  OK(softdimo_reward_color(-1, -1, 1, NULL, 0, &blue));
+  softdimo_reward_term term;
+  memset(&term, 0, sizeof term);
+  term.reward = blue;
+  term.weight = 1;
+  softdimo_request request = default_request(4);
+  request.batch = batch;
+  request.rewards = &term;
+  request.reward_count = 1;
+  request.optimize_steps = 2;
+  softdimo_job *job = submit(engine, &request);
+  softdimo_reward_free(blue);
+  OK(softdimo_job_wait(job, -1));
+  softdimo_job_free(job);
+}
+
+/* What the engine tells is within a fifth of what the process has grown by. */
+static void agrees(const char *when, const softdimo_engine *engine, uint64_t before) {
+  softdimo_memory memory = told(engine);
+  uint64_t tells = memory.weights + memory.activations, now = anonymous();
+  double grown = (double)now - (double)before;
+  printf("# %s: %u sessions tell %.1f MiB (weights %.1f), grown by %.1f MiB\n", when, memory.sessions,
+         (double)tells / 1048576, (double)memory.weights / 1048576, grown / 1048576);
+  CHECK((double)tells > 0.8 * grown && (double)tells < 1.2 * grown);
+}
+
+static void truth(const char *name, uint32_t mode) {
+  printf("# %s\n", name);
+  softdimo_engine_options options = default_options();
+  options.memory_mode = mode;
+  uint64_t before = anonymous();
+  softdimo_engine *engine = open_engine(model, &options);
+  generate(engine, 32);
+  agrees("32 pictures", engine, before);
+  generate(engine, 64);
+  agrees("and 64", engine, before);
+  generate(engine, 16);
+  generate(engine, 1);
+  agrees("and 16 and 1", engine, before);
+  optimize(engine, 16);
+  agrees("after an optimisation", engine, before);
+  OK(softdimo_engine_trim(engine));
+  CHECK(held(engine) == 0 && told(engine).sessions == 0);
+  uint64_t left = anonymous() - before;
+  printf("# left after trim: %.1f MiB\n", (double)left / 1048576);
+  generate(engine, 64);
+  agrees("64 again", engine, before);
+  softdimo_engine_free(engine);
+}
+
+/* A limit that one batch size fits into and two do not: both work, one after the other. */
+static void limit(uint32_t mode) {
+  softdimo_engine_options options = default_options();
+  options.memory_mode = mode;
+  softdimo_engine *engine = open_engine(model, &options);
+  generate(engine, 48);
+  uint64_t one = held(engine);
+  generate(engine, 64);
+  uint64_t both = held(engine);
+  softdimo_engine_free(engine);
+
+  engine = open_engine(model, &options);
+  generate(engine, 64);
+  options.memory_limit = held(engine) * 5 / 4;
+  softdimo_engine_free(engine);
+  CHECK(one < options.memory_limit && options.memory_limit < both);
+  uint64_t before = anonymous();
+  engine = open_engine(model, &options);
+  for (uint32_t round = 0; round < 6; round++) {
+    generate(engine, round % 2 ? 48 : 64);
+    uint64_t holds = held(engine);
+    double grown = (double)anonymous() - (double)before;
+    printf("# limit %.1f MiB: tells %.1f, grown by %.1f\n", (double)options.memory_limit / 1048576,
+           (double)holds / 1048576, grown / 1048576);
+    CHECK(holds <= options.memory_limit);
+    CHECK(grown < 1.2 * (double)options.memory_limit);
+  }
+  /* What can never fit is refused; nothing that is there goes for it, and the engine goes on. */
+  uint32_t sessions = told(engine).sessions;
+  softdimo_request request = default_request(3);
+  request.batch = 256;
+  softdimo_job *job = submit(engine, &request);
+  FAILS(SOFTDIMO_ERR_OUT_OF_MEMORY, "expected at most the memory limit of", softdimo_job_wait(job, -1));
+  softdimo_job_free(job);
+  CHECK(sessions > 0);
+  optimize(engine, 1);
+  CHECK(held(engine) <= options.memory_limit);
+  generate(engine, 48);
+  CHECK(held(engine) <= options.memory_limit);
+  softdimo_engine_free(engine);
+}
+
+/* Batch sizes do not multiply threads: at most 8 sessions have a pool, of 2 threads beside the worker here. */
+static void threads(void) {
+  softdimo_engine_options options = default_options();
+  options.threads = 3;
+  softdimo_engine *engine = open_engine(model, &options);
+  unsigned most = 0;
+  for (uint32_t batch = 1; batch <= 40; batch++) {
+    generate(engine, batch);
+    unsigned now = pool_threads();
+    most = now > most ? now : most;
+  }
+  printf("# 40 batch sizes: %u sessions, at most %u threads\n", told(engine).sessions, most);
+  CHECK(most > 0 && most <= 8 * 2);
+  softdimo_engine_free(engine);
+  CHECK(pool_threads() == 0);
+}
+
+int main(int count, char **arguments) {
+  CHECK(count == 2);
+  model = arguments[1];
+  begin();
+  /* What ONNX Runtime takes once per process. */
+  softdimo_engine *engine = open_engine(model, NULL);
+  generate(engine, 1);
+  softdimo_engine_free(engine);
+  truth("LEAN", SOFTDIMO_MEMORY_LEAN);
+  truth("FAST", SOFTDIMO_MEMORY_FAST);
+  limit(SOFTDIMO_MEMORY_LEAN);
+  limit(SOFTDIMO_MEMORY_FAST);
+  threads();
+  return end();
+}
