@@ -80,14 +80,15 @@ impl Cost {
 /// The allocator of a session's values, which knows how much it has given out.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    allocator: Allocator,
+    /// Always there, until it is dropped.
+    allocator: Option<Allocator>,
     /// Bytes in use before the first run: weights that the session has copied for itself.
     prepared: u64,
 }
 
 impl Arena {
     pub fn new(allocator: Allocator) -> Arena {
-        let mut arena = Arena { allocator, prepared: 0 };
+        let mut arena = Arena { allocator: Some(allocator), prepared: 0 };
         arena.prepared = arena.most_in_use();
         arena
     }
@@ -97,11 +98,12 @@ impl Arena {
     #[allow(unsafe_code)]
     fn most_in_use(&self) -> u64 {
         let api = ort::api();
+        let Some(allocator) = &self.allocator else { return 0 };
         // SAFETY: the allocator lives; the pairs are the call's own until they are released, and the value found
         // belongs to them.
         unsafe {
             let mut pairs = std::ptr::null_mut();
-            let status = (api.AllocatorGetStats)(ort::AsPointer::ptr(&self.allocator), &mut pairs);
+            let status = (api.AllocatorGetStats)(ort::AsPointer::ptr(allocator), &mut pairs);
             if ort::Error::result_from_status(status).is_err() || pairs.is_null() {
                 return 0;
             }
@@ -113,6 +115,24 @@ impl Arena {
             (api.ReleaseKeyValuePairs)(pairs);
             bytes.unwrap_or(0)
         }
+    }
+}
+
+impl Drop for Arena {
+    /// The arena is the last of a session's memory. It lies in the heap, which would keep it.
+    fn drop(&mut self) {
+        drop(self.allocator.take());
+        release_heap();
+    }
+}
+
+/// Give freed heap pages back to the system where the C library can.
+#[allow(unsafe_code)]
+pub(crate) fn release_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim only returns free pages; it has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -22,6 +22,7 @@ use crate::graph::Graph;
 use crate::model::Model;
 use crate::program::Program;
 use crate::runtime::compiler::{Compiler, Sharing};
+pub(crate) use crate::runtime::cost::release_heap;
 use crate::runtime::cost::{Cost, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::{MOST_POOLS, Threads};
@@ -198,6 +199,8 @@ impl Sessions {
         sharing: Sharing,
         cost: Cost,
     ) -> Result<Session> {
+        // Shared with the session and, weakly, with the ledger, all on this thread.
+        #[allow(clippy::arc_with_non_send_sync)]
         let cost = Arc::new(cost);
         self.make_room(name, &cost)?;
         let session = self.compiler.compile(name, graph, sources, cost.clone(), sharing);
@@ -281,10 +284,12 @@ impl Sessions {
             return Ok(());
         }
         self.forget_unused();
-        let living = self.ledger.living();
-        let kept = |c: &Arc<Cost>| self.kept.values().any(|session| Arc::ptr_eq(&session.cost, c));
-        let staying = living.iter().filter(|c| !kept(c)).map(Arc::as_ref).chain([cost]);
-        let needed = sum(staying, Cost::reserved, self.own_file()).limited();
+        let needed = {
+            let living = self.ledger.living();
+            let kept = |c: &Arc<Cost>| self.kept.values().any(|session| Arc::ptr_eq(&session.cost, c));
+            let staying = living.iter().filter(|c| !kept(c)).map(Arc::as_ref).chain([cost]);
+            sum(staying, Cost::reserved, self.own_file()).limited()
+        };
         if needed > limit {
             return Err(Error::OutOfMemory { what: format!("preparing '{name}'"), needed, limit });
         }
@@ -304,7 +309,7 @@ impl Sessions {
     /// Drop kept sessions while more is held than the memory limit: what a run took may be more than was estimated.
     fn settle(&mut self) {
         let limit = self.options.memory_limit;
-        while limit != 0 && self.memory().limited() > limit {
+        while limit != 0 && self.use_now().limited() > limit {
             if !self.drop_oldest(|_| true, || format!("memory limit of {limit} bytes")) {
                 return;
             }
@@ -317,7 +322,6 @@ impl Sessions {
         drop(session);
         self.log.dropped(program.name(), batch, &why());
         self.forget_unused();
-        release_heap();
         true
     }
 
@@ -334,8 +338,13 @@ impl Sessions {
         (own.bytes().len() as u64, own.is_mapped())
     }
 
-    /// Bytes held now.
+    /// Bytes held now; what is only free in the heap goes back to the system first.
     pub fn memory(&self) -> MemoryUse {
+        release_heap();
+        self.use_now()
+    }
+
+    fn use_now(&self) -> MemoryUse {
         let living = self.ledger.living();
         sum(living.iter().map(Arc::as_ref), Cost::held, self.own_file())
     }

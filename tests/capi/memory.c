@@ -84,8 +84,10 @@ static void agrees(const char *when, const softdimo_engine *engine, uint64_t bef
   CHECK((double)tells > 0.8 * grown && (double)tells < 1.2 * grown);
 }
 
+static double begun;
+
 static void truth(const char *name, uint32_t mode) {
-  printf("# %s\n", name);
+  printf("# %s, after %.0f s\n", name, seconds() - begun);
   softdimo_engine_options options = default_options();
   options.memory_mode = mode;
   uint64_t before = anonymous();
@@ -157,11 +159,13 @@ static void threads(void) {
   softdimo_engine *engine = open_engine(model, &options);
   unsigned most = 0;
   for (uint32_t batch = 1; batch <= 40; batch++) {
-    generate(engine, batch);
+    OK(softdimo_engine_warmup(engine, batch));
+    if (batch % 10 == 0) generate(engine, batch);
     unsigned now = pool_threads();
     most = now > most ? now : most;
   }
-  printf("# 40 batch sizes: %u sessions, at most %u threads\n", told(engine).sessions, most);
+  printf("# 40 batch sizes: %u sessions, at most %u threads, after %.0f s\n", told(engine).sessions, most,
+         seconds() - begun);
   CHECK(most > 0 && most <= 8 * 2);
   softdimo_engine_free(engine);
   CHECK(pool_threads() == 0);
@@ -171,6 +175,7 @@ int main(int count, char **arguments) {
   CHECK(count == 2);
   model = arguments[1];
   begin();
+  begun = seconds();
   /* What ONNX Runtime takes once per process. */
   softdimo_engine *engine = open_engine(model, NULL);
   generate(engine, 1);
