@@ -6,6 +6,7 @@ use std::ffi::CStr;
 
 use ort::memory::Allocator;
 
+use super::heap::release_heap;
 use crate::graph::{Graph, Op};
 
 /// What a session adds to memory.
@@ -123,16 +124,6 @@ impl Drop for Arena {
     fn drop(&mut self) {
         drop(self.allocator.take());
         release_heap();
-    }
-}
-
-/// Give freed heap pages back to the system where the C library can.
-#[allow(unsafe_code)]
-pub(crate) fn release_heap() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: malloc_trim only returns free pages; it has no preconditions.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

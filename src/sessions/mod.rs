@@ -22,7 +22,6 @@ use crate::graph::Graph;
 use crate::model::Model;
 use crate::program::Program;
 use crate::runtime::compiler::{Compiler, Sharing};
-pub(crate) use crate::runtime::cost::release_heap;
 use crate::runtime::cost::{Cost, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::{MOST_POOLS, Threads};
