@@ -162,6 +162,12 @@ fn fork_and_exit() {
     run(program("plugin").arg(maskbit::labelled(folder.path())).arg(library().join("libsoftdimo.so")));
 }
 
+/// An exit at any moment, with an optimisation or a slow model under way: 45 fresh processes, the worst time printed.
+#[test]
+fn exit_while_running() {
+    run(program("exit_optimize").arg(bundled()));
+}
+
 #[test]
 fn truncation() {
     let folder = tempfile::tempdir().unwrap();
