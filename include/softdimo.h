@@ -206,14 +206,15 @@ typedef struct softdimo_engine_options {
   uint32_t memory_mode;
   /// `SOFTDIMO_WEIGHTS_*`; not read for a model in memory.
   uint32_t weights_mode;
-  /// Threads that compute one run, 0 to 256; 0 = one per core, at most 8.
+  /// Threads that compute one run, 0 to 256; 0 = one per core, at most 8. Each of the 8 sessions used last may have
+  /// as many, less the worker; they sleep between runs.
   uint32_t threads;
   /// Niceness added to the engine's threads, 0 (default) to 19. Linux only.
   int32_t niceness;
   /// GPU index for "cuda", 0 or more.
   int32_t device_id;
-  /// Bytes the engine may hold beyond mapped pages; 0 = no limit. Work that would exceed it is refused with
-  /// SOFTDIMO_ERR_OUT_OF_MEMORY before anything is allocated.
+  /// Bytes the engine may hold beyond mapped pages; 0 = no limit. Sessions used longest ago are dropped to make room;
+  /// work that would exceed it even so is refused with SOFTDIMO_ERR_OUT_OF_MEMORY before anything is allocated.
   uint64_t memory_limit;
   /// "cpu" (also NULL) or "cuda". Asked for and not usable is an error, never a silent fallback.
   const char *provider;
@@ -671,12 +672,12 @@ typedef struct softdimo_memory {
   uint64_t mapped;
   /// Weights held as copies (read, packed or on the device).
   uint64_t weights;
-  /// Working memory of the largest session.
+  /// What the prepared sessions hold beside weights: their values, kept for the next run, and themselves.
   uint64_t activations;
 } softdimo_memory;
 
-/// Bytes the engine holds, by kind: mapped ones exact, the others estimated from tensor sizes. Waits for the
-/// jobs before it. Set `memory->struct_size` before the call.
+/// Bytes the engine holds, by kind: mapped ones exact, the others as the runtime's allocators tell them, or from tensor
+/// sizes where they do not. Waits for the jobs before it. Set `memory->struct_size` before the call.
 int32_t softdimo_engine_memory(const struct softdimo_engine *engine,
                                struct softdimo_memory *memory);
 

@@ -92,21 +92,24 @@ static void truth(const char *name, uint32_t mode) {
   options.memory_mode = mode;
   uint64_t before = anonymous();
   softdimo_engine *engine = open_engine(model, &options);
-  generate(engine, 32);
-  agrees("32 pictures", engine, before);
-  generate(engine, 64);
-  agrees("and 64", engine, before);
+  generate(engine, 48);
+  agrees("48 pictures", engine, before);
+  generate(engine, 96);
+  agrees("and 96", engine, before);
   generate(engine, 16);
   generate(engine, 1);
   agrees("and 16 and 1", engine, before);
-  optimize(engine, 16);
-  agrees("after an optimisation", engine, before);
+  optimize(engine, 8);
+  generate(engine, 96);
+  agrees("an optimisation, and 96 again", engine, before);
   OK(softdimo_engine_trim(engine));
   CHECK(held(engine) == 0 && told(engine).sessions == 0);
-  uint64_t left = anonymous() - before;
-  printf("# left after trim: %.1f MiB\n", (double)left / 1048576);
-  generate(engine, 64);
-  agrees("64 again", engine, before);
+  /* Of what was free, the C library may keep the end of a thread's heap: 64 MiB at most. */
+  double left = (double)anonymous() - (double)before;
+  printf("# left after trim: %.1f MiB\n", left / 1048576);
+  CHECK(left < 64 * 1048576.0);
+  generate(engine, 96);
+  agrees("96 after trim", engine, before);
   softdimo_engine_free(engine);
 }
 
