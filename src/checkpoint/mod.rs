@@ -69,7 +69,7 @@ impl Checkpoint {
     /// - a safetensors or PyTorch file, told apart by content, not by extension;
     /// - a sharded index (`*.index.json`), its shards beside it;
     /// - a directory, by the first that exists of `model.safetensors`, `diffusion_pytorch_model.safetensors`,
-    /// their `.index.json`, `pytorch_model.bin` and its `.index.json`, or a single other `*.safetensors`.
+    ///   their `.index.json`, `pytorch_model.bin` and its `.index.json`, or a single other `*.safetensors`.
     ///
     /// Tensor bytes are not read. See [`Mapping`] for what a mapped file demands of its owner.
     ///

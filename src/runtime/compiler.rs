@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ort::memory::Allocator;
@@ -112,7 +113,7 @@ impl Compiler {
         name: &str,
         graph: &Graph,
         sources: &Sources,
-        cost: Arc<Cost>,
+        cost: Rc<Cost>,
         sharing: Sharing,
     ) -> Result<Session> {
         let stage = format!("preparing '{name}'");

@@ -1,7 +1,7 @@
 //! ONNX Runtime: its library, its providers, sessions over mapped weights, and everything that keeps it from surprising a
 //! host. The only place in the crate that names `ort`, and nothing here knows a model.
 //!
-//! All of it is used on engine threads ([`threads`]): ONNX Runtime may change the floating-point mode of its caller.
+//! All of it is used on engine threads (`threads`): ONNX Runtime may change the floating-point mode of its caller.
 
 mod bound;
 mod cancel;

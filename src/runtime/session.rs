@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ort::AsPointer;
@@ -34,7 +35,7 @@ pub struct Session {
     /// Nodes each execution provider was given, as the runtime reports it.
     pub assignment: BTreeMap<String, usize>,
     /// What it adds to memory while it lives.
-    pub(crate) cost: Arc<Cost>,
+    pub(crate) cost: Rc<Cost>,
     /// The bytes of its weights: dropped last.
     pub(super) _files: Vec<Arc<Mapping>>,
 }

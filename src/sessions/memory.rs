@@ -1,7 +1,7 @@
 //! What the sessions of an engine hold, and what they will once they run.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::rc::{Rc, Weak};
 
 use crate::runtime::cost::Cost;
 
@@ -30,12 +30,12 @@ impl MemoryUse {
 pub(super) struct Ledger(Vec<Weak<Cost>>);
 
 impl Ledger {
-    pub fn add(&mut self, cost: &Arc<Cost>) {
+    pub fn add(&mut self, cost: &Rc<Cost>) {
         self.0.retain(|c| c.strong_count() > 0);
-        self.0.push(Arc::downgrade(cost));
+        self.0.push(Rc::downgrade(cost));
     }
 
-    pub fn living(&self) -> Vec<Arc<Cost>> {
+    pub fn living(&self) -> Vec<Rc<Cost>> {
         self.0.iter().filter_map(Weak::upgrade).collect()
     }
 }

@@ -8,6 +8,7 @@ mod memory;
 mod store;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -199,8 +200,7 @@ impl Sessions {
         cost: Cost,
     ) -> Result<Session> {
         // Shared with the session and, weakly, with the ledger, all on this thread.
-        #[allow(clippy::arc_with_non_send_sync)]
-        let cost = Arc::new(cost);
+        let cost = Rc::new(cost);
         self.make_room(name, &cost)?;
         let session = self.compiler.compile(name, graph, sources, cost.clone(), sharing);
         // Preparing takes and frees much more than it leaves.
@@ -285,8 +285,8 @@ impl Sessions {
         self.forget_unused();
         let needed = {
             let living = self.ledger.living();
-            let kept = |c: &Arc<Cost>| self.kept.values().any(|session| Arc::ptr_eq(&session.cost, c));
-            let staying = living.iter().filter(|c| !kept(c)).map(Arc::as_ref).chain([cost]);
+            let kept = |c: &Rc<Cost>| self.kept.values().any(|session| Rc::ptr_eq(&session.cost, c));
+            let staying = living.iter().filter(|c| !kept(c)).map(Rc::as_ref).chain([cost]);
             sum(staying, Cost::reserved, self.own_file()).limited()
         };
         if needed > limit {
@@ -294,7 +294,7 @@ impl Sessions {
         }
         let reserved = |s: &Sessions| {
             let living = s.ledger.living();
-            let all = living.iter().map(Arc::as_ref).chain([cost]);
+            let all = living.iter().map(Rc::as_ref).chain([cost]);
             sum(all, Cost::reserved, s.own_file()).limited()
         };
         while reserved(self) > limit {
@@ -345,7 +345,7 @@ impl Sessions {
 
     fn use_now(&self) -> MemoryUse {
         let living = self.ledger.living();
-        sum(living.iter().map(Arc::as_ref), Cost::held, self.own_file())
+        sum(living.iter().map(Rc::as_ref), Cost::held, self.own_file())
     }
 
     /// Prove that the provider works before the engine is handed out: compile and run one addition.

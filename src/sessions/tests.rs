@@ -39,7 +39,7 @@ fn large_sessions_have_no_arena() {
             let cost = Cost { activations, ..sessions.cost(&g, &sources, Runs::Once, Sharing::Model) };
             assert_eq!(cost.has_arena(), activations < ARENA_LIMIT);
             let mut session =
-                sessions.compiler.compile("test", &g, &sources, Arc::new(cost), Sharing::Model)?;
+                sessions.compiler.compile("test", &g, &sources, Rc::new(cost), Sharing::Model)?;
             let first = session.run(&[("x", &x)], &Cancel::default())?;
             assert_eq!(session.run(&[("x", &x)], &Cancel::default())?, first);
             Ok::<_, Error>(first)
@@ -155,7 +155,7 @@ fn the_limit_drops_what_was_used_longest_ago() {
         for batch in [1, 2] {
             sessions.prepare(Program::Embed, batch, &cancel)?;
         }
-        let two = sum(sessions.ledger.living().iter().map(Arc::as_ref), Cost::reserved, sessions.own_file());
+        let two = sum(sessions.ledger.living().iter().map(Rc::as_ref), Cost::reserved, sessions.own_file());
         let (one, x) = ("graph", Tensor::from_f32([2, 3], &[0.5; 6]));
         sessions.options.memory_limit = two.limited();
         sessions.prepare(Program::Embed, 1, &cancel)?;

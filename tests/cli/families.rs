@@ -27,7 +27,7 @@ fn maskgit_converts_inspects_and_verifies() {
 fn maskgen_converts_and_verifies() {
     let folder = tempfile::tempdir().unwrap();
     let source = support::maskgen::source(folder.path());
-    let output = text(&folder.path().join("cli.softdimo.safetensors"));
+    let output = text(folder.path().join("cli.softdimo.safetensors"));
     let generator = text(source.generator.as_ref().unwrap());
     let tokenizer = text(&source.tokenizer);
     let text_encoder = text(source.text_encoder.as_ref().unwrap());
@@ -46,9 +46,9 @@ fn maskgen_converts_and_verifies() {
         "-o",
         &output,
     ]);
-    let report = run(&["verify", &output, &text(&data("maskgen/golden.safetensors"))]);
+    let report = run(&["verify", &output, &text(data("maskgen/golden.safetensors"))]);
     assert!(report.contains(" 0 failed, 0 not checked"), "{report}");
-    let picture = text(&folder.path().join("apple.png"));
+    let picture = text(folder.path().join("apple.png"));
     run(&["generate", "--model", &output, "--prompt", "a red apple", "-o", &picture]);
     let png = std::fs::read(&picture).unwrap();
     assert!(png.starts_with(b"\x89PNG"));
@@ -58,11 +58,11 @@ fn maskgen_converts_and_verifies() {
 fn meissonic_converts_inspects_and_verifies() {
     let folder = tempfile::tempdir().unwrap();
     let source = support::meissonic::source(folder.path());
-    let output = text(&folder.path().join("cli.softdimo.safetensors"));
+    let output = text(folder.path().join("cli.softdimo.safetensors"));
     let (pipeline, config) = (text(&source.tokenizer), text(source.config.as_ref().unwrap()));
     let pieces = ["--generator", &pipeline, "--teacher", &pipeline, "--tokenizer", &pipeline];
     run(&[&["convert", "meissonic", "--config", &config, "-o", &output][..], &pieces].concat());
-    let report = run(&["verify", &output, &text(&data("meissonic/golden.safetensors"))]);
+    let report = run(&["verify", &output, &text(data("meissonic/golden.safetensors"))]);
     assert!(report.contains(" 0 failed, 0 not checked"), "{report}");
     let lines = run(&["inspect", &output]);
     for line in [
@@ -73,7 +73,7 @@ fn meissonic_converts_inspects_and_verifies() {
         assert!(lines.contains(line), "{line}: {lines}");
     }
     for steps in ["1", "3"] {
-        let picture = text(&folder.path().join("apple.png"));
+        let picture = text(folder.path().join("apple.png"));
         run(&["generate", "--model", &output, "--prompt", "a red apple", "--steps", steps, "-o", &picture]);
         assert!(std::fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
         std::fs::remove_file(&picture).unwrap();

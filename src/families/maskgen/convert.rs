@@ -4,7 +4,7 @@
 //! |---|---|
 //! | generator (MaskGen-L, MaskGen-XL) | a Hugging Face directory (`config.json`, `model.safetensors`, where the tied `lm_head.weight` is left out); `maskgen_vq_{l,xl}.bin`, which has both names |
 //! | tokenizer (32, 64, 128 tokens) | a Hugging Face directory; `tatitok_bl{32,64,128}_vq.bin` |
-//! | text encoder (ViT-L/14 at 336 pixels, OpenAI's) | open_clip's file or Hugging Face's directory, see [`text_encoder`] |
+//! | text encoder (ViT-L/14 at 336 pixels, OpenAI's) | open_clip's file or Hugging Face's directory, see `families::text_encoder` |
 //!
 //! The configuration is `config.json` beside generator and tokenizer, or `--config`: the official yaml as JSON,
 //! with `model.maskgen`, `model.vq_model` and `dataset.preprocessing`. `--config` may also have `text`, keys of the

@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | generator | a diffusers directory (`config.json`, `diffusion_pytorch_model.safetensors`, also sharded); a PyTorch state dict | `transformer` |
 //! | image tokenizer | the same | `vqvae` |
-//! | text encoder (ViT-H/14, LAION's) | Hugging Face's directory or open_clip's file, see [`text_encoder`] | `text_encoder` |
-//! | vocabulary | see [`text_encoder`] | `tokenizer` |
+//! | text encoder (ViT-H/14, LAION's) | Hugging Face's directory or open_clip's file, see `families::text_encoder` | `text_encoder` |
+//! | vocabulary | see `families::text_encoder` | `tokenizer` |
 //! | mask token and schedule | `scheduler_config.json` | `scheduler` |
 //!
 //! Every path may be a pipeline's directory, and the text encoder and its vocabulary are found in one that another

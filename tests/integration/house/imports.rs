@@ -28,9 +28,8 @@ fn used(source: &Source) -> BTreeSet<Vec<String>> {
         here.pop();
     }
     let mut found = BTreeSet::new();
-    for (at, keyword) in ["crate::", "super::", "self::"]
-        .iter()
-        .flat_map(|k| source.code.match_indices(k).map(|(at, k)| (at, k)).collect::<Vec<_>>())
+    for (at, keyword) in
+        ["crate::", "super::", "self::"].iter().flat_map(|k| source.code.match_indices(k).collect::<Vec<_>>())
     {
         let before = source.code[..at].chars().next_back();
         if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
