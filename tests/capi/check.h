@@ -1,7 +1,7 @@
 /* Shared by the C programs of this folder: checks that say where and why, and a few shortcuts.
  *
  * A program prints only lines that start with "# " (measurements, messages for eyeballing) and a last line
- * "ok"; tests/capi.rs refuses anything else, so a library that prints is found out. */
+ * "ok"; tests/capi/main.rs refuses anything else, so a library that prints is found out. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -63,6 +63,13 @@ static void fail(const char *file, int line, const char *format, ...) {
 static inline double seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* CPU seconds of all threads of this process: unlike the clock, they stand still while other programs compute. */
+static inline double cpu_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -144,10 +151,12 @@ static inline void wait_until_running(const softdimo_job *job, uint32_t steps) {
   } while (progress.step < steps);
 }
 
+enum { LONG = 10000 };
+
 /* A job that takes many seconds: as many steps of the teacher as there may be. */
 static inline softdimo_request long_request(void) {
   softdimo_request request = default_request(1);
-  request.steps = 10000;
+  request.steps = LONG;
   return request;
 }
 

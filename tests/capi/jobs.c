@@ -106,9 +106,32 @@ static int compare(const void *a, const void *b) {
   return (d > 0) - (d < 0);
 }
 
+/* CPU seconds of the steps that a job of `long_request` has left when it is asked to end and does not. */
+static double long_job(void) {
+  enum { STEPS = 100 };
+  softdimo_request request = default_request(1);
+  request.steps = STEPS;
+  softdimo_image image = {0};
+  uint8_t pixels[PIXELS * 4];
+  image = picture(pixels);
+  OK(softdimo_generate(engine, &request, &image, 1));
+  double start = cpu_seconds();
+  OK(softdimo_generate(engine, &request, &image, 1));
+  return (cpu_seconds() - start) / STEPS * LONG;
+}
+
+/* A running job of `long_request` that is freed is cancelled: it computes less than a tenth of what it has left. */
+static void free_cancels(softdimo_job *running, double whole) {
+  double start = seconds(), cpu = cpu_seconds();
+  softdimo_job_free(running);
+  cpu = cpu_seconds() - cpu;
+  printf("# free of a running job: %.2f ms, %.3f CPU seconds of %.0f\n", (seconds() - start) * 1e3, cpu, whole);
+  CHECK(cpu < whole / 10);
+}
+
 static void cancel(void) {
   enum { TIMES = 40 };
-  double latency[TIMES];
+  double latency[TIMES], whole = long_job();
   softdimo_request request = long_request();
   softdimo_progress p;
   p.struct_size = sizeof p;
@@ -147,11 +170,7 @@ static void cancel(void) {
   OK(softdimo_job_progress(ahead, &p));
   CHECK(p.state == SOFTDIMO_JOB_RUNNING);
 
-  /* Free of a running job cancels it. */
-  start = seconds();
-  softdimo_job_free(ahead);
-  printf("# free of a running job: %.2f ms\n", (seconds() - start) * 1e3);
-  CHECK(seconds() - start < 5);
+  free_cancels(ahead, whole);
 
   /* Right after submit, whatever the worker is doing just then. */
   for (int i = 0; i < 50; i++) {
@@ -201,7 +220,7 @@ static void timeouts(void) {
   for (int i = 0; i < 3; i++) {
     double start = seconds();
     STATUS(SOFTDIMO_ERR_TIMEOUT, softdimo_job_wait(job, 30));
-    CHECK(seconds() - start >= 0.030 && seconds() - start < 5);
+    CHECK(seconds() - start >= 0.030);
   }
   STATUS(SOFTDIMO_ERR_TIMEOUT, softdimo_job_wait(job, 0));
   softdimo_job_free(job);
@@ -249,9 +268,7 @@ static void engine_goes_first(const char *model) {
   running = submit(other, &request);
   wait_until_running(running, 1);
   softdimo_engine_free(other);
-  double start = seconds();
-  softdimo_job_free(running);
-  CHECK(seconds() - start < 5);
+  free_cancels(running, long_job());
 }
 
 enum { HOSTS = 4, JOBS = 25, SEEDS = 5 };

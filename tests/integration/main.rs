@@ -2,6 +2,7 @@
 
 mod edit;
 mod families;
+mod foreign_crate;
 mod graph;
 mod house;
 mod int8;

@@ -15,6 +15,7 @@ pub mod rewards;
 pub mod safetensors_file;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use softdimo::{Engine, Generated, MemoryMode, Options, Request};
 
@@ -43,6 +44,14 @@ pub fn runtime() -> PathBuf {
 
 pub fn open(model: &Path, memory: MemoryMode) -> Engine {
     Engine::open(model, Options { memory, ..Options::default() }).unwrap()
+}
+
+/// What the calling thread has computed so far: unlike the clock, it stands still while other programs compute.
+pub fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is there to be written.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// A request of one picture under a prompt.

@@ -1,6 +1,5 @@
 //! Files that break one rule each, and files of the wrong kind.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,43 +9,9 @@ use softdimo::{Engine, Error, Label, Options, Reward, WeightsMode};
 
 use support::bundled;
 use support::rewards::{self as official, convert};
+use support::safetensors_file::File;
 
 use super::open;
-
-/// A safetensors file taken apart, without this library's help.
-#[derive(Clone)]
-struct File {
-    header: Value,
-    data: Vec<u8>,
-}
-
-impl File {
-    fn read(path: &Path) -> File {
-        let bytes = std::fs::read(path).unwrap();
-        let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        File { header: serde_json::from_slice(&bytes[8..8 + n]).unwrap(), data: bytes[8 + n..].to_vec() }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut header = self.header.to_string();
-        header.push_str(&" ".repeat(header.len().next_multiple_of(64) - header.len() + 56));
-        let length = (header.len() as u64).to_le_bytes();
-        [length.as_slice(), header.as_bytes(), &self.data].concat()
-    }
-
-    fn config(&mut self, change: impl FnOnce(&mut Value)) {
-        let text = self.header["__metadata__"]["softdimo.config"].as_str().unwrap();
-        let mut config: Value = serde_json::from_str(text).unwrap();
-        change(&mut config);
-        self.header["__metadata__"]["softdimo.config"] = config.to_string().into();
-    }
-
-    fn vocabulary(&mut self) -> &mut [u8] {
-        let range = self.header["reward.vocabulary"]["data_offsets"].clone();
-        let at = |i: usize| range[i].as_u64().unwrap() as usize;
-        &mut self.data[at(0)..at(1)]
-    }
-}
 
 fn message(bytes: Vec<u8>) -> String {
     RewardModel::from_mapping(Arc::new(Mapping::from_vec(bytes)), "f").unwrap_err().to_string()
@@ -92,7 +57,7 @@ fn broken_files_are_refused() {
     changed("tensor 'reward.vocabulary': expected [n] of u8, found i8", &|f| {
         f.header["reward.vocabulary"]["dtype"] = "I8".into()
     });
-    changed("f: CLIP vocabulary: line 3: expected", &|f| f.vocabulary()[9] = b'x');
+    changed("f: CLIP vocabulary: line 3: expected", &|f| f.tensor("reward.vocabulary")[9] = b'x');
     changed("'softdimo.labels': expected 0 labels, or none, found 1 labels", &|f| {
         f.header["__metadata__"]["softdimo.labels"] = json!([{ "name": "a" }]).to_string().into()
     });
