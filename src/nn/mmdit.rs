@@ -6,7 +6,7 @@
 //! `AdaLayerNormContinuous`, `RMSNorm`), models/attention.py (`JointTransformerBlock`, `FeedForward`),
 //! models/attention_processor.py (`JointAttnProcessor2_0`), models/embeddings.py (`get_timestep_embedding`,
 //! `get_1d_rotary_pos_embed`, `apply_rotary_emb`).
-//! Checked by tests/maskgen.rs and tests/meissonic.rs: the golden tensors of both families, and by themselves
+//! Checked by tests/integration/families/maskgen and tests/integration/families/meissonic: the golden tensors of both families, and by themselves
 //! against their definitions.
 //!
 //! | tensor | shape |

@@ -4,7 +4,7 @@
 //! Reference: bytedance/1d-tokenizer, modeling/maskgen.py (`open_clip_text_encoding`) and README_MaskGen.md
 //! (`text_guidance`); viiika/Meissonic, src/pipeline.py, and yuanzhi-zhu/DiMO, Meissonic_src/dataset_utils.py
 //! (`encode_prompt`), which agree.
-//! Checked by tests/clip_text.rs against golden tensors of the official code.
+//! Checked by tests/integration/text/clip_text.rs against golden tensors of the official code.
 //!
 //! | family | tower | reads | [`TextEncoder::pad_id`] |
 //! |---|---|---|---|

@@ -3,7 +3,7 @@
 //!
 //! Reference: ExplainableML/ReNO, rewards/utils.py (`clip_img_transform`), on float tensors: torchvision's
 //! `Resize` (bicubic, antialias), `CenterCrop`, `Normalize`. The resize overshoots [0, 1] and is not clamped.
-//! Checked by tests/rewards.rs against golden tensors of the official code.
+//! Checked by tests/integration/rewards/networks.rs against golden tensors of the official code.
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};

@@ -2,7 +2,7 @@
 //!
 //! Paper: "MaskBit: Embedding-free Image Generation via Bit Tokens", arXiv 2409.16211.
 //! Reference: markweberdev/maskbit, modeling/bert.py (`LFQBert`), modeling/modules/sampling.py.
-//! Checked by tests/parity.rs against golden tensors of the official code.
+//! Checked by tests/integration/families/maskbit.rs against golden tensors of the official code.
 //!
 //! | tensor | shape |
 //! |---|---|

@@ -2,7 +2,7 @@
 //!
 //! Reference: markweberdev/maskbit, modeling/conv_vqgan.py, modeling/modules/autoencoder.py
 //! (`ConvEncoder`, `ConvDecoder`), modeling/quantizer/lookup_free.py.
-//! Checked by tests/parity.rs against golden tensors of the official code.
+//! Checked by tests/integration/families/maskbit.rs against golden tensors of the official code.
 //!
 //! | tensor | what |
 //! |---|---|

@@ -6,7 +6,7 @@
 //! Reference: bytedance/1d-tokenizer, modeling/maskgen.py (`MaskGen_VQ`), modeling/modules/blocks.py
 //! (`WeightTiedLMHead`); huggingface/diffusers, models/attention.py (`JointTransformerBlock`).
 //! Checkpoints: MaskGen-L and MaskGen-XL over discrete tokens (turkeyju/generator_maskgen_vq_{l,xl}).
-//! Checked by tests/maskgen.rs against golden tensors of the official code.
+//! Checked by tests/integration/families/maskgen against golden tensors of the official code.
 //!
 //! | tensor | shape |
 //! |---|---|

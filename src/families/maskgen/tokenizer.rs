@@ -8,7 +8,7 @@
 //! (`TiTokEncoder`, `TATiTokDecoder`, `ResidualAttentionBlock`), modeling/quantizer/quantizer.py
 //! (`VectorQuantizer`).
 //! Checkpoints: TA-TiTok with 32, 64 and 128 discrete tokens (turkeyju/tokenizer_tatitok_bl{32,64,128}_vq).
-//! Checked by tests/maskgen.rs against golden tensors of the official code.
+//! Checked by tests/integration/families/maskgen against golden tensors of the official code.
 //!
 //! | tensor | shape |
 //! |---|---|

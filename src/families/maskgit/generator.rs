@@ -6,7 +6,7 @@
 //! Reference: yuanzhi-zhu/DiMO, MaskGit_src/Network/transformer.py, which is v1.0 of valeoai/Halton-MaskGIT.
 //! Checkpoints: llvictorll/Maskgit-pytorch (MaskGIT_ImageNet_256.pth, MaskGIT_ImageNet_512.pth; teachers) and
 //! Yuanzhi/DiMO (a student).
-//! Checked by tests/maskgit.rs against golden tensors of the official code.
+//! Checked by tests/integration/families/maskgit against golden tensors of the official code.
 //!
 //! | tensor | shape |
 //! |---|---|

@@ -5,7 +5,7 @@
 //! Reference: CompVis/taming-transformers, as in yuanzhi-zhu/DiMO, MaskGit_src/Network/Taming:
 //! models/vqgan.py, modules/diffusionmodules/model.py, modules/vqvae/quantize.py (`VectorQuantizer2`).
 //! Checkpoint: llvictorll/Maskgit-pytorch, VQGAN/last.ckpt (16 pixels a code, 1024 codes).
-//! Checked by tests/maskgit.rs against golden tensors of the official code.
+//! Checked by tests/integration/families/maskgit against golden tensors of the official code.
 //!
 //! | tensor | what |
 //! |---|---|

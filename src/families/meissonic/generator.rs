@@ -9,7 +9,7 @@
 //! (`CombinedTimestepTextProjEmbeddings`), models/downsampling.py, models/upsampling.py.
 //! Checkpoints: meissonflow/meissonic (1024 pixels), Collov-Labs/Monetico (512 pixels, without down and up block);
 //! Di\[M\]O's student, Yuanzhi/DiMO.
-//! Checked by tests/meissonic.rs against golden tensors of the official code.
+//! Checked by tests/integration/families/meissonic against golden tensors of the official code.
 //!
 //! | tensor | shape |
 //! |---|---|

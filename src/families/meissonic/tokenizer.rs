@@ -5,7 +5,7 @@
 //! Reference: huggingface/diffusers 0.32, models/autoencoders/vq_model.py (`VQModel`), models/autoencoders/vae.py
 //! (`Encoder`, `Decoder`, `VectorQuantizer`), models/unets/unet_2d_blocks.py (`UNetMidBlock2D`).
 //! Checkpoint: meissonflow/meissonic, vqvae (16 pixels a code, 8192 codes).
-//! Checked by tests/meissonic.rs against golden tensors of the official code.
+//! Checked by tests/integration/families/meissonic against golden tensors of the official code.
 //!
 //! | tensor | what |
 //! |---|---|

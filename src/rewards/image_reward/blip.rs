@@ -7,7 +7,7 @@
 //! Reference: THUDM/ImageReward, ImageReward/models/BLIP/vit.py (`VisionTransformer`),
 //! ImageReward/models/BLIP/med.py (`BertModel`), ImageReward/ImageReward.py.
 //! Checkpoint: THUDM/ImageReward, ImageReward.pt (ViT-L/16 at 224 pixels, BERT base).
-//! Checked by tests/image_reward.rs against golden tensors of the official code.
+//! Checked by tests/integration/rewards/image_reward.rs against golden tensors of the official code.
 //!
 //! | tensor, under `blip.visual_encoder` | shape |
 //! |---|---|

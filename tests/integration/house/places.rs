@@ -91,3 +91,31 @@ fn a_family_is_named_by_two_lines() {
         }
     }
 }
+
+/// Comments and pages send nobody to a file that is not there. (`src/` is left out: official code has one too.)
+#[test]
+fn files_that_are_named_exist() {
+    let mut texts: Vec<(String, String)> =
+        sources().into_iter().map(|s| (s.path.to_string_lossy().into_owned(), s.all)).collect();
+    for page in ["README.md", "ARCHITECTURE.md", "docs/adding-a-family.md"] {
+        texts.push((page.into(), std::fs::read_to_string(root().join(page)).unwrap()));
+    }
+    let mut named = 0;
+    for (file, text) in &texts {
+        for folder in ["tests/", "docs/", "examples/", "bindings/", "scripts/", "cli/"] {
+            for (at, _) in text.match_indices(folder) {
+                let in_path = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+                if text[..at].ends_with(in_path) {
+                    continue;
+                }
+                let path: String = text[at..].chars().take_while(|c| in_path(*c)).collect();
+                let path = path.trim_end_matches(['.', '/', '-']);
+                // FAMILY and the like stand for any.
+                let any = path.split('/').any(|part| part.chars().all(|c| c.is_uppercase()));
+                named += 1;
+                assert!(any || root().join(path).exists(), "{file} names {path}, which is not there");
+            }
+        }
+    }
+    assert!(named > 20, "{named}");
+}

@@ -87,8 +87,10 @@ fn graph(reward: &Reward, checkpoint: &Checkpoint, inputs: &Named) -> Graph {
             (vision, Some(text.pooled))
         }
         RewardArchitecture::Aesthetic(a) => (&a.vision, None),
-        RewardArchitecture::ImageReward(_) => unreachable!("tests/image_reward.rs has it"),
-        RewardArchitecture::Classifier(_) => unreachable!("tests/classifier.rs has it"),
+        RewardArchitecture::ImageReward(_) => {
+            unreachable!("tests/integration/rewards/image_reward.rs has it")
+        }
+        RewardArchitecture::Classifier(_) => unreachable!("tests/integration/rewards/classifier.rs has it"),
     };
     assert_eq!(text_features.is_some(), a.reads_prompt());
     let features = a.reads_prompt().then(|| a.text_features(&g, &w, ids.unwrap()).unwrap());
