@@ -8,7 +8,7 @@
 CARGO ?= cargo
 CC ?= cc
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# While the major version is 0, the minor one is the ABI (build.rs sets the same SONAME).
+# While the major version is 0, the minor one is the ABI (bindings/c/build.rs sets the same SONAME).
 ABI := $(shell sed -n 's/^version = "\([0-9]*\.[0-9]*\)\..*/\1/p' Cargo.toml | head -n 1)
 MODEL := models/emoji-32.softdimo.safetensors
 CFLAGS ?= -O2

@@ -8,7 +8,7 @@ BUNDLED_MODEL ?= models/emoji-32.softdimo.safetensors
 ORT ?= target/onnxruntime/libonnxruntime.so
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;/^version/q' Cargo.toml)
-# While the major version is 0, the minor one is the ABI (build.rs sets the SONAME by the same rule).
+# While the major version is 0, the minor one is the ABI (bindings/c/build.rs sets the SONAME by the same rule).
 SOABI := $(shell echo $(VERSION) | sed "s,^\(0[.][0-9]*\|[1-9][0-9]*\)[.].*,\1,")
 # From the library folder up to the prefix, e.g. "..".
 LIB_TO_PREFIX := $(shell echo $(LIBDIR) | sed 's/[^/][^/]*/../g')

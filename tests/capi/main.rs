@@ -99,7 +99,7 @@ fn determinism() {
     run(program("determinism").arg(maskbit::labelled(folder.path())).args(["red apple", "moon"]));
 }
 
-/// The same on the bundled model, whose weights are f16.
+/// The same on the bundled model, whose weights are int8.
 #[test]
 fn determinism_of_the_bundled_model() {
     run(program("determinism").arg(bundled()).args(["skull", "red heart"]));
