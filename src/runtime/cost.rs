@@ -88,9 +88,12 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    pub fn new(allocator: Allocator) -> Arena {
+    /// Of a session that was just prepared; `copies` says whether it has weights of its own.
+    pub fn new(allocator: Allocator, copies: bool) -> Arena {
         let mut arena = Arena { allocator: Some(allocator), prepared: 0 };
-        arena.prepared = arena.most_in_use();
+        if copies {
+            arena.prepared = arena.most_in_use();
+        }
         arena
     }
 
