@@ -101,16 +101,20 @@ impl Checkpoint {
     /// another format. `file` is the name for messages.
     ///
     /// # Errors
-    /// `Format` for any other file, or as [`Checkpoint::open`].
+    /// `Config` for a PyTorch file; `Format` for any other, or as [`Checkpoint::open`].
     pub fn from_safetensors(mapping: Arc<Mapping>, file: impl Into<String>) -> Result<Checkpoint> {
         let file = file.into();
-        if TorchFile::sniff(mapping.bytes()) {
-            return Err(Error::Format {
+        let bytes = mapping.bytes();
+        if TorchFile::sniff(bytes) {
+            return Err(Error::Config {
                 file,
-                what: "file format".into(),
-                expected: "a model file, as 'softdimo convert' makes them".into(),
+                key: "softdimo.format".into(),
+                expected: "a model file made by 'softdimo convert'".into(),
                 found: "a PyTorch file".into(),
             });
+        }
+        if !SafeTensors::sniff(bytes) && !file.ends_with(".safetensors") {
+            return Err(unknown_format(&file, bytes));
         }
         Ok(Checkpoint::of(Shard::SafeTensors(SafeTensors::open(mapping, &file)?), file))
     }
@@ -287,6 +291,22 @@ impl Checkpoint {
     }
 }
 
+/// The error for bytes of no format that is read.
+fn unknown_format(file: &str, bytes: &[u8]) -> Error {
+    let found = match bytes {
+        [] => "an empty file".into(),
+        _ if bytes.starts_with(b"version https://git-lfs") => {
+            "a Git LFS pointer (fetch the file itself)".into()
+        }
+        _ => {
+            let start: Vec<_> = bytes.iter().take(8).map(|b| format!("{b:02x}")).collect();
+            format!("bytes {}", start.join(" "))
+        }
+    };
+    let expected = "a safetensors or PyTorch file (zip or legacy)".into();
+    Error::Format { file: file.into(), what: "file format".into(), expected, found }
+}
+
 impl Shard {
     fn open(mapping: Arc<Mapping>, file: &str) -> Result<Shard> {
         let bytes = mapping.bytes();
@@ -296,18 +316,7 @@ impl Shard {
         if TorchFile::sniff(bytes) {
             return Ok(Shard::Torch(TorchFile::open(mapping, file)?));
         }
-        let found = match bytes {
-            [] => "an empty file".into(),
-            _ if bytes.starts_with(b"version https://git-lfs") => {
-                "a Git LFS pointer (fetch the file itself)".into()
-            }
-            _ => {
-                let start: Vec<_> = bytes.iter().take(8).map(|b| format!("{b:02x}")).collect();
-                format!("bytes {}", start.join(" "))
-            }
-        };
-        let expected = "a safetensors or PyTorch file (zip or legacy)".into();
-        Err(Error::Format { file: file.into(), what: "file format".into(), expected, found })
+        Err(unknown_format(file, bytes))
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
