@@ -61,7 +61,7 @@ impl Op {
             Op::LayerNormalization { eps } => format!("eps={eps:?}"),
             Op::AveragePool { size } => format!("size={size}"),
             Op::Resize { factor } => format!("factor={factor}"),
-            Op::Cast { to } => format!("to={to}"),
+            Op::Cast { to } => format!("to={to:?}"),
             Op::Abs
             | Op::Add
             | Op::Cos

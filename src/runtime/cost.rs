@@ -59,6 +59,11 @@ impl Cost {
         self.values().saturating_add(self.itself())
     }
 
+    /// Bytes in use before the first run.
+    fn prepared(&self) -> u64 {
+        self.arena.get().map_or(0, |arena| arena.prepared)
+    }
+
     /// Bytes beside weights that it holds once it has run: foreseen before the first run, known after it.
     pub fn reserved(&self) -> u64 {
         let values = match self.values() {
@@ -70,11 +75,16 @@ impl Cost {
 
     /// Bytes of the weights that it has for itself.
     pub fn own_weights(&self) -> u64 {
-        self.copied.max(self.arena.get().map_or(0, |arena| arena.prepared))
+        match self.in_place {
+            true => self.copied,
+            false => self.copied.max(self.prepared()),
+        }
     }
 
+    /// Bytes of the session itself, constants included.
     fn itself(&self) -> u64 {
-        NODE * self.nodes as u64
+        let constants = if self.in_place { self.prepared() } else { 0 };
+        NODE * self.nodes as u64 + constants
     }
 }
 
@@ -83,17 +93,16 @@ impl Cost {
 pub(crate) struct Arena {
     /// Always there, until it is dropped.
     allocator: Option<Allocator>,
-    /// Bytes in use before the first run: weights that the session has copied for itself.
+    /// Bytes in use before the first run: weights that the session has copied for itself, or, where weights are used in
+    /// place, the constants of its graph.
     prepared: u64,
 }
 
 impl Arena {
-    /// Of a session that was just prepared; `copies` says whether it has weights of its own.
-    pub fn new(allocator: Allocator, copies: bool) -> Arena {
+    /// Of a session that was just prepared.
+    pub fn new(allocator: Allocator) -> Arena {
         let mut arena = Arena { allocator: Some(allocator), prepared: 0 };
-        if copies {
-            arena.prepared = arena.most_in_use();
-        }
+        arena.prepared = arena.most_in_use();
         arena
     }
 

@@ -88,19 +88,19 @@ impl Input {
 }
 
 /// A result of a graph, and the memory that a run writes it into.
-struct Output {
+struct SessionOutput {
     name: String,
     shape: Vec<usize>,
-    elements: Elements,
+    elements: OutputElements,
 }
 
-enum Elements {
+enum OutputElements {
     F32(Vec<f32>),
     I64(Vec<i64>),
 }
 
-impl Output {
-    fn new(outlet: &ort::value::Outlet) -> Result<Output> {
+impl SessionOutput {
+    fn new(outlet: &ort::value::Outlet) -> Result<SessionOutput> {
         let (name, dtype) = (outlet.name(), outlet.dtype());
         let dims = dtype.tensor_shape().map(|shape| shape.iter().map(|&d| usize::try_from(d).ok()));
         let shape: Option<Vec<usize>> = dims.and_then(|dims| dims.collect());
@@ -111,21 +111,21 @@ impl Output {
         };
         let n = shape.iter().product();
         let elements = match element {
-            TensorElementType::Float32 => Elements::F32(vec![0.0; n]),
-            TensorElementType::Int64 => Elements::I64(vec![0; n]),
+            TensorElementType::Float32 => OutputElements::F32(vec![0.0; n]),
+            TensorElementType::Int64 => OutputElements::I64(vec![0; n]),
             other => return Err(Error::internal(format!("graph output '{name}' is {other}"))),
         };
-        Ok(Output { name: name.into(), shape, elements })
+        Ok(SessionOutput { name: name.into(), shape, elements })
     }
 
     /// A value over the elements, for one run.
     fn borrow(&mut self) -> Result<DynValueRefMut<'_>> {
         let dims = self.shape.as_slice();
         let value = match &mut self.elements {
-            Elements::F32(data) => {
+            OutputElements::F32(data) => {
                 TensorRefMut::from_array_view_mut((dims, data.as_mut_slice())).map(|v| v.into_dyn())
             }
-            Elements::I64(data) => {
+            OutputElements::I64(data) => {
                 TensorRefMut::from_array_view_mut((dims, data.as_mut_slice())).map(|v| v.into_dyn())
             }
         };
@@ -134,8 +134,8 @@ impl Output {
 
     fn into_tensor(self) -> (String, Tensor) {
         let tensor = match self.elements {
-            Elements::F32(data) => Tensor::from_f32_vec(self.shape, data),
-            Elements::I64(data) => Tensor::from_i64_vec(self.shape, data),
+            OutputElements::F32(data) => Tensor::from_f32_vec(self.shape, data),
+            OutputElements::I64(data) => Tensor::from_i64_vec(self.shape, data),
         };
         (self.name, tensor)
     }
@@ -168,8 +168,9 @@ impl Session {
             None => Err(Error::internal(format!("graph input '{}' not supplied", input.name))),
         };
         let feeds = self.inputs.iter().map(feed).collect::<Result<Vec<_>>>()?;
-        let mut outputs = self.session.outputs().iter().map(Output::new).collect::<Result<Vec<_>>>()?;
-        let mut results = outputs.iter_mut().map(Output::borrow).collect::<Result<Vec<_>>>()?;
+        let mut outputs =
+            self.session.outputs().iter().map(SessionOutput::new).collect::<Result<Vec<_>>>()?;
+        let mut results = outputs.iter_mut().map(SessionOutput::borrow).collect::<Result<Vec<_>>>()?;
 
         let names =
             self.inputs.iter().map(|input| &input.name).chain(self.weights.iter().map(|(name, _)| name));
@@ -186,7 +187,7 @@ impl Session {
         }
         running.outcome(ended)?;
         drop(results);
-        Ok(outputs.into_iter().map(Output::into_tensor).collect())
+        Ok(outputs.into_iter().map(SessionOutput::into_tensor).collect())
     }
 }
 
