@@ -171,7 +171,8 @@ fn long_texts_take_no_quadratic_time() {
     let open_clip = |text: &str| drop(clip.encode(text, Flavor::OpenClip));
     let hugging_face = |text: &str| drop(clip.encode(text, Flavor::HuggingFace));
     let word_piece = |text: &str| drop(bert.encode(text));
-    let all: [(&str, &dyn Fn(&str)); 3] =
+    type Encode<'a> = &'a dyn Fn(&str);
+    let all: [(&str, Encode); 3] =
         [("open_clip", &open_clip), ("hugging_face", &hugging_face), ("word_piece", &word_piece)];
     for unit in
         ["a", "ab", "!", "&amp;", "amp;", "&", "<", "[", "\u{301}", "'", "é", "word ", "\u{1B}[1;", "&#1"]
