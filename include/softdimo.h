@@ -672,7 +672,8 @@ typedef struct softdimo_memory {
   uint64_t mapped;
   /// Weights held as copies (read, packed or on the device).
   uint64_t weights;
-  /// What the prepared sessions hold beside weights: their values, kept for the next run, and themselves.
+  /// What the prepared sessions hold beside weights: their values, kept for the next run, and themselves; and
+  /// the features of prompts that were encoded, 32 MiB at most.
   uint64_t activations;
 } softdimo_memory;
 

@@ -1,10 +1,9 @@
 //! `softdimo bench`: one process, one mode: open, prepare, run, memory. Compare modes by running it twice.
 
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use softdimo::{Decode, Engine, Optimize, Request, Result, Reward, RewardTerm};
 
@@ -120,7 +119,6 @@ fn optimize(args: &Optimise) -> Result<ExitCode> {
     let layout = engine.model().architecture().layout();
     let seeded = engine.generate(&Request::default().with_batch(args.batch))?;
     let e_in = seeded.e_in.as_ref().map(|e| e.to_f32());
-    let peak = PeakAnon::watch();
     let request = Request { e_in, batch: args.batch, decode: Decode::Soft, ..Request::default() };
     let target = vec![0.5; 3 * layout.width * layout.height];
     let reward = Arc::new(Reward::Target { target, mask: None });
@@ -131,10 +129,15 @@ fn optimize(args: &Optimise) -> Result<ExitCode> {
     let activations = step(1).activation_bytes(engine.model(), args.batch)?;
     let step = |steps: u32| Request { optimize: Some(step(steps)), ..request.clone() };
     engine.generate(&request)?;
-    let (mut forward, mut steps) = (Vec::new(), Vec::new());
+    let (mut forward, mut steps, mut peak) = (Vec::new(), Vec::new(), 0);
     for _ in 0..args.runs.max(1) {
         forward.push(engine.generate(&request)?.report.milliseconds);
-        let optimization = engine.generate(&step(3))?.report.optimization.clone();
+        // Preparing takes more for a moment than the loop holds: looked at after each iterate.
+        let optimized = engine.submit(&step(3))?.wait(None, |_| {
+            peak = Memory::now().anon.max(peak);
+            ControlFlow::Continue(())
+        })?;
+        let optimization = optimized.report.optimization.clone();
         // The first iterates of a session allocate its memory, piecewise and then as one plan; the last one
         // is what a loop costs.
         steps.extend(optimization.and_then(|c| c.iterations.last().map(|i| i.milliseconds)));
@@ -164,36 +167,9 @@ fn optimize(args: &Optimise) -> Result<ExitCode> {
         ratios[ratios.len() - 1]
     );
     println!("activations    {} KiB at once in a step, at least", activations / 1024);
-    println!("RssAnon        +{} KiB at most", peak.stop() - before.anon);
+    println!("RssAnon        +{} KiB in a step", peak - before.anon);
     println!("peak resident  {} KiB", Memory::now().peak);
     Ok(ExitCode::SUCCESS)
-}
-
-/// The most anonymous memory this process has while it is watched, which the kernel does not keep.
-struct PeakAnon {
-    done: Arc<AtomicBool>,
-    watcher: JoinHandle<i64>,
-}
-
-impl PeakAnon {
-    fn watch() -> PeakAnon {
-        let done = Arc::new(AtomicBool::new(false));
-        let stop = done.clone();
-        let watcher = std::thread::spawn(move || {
-            let mut peak = 0;
-            while !stop.load(Ordering::Relaxed) {
-                peak = peak.max(Memory::now().anon);
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            peak
-        });
-        PeakAnon { done, watcher }
-    }
-
-    fn stop(self) -> i64 {
-        self.done.store(true, Ordering::Relaxed);
-        self.watcher.join().unwrap_or(0)
-    }
 }
 
 /// Resident memory of this process in KiB, from /proc; zeros elsewhere.

@@ -7,6 +7,7 @@
 mod build;
 pub mod eval;
 mod grad;
+mod memory;
 pub mod onnx;
 mod op;
 mod print;
@@ -144,36 +145,5 @@ impl Graph {
                 _ => None,
             })
             .collect()
-    }
-
-    /// Bytes of activations alive at once if nodes run in order and each result is freed after its last
-    /// use: a lower bound of what a session allocates, used for the memory limit.
-    pub fn peak_activation_bytes(&self) -> u64 {
-        let nodes = self.nodes.borrow();
-        let mut last_use: Vec<usize> = (0..nodes.len()).collect();
-        for (_, v) in self.outputs.borrow().iter() {
-            last_use[v.index()] = nodes.len();
-        }
-        for (i, node) in nodes.iter().enumerate().rev() {
-            // A view's operand lives as long as the view itself.
-            let until = if node.op.is_view() { last_use[i] } else { i };
-            for v in &node.inputs {
-                last_use[v.index()] = last_use[v.index()].max(until);
-            }
-        }
-        let mut dies_at: Vec<Vec<usize>> = vec![Vec::new(); nodes.len() + 1];
-        let bytes = |i: usize| (nodes[i].shape.len() * nodes[i].dtype.size()) as u128;
-        let (mut live, mut peak) = (0, 0);
-        for (i, node) in nodes.iter().enumerate() {
-            if !node.op.is_source() && !node.op.is_view() {
-                live += bytes(i);
-                peak = peak.max(live);
-                dies_at[last_use[i]].push(i);
-            }
-            for dead in std::mem::take(&mut dies_at[i]) {
-                live -= bytes(dead);
-            }
-        }
-        peak.try_into().unwrap_or(u64::MAX)
     }
 }

@@ -104,9 +104,7 @@ impl Bound {
         let running = cancel.begin()?;
         running.outcome(self.binding.synchronize_inputs())?;
         let outputs = self.session.session.run_binding_with_options(&self.binding, &running.options);
-        if !std::mem::replace(&mut self.session.used, true) {
-            exit::install();
-        }
+        exit::after_run(&mut self.session.used);
         let outputs = running.outcome(outputs)?;
         running.outcome(self.binding.synchronize_outputs())?;
         let host = outputs.iter().filter(|(name, _)| !self.carried.iter().any(|c| c.output == *name));

@@ -1,6 +1,6 @@
 //! Graph → ONNX Runtime session over weights that stay in their files' mappings.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use ort::memory::Allocator;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::value::{DynValue, TensorElementType};
 
-use super::cost::{Arena, Cost};
+use super::cost::{Arena, Cost, Packed};
 use super::error::{builder_error, runtime_error};
 use super::exit;
 use super::library::Runtime;
@@ -31,6 +31,8 @@ pub(crate) struct Compiler {
     threads: Arc<Threads>,
     weights: HashMap<String, Arc<DynValue>>,
     prepacked: Option<PrepackedWeights>,
+    /// What `prepacked` holds, also of sessions that are gone.
+    packed: Packed,
 }
 
 /// Which weights of a session are those of other sessions too.
@@ -47,12 +49,12 @@ impl Sharing {
         self == Sharing::Model && namespace.is_empty()
     }
 
-    /// The weights of `graph` whose packed copies are made once for all sessions: matrices of the model that only
-    /// products read.
-    pub fn packed(self, graph: &Graph, sources: &Sources) -> HashSet<String> {
-        let mut names = packed_by_products(graph);
-        names.retain(|name| self.shares(sources.find(name).namespace));
-        names
+    /// The weights of `graph` whose packed copies are made once for all sessions, and whether transposed: matrices of
+    /// the model that only products read.
+    pub fn packed(self, graph: &Graph, sources: &Sources) -> BTreeSet<(String, bool)> {
+        let mut packed = packed_by_products(graph);
+        packed.retain(|(name, _)| self.shares(sources.find(name).namespace));
+        packed
     }
 }
 
@@ -90,7 +92,7 @@ impl Files {
 impl Compiler {
     pub fn new(runtime: Runtime, options: Options, threads: Arc<Threads>) -> Compiler {
         let prepacked = (options.memory == MemoryMode::Fast).then(PrepackedWeights::new);
-        Compiler { runtime, options, threads, weights: HashMap::new(), prepacked }
+        Compiler { runtime, options, threads, weights: HashMap::new(), prepacked, packed: Packed::new() }
     }
 
     pub fn runtime(&self) -> &Runtime {
@@ -101,6 +103,12 @@ impl Compiler {
     pub fn clear(&mut self) {
         self.weights.clear();
         self.prepacked = (self.options.memory == MemoryMode::Fast).then(PrepackedWeights::new);
+        self.packed.clear();
+    }
+
+    /// Packed copies that are held until [`Compiler::clear`], whichever sessions they were made for.
+    pub fn packed(&self) -> &Packed {
+        &self.packed
     }
 
     /// Compile `graph` over the weights of `sources`. In place: weights are inputs of the session, bound over
@@ -144,7 +152,8 @@ impl Compiler {
         let model = if cost.in_place {
             onnx::lower(graph, Placement::Inputs)
         } else {
-            b = self.place_initializers(b, &values, &files, &sharing.packed(graph, sources), &stage)?;
+            self.packed.extend(cost.shared.clone());
+            b = self.place_initializers(b, &values, &files, &cost.shared, &stage)?;
             if let Some(name) = names.iter().find(|n| files.place(n, sources).is_none()) {
                 let source = sources.find(name);
                 return Err(Error::Unsupported {
@@ -186,17 +195,17 @@ impl Compiler {
     }
 
     /// Hand the weights to a session as initializers in "files", which are our own mappings under names.
-    /// Those in `packed`, matrices of the model that only products read, are also given as shared values, so that their packed
-    /// copies are made once per engine and not once per session. Others must not be: the runtime's optimisers
-    /// may rewrite an initializer under its own name (a Transpose pushed through an Add does), and a value
-    /// given by that name would silently undo it.
+    /// Those in `packed`, matrices of the model that only products read, are also given as shared values, so that
+    /// their packed copies are made once per engine and not once per session. Others must not be: the runtime's
+    /// optimisers may rewrite an initializer under its own name (a Transpose pushed through an Add does), and a
+    /// value given by that name would silently undo it.
     #[allow(unsafe_code)]
     fn place_initializers(
         &self,
         mut b: SessionBuilder,
         values: &[(String, Arc<DynValue>)],
         files: &Files,
-        packed: &HashSet<String>,
+        packed: &Packed,
         stage: &str,
     ) -> Result<SessionBuilder> {
         if values.is_empty() {
@@ -220,7 +229,8 @@ impl Compiler {
         };
         // SAFETY: a status of the API, taken over here.
         unsafe { ort::Error::result_from_status(status) }.map_err(runtime_error(stage))?;
-        for (name, value) in values.iter().filter(|(name, _)| packed.contains(name)) {
+        let is_packed = |name: &str| packed.keys().any(|(packed, _)| packed == name);
+        for (name, value) in values.iter().filter(|(name, _)| is_packed(name)) {
             b = b.with_initializer(name, value.clone()).map_err(builder_error(stage))?;
         }
         match &self.prepacked {
@@ -284,20 +294,19 @@ impl Compiler {
     }
 }
 
-/// Weights whose every use is the second operand of a Gemm: kernels pack them, no optimiser rewrites them.
-fn packed_by_products(graph: &Graph) -> HashSet<String> {
+/// Weights whose every use is the second operand of a Gemm, and whether as its transpose: kernels pack them, no
+/// optimiser rewrites them.
+fn packed_by_products(graph: &Graph) -> BTreeSet<(String, bool)> {
     let nodes = graph.nodes();
-    let mut names = HashSet::new();
+    let mut packed = BTreeSet::new();
     let mut others = HashSet::new();
     for node in nodes.iter() {
         for (at, input) in node.inputs.iter().enumerate() {
             if let Op::Weight { name, .. } = &nodes[input.index()].op {
-                let product = matches!(node.op, Op::Gemm { .. }) && at == 1;
-                if product {
-                    names.insert(name.clone())
-                } else {
-                    others.insert(name.clone())
-                };
+                match node.op {
+                    Op::Gemm { trans_b, .. } if at == 1 => drop(packed.insert((name.clone(), trans_b))),
+                    _ => drop(others.insert(name.clone())),
+                }
             }
         }
     }
@@ -306,7 +315,8 @@ fn packed_by_products(graph: &Graph) -> HashSet<String> {
         Op::Weight { name, .. } => Some(name.clone()),
         _ => None,
     }));
-    &names - &others
+    packed.retain(|(name, _)| !others.contains(name));
+    packed
 }
 
 /// Which execution provider runs how many nodes: what was really done with the graph, not what was asked.
@@ -333,4 +343,25 @@ fn assignment(session: &ort::session::Session) -> Result<BTreeMap<String, usize>
         }
     }
     Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_read_both_ways_is_packed_twice() {
+        let g = Graph::new();
+        let [x, y] = ["x", "y"].map(|name| g.input(name, Dtype::F32, [1, 4]).unwrap());
+        let [a, b, c] = ["a", "b", "c"].map(|name| g.weight(name, Dtype::F32, [4, 4]).unwrap());
+        let product = |x, w, trans_b| g.gemm(x, w, None, false, trans_b).unwrap();
+        g.output("a", product(x, a, false));
+        g.output("a transposed", product(y, a, true));
+        g.output("b", product(x, b, true));
+        // Not c, which something else reads too.
+        g.output("c", g.add(product(x, c, false), c).unwrap());
+        let expected =
+            [("a", false), ("a", true), ("b", true)].map(|(name, trans)| (name.to_string(), trans));
+        assert_eq!(packed_by_products(&g), expected.into());
+    }
 }

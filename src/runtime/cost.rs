@@ -9,20 +9,26 @@ use ort::memory::Allocator;
 use super::heap::release_heap;
 use crate::graph::{Graph, Op};
 
+/// Bytes of packed copies, which are f32, by the weight's name and whether it is packed transposed: a gradient reads both
+/// ways what the forward reads one way.
+pub(crate) type Packed = BTreeMap<(String, bool), u64>;
+
 /// What a session adds to memory.
 #[derive(Debug, Default)]
 pub(crate) struct Cost {
     /// Weights are used where they are.
     pub in_place: bool,
-    /// Bytes of the weights, by name, that are copied once for all sessions. Copies are f32, packed.
-    pub shared: BTreeMap<String, u64>,
+    /// Weights whose packed copies are made once for all sessions.
+    pub shared: Packed,
     /// Bytes of the weights that the session copies for itself: expanded, packed, or uploaded to the device.
     pub copied: u64,
     /// Bytes of the files beside the model's, by namespace, and whether they are mapped.
     pub files: BTreeMap<String, (u64, bool)>,
-    /// Bytes of the values that are alive at once, estimated from the graph.
+    /// Bytes of the values that are alive at once, at least.
     pub activations: u64,
-    /// How many times that many the runtime will take.
+    /// Bytes of values that the runtime plans with, see [`Graph::planned_activation_bytes`].
+    pub planned: u64,
+    /// How many times that many the first run is taken to need.
     pub slack: f64,
     /// Nodes of the graph.
     pub nodes: usize,
@@ -67,7 +73,7 @@ impl Cost {
     /// Bytes beside weights that it holds once it has run: foreseen before the first run, known after it.
     pub fn reserved(&self) -> u64 {
         let values = match self.values() {
-            0 => (self.activations as f64 * self.slack) as u64,
+            0 => (self.planned as f64 * self.slack) as u64,
             known => known,
         };
         values.saturating_add(self.itself())

@@ -116,6 +116,14 @@ pub(crate) fn install() {
     }
 }
 
+/// To be called after every run of a session: the first one has the runtime build objects that exit must find alive.
+/// `used`: whether the session has run before.
+pub(super) fn after_run(used: &mut bool) {
+    if !std::mem::replace(used, true) {
+        install();
+    }
+}
+
 /// End everything that is under way, let nothing else begin, and wait until every other thread is out.
 fn close() {
     if CLOSING.swap(true, Ordering::SeqCst) {

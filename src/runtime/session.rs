@@ -25,7 +25,7 @@ use crate::tensor::{Dtype, Shape, Tensor};
 #[derive(Debug)]
 pub struct Session {
     pub(super) session: ort::session::Session,
-    /// It has run: the runtime has built what it builds on first use.
+    /// See [`exit::after_run`].
     pub(super) used: bool,
     pub(super) inputs: Vec<Input>,
     /// Weights that are bound for every run.
@@ -182,9 +182,7 @@ impl Session {
         let running = cancel.begin()?;
         let ended =
             call(&mut self.session, &running.options, (&input_names, &values), (&output_names, &mut results));
-        if !std::mem::replace(&mut self.used, true) {
-            exit::install();
-        }
+        exit::after_run(&mut self.used);
         running.outcome(ended)?;
         drop(results);
         Ok(outputs.into_iter().map(SessionOutput::into_tensor).collect())

@@ -35,6 +35,11 @@ impl Features {
         }
     }
 
+    /// Bytes of the features that are kept.
+    pub fn bytes(&self) -> u64 {
+        4 * self.floats as u64
+    }
+
     pub fn clear(&mut self) {
         *self = Features::default();
     }
@@ -56,7 +61,9 @@ mod tests {
         assert_eq!(features.get("a", "1"), None);
         assert_eq!(features.get("a", "0"), Some(row(0.0)));
         assert_eq!(features.get("b", "0"), Some(row(-1.0)));
+        assert_eq!(features.bytes(), 4 * CAPACITY as u64);
         features.clear();
+        assert_eq!(features.bytes(), 0);
         assert_eq!(features.get("b", "0"), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
-use crate::runtime::cost::Cost;
+use crate::runtime::cost::{Cost, Packed};
 
 /// Bytes an engine holds, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,7 +12,8 @@ pub struct MemoryUse {
     pub mapped: u64,
     /// Weights held as copies: read instead of mapped, packed (FAST), or on the device.
     pub weights: u64,
-    /// What the prepared sessions hold beside weights: their values, as their allocators tell it, and themselves.
+    /// What the prepared sessions hold beside weights: their values, as their allocators tell it, and themselves; and
+    /// the features of prompts that were encoded, 32 MiB at most.
     pub activations: u64,
     /// Sessions prepared.
     pub sessions: u64,
@@ -40,24 +41,25 @@ impl Ledger {
     }
 }
 
-/// The sum over sessions; a weight that several of them read is held once. `own` is the model file: its bytes, and
-/// whether it is mapped.
+/// The sum over sessions; a copy that several of them read is held once, and so are the `packed` ones, which are there
+/// whether a session reads them or not. `own` is the model file: its bytes, and whether it is mapped.
 pub(super) fn sum<'a>(
     costs: impl IntoIterator<Item = &'a Cost>,
     activations: fn(&Cost) -> u64,
+    packed: &'a Packed,
     own: (u64, bool),
 ) -> MemoryUse {
-    let mut weights = BTreeMap::new();
+    let mut weights: BTreeMap<_, _> = packed.iter().collect();
     let mut files = BTreeMap::from([("", own)]);
     let mut found = MemoryUse::default();
     for cost in costs {
         found.sessions += 1;
         found.activations = found.activations.saturating_add(activations(cost));
         found.weights = found.weights.saturating_add(cost.own_weights());
-        weights.extend(cost.shared.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
+        weights.extend(&cost.shared);
         files.extend(cost.files.iter().map(|(name, file)| (name.as_str(), *file)));
     }
-    found.weights += weights.values().sum::<u64>();
+    found.weights += weights.into_values().sum::<u64>();
     for (bytes, mapped) in files.into_values() {
         if mapped {
             found.mapped += bytes;

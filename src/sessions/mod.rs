@@ -23,7 +23,7 @@ use crate::graph::Graph;
 use crate::model::Model;
 use crate::program::Program;
 use crate::runtime::compiler::{Compiler, Sharing};
-use crate::runtime::cost::{Cost, pays_for_a_pool};
+use crate::runtime::cost::{Cost, Packed, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::{MOST_POOLS, Threads};
 use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, rehearsal};
@@ -41,10 +41,9 @@ enum Runs {
     Once,
 }
 
-/// How many times the bytes that are alive at once by the graph a program is taken to need until it has run. The
-/// runtime computes in an order of its own and keeps a buffer for its next use: transformers of the bundled model
-/// take up to 3.8 times as much, decoders 1.0 to 2.0.
-const SLACK: f64 = 2.0;
+/// How many times its planned bytes ([`Graph::planned_activation_bytes`]) a session is taken to need until it, or another
+/// of its program, has run.
+const SLACK: f64 = 1.1;
 
 /// A program and the batch size it is prepared for.
 type Prepared = (Program, usize);
@@ -118,7 +117,7 @@ impl Sessions {
         self.prepare(program, batch, cancel)?;
         let session = self.kept.get(&(program, batch)).expect("just prepared");
         let results = session.run(inputs, cancel);
-        let taken = session.cost.values() as f64 / session.cost.activations.max(1) as f64;
+        let taken = session.cost.values() as f64 / session.cost.planned.max(1) as f64;
         if taken > 0.0 {
             self.slack.insert(program, taken);
         }
@@ -141,7 +140,7 @@ impl Sessions {
         }
         let graph = program.graph(self.model.architecture(), &self.model.weights(), batch)?;
         let start = Instant::now();
-        let slack = self.slack.get(&program).copied().unwrap_or(SLACK);
+        let slack = self.slack.get(&program).copied();
         let session = self.build_over_model(program.name(), &graph, &[], Runs::Many, slack)?;
         let milliseconds = start.elapsed().as_millis();
         self.log.prepared(program.name(), batch, milliseconds, &session.assignment);
@@ -152,12 +151,12 @@ impl Sessions {
     /// Compile a graph of the caller's over this model's weights; the caller keeps the session. Refused when
     /// it would exceed the memory limit.
     pub(crate) fn compile(&mut self, name: &str, graph: &Graph) -> Result<Session> {
-        self.build_over_model(name, graph, &[], Runs::Many, 1.0)
+        self.build_over_model(name, graph, &[], Runs::Many, None)
     }
 
     /// [`Sessions::compile`] of a graph that reads other files as well.
     pub(crate) fn compile_over(&mut self, name: &str, graph: &Graph, others: &[Other]) -> Result<Session> {
-        self.build_over_model(name, graph, others, Runs::Many, 1.0)
+        self.build_over_model(name, graph, others, Runs::Many, None)
     }
 
     /// [`Sessions::compile_over`] for a single run, and that run.
@@ -170,7 +169,7 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         let start = Instant::now();
-        let outputs = self.build_over_model(name, graph, others, Runs::Once, 1.0)?.run(inputs, cancel)?;
+        let outputs = self.build_over_model(name, graph, others, Runs::Once, None)?.run(inputs, cancel)?;
         self.log.info(format!("computed {name} in {} ms", start.elapsed().as_millis()));
         Ok(outputs)
     }
@@ -181,12 +180,13 @@ impl Sessions {
         graph: &Graph,
         others: &[Other],
         runs: Runs,
-        slack: f64,
+        slack: Option<f64>,
     ) -> Result<Session> {
         let model = self.model.clone();
         let mut sources = Sources::of(model.checkpoint());
         others.iter().for_each(|(namespace, checkpoint)| sources.add(namespace, checkpoint));
-        let cost = Cost { slack, ..self.cost(graph, &sources, runs, Sharing::Model) };
+        let mut cost = self.cost(graph, &sources, runs, Sharing::Model);
+        cost.slack = slack.unwrap_or(cost.slack);
         self.build(name, graph, &sources, Sharing::Model, cost)
     }
 
@@ -222,8 +222,7 @@ impl Sessions {
             MemoryMode::Fast => sharing.packed(graph, sources),
             MemoryMode::Lean => Default::default(),
         };
-        let (shared, own): (Vec<String>, Vec<String>) =
-            copied.into_iter().partition(|name| packed.contains(name));
+        let own = copied.iter().filter(|name| !packed.iter().any(|(packed, _)| packed == *name));
         let files = sources.others().iter().map(|(namespace, checkpoint)| {
             let mapping = checkpoint.as_safetensors().map(|file| file.mapping());
             let of = mapping.map(|m| (m.bytes().len() as u64, m.is_mapped())).unwrap_or_default();
@@ -231,13 +230,14 @@ impl Sessions {
         });
         Cost {
             in_place,
-            shared: shared.into_iter().map(|name| (name.clone(), bytes(&name))).collect(),
-            copied: own.iter().map(bytes).sum(),
+            copied: own.map(bytes).sum(),
+            shared: packed.into_iter().map(|key| (key.clone(), bytes(&key.0))).collect(),
             files: files.collect(),
             activations: graph.peak_activation_bytes(),
             nodes: graph.nodes().iter().filter(|n| !n.op.is_source()).count(),
             pooled: pays_for_a_pool(graph),
-            slack: 1.0,
+            planned: graph.planned_activation_bytes(),
+            slack: SLACK,
             ..Cost::default()
         }
     }
@@ -286,8 +286,12 @@ impl Sessions {
         let needed = {
             let living = self.ledger.living();
             let kept = |c: &Rc<Cost>| self.kept.values().any(|session| Rc::ptr_eq(&session.cost, c));
-            let staying = living.iter().filter(|c| !kept(c)).map(Rc::as_ref).chain([cost]);
-            sum(staying, Cost::reserved, self.own_file()).limited()
+            let staying: Vec<&Cost> = living.iter().filter(|c| !kept(c)).map(Rc::as_ref).collect();
+            // Where nothing that stays reads packed copies, all can be let go of.
+            let none = Packed::new();
+            let packed =
+                if staying.iter().any(|c| !c.shared.is_empty()) { self.compiler.packed() } else { &none };
+            sum(staying.into_iter().chain([cost]), Cost::reserved, packed, self.own_file()).limited()
         };
         if needed > limit {
             return Err(Error::OutOfMemory { what: format!("preparing '{name}'"), needed, limit });
@@ -295,10 +299,11 @@ impl Sessions {
         let reserved = |s: &Sessions| {
             let living = s.ledger.living();
             let all = living.iter().map(Rc::as_ref).chain([cost]);
-            sum(all, Cost::reserved, s.own_file()).limited()
+            let sum = sum(all, Cost::reserved, s.compiler.packed(), s.own_file());
+            sum.limited().saturating_add(s.features.bytes())
         };
         while reserved(self) > limit {
-            if !self.drop_oldest(|_| true, || format!("for '{name}', memory limit of {limit} bytes")) {
+            if !self.drop_something(|| format!("for '{name}', memory limit of {limit} bytes")) {
                 break;
             }
         }
@@ -306,13 +311,23 @@ impl Sessions {
     }
 
     /// Drop kept sessions while more is held than the memory limit: what a run took may be more than was estimated.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let limit = self.options.memory_limit;
-        while limit != 0 && self.use_now().limited() > limit {
-            if !self.drop_oldest(|_| true, || format!("memory limit of {limit} bytes")) {
+        while limit != 0 && self.memory().limited() > limit {
+            if !self.drop_something(|| format!("memory limit of {limit} bytes")) {
                 return;
             }
         }
+    }
+
+    /// The session used longest ago; prompt features when there is none. Whether there was something to drop.
+    fn drop_something(&mut self, why: impl Fn() -> String) -> bool {
+        if self.drop_oldest(|_| true, why) {
+            return true;
+        }
+        let any = self.features.bytes() > 0;
+        self.features.clear();
+        any
     }
 
     /// Whether there was one to drop.
@@ -324,9 +339,9 @@ impl Sessions {
         true
     }
 
-    /// Let go of packed weights once no session reads any.
+    /// Let go of packed weights once no session reads any. The runtime keeps all of them until then.
     fn forget_unused(&mut self) {
-        if self.ledger.living().iter().all(|c| c.in_place) {
+        if self.ledger.living().iter().all(|c| c.shared.is_empty()) {
             self.compiler.clear();
         }
     }
@@ -337,15 +352,13 @@ impl Sessions {
         (own.bytes().len() as u64, own.is_mapped())
     }
 
-    /// Bytes held now; what is only free in the heap goes back to the system first.
+    /// Bytes held now.
     pub fn memory(&self) -> MemoryUse {
-        release_heap();
-        self.use_now()
-    }
-
-    fn use_now(&self) -> MemoryUse {
         let living = self.ledger.living();
-        sum(living.iter().map(Rc::as_ref), Cost::held, self.own_file())
+        let costs = living.iter().map(Rc::as_ref);
+        let mut held = sum(costs, Cost::held, self.compiler.packed(), self.own_file());
+        held.activations = held.activations.saturating_add(self.features.bytes());
+        held
     }
 
     /// Prove that the provider works before the engine is handed out: compile and run one addition.

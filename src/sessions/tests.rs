@@ -1,6 +1,8 @@
 use std::path::Path;
 
 use super::*;
+use crate::convert::{Source, generator};
+use crate::graph::{Node, Op};
 use crate::runtime::cost::{ARENA_LIMIT, Cost};
 use crate::runtime::{load, process};
 use crate::tensor::{Dtype, copies};
@@ -11,8 +13,13 @@ pub(crate) fn on_bundled_model(work: impl FnOnce(&mut Sessions) -> Result<()> + 
 }
 
 fn on_bundled_model_with(options: Options, work: impl FnOnce(&mut Sessions) -> Result<()> + Send + 'static) {
-    process::claim().unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+    on_model(&path, options, work);
+}
+
+fn on_model(path: &Path, options: Options, work: impl FnOnce(&mut Sessions) -> Result<()> + Send + 'static) {
+    process::claim().unwrap();
+    let path = path.to_path_buf();
     let threads = Arc::new(Threads::new(0, 0));
     let pool = threads.clone();
     let worker = threads.spawn("softdimo-test", move || {
@@ -129,7 +136,7 @@ fn sessions_read_and_write_tensors_where_they_lie() {
         let expected =
             [x.clone(), i.clone(), y.clone(), y, Tensor::from_f32([2], &[0.5, -7.0]), weight.to_tensor()];
         for runs in [Runs::Many, Runs::Once] {
-            let mut session = sessions.build_over_model("test", &g, &[], runs, 1.0)?;
+            let mut session = sessions.build_over_model("test", &g, &[], runs, None)?;
             let (first, copied) = copies::of(|| session.run(&[("x", &x), ("i", &i)], &cancel));
             let first = first?;
             assert_eq!(copied, 0);
@@ -155,7 +162,12 @@ fn the_limit_drops_what_was_used_longest_ago() {
         for batch in [1, 2] {
             sessions.prepare(Program::Embed, batch, &cancel)?;
         }
-        let two = sum(sessions.ledger.living().iter().map(Rc::as_ref), Cost::reserved, sessions.own_file());
+        let two = sum(
+            sessions.ledger.living().iter().map(Rc::as_ref),
+            Cost::reserved,
+            sessions.compiler.packed(),
+            sessions.own_file(),
+        );
         let (one, x) = ("graph", Tensor::from_f32([2, 3], &[0.5; 6]));
         sessions.options.memory_limit = two.limited();
         sessions.prepare(Program::Embed, 1, &cancel)?;
@@ -176,6 +188,86 @@ fn the_limit_drops_what_was_used_longest_ago() {
         sessions.run_graph(one, &graph(), &[("x", &x), ("s", &x), ("a", &a)], &cancel)?;
         let dropped = sessions.log.take().into_iter().filter(|(_, text)| text.starts_with("dropped 'embed'"));
         assert_eq!(dropped.count(), 2);
+        Ok(())
+    });
+}
+
+/// What the planner of the runtime takes is foreseen, so that a first run keeps the memory limit.
+#[test]
+fn the_first_run_takes_what_was_foreseen() {
+    on_bundled_model(|sessions| {
+        let cancel = Cancel::default();
+        for (program, batch) in Program::ALL.into_iter().flat_map(|p| [1, 8, 64].map(|batch| (p, batch))) {
+            if !program.available(sessions.model.architecture(), &sessions.model.weights()) {
+                continue;
+            }
+            let graph = program.graph(sessions.model.architecture(), &sessions.model.weights(), batch)?;
+            let filled = |node: &Node| match &node.op {
+                Op::Input { name, dtype: Dtype::F32, shape } => {
+                    Some((name.clone(), Tensor::from_f32_vec(shape.clone(), vec![0.5; shape.len()])))
+                }
+                Op::Input { name, shape, .. } => {
+                    Some((name.clone(), Tensor::from_i64(shape.to_vec(), &vec![1; shape.len()])))
+                }
+                _ => None,
+            };
+            let feeds: Vec<_> = graph.nodes().iter().filter_map(filled).collect();
+            let mut session = sessions.compile(program.name(), &graph)?;
+            let foreseen = session.cost.reserved();
+            session.run_some(&feeds, &cancel)?;
+            let taken = session.cost.held();
+            println!("{} of {batch}: {taken} bytes, {foreseen} foreseen", program.name());
+            assert!(taken <= foreseen, "{} of {batch}: {taken} bytes, {foreseen} foreseen", program.name());
+            // Results go to the host, not to the session's memory.
+            let most = 3 * taken + (1 << 20);
+            assert!(foreseen < most, "{} of {batch}: {taken} bytes, {foreseen} foreseen", program.name());
+        }
+        Ok(())
+    });
+}
+
+/// The runtime keeps every packed copy until all are let go of: one counts until no session reads any.
+#[test]
+fn packed_copies_count_until_no_session_reads_any() {
+    let options = Options { memory: MemoryMode::Fast, ..Options::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let data = |file: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/maskbit").join(file);
+    let source = Source {
+        generator: Some(data("generator.safetensors")),
+        teacher: Some(data("generator.safetensors")),
+        tokenizer: data("tokenizer.safetensors"),
+        ..Source::new("maskbit")
+    };
+    let path = folder.path().join("model.softdimo.safetensors");
+    generator(&source, &path, |_, _| ()).unwrap();
+    on_model(&path, options, |sessions| {
+        let cancel = Cancel::default();
+        let prepared = |sessions: &mut Sessions, program| {
+            sessions.prepare(program, 1, &cancel)?;
+            Ok::<_, Error>(sessions.memory())
+        };
+        let student = prepared(sessions, Program::Student)?;
+        let both = prepared(sessions, Program::Teacher)?;
+        sessions.drop_oldest(|_| true, String::new);
+        let held = sessions.memory();
+        assert_eq!((held.sessions, held.activations), (1, both.activations - student.activations));
+        let packed: u64 = sessions.compiler.packed().values().sum();
+        assert!(held.weights >= packed && packed > both.weights / 2, "{held:?}, {packed} packed");
+
+        // Of what is packed nothing can go while the teacher stays: with room for one of them, it goes too.
+        let needed =
+            |cost: &Rc<Cost>| cost.reserved() + cost.own_weights() + cost.shared.values().sum::<u64>();
+        let teacher = sessions.ledger.living().iter().map(needed).sum::<u64>();
+        sessions.trim();
+        assert_eq!(sessions.memory().limited(), 0);
+        prepared(sessions, Program::Student)?;
+        let student = sessions.ledger.living().iter().map(needed).sum::<u64>();
+        sessions.options.memory_limit = teacher.max(student) + 1024;
+        for program in [Program::Teacher, Program::Student, Program::Teacher] {
+            let held = prepared(sessions, program)?;
+            assert_eq!(held.sessions, 1);
+            assert!(held.limited() <= sessions.options.memory_limit, "{held:?}");
+        }
         Ok(())
     });
 }

@@ -121,6 +121,9 @@ pub(crate) fn optimize(
             }
             other => other?,
         };
+        if t == 0 {
+            sessions.settle();
+        }
         step.advance()?;
         let mut floats = |name: &str| Ok::<_, Error>(take(&mut results, name)?.f32s()?.to_vec());
         let rewards = (0..o.terms.len()).map(|k| floats(&format!("reward.{k}"))).collect::<Result<_>>()?;

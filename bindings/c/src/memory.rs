@@ -15,7 +15,8 @@ pub struct softdimo_memory {
     pub mapped: u64,
     /// Weights held as copies (read, packed or on the device).
     pub weights: u64,
-    /// What the prepared sessions hold beside weights: their values, kept for the next run, and themselves.
+    /// What the prepared sessions hold beside weights: their values, kept for the next run, and themselves; and
+    /// the features of prompts that were encoded, 32 MiB at most.
     pub activations: u64,
 }
 
