@@ -8,8 +8,8 @@
 CARGO ?= cargo
 CC ?= cc
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# While the major version is 0, the minor one is the ABI (bindings/c/build.rs sets the same SONAME).
-ABI := $(shell sed -n 's/^version = "\([0-9]*\.[0-9]*\)\..*/\1/p' Cargo.toml | head -n 1)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;/^version/q' Cargo.toml)
+ABI := $(or $(shell scripts/abi-version $(VERSION)),$(error the version of the ABI is not known))
 MODEL := models/emoji-32.softdimo.safetensors
 CFLAGS ?= -O2
 WARNINGS := -Wall -Wextra -pedantic -Werror

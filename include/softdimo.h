@@ -67,8 +67,9 @@
  *   and sets every field to its default; in those that the library fills, the caller sets struct_size itself.
  *   Reserved fields stay zero. Structs of older and newer versions of this header are accepted. Unknown values are
  *   errors.
- * - NULL where a pointer is required is an error, except that every _free(NULL) is a no-op. Arrays are aligned for
- *   their elements; their length counts elements; NULL goes with length 0.
+ * - NULL where a pointer is required is an error, except that every _free(NULL) is a no-op.
+ * - Arrays that are read are aligned for their elements; their length counts elements; NULL goes with length 0. What
+ *   the library writes to (buffers, structs, out parameters), and pixels in either direction, may lie at any address.
  * - Strings are UTF-8 and NUL-terminated, at most 1 MiB long.
  * - Text convention: functions with a char buffer, its capacity and `needed` copy a text with its NUL. `*needed`
  *   (if not NULL) gets the bytes of the whole text. With a NULL buffer and capacity 0 that is all; with a capacity

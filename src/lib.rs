@@ -4,9 +4,16 @@
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 
-// The public interface has three tiers. What stands at the root, `convert` and `image` is stable: `docs/stable-api.txt`
-// records it, and a test holds it. The hidden modules are for the members of this workspace and for experiments: they may
-// change in any release. The rest is private. The order in which modules may use each other is in `ARCHITECTURE.md`.
+// The public interface has three tiers. What stands at the root, in `convert` and in `image` is stable: `docs/stable-api.txt`
+// records it, and a test holds it. What is `#[doc(hidden)]`, modules as well as methods and variants of stable types, is for
+// the members of this workspace and for experiments: it may change in any release. The rest is private. A stable signature
+// names no type of another tier.
+//
+// `bindings/c` is built from the stable tier, and from what only the C ABI promises: files in the host's memory
+// (`checkpoint::Mapping`, for `from_mapping`), a wall against panics (`panic_wall`) and against calls in a forked process
+// (`runtime::check_process`). Sizes and labels it reads of `Engine::model`.
+//
+// The order in which modules may use each other is in `ARCHITECTURE.md`.
 
 mod atomic_file;
 #[doc(hidden)]
@@ -66,8 +73,9 @@ pub use model_file::WeightsMode;
 pub use report::Report;
 pub use request::{BATCH_LIMIT, Decode, Request};
 pub use rewards::{BINS, Reward, RewardAnswer, RewardImage, RewardModel, RewardTerm, histogram};
-pub use runtime::{Cancel, MemoryMode, Options, Provider};
+pub use runtime::{MemoryMode, Options, Provider};
 pub use sessions::MemoryUse;
+pub use tensor::{Dtype, Shape, Tensor};
 pub use tteo::{Iteration, OptimizationReport, Optimize, Optimizer, Variables};
 pub use verify::{Row, Verification};
 

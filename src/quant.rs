@@ -37,7 +37,7 @@ impl Storage {
     }
 
     /// Dtype in which a tensor is stored. What is no float is no weight.
-    pub fn dtype(self, view: &TensorView) -> Dtype {
+    pub(crate) fn dtype(self, view: &TensorView) -> Dtype {
         match self {
             Storage::Keep => view.dtype,
             Storage::F16 | Storage::Int8 if !view.dtype.is_float() => view.dtype,

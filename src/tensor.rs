@@ -243,18 +243,21 @@ impl Tensor {
     }
 
     /// An f32 tensor with a copy of `data`. Panics when it does not fill `shape` (a bug of the caller in this crate).
+    #[doc(hidden)]
     pub fn from_f32(shape: impl Into<Shape>, data: &[f32]) -> Tensor {
         copies::count(size_of_val(data));
         Tensor::from_f32_vec(shape, data.to_vec())
     }
 
     /// An i64 tensor with a copy of `data`. Panics when it does not fill `shape` (a bug of the caller in this crate).
+    #[doc(hidden)]
     pub fn from_i64(shape: impl Into<Shape>, data: &[i64]) -> Tensor {
         copies::count(size_of_val(data));
         Tensor::from_i64_vec(shape, data.to_vec())
     }
 
     /// An f32 tensor of these elements, without a copy. Panics as [`Tensor::from_f32`].
+    #[doc(hidden)]
     pub fn from_f32_vec(shape: impl Into<Shape>, data: Vec<f32>) -> Tensor {
         let shape = shape.into();
         assert_eq!(shape.checked_len(), Some(data.len()), "data fills shape {shape}");
@@ -262,6 +265,7 @@ impl Tensor {
     }
 
     /// An i64 tensor of these elements, without a copy. Panics as [`Tensor::from_i64`].
+    #[doc(hidden)]
     pub fn from_i64_vec(shape: impl Into<Shape>, data: Vec<i64>) -> Tensor {
         let shape = shape.into();
         assert_eq!(shape.checked_len(), Some(data.len()), "data fills shape {shape}");
@@ -321,6 +325,7 @@ impl Tensor {
         Ok(Tensor { shape, ..self.clone() })
     }
 
+    #[doc(hidden)]
     pub fn view(&self) -> TensorView<'_> {
         TensorView { dtype: self.dtype, shape: self.shape.clone(), data: self.bytes() }
     }

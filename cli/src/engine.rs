@@ -1,10 +1,14 @@
 //! Options shared by the commands that open an engine, and the search for the default model.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use softdimo::{Engine, Error, MemoryMode, Options, Provider, Result, WeightsMode};
+use softdimo::{
+    Decode, Engine, Error, Generated, MemoryMode, Options, Provider, Request, Result, WeightsMode,
+};
 
 /// File name of the bundled model.
 const BUNDLED: &str = "emoji-32.softdimo.safetensors";
@@ -45,6 +49,21 @@ pub struct RunArgs {
 pub enum Memory {
     Lean,
     Fast,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DecodeArg {
+    Hard,
+    Soft,
+}
+
+impl From<DecodeArg> for Decode {
+    fn from(arg: DecodeArg) -> Decode {
+        match arg {
+            DecodeArg::Hard => Decode::Hard,
+            DecodeArg::Soft => Decode::Soft,
+        }
+    }
 }
 
 impl RunArgs {
@@ -93,11 +112,24 @@ impl EngineArgs {
 }
 
 /// A progress bar on stderr; nothing when stderr is not a terminal.
-pub fn progress_bar(total: u64, what: &str) -> ProgressBar {
+pub fn progress_bar(what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     bar.set_style(style.progress_chars("=> "));
     bar.set_message(what.to_string());
     bar
+}
+
+/// Generate under a progress bar that says `what`.
+pub fn run_request(engine: &Engine, request: &Request, what: &str) -> Result<Arc<Generated>> {
+    let job = engine.submit(request)?;
+    let bar = progress_bar(what);
+    let done = job.wait(None, |p| {
+        bar.set_length(p.total.into());
+        bar.set_position(p.step.into());
+        ControlFlow::Continue(())
+    })?;
+    bar.finish_and_clear();
+    Ok(done)
 }

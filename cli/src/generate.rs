@@ -1,16 +1,14 @@
 //! `softdimo generate`: labels or prompts and seeds to a sheet, or to one PNG each; or a picture changed.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use softdimo::Report;
 use softdimo::image::{RgbaImage, read_f32_chw, write_png};
-use softdimo::{Decode, Edit, Generated, Keep, Label, Request, Result};
+use softdimo::{Edit, Generated, Keep, Label, Request, Result};
 
-use crate::engine::{EngineArgs, progress_bar};
+use crate::engine::{DecodeArg, EngineArgs, run_request};
 use crate::picture::read_of_size;
 
 #[derive(clap::Args)]
@@ -51,8 +49,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     steps: u32,
     /// Sample codes, or decode the soft embedding
-    #[arg(long, value_enum, default_value_t = How::Hard)]
-    decode: How,
+    #[arg(long, value_enum, default_value_t = DecodeArg::Hard)]
+    decode: DecodeArg,
     /// Sampling temperature, 0 = arg-max; these seven: default is the model file's
     #[arg(long)]
     temperature: Option<f32>,
@@ -88,12 +86,6 @@ pub struct Args {
     output: PathBuf,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum How {
-    Hard,
-    Soft,
-}
-
 pub fn run(args: Args) -> Result<ExitCode> {
     let engine = args.engine.open()?;
     let layout = engine.model().architecture().layout();
@@ -116,7 +108,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             batch: args.count,
             seed: args.seed,
             steps: args.steps,
-            decode: if args.decode == How::Hard { Decode::Hard } else { Decode::Soft },
+            decode: args.decode.into(),
             temperature: args.temperature,
             top_k: args.top_k,
             top_p: args.top_p,
@@ -127,14 +119,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             report_gap: args.json && args.steps <= 1,
             ..Request::default()
         };
-        let job = engine.submit(&request)?;
-        let bar = progress_bar(0, "generating");
-        let done = job.wait(None, |p| {
-            bar.set_length(p.total.into());
-            bar.set_position(p.step.into());
-            ControlFlow::Continue(())
-        })?;
-        bar.finish_and_clear();
+        let done = run_request(&engine, &request, "generating")?;
         if args.json {
             println!("{}", done.report.json());
         }

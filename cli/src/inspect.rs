@@ -10,9 +10,7 @@ use softdimo::checkpoint::safetensors::SHA256_KEY;
 use softdimo::model::Model;
 use softdimo::model_file::{ClassLabel, QUANTIZATION};
 use softdimo::quant::scale_name;
-use softdimo::rewards::RewardModel;
-use softdimo::tensor::Dtype;
-use softdimo::{Error, Result, WeightsMode};
+use softdimo::{Dtype, Error, Result, RewardModel, WeightsMode};
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -1,6 +1,5 @@
 //! `softdimo optimize`: pictures before and after test-time embedding optimisation, and the reward at every step.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,10 +7,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 use softdimo::Report;
 use softdimo::image::{RgbaImage, write_png};
-use softdimo::{Decode, Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
+use softdimo::{Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
 use softdimo::{Iteration, OptimizationReport, Variables};
 
-use crate::engine::{EngineArgs, progress_bar};
+use crate::engine::{DecodeArg, EngineArgs, run_request};
 use crate::plot::{self, Series};
 use crate::reward::Rewards;
 
@@ -42,8 +41,8 @@ pub struct Args {
     #[command(flatten)]
     loop_: LoopArgs,
     /// Which picture to write: sampled codes, or the soft embedding that was optimised
-    #[arg(long, value_enum, default_value_t = How::Hard)]
-    decode: How,
+    #[arg(long, value_enum, default_value_t = DecodeArg::Hard)]
+    decode: DecodeArg,
     /// Print the report as JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -87,12 +86,6 @@ pub struct LoopArgs {
     /// Take less memory and more time for the same result
     #[arg(long)]
     recompute: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum How {
-    Hard,
-    Soft,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -146,7 +139,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         (None, Some(id)) => vec![Label::Class(id)],
         (None, None) => Vec::new(),
     };
-    let decode = if args.decode == How::Hard { Decode::Hard } else { Decode::Soft };
+    let decode = args.decode.into();
     // A model of class labels reads no prompt; its rewards may.
     let prompts = match engine.model().architecture().text() {
         Some(_) => args.prompt.clone(),
@@ -158,14 +151,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
     let (prompts, optimize) = (args.prompt.clone(), Some(args.loop_.settings(terms)));
     let request = Request { prompts, optimize, ..plain };
-    let job = engine.submit(&request)?;
-    let bar = progress_bar(0, "optimising");
-    let after = job.wait(None, |p| {
-        bar.set_length(p.total.into());
-        bar.set_position(p.step.into());
-        ControlFlow::Continue(())
-    })?;
-    bar.finish_and_clear();
+    let after = run_request(&engine, &request, "optimising")?;
 
     if args.json {
         println!("{}", after.report.json());

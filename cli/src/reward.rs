@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use softdimo::image::{read_f32_chw, read_png};
-use softdimo::rewards::{BINS, RewardModel, histogram};
-use softdimo::{Error, Label, Result, Reward, RewardTerm, WeightsMode};
+use softdimo::{BINS, Error, Label, Result, Reward, RewardModel, RewardTerm, WeightsMode, histogram};
 
 use crate::picture::read_of_size;
 

@@ -21,12 +21,10 @@ use serde::{Deserialize, Serialize};
 use softdimo::families::condition::Condition;
 use softdimo::graph::{Graph, simplify};
 use softdimo::image::{RgbaImage, read_png, write_png};
-use softdimo::rewards::RewardModel;
 use softdimo::rng::{Philox, Stream};
-use softdimo::tensor::{Dtype, Tensor};
 use softdimo::{
-    Engine, Error, Generated, Label, MemoryMode, Optimize, Optimizer, Options, Request, Result, Reward,
-    RewardTerm, WeightsMode,
+    Dtype, Engine, Error, Generated, Label, MemoryMode, Optimize, Optimizer, Options, Request, Result,
+    Reward, RewardModel, RewardTerm, Tensor, WeightsMode,
 };
 
 const MODEL: &str = "models/emoji-32.softdimo.safetensors";

@@ -74,32 +74,30 @@ impl JobState {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The end, unless the job has one already.
+    /// The end by its result.
     pub fn finish(&self, result: Result<Generated>) {
-        let mut state = self.lock();
-        if state.phase.is_final() {
-            return;
-        }
-        state.phase = match &result {
+        let phase = match &result {
             Ok(_) => Phase::Done,
             Err(Error::Cancelled) => Phase::Cancelled,
             Err(_) => Phase::Failed,
         };
-        state.result = Some(result.map(Arc::new));
-        self.changed.notify_all();
+        self.end(phase, result);
     }
-}
 
-impl JobState {
     /// The end of a cancelled job that has something to show: waiting reports the cancellation, the result
     /// can be read.
     pub fn finish_cancelled(&self, best: Generated) {
+        self.end(Phase::Cancelled, Ok(best));
+    }
+
+    /// The end, unless the job has one already.
+    fn end(&self, phase: Phase, result: Result<Generated>) {
         let mut state = self.lock();
         if state.phase.is_final() {
             return;
         }
-        state.phase = Phase::Cancelled;
-        state.result = Some(Ok(Arc::new(best)));
+        state.phase = phase;
+        state.result = Some(result.map(Arc::new));
         self.changed.notify_all();
     }
 }

@@ -51,11 +51,13 @@ impl Engine {
     }
 
     /// Open a model whose bytes are already in memory; `file` is its name in messages.
+    #[doc(hidden)]
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str, options: Options) -> Result<Engine> {
         let model = Model::from_mapping(mapping, file)?;
         Ok(Engine { worker: Arc::new(Worker::start(model, options)?) })
     }
 
+    #[doc(hidden)]
     pub fn model(&self) -> &Arc<Model> {
         &self.worker.model
     }
@@ -65,6 +67,7 @@ impl Engine {
     }
 
     /// The ONNX Runtime this engine runs on.
+    #[doc(hidden)]
     pub fn runtime(&self) -> &Runtime {
         &self.worker.runtime
     }
@@ -160,6 +163,7 @@ impl Engine {
 
     /// Compile a graph over this model's weights, run it once and return its named results. For checks and
     /// experiments; pipelines use prepared programs.
+    #[doc(hidden)]
     pub fn run_graph(&self, graph: Graph, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>> {
         let token = Cancel::default();
         self.worker.call(move |sessions| {
@@ -169,6 +173,7 @@ impl Engine {
     }
 
     /// [`Engine::run_graph`] over the weights of another checkpoint, on this engine's provider and threads.
+    #[doc(hidden)]
     pub fn run_graph_over(
         &self,
         checkpoint: Arc<Checkpoint>,

@@ -36,7 +36,7 @@ pub enum WeightsMode {
 
 impl WeightsMode {
     /// The file's bytes, held this way.
-    pub fn open(self, path: &Path) -> Result<Arc<Mapping>> {
+    pub(crate) fn open(self, path: &Path) -> Result<Arc<Mapping>> {
         Ok(Arc::new(match self {
             WeightsMode::Map => Mapping::map(path),
             WeightsMode::Read => Mapping::read(path),

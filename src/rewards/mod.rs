@@ -77,6 +77,7 @@ pub struct RewardAnswer<'a> {
 type Callback = dyn FnMut(&RewardImage, &mut RewardAnswer) -> ControlFlow<()> + Send;
 
 /// A differentiable reward, one score per picture, maximised.
+#[non_exhaustive]
 pub enum Reward {
     /// −mean of (x − target)² over the mask: 0 when the picture is the target there.
     Target { target: Vec<f32>, mask: Option<Vec<f32>> },
@@ -92,9 +93,11 @@ pub enum Reward {
     Prior { seed: u64 },
     /// −mean of (e − e_start)²: stay near the start embedding.
     Closeness,
-    /// A network in a file of its own.
+    /// A network in a file of its own: [`Reward::network`].
+    #[doc(hidden)]
     Network(Network),
-    /// The host's own function; runs only on the thread that waits for the job.
+    /// The host's own function, which runs only on the thread that waits for the job: [`Reward::callback`].
+    #[doc(hidden)]
     Callback(Mutex<Box<Callback>>),
 }
 

@@ -59,6 +59,7 @@ impl RewardModel {
     }
 
     /// Validate a reward file whose bytes are already at hand; `file` is its name in messages.
+    #[doc(hidden)]
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str) -> Result<RewardModel> {
         let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file)?;
         let header = ModelHeader::read(&checkpoint, file)?;
@@ -91,14 +92,17 @@ impl RewardModel {
         .map(drop)
     }
 
+    #[doc(hidden)]
     pub fn architecture(&self) -> &RewardArchitecture {
         &self.config.architecture
     }
 
+    #[doc(hidden)]
     pub fn config(&self) -> &RewardConfig {
         &self.config
     }
 
+    #[doc(hidden)]
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
@@ -108,21 +112,25 @@ impl RewardModel {
     }
 
     /// Class names of a classifier in order of their id; empty when the file has none.
+    #[doc(hidden)]
     pub fn labels(&self) -> &[ClassLabel] {
         &self.labels
     }
 
     /// What tells this file's weights from those of the others that a graph reads; no two opened files share it.
+    #[doc(hidden)]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
     /// The network's weights, for graphs that read several files.
+    #[doc(hidden)]
     pub fn weights(&self) -> Weights<'_> {
         Weights::named(&self.namespace, &self.checkpoint).at(REWARD_COMPONENT)
     }
 
     /// Token ids of a prompt; `None` for rewards that read none.
+    #[doc(hidden)]
     pub fn tokens(&self, prompt: &str) -> Option<Tokens> {
         Some(self.tokenizer.as_ref()?.encode(prompt))
     }
@@ -138,12 +146,12 @@ impl RewardModel {
     }
 
     /// Checks that the mapped file has not shrunk; see [`Mapping::recheck`].
-    pub fn recheck(&self) -> Result<()> {
+    pub(crate) fn recheck(&self) -> Result<()> {
         self.mapping.recheck()
     }
 
     /// Family, title, licence, configuration, classes and size.
-    pub fn info(&self) -> serde_json::Value {
+    pub(crate) fn info(&self) -> serde_json::Value {
         let metadata = self.metadata();
         serde_json::json!({
             "family": self.architecture().name(),

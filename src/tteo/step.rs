@@ -12,6 +12,7 @@ use crate::tensor::{Dtype, Shape};
 impl Optimize {
     /// Bytes of activations that one step on `batch` pictures of `model` holds at once, at least: what
     /// `recompute` lowers, and what the memory limit of an engine is held against.
+    #[doc(hidden)]
     pub fn activation_bytes(&self, model: &Model, batch: usize) -> Result<u64> {
         Ok(step_graph(model, batch, self)?.peak_activation_bytes())
     }

@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::built::{self, folder, library};
+use support::built::{self, folder, library, soname};
 use support::process::run;
 use support::program::{STRICT, compile, compiler};
 use support::{bundled, rewards, root, runtime};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn source(name: &str) -> PathBuf {
     root().join("tests/bindings").join(name)
@@ -59,7 +61,7 @@ fn library_exports_the_header_and_nothing_else() {
 
     let dynamic = run(Command::new("readelf").arg("-dW").arg(&library));
     let of = |tag: &str| dynamic.lines().filter(|l| l.contains(tag)).collect::<Vec<_>>().join("\n");
-    assert!(of("(SONAME)").contains("[libsoftdimo.so.0.1]"), "{dynamic}");
+    assert!(of("(SONAME)").contains(&format!("[{}]", soname(VERSION))), "{dynamic}");
     assert!(of("(FLAGS_1)").contains("NODELETE"), "{dynamic}");
     for unwanted in ["libstdc++", "libonnxruntime", "libsoftdimo"] {
         assert!(!of("(NEEDED)").contains(unwanted), "{dynamic}");
@@ -99,27 +101,42 @@ fn wrapper_as_cpp20() {
     wrapper("wrapper_20", &["-std=c++20", "-O2"]);
 }
 
-/// Install into a staging folder, then move the tree somewhere else; where it is then.
-fn installed(name: &str, libdir: &str) -> PathBuf {
+/// Install into a staging folder as this version, then move the tree somewhere else; where it is then.
+fn installed(name: &str, libdir: &str, version: &str) -> PathBuf {
     let folder = folder(name);
     run(Command::new("make")
         .arg("install")
         .arg(format!("DESTDIR={}/stage", folder.display()))
         .arg("PREFIX=/opt/first")
         .arg(format!("LIBDIR={libdir}"))
+        .arg(format!("VERSION={version}"))
         .arg(format!("BUILD={}", library().display()))
         .arg(format!("ORT={}", runtime().display()))
         .current_dir(root()));
     let moved = folder.join("moved/elsewhere");
     std::fs::create_dir_all(moved.parent().unwrap()).unwrap();
     std::fs::rename(folder.join("stage/opt/first"), &moved).unwrap();
-    let lib = moved.join(libdir);
-    for (link, to) in
-        [("libsoftdimo.so", "libsoftdimo.so.0.1"), ("libsoftdimo.so.0.1", "libsoftdimo.so.0.1.0")]
-    {
-        assert_eq!(std::fs::read_link(lib.join(link)).unwrap(), Path::new(to));
+    let (soname, file) = (soname(version), format!("libsoftdimo.so.{version}"));
+    for (link, to) in [("libsoftdimo.so", &soname), (&soname, &file)] {
+        assert_eq!(std::fs::read_link(moved.join(libdir).join(link)).unwrap(), Path::new(to));
     }
     moved
+}
+
+#[test]
+fn soname_ends_with_the_minor_version_until_1_0() {
+    for (version, name) in [
+        ("0.1.0", "libsoftdimo.so.0.1"),
+        ("0.12.3-rc.1", "libsoftdimo.so.0.12"),
+        ("1.0.0", "libsoftdimo.so.1"),
+        ("12.3.4", "libsoftdimo.so.12"),
+    ] {
+        assert_eq!(soname(version), name);
+    }
+    let found = std::fs::read_to_string(
+        installed("first_stable", "lib", "1.2.3").join("lib/cmake/softdimo/softdimo-config.cmake"),
+    );
+    assert!(found.unwrap().contains(r#"IMPORTED_SONAME "libsoftdimo.so.1""#));
 }
 
 /// Run an installed program's user without help from the environment: the runtime is beside the library.
@@ -130,14 +147,14 @@ fn make_picture(program: &Path, folder: &Path) {
         .arg(&png)
         .env_remove("SOFTDIMO_ORT_LIBRARY")
         .env_remove("LD_LIBRARY_PATH"));
-    assert_eq!(said, format!("softdimo {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(said, format!("softdimo {VERSION}\n"));
     assert!(std::fs::read(png).unwrap().starts_with(b"\x89PNG"));
 }
 
 #[test]
 fn pkg_config_finds_a_moved_installation() {
     for (name, libdir) in [("pkg_config", "lib"), ("pkg_config_multiarch", "lib/x86_64-linux-gnu")] {
-        let prefix = installed(name, libdir);
+        let prefix = installed(name, libdir, VERSION);
         let ask = |arguments: &[&str]| {
             let said = run(tool("pkgconf")
                 .args(arguments)
@@ -145,7 +162,7 @@ fn pkg_config_finds_a_moved_installation() {
                 .env("PKG_CONFIG_PATH", prefix.join(libdir).join("pkgconfig")));
             said.split_whitespace().map(str::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(ask(&["--modversion"]), [env!("CARGO_PKG_VERSION")]);
+        assert_eq!(ask(&["--modversion"]), [VERSION]);
         let program = prefix.join("one_picture");
         run(compiler("cc")
             .arg("-std=c99")
@@ -155,7 +172,7 @@ fn pkg_config_finds_a_moved_installation() {
             .args(ask(&["--cflags", "--libs"]))
             .arg(format!("-Wl,-rpath,{}", ask(&["--variable=libdir"])[0])));
         let needed = run(Command::new("readelf").arg("-dW").arg(&program));
-        assert!(needed.contains("[libsoftdimo.so.0.1]"), "{needed}");
+        assert!(needed.contains(&format!("[{}]", soname(VERSION))), "{needed}");
         make_picture(&program, &prefix);
     }
 }
@@ -167,7 +184,7 @@ fn installed_program_finds_its_own_runtime_and_bundled() {
     std::fs::write(decoy.join("softdimo"), "not a program").unwrap();
     std::fs::write(decoy.join("libonnxruntime.so"), "not a library").unwrap();
     for (name, libdir) in [("program", "lib"), ("program_multiarch", "lib/x86_64-linux-gnu")] {
-        let prefix = installed(name, libdir);
+        let prefix = installed(name, libdir, VERSION);
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path =
             std::env::join_paths(std::iter::once(prefix.join("bin")).chain(std::env::split_paths(&path)));
@@ -185,7 +202,7 @@ fn installed_program_finds_its_own_runtime_and_bundled() {
 
 #[test]
 fn cmake_finds_a_moved_installation() {
-    let prefix = installed("cmake", "lib");
+    let prefix = installed("cmake", "lib", VERSION);
     let build = folder("cmake_build");
     run(tool("cmake")
         .arg("-S")

@@ -559,7 +559,7 @@ static void struct_sizes(const char *model, const char *folder) {
   CHECK(memcmp(pixels, pixels + PIXELS * 4, PIXELS * 4));
 }
 
-/* Results may be written to any address. */
+/* What the library writes to, and pixels, may lie at any address. */
 static void misaligned(void) {
   static float expected[3 * PIXELS];
   static uint8_t bytes[sizeof expected + 1], count[sizeof(uint64_t) + 1];
@@ -578,6 +578,32 @@ static void misaligned(void) {
   SAME(softdimo_job_tokens, TOKENS);
   SAME(softdimo_job_max_probability, TOKENS);
   SAME(softdimo_job_embedding, 64 * 48);
+
+  softdimo_progress progress;
+  progress.struct_size = sizeof progress;
+  OK(softdimo_job_progress(done, &progress));
+  memcpy(any, &progress.struct_size, sizeof progress.struct_size);
+  OK(softdimo_job_progress(done, any));
+  CHECK(!memcmp(any, &progress, sizeof progress));
+
+  softdimo_reward *reward;
+  OK(softdimo_reward_prior(0, any));
+  memcpy(&reward, any, sizeof reward);
+  softdimo_reward_free(reward);
+
+  /* A picture of floats, written and read. */
+  static uint8_t floats[PIXELS * 16 + 1];
+  softdimo_image image = picture(floats + 1);
+  image.format = SOFTDIMO_FORMAT_RGBA32F;
+  image.capacity = PIXELS * 16;
+  OK(softdimo_job_image(done, 0, &image));
+  softdimo_image aligned = image;
+  aligned.data = pixels;
+  OK(softdimo_job_image(done, 0, &aligned));
+  CHECK(!memcmp(floats + 1, pixels, PIXELS * 16));
+  memcpy(any, &image, sizeof image);
+  OK(softdimo_reward_target(any, NULL, 0, &reward));
+  softdimo_reward_free(reward);
 }
 
 static void results(const char *model) {

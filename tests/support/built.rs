@@ -7,8 +7,11 @@ use std::sync::OnceLock;
 use super::process::run;
 use super::root;
 
-/// Version of the ABI: while the major version is 0, the minor one.
-pub const ABI: &str = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
+/// The name that programs load which were linked to the shared library of this version.
+pub fn soname(version: &str) -> String {
+    let abi = run(Command::new(root().join("scripts/abi-version")).arg(version));
+    format!("libsoftdimo.so.{}", abi.trim())
+}
 
 /// `target/PROFILE` of the running test, which is `target/PROFILE/deps/NAME-HASH`.
 pub fn profile_folder() -> PathBuf {
@@ -74,5 +77,5 @@ pub fn library() -> &'static Path {
 /// Put the shared library into `folder`, under the names that programs are linked to and load.
 pub fn place(folder: &Path) {
     std::fs::copy(file("libsoftdimo.so"), folder.join("libsoftdimo.so")).unwrap();
-    std::os::unix::fs::symlink("libsoftdimo.so", folder.join(format!("libsoftdimo.so.{ABI}"))).unwrap();
+    std::os::unix::fs::symlink("libsoftdimo.so", folder.join(soname(env!("CARGO_PKG_VERSION")))).unwrap();
 }

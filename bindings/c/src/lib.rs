@@ -26,16 +26,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use read::{
-    array, cstr, handle, init_struct, optional_cstr, out, read_struct, write_floats, write_struct, write_text,
-};
+use read::{array, cstr, handle, init_struct, optional_cstr, out, read_struct, write_struct, write_text};
 use wall::{guard, wall};
 
 use softdimo::Generated;
 use softdimo::Label;
 use softdimo::image;
-use softdimo::rewards::{BINS, Reward, RewardModel, RewardTerm};
 use softdimo::runtime::check_process;
+use softdimo::{BINS, Reward, RewardModel, RewardTerm};
 use softdimo::{Decode, Request};
 use softdimo::{Edit, Keep};
 use softdimo::{Engine, MemoryMode, Options, Provider};

@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{softdimo_image, softdimo_release_fn};
 use softdimo::WeightsMode;
 use softdimo::checkpoint::Mapping;
-use softdimo::image::{ImageView, ImageViewMut, Origin, PixelFormat};
-use softdimo::rewards::{RewardAnswer, RewardImage};
-use softdimo::{Error, Result};
+use softdimo::image::{ImageView, ImageViewMut, Origin, PixelFormat, read_f32_chw};
+use softdimo::{Error, Result, RewardAnswer, RewardImage};
 
 /// Largest text or struct a caller may hand in.
 const TEXT_LIMIT: usize = 1 << 20;
@@ -212,16 +211,6 @@ pub(super) unsafe fn write_text(
 }
 
 /// Array convention: see `softdimo_job_image_f32`.
-pub(super) unsafe fn write_floats(
-    values: &[f32],
-    buffer: *mut f32,
-    capacity: u64,
-    needed: *mut u64,
-) -> Result<()> {
-    // SAFETY: passed on.
-    unsafe { write_array(values, buffer, capacity, needed, "buffer") }
-}
-
 pub(super) unsafe fn write_array<T: Copy>(
     values: &[T],
     buffer: *mut T,
@@ -292,6 +281,15 @@ pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>
         // SAFETY: the caller owns `capacity` bytes at `data` for the duration of the call.
         data: unsafe { std::slice::from_raw_parts_mut(image.data.cast(), capacity) },
     })
+}
+
+/// The caller's picture [3, H, W] in [0, 1].
+pub(super) unsafe fn picture(image: *const softdimo_image) -> Result<Vec<f32>> {
+    // SAFETY: NULL or an image view, as documented; nothing is written.
+    unsafe {
+        let image = images(image.cast_mut(), 1)?.remove(0);
+        read_f32_chw(&read_view(&image)?)
+    }
 }
 
 /// The caller's pixels, for reading.

@@ -296,10 +296,7 @@ unsafe fn read_edit(r: &softdimo_request) -> Result<Option<Edit>> {
         return Ok(None);
     }
     // SAFETY: an image view, as documented.
-    let image = unsafe {
-        let view = read::images(r.edit_image.cast_mut(), 1)?.remove(0);
-        image::read_f32_chw(&read::read_view(&view)?)?
-    };
+    let image = unsafe { read::picture(r.edit_image)? };
     let keep = match (mask, r.edit_keep) {
         (Some(mask), -1.0) => Keep::Outside(mask.to_vec()),
         (Some(_), keep) => return Err(Error::invalid("request.edit_keep", "-1 with edit_mask", keep)),

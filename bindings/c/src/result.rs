@@ -22,6 +22,23 @@ pub unsafe extern "C" fn softdimo_job_image(
     })
 }
 
+/// Copy floats of a job's result. Array convention.
+unsafe fn copy_floats(
+    job: *const softdimo_job,
+    floats: impl FnOnce(&Generated) -> Result<&[f32]>,
+    buffer: *mut f32,
+    capacity: u64,
+    needed: *mut u64,
+) -> i32 {
+    wall(|| {
+        // SAFETY: as the callers promise.
+        unsafe {
+            let done = handle(job, "job")?.job.result()?;
+            read::write_array(floats(&done)?, buffer, capacity, needed, "buffer")
+        }
+    })
+}
+
 /// Copy picture `index` as the decoder's floats [3, height, width], nominally in [0, 1], not clamped. Array
 /// convention.
 #[unsafe(no_mangle)]
@@ -32,13 +49,8 @@ pub unsafe extern "C" fn softdimo_job_image_f32(
     capacity: u64,
     needed: *mut u64,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and a caller-owned array.
-        unsafe {
-            let done = handle(job, "job")?.job.result()?;
-            write_floats(done.picture(index as usize)?, pixels, capacity, needed)
-        }
-    })
+    // SAFETY: a live handle and a caller-owned array.
+    unsafe { copy_floats(job, |done| done.picture(index as usize), pixels, capacity, needed) }
 }
 
 /// Copy the tokens [positions, splits] of picture `index`: the picture, bit for bit. Array convention.
@@ -69,13 +81,10 @@ pub unsafe extern "C" fn softdimo_job_max_probability(
     capacity: u64,
     needed: *mut u64,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and a caller-owned array.
-        unsafe {
-            let done = handle(job, "job")?.job.result()?;
-            write_floats(done.picture_max_probability(index as usize)?, probabilities, capacity, needed)
-        }
-    })
+    // SAFETY: a live handle and a caller-owned array.
+    unsafe {
+        copy_floats(job, |done| done.picture_max_probability(index as usize), probabilities, capacity, needed)
+    }
 }
 
 /// Copy the start embedding [positions, embedding] of picture `index` of a one-step job, after an
@@ -88,13 +97,8 @@ pub unsafe extern "C" fn softdimo_job_embedding(
     capacity: u64,
     needed: *mut u64,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: a live handle and a caller-owned array.
-        unsafe {
-            let done = handle(job, "job")?.job.result()?;
-            write_floats(done.picture_e_in(index as usize)?, e_in, capacity, needed)
-        }
-    })
+    // SAFETY: a live handle and a caller-owned array.
+    unsafe { copy_floats(job, |done| done.picture_e_in(index as usize), e_in, capacity, needed) }
 }
 
 /// JSON about the job: the request with every default filled in, model, runtime, confidence, the course of an

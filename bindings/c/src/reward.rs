@@ -3,10 +3,14 @@
 
 use super::*;
 
-unsafe fn new_reward(reward: Reward, out_reward: *mut *mut softdimo_reward) -> Result<()> {
-    let handle = Box::into_raw(Box::new(softdimo_reward { reward: Arc::new(reward) }));
-    // SAFETY: an out pointer, checked by the callers before anything is made.
-    unsafe { out(out_reward, "reward", handle) }
+/// Write a handle of the reward that `make` makes, if there is a place for it.
+unsafe fn hand_out(reward: *mut *mut softdimo_reward, make: impl FnOnce() -> Result<Reward>) -> i32 {
+    wall(|| {
+        read::required(reward, "reward")?;
+        let handle = Box::into_raw(Box::new(softdimo_reward { reward: Arc::new(make()?) }));
+        // SAFETY: an out pointer, as the callers promise.
+        unsafe { out(reward, "reward", handle) }
+    })
 }
 
 /// A mask over pixels, row-major from the top: `count` = width·height weights of 0 or more, or NULL for all.
@@ -25,15 +29,12 @@ pub unsafe extern "C" fn softdimo_reward_target(
     mask_count: u64,
     reward: *mut *mut softdimo_reward,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: an image view, an array and an out pointer, as documented.
-        unsafe {
-            read::required(reward, "reward")?;
-            let view = read::images(target.cast_mut(), 1)?.remove(0);
-            let target = image::read_f32_chw(&read::read_view(&view)?)?;
-            new_reward(Reward::Target { target, mask: read_mask(mask, mask_count)? }, reward)
-        }
-    })
+    // SAFETY: an image view, an array and an out pointer, as documented.
+    unsafe {
+        hand_out(reward, || {
+            Ok(Reward::Target { target: read::picture(target)?, mask: read_mask(mask, mask_count)? })
+        })
+    }
 }
 
 /// A reward for a direction in colour space: mean over the mask of r·R + g·G + b·B. Mask: see
@@ -47,13 +48,8 @@ pub unsafe extern "C" fn softdimo_reward_color(
     mask_count: u64,
     reward: *mut *mut softdimo_reward,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: an array and an out pointer, as documented.
-        unsafe {
-            read::required(reward, "reward")?;
-            new_reward(Reward::Color { rgb: [r, g, b], mask: read_mask(mask, mask_count)? }, reward)
-        }
-    })
+    // SAFETY: an array and an out pointer, as documented.
+    unsafe { hand_out(reward, || Ok(Reward::Color { rgb: [r, g, b], mask: read_mask(mask, mask_count)? })) }
 }
 
 /// A reward for the colours of `target`, wherever in the picture they are: minus the mean squared difference
@@ -70,49 +66,35 @@ pub unsafe extern "C" fn softdimo_reward_histogram(
     mask_count: u64,
     reward: *mut *mut softdimo_reward,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: an image view or NULL, arrays and an out pointer, as documented.
-        unsafe {
-            read::required(reward, "reward")?;
-            let histogram = match (target.is_null(), array(histogram, histogram_count, "histogram")?) {
+    // SAFETY: an image view or NULL, arrays and an out pointer, as documented.
+    unsafe {
+        hand_out(reward, || {
+            let shares = match (target.is_null(), array(histogram, histogram_count, "histogram")?) {
                 (true, Some(shares)) => shares.to_vec(),
-                (false, None) => {
-                    let view = read::images(target.cast_mut(), 1)?.remove(0);
-                    softdimo::rewards::histogram(&image::read_f32_chw(&read::read_view(&view)?)?, BINS)?
-                }
+                (false, None) => softdimo::histogram(&read::picture(target)?, BINS)?,
                 (true, None) => return Err(Error::NullArgument { what: "target" }),
                 (false, Some(_)) => {
                     return Err(Error::invalid("histogram", "NULL when target is given", "an array"));
                 }
             };
-            new_reward(Reward::Histogram { histogram, mask: read_mask(mask, mask_count)? }, reward)
-        }
-    })
+            Ok(Reward::Histogram { histogram: shares, mask: read_mask(mask, mask_count)? })
+        })
+    }
 }
 
 /// A reward for staying what the label or prompt says, by the model's own teacher: its log-likelihood of the
 /// tokens under two complementary seeded masks, in nats per token. Add it to any simple reward.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_reward_prior(seed: u64, reward: *mut *mut softdimo_reward) -> i32 {
-    wall(|| {
-        // SAFETY: an out pointer.
-        unsafe {
-            read::required(reward, "reward")?;
-            new_reward(Reward::Prior { seed }, reward)
-        }
-    })
+    // SAFETY: an out pointer.
+    unsafe { hand_out(reward, || Ok(Reward::Prior { seed })) }
 }
 
 /// A reward for staying near the start embedding: −mean squared distance.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_reward_closeness(reward: *mut *mut softdimo_reward) -> i32 {
-    wall(|| {
-        // SAFETY: an out pointer.
-        unsafe {
-            read::required(reward, "reward")?;
-            new_reward(Reward::Closeness, reward)
-        }
-    })
+    // SAFETY: an out pointer.
+    unsafe { hand_out(reward, || Ok(Reward::Closeness)) }
 }
 
 /// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
@@ -140,13 +122,13 @@ pub unsafe extern "C" fn softdimo_reward_from_callback(
     user_data: *mut c_void,
     reward: *mut *mut softdimo_reward,
 ) -> i32 {
-    wall(|| {
-        read::required(reward, "reward")?;
+    let make = || {
         let callback = callback.ok_or(Error::NullArgument { what: "callback" })?;
         let host = read::HostReward { callback, user_data };
-        // SAFETY: an out pointer, checked above.
-        unsafe { new_reward(Reward::callback(move |image, answer| host.call(image, answer)), reward) }
-    })
+        Ok(Reward::callback(move |image, answer| host.call(image, answer)))
+    };
+    // SAFETY: an out pointer.
+    unsafe { hand_out(reward, make) }
 }
 
 /// How the network of a reward file is opened. Call `softdimo_reward_options_init` first.
@@ -193,16 +175,15 @@ pub unsafe extern "C" fn softdimo_reward_open(
     options: *const softdimo_reward_options,
     reward: *mut *mut softdimo_reward,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: a string, options or NULL, and an out pointer, as documented.
-        unsafe {
-            read::required(reward, "reward")?;
+    // SAFETY: a string, options or NULL, and an out pointer, as documented.
+    unsafe {
+        hand_out(reward, || {
             let path = cstr(path, "path")?;
             let options = read_options(options)?;
             let model = RewardModel::open(path, read::weights_mode(options.weights_mode)?)?;
-            new_reward(network(model, &options)?, reward)
-        }
-    })
+            network(model, &options)
+        })
+    }
 }
 
 /// The same for a reward whose file is in memory; bytes and `release` as in `softdimo_engine_open_memory`.
@@ -215,18 +196,17 @@ pub unsafe extern "C" fn softdimo_reward_open_memory(
     options: *const softdimo_reward_options,
     reward: *mut *mut softdimo_reward,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: bytes, options or NULL, and an out pointer, as documented.
-        unsafe {
-            read::required(reward, "reward")?;
+    // SAFETY: bytes, options or NULL, and an out pointer, as documented.
+    unsafe {
+        hand_out(reward, || {
             let (mapping, armed) = read::foreign(data, length, release, user_data)?;
             let options = read_options(options)?;
             read::weights_mode(options.weights_mode)?;
             let opened = network(RewardModel::from_mapping(mapping, "(memory)")?, &options)?;
             armed.store(true, Ordering::SeqCst);
-            new_reward(opened, reward)
-        }
-    })
+            Ok(opened)
+        })
+    }
 }
 
 fn default_options() -> softdimo_reward_options {

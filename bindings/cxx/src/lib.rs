@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use softdimo::image::{ImageView, Origin, PixelFormat, RgbaImage, read_f32_chw};
-use softdimo::rewards::{BINS, RewardModel, histogram};
-use softdimo::{Error, Generated, Label, MemoryMode, Provider, RewardTerm, WeightsMode};
+use softdimo::{
+    BINS, Error, Generated, Label, MemoryMode, Provider, RewardModel, RewardTerm, WeightsMode, histogram,
+};
 
 #[cxx::bridge(namespace = "softdimo::bridge")]
 mod ffi {

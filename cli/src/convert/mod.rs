@@ -137,7 +137,7 @@ pub fn write(
     output: &Path,
     make: impl FnOnce(&Path, &mut dyn FnMut(usize, usize)) -> softdimo::Result<Summary>,
 ) -> softdimo::Result<ExitCode> {
-    let bar = progress_bar(0, "writing");
+    let bar = progress_bar("writing");
     let summary = make(output, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);

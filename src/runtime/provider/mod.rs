@@ -83,7 +83,7 @@ impl Provider {
 
     /// Whether the provider could be used with the loaded runtime; the reason when not. For `cuda` this
     /// looks for its library file; only opening an engine proves that the GPU works.
-    pub fn availability(self, runtime: Option<&Runtime>) -> std::result::Result<(), String> {
+    pub(crate) fn availability(self, runtime: Option<&Runtime>) -> std::result::Result<(), String> {
         let runtime = runtime.ok_or("ONNX Runtime is not loaded yet: open an engine first")?;
         self.policy().availability(runtime)
     }

@@ -2,30 +2,149 @@
 //! stable_api` rewrites it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use quote::ToTokens;
+use quote::{ToTokens, quote};
 use support::root;
-use syn::{Fields, ImplItem, Item, UseTree, Visibility};
+use syn::{Attribute, Fields, FnArg, Generics, ImplItem, Item, Pat, Signature, Type, UseTree, Visibility};
 
-use super::sources;
+use super::{files, sources};
 
-/// Names that a file hands on by `pub use`.
-fn handed_on(items: &[Item]) -> BTreeSet<String> {
-    fn leaves(tree: &UseTree, found: &mut BTreeSet<String>) {
-        match tree {
-            UseTree::Path(path) => leaves(&path.tree, found),
-            UseTree::Name(name) => drop(found.insert(name.ident.to_string())),
-            UseTree::Rename(name) => drop(found.insert(name.rename.to_string())),
-            UseTree::Group(group) => group.items.iter().for_each(|tree| leaves(tree, found)),
-            UseTree::Glob(_) => panic!("a glob hands on who knows what"),
+/// The modules whose public names are stable, as users and as [`Library`] call them.
+const STABLE: [(&str, &str); 3] =
+    [("softdimo", ""), ("softdimo::convert", "convert"), ("softdimo::image", "image")];
+
+/// A line of the record: `Engine::` and `fn memory(&self) -> Result<MemoryUse>`.
+struct Line {
+    owner: String,
+    signature: String,
+}
+
+fn line(owner: &str, signature: impl ToTokens) -> Line {
+    Line { owner: owner.to_string(), signature: text(signature) }
+}
+
+/// The parsed files of the library by their module: `engine::job`, and nothing for the root.
+struct Library(BTreeMap<String, syn::File>);
+
+impl Library {
+    fn new<'a>(files: impl IntoIterator<Item = (&'a Path, &'a str)>) -> Library {
+        let files = files.into_iter().map(|(path, text)| (module(path), syn::parse_file(text).unwrap()));
+        Library(files.collect())
+    }
+
+    fn items(&self) -> impl Iterator<Item = &Item> {
+        self.0.values().flat_map(|file| &file.items)
+    }
+
+    /// Every type and trait, of whatever tier.
+    fn types(&self) -> BTreeSet<String> {
+        let name = |item: &Item| match item {
+            Item::Struct(s) => Some(s.ident.to_string()),
+            Item::Enum(e) => Some(e.ident.to_string()),
+            Item::Type(t) => Some(t.ident.to_string()),
+            Item::Trait(t) => Some(t.ident.to_string()),
+            _ => None,
+        };
+        self.items().filter_map(name).collect()
+    }
+
+    /// The names that a module shows: its own, and those that it hands on.
+    fn names(&self, module: &str) -> BTreeSet<String> {
+        let items = &self.0[module].items;
+        let own = items.iter().filter_map(declared).map(|(name, _)| name);
+        own.chain(imports(items, is_public).into_keys()).collect()
+    }
+
+    /// The item that a module shows under a name.
+    fn item(&self, module: &str, name: &str) -> Vec<Line> {
+        let items = &self.0[module].items;
+        if let Some((_, lines)) = items.iter().filter_map(declared).find(|(own, _)| own == name) {
+            return lines;
+        }
+        let path = imports(items, is_public).remove(name);
+        let path = path.unwrap_or_else(|| panic!("{module}::{name} is declared nowhere"));
+        let (from, name) = path.rsplit_once("::").unwrap();
+        match (from.strip_prefix("crate::"), module) {
+            (Some(from), _) => self.item(from, name),
+            (None, "") => self.item(from, name),
+            (None, _) => self.item(&format!("{module}::{}", from.trim_start_matches("self::")), name),
         }
     }
-    let mut found = BTreeSet::new();
+
+    /// Traits, methods and constants of a type.
+    fn implemented(&self, name: &str) -> Vec<Line> {
+        let (mut traits, mut lines, own) = (BTreeSet::new(), Vec::new(), self.types());
+        for item in self.items() {
+            match item {
+                Item::Struct(s) if s.ident == name => traits.extend(derived(&s.attrs)),
+                Item::Enum(e) if e.ident == name => traits.extend(derived(&e.attrs)),
+                Item::Impl(block) if !is_hidden(&block.attrs) && is_named(&block.self_ty, name) => {
+                    match &block.trait_ {
+                        None => lines.extend(block.items.iter().filter_map(|item| method(name, item))),
+                        Some((_, path, _)) => {
+                            // A trait of this crate is for its own use.
+                            let last = path.segments.last().unwrap();
+                            traits.extend((!own.contains(&last.ident.to_string())).then(|| text(last)));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        let traits: Vec<String> = traits.into_iter().collect();
+        let traits = Line { owner: format!("{name}: "), signature: traits.join(" + ") };
+        std::iter::once(traits).filter(|traits| !traits.signature.is_empty()).chain(lines).collect()
+    }
+
+    /// What a stable module shows.
+    fn lines(&self, module: &str) -> Vec<Line> {
+        let names = self.names(module).into_iter();
+        names.flat_map(|name| self.item(module, &name).into_iter().chain(self.implemented(&name))).collect()
+    }
+
+    /// The names of the stable tier.
+    fn stable(&self) -> BTreeSet<String> {
+        STABLE.iter().flat_map(|(_, module)| self.names(module)).collect()
+    }
+
+    /// Stable signatures that name a type of another tier.
+    fn leaks(&self) -> Vec<String> {
+        let hidden: BTreeSet<String> = self.types().difference(&self.stable()).cloned().collect();
+        let lines = STABLE.iter().flat_map(|(_, module)| self.lines(module));
+        let leaks = lines.filter(|line| words(&line.signature).any(|word| hidden.contains(word)));
+        leaks.map(|line| format!("{}{}", line.owner, line.signature)).collect()
+    }
+}
+
+/// `engine/job.rs` is `engine::job`, `engine/mod.rs` is `engine`, `lib.rs` is the root.
+fn module(path: &Path) -> String {
+    let path = path.with_extension("").to_str().unwrap().replace('/', "::");
+    if path == "lib" { String::new() } else { path.trim_end_matches("::mod").to_string() }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+}
+
+/// The names that `use` brings, and where from.
+fn imports(items: &[Item], of: impl Fn(&Visibility) -> bool) -> BTreeMap<String, String> {
+    fn leaves(path: &str, tree: &UseTree, found: &mut BTreeMap<String, String>) {
+        let below = |name: &syn::Ident| format!("{path}::{name}").trim_start_matches("::").to_string();
+        match tree {
+            UseTree::Path(tree) => leaves(&below(&tree.ident), &tree.tree, found),
+            UseTree::Name(name) => drop(found.insert(name.ident.to_string(), below(&name.ident))),
+            UseTree::Rename(name) => drop(found.insert(name.rename.to_string(), below(&name.ident))),
+            UseTree::Group(group) => group.items.iter().for_each(|tree| leaves(path, tree, found)),
+            UseTree::Glob(_) => drop(found.insert("*".to_string(), path.to_string())),
+        }
+    }
+    let mut found = BTreeMap::new();
     for item in items {
         if let Item::Use(item) = item
-            && is_public(&item.vis)
+            && of(&item.vis)
         {
-            leaves(&item.tree, &mut found);
+            leaves("", &item.tree, &mut found);
         }
     }
     found
@@ -35,100 +154,132 @@ fn is_public(vis: &Visibility) -> bool {
     matches!(vis, Visibility::Public(_))
 }
 
-/// Tokens as text, spaced evenly.
-fn text(tokens: impl ToTokens) -> String {
-    let text = tokens.to_token_stream().to_string();
-    let text = text.replace(" :: ", "::").replace(" < ", "<").replace(" > ", "> ").replace(" >", ">");
-    text.replace("& ", "&")
-        .replace(" ,", ",")
-        .replace(" (", "(")
-        .replace("( ", "(")
-        .replace(" )", ")")
-        .replace(" :", ":")
+fn is_hidden(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|a| ["#[doc(hidden)]", "#[cfg(test)]"].contains(&text(a).as_str()))
 }
 
-/// What a public item shows: one line for itself and one for each field or variant.
-fn lines(item: &Item) -> Option<(String, Vec<String>)> {
-    let fields = |fields: &Fields| -> Vec<String> {
-        let public = fields.iter().filter(|f| is_public(&f.vis));
-        let named = public.filter_map(|f| Some(format!(".{}: {}", f.ident.as_ref()?, text(&f.ty))));
+fn open_ended(attributes: &[Attribute]) -> Option<&Attribute> {
+    attributes.iter().find(|a| a.path().is_ident("non_exhaustive"))
+}
+
+/// Whether a type is `name` or `name<..>`.
+fn is_named(ty: &Type, name: &str) -> bool {
+    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == name))
+}
+
+/// The last words of what is derived: `Error` of `thiserror::Error`.
+fn derived(attributes: &[Attribute]) -> Vec<String> {
+    let mut traits = Vec::new();
+    for attribute in attributes.iter().filter(|a| a.path().is_ident("derive")) {
+        let add = |meta: syn::meta::ParseNestedMeta| {
+            traits.push(text(meta.path.segments.last()));
+            Ok(())
+        };
+        attribute.parse_nested_meta(add).unwrap();
+    }
+    traits
+}
+
+/// Tokens as text, spaced evenly.
+fn text(tokens: impl ToTokens) -> String {
+    let mut text = tokens.to_token_stream().to_string();
+    for (spaced, even) in [
+        (" :: ", "::"),
+        (" < ", "<"),
+        ("< ", "<"),
+        (" > ", "> "),
+        (" >", ">"),
+        ("& ", "&"),
+        (" ,", ","),
+        (",)", ")"),
+        (" (", "("),
+        ("( ", "("),
+        (" )", ")"),
+        (" ;", ";"),
+        (" :", ":"),
+        ("# [", "#["),
+    ] {
+        text = text.replace(spaced, even);
+    }
+    text
+}
+
+/// The name of a public item and what it shows: one line for itself and one for each field or variant.
+fn declared(item: &Item) -> Option<(String, Vec<Line>)> {
+    let fields = |owner: &str, fields: &Fields| -> Vec<Line> {
+        let public = fields.iter().enumerate().filter(|(_, f)| is_public(&f.vis) && !is_hidden(&f.attrs));
+        let named = public.map(|(i, f)| {
+            let name = f.ident.as_ref().map_or(i.to_string(), |name| name.to_string());
+            line(&format!("{owner}.{name}: "), &f.ty)
+        });
         named.collect()
     };
-    match item {
-        Item::Struct(s) if is_public(&s.vis) => {
-            let name = s.ident.to_string();
-            let own = fields(&s.fields).into_iter().map(|field| format!("{name}{field}"));
-            Some((
-                name.clone(),
-                std::iter::once(format!("struct {name}{}", text(&s.generics))).chain(own).collect(),
-            ))
+    let (vis, attributes, name, lines) = match item {
+        Item::Struct(s) => {
+            let (name, generics) = (&s.ident, &s.generics);
+            let open = open_ended(&s.attrs);
+            let own = std::iter::once(line("", quote!(#open struct #name #generics)));
+            (&s.vis, &s.attrs, name, own.chain(fields(&name.to_string(), &s.fields)).collect())
         }
-        Item::Enum(e) if is_public(&e.vis) => {
-            let name = e.ident.to_string();
-            let own = e.variants.iter().map(|v| format!("{name}::{}{}", v.ident, text(&v.fields)));
-            Some((name.clone(), std::iter::once(format!("enum {name}")).chain(own).collect()))
+        Item::Enum(e) => {
+            let (name, generics) = (&e.ident, &e.generics);
+            let variants = e.variants.iter().filter(|v| !is_hidden(&v.attrs));
+            let variants = variants.map(|v| line(&format!("{name}::{}", v.ident), &v.fields));
+            let open = open_ended(&e.attrs);
+            let own = std::iter::once(line("", quote!(#open enum #name #generics)));
+            (&e.vis, &e.attrs, name, own.chain(variants).collect())
         }
-        Item::Fn(f) if is_public(&f.vis) => Some((f.sig.ident.to_string(), vec![text(&f.sig)])),
-        Item::Const(c) if is_public(&c.vis) => {
-            Some((c.ident.to_string(), vec![format!("const {}: {}", c.ident, text(&c.ty))]))
+        Item::Fn(f) => (&f.vis, &f.attrs, &f.sig.ident, vec![line("", signature(&f.sig))]),
+        Item::Const(c) => {
+            let (name, ty) = (&c.ident, &c.ty);
+            (&c.vis, &c.attrs, name, vec![line("", quote!(const #name: #ty))])
         }
-        Item::Type(t) if is_public(&t.vis) => {
-            Some((t.ident.to_string(), vec![format!("type {} = {}", t.ident, text(&t.ty))]))
+        Item::Type(t) => {
+            let (name, Generics { params, .. }, ty) = (&t.ident, &t.generics, &t.ty);
+            (&t.vis, &t.attrs, name, vec![line("", quote!(type #name<#params> = #ty))])
         }
-        _ => None,
+        _ => return None,
+    };
+    (is_public(vis) && !is_hidden(attributes)).then(|| (name.to_string(), lines))
+}
+
+/// As a caller sees it, who does not care which arguments the body changes.
+fn signature(of: &Signature) -> Signature {
+    let mut signature = of.clone();
+    for argument in &mut signature.inputs {
+        if let FnArg::Typed(argument) = argument
+            && let Pat::Ident(name) = argument.pat.as_mut()
+        {
+            name.mutability = None;
+        }
     }
+    signature
+}
+
+/// The line of a public method or constant.
+fn method(of: &str, item: &ImplItem) -> Option<Line> {
+    let (vis, attributes, line) = match item {
+        ImplItem::Fn(f) => (&f.vis, &f.attrs, line(&format!("{of}::"), signature(&f.sig))),
+        ImplItem::Const(c) => (&c.vis, &c.attrs, line(&format!("{of}::{}: ", c.ident), &c.ty)),
+        _ => return None,
+    };
+    (is_public(vis) && !is_hidden(attributes)).then_some(line)
+}
+
+fn library() -> Library {
+    let sources = sources();
+    Library::new(sources.iter().map(|s| (s.path.as_path(), s.all.as_str())))
 }
 
 #[test]
 fn the_stable_tier_is_what_is_recorded() {
-    let parsed: Vec<_> = sources().into_iter().map(|s| (s.path, syn::parse_file(&s.all).unwrap())).collect();
-    let file = |name: &str| &parsed.iter().find(|(path, _)| path.as_os_str() == name).unwrap().1;
-    let mut tiers: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    tiers.insert("softdimo", handed_on(&file("lib.rs").items));
-    for (module, path) in [("softdimo::convert", "convert/mod.rs"), ("softdimo::image", "image/mod.rs")] {
-        let own = file(path).items.iter().filter_map(lines).map(|(name, _)| name);
-        tiers.insert(module, handed_on(&file(path).items).into_iter().chain(own).collect());
-    }
-    let mut declared: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (path, file) in &parsed {
-        for item in &file.items {
-            if let Some((name, lines)) = lines(item) {
-                // A function of the same name elsewhere is another one: the shortest path is nearest the root.
-                let known = declared.entry(name).or_default();
-                if known.is_empty() || path.components().count() <= 2 {
-                    *known = lines;
-                }
-            }
-        }
-    }
-    for (_, file) in &parsed {
-        for item in &file.items {
-            let Item::Impl(block) = item else { continue };
-            if block.trait_.is_some() {
-                continue;
-            }
-            let name = text(&block.self_ty).split('<').next().unwrap_or_default().to_string();
-            for item in &block.items {
-                let line = match item {
-                    ImplItem::Fn(f) if is_public(&f.vis) => format!("{name}::{}", text(&f.sig)),
-                    ImplItem::Const(c) if is_public(&c.vis) => {
-                        format!("{name}::{}: {}", c.ident, text(&c.ty))
-                    }
-                    _ => continue,
-                };
-                if let Some(lines) = declared.get_mut(&name) {
-                    lines.push(line);
-                }
-            }
-        }
-    }
+    let library = library();
     let mut record =
         String::from("The stable tier of the Rust interface, by module; made from the sources.\n");
-    for (module, names) in &tiers {
-        record += &format!("\n[{module}]\n");
-        for name in names {
-            let lines = declared.get(name).unwrap_or_else(|| panic!("{module}::{name} is declared nowhere"));
-            lines.iter().for_each(|line| record += &format!("{line}\n"));
+    for (tier, module) in STABLE {
+        record += &format!("\n[{tier}]\n");
+        for line in library.lines(module) {
+            record += &format!("{}{}\n", line.owner, line.signature);
         }
     }
     let path = root().join("docs/stable-api.txt");
@@ -141,4 +292,75 @@ fn the_stable_tier_is_what_is_recorded() {
         "docs/stable-api.txt is not what src says: a change of the stable tier is meant? Then run \
          BLESS=1 cargo test --test integration stable_api, and tell it in the CHANGELOG"
     );
+}
+
+#[test]
+fn stable_signatures_name_stable_types() {
+    let leaks = library().leaks();
+    assert!(leaks.is_empty(), "these name types that are not recorded: {leaks:#?}");
+}
+
+#[test]
+fn what_is_hidden_is_not_recorded_and_what_leaks_is_named() {
+    let library = Library::new(
+        [
+            ("lib.rs", "mod a; pub mod convert; pub mod image; pub use a::{Shown, inner::other as name};"),
+            ("convert.rs", ""),
+            ("image/mod.rs", "pub fn name() {}"),
+            ("a/inner.rs", "pub fn other(by: &Shown) -> std::fmt::Result { todo!() } fn name() {}"),
+            (
+                "a/mod.rs",
+                "#[derive(Clone, thiserror::Error)] #[non_exhaustive] pub struct Shown { pub of: Vec<Inner>, own: Inner }
+                 pub struct Inner;
+                 trait Own {}
+                 impl Own for Shown {}
+                 impl<const N: usize> From<[u8; N]> for Shown {}
+                 impl Shown {
+                     pub fn inner(&self, mut by: u8) -> &Inner { &self.own }
+                     #[doc(hidden)] pub fn secret(&self) -> Inner { Inner }
+                     fn own(&self) -> Inner { Inner }
+                     pub fn len(&self) -> usize { 0 }
+                 }",
+            ),
+        ]
+        .map(|(path, text)| (Path::new(path), text)),
+    );
+    let lines = library.lines("").into_iter().map(|line| line.owner + &line.signature);
+    let expected = [
+        "#[non_exhaustive] struct Shown",
+        "Shown.of: Vec<Inner>",
+        "Shown: Clone + Error + From<[u8; N]>",
+        "Shown::fn inner(&self, by: u8) -> &Inner",
+        "Shown::fn len(&self) -> usize",
+        "fn other(by: &Shown) -> std::fmt::Result",
+    ];
+    assert_eq!(lines.collect::<Vec<_>>(), expected);
+    assert_eq!(library.leaks(), [expected[1], expected[3]]);
+}
+
+/// What the C ABI takes of the hidden tier stands in `lib.rs`, where the tiers are told.
+#[test]
+fn the_c_abi_is_built_from_the_stable_tier() {
+    let stable = library().stable();
+    let tiers = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let is_stable = |name: &str| stable.contains(name) || STABLE.iter().any(|(_, module)| *module == name);
+    let mut hidden = BTreeSet::new();
+    for file in files(&root().join("bindings/c/src"), "rs") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let taken = imports(&syn::parse_file(&text).unwrap().items, |_| true);
+        let taken = taken.values().filter_map(|path| path.strip_prefix("softdimo::"));
+        hidden.extend(taken.filter(|path| !is_stable(words(path).next().unwrap())).map(str::to_string));
+        for path in text.split(" softdimo::").skip(1) {
+            let in_use = text.contains(&format!("use softdimo::{}", path.lines().next().unwrap()));
+            assert!(
+                in_use || is_stable(words(path).next().unwrap()),
+                "{}: use softdimo::{path}",
+                file.display()
+            );
+        }
+    }
+    assert!(hidden.contains("runtime::check_process"), "{hidden:?}");
+    for path in hidden {
+        assert!(tiers.contains(&format!("`{path}`")), "src/lib.rs does not say what {path} is for");
+    }
 }

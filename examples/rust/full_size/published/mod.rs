@@ -13,8 +13,7 @@ use serde_json::Value;
 use softdimo::checkpoint::safetensors::{Entry, write};
 use softdimo::convert::Source;
 use softdimo::rng::{Philox, Stream};
-use softdimo::tensor::{Dtype, Shape};
-use softdimo::{Error, Result};
+use softdimo::{Dtype, Error, Result, Shape};
 
 pub type Tensors = Vec<(String, Vec<usize>)>;
 
