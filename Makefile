@@ -1,6 +1,6 @@
 # make sample    build the library, fetch ONNX Runtime, write sample.png
 # make test      run every test but those of full size; prints how long building and testing took
-# make test-full run those: minutes, and gigabytes of memory and disk
+# make test-full run those, and 200 exits: minutes, and gigabytes of memory and disk
 # make lint      formatting, clippy and documentation without a warning
 # make docs      the Rust, C and C++ documentation (docs/docs.mk)
 # make install   PREFIX=/usr/local DESTDIR=
@@ -48,6 +48,8 @@ test: tools runtime
 
 test-full: tools runtime
 	$(CARGO) test -p softdimo-cli --test full_size -- --nocapture
+	$(CARGO) build -p libsoftdimo
+	$(CARGO) test -p libsoftdimo --test capi -- --ignored --nocapture
 
 lint:
 	$(CARGO) fmt --all --check

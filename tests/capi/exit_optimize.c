@@ -1,8 +1,8 @@
 /* exit() at random moments of an optimisation, of slow jobs, and of opening and freeing engines: no crash, and
  * the end comes soon.
  *
- * Arguments: model file[, number of exits]. Every exit is that of a process of its own, which is this program
- * again: the library refuses to work after a fork. */
+ * Arguments: model file[, number of exits[, case, -1 for all[, seed of the moments]]]. Every exit is that of a
+ * process of its own, which is this program again: the library refuses to work after a fork. */
 #include "check.h"
 
 #include <pthread.h>
@@ -213,13 +213,15 @@ static double child(const char *program, int which, long ms) {
 int main(int argc, char **argv) {
   CHECK(argc >= 2);
   model = argv[1];
-  if (argc == 5 && !strcmp(argv[2], "leave")) return leave(argv[3], argv[4]);
+  if (argc > 4 && !strcmp(argv[2], "leave")) return leave(argv[3], argv[4]);
   alarm(1200);
   int exits = argc > 2 ? atoi(argv[2]) : 45;
   int only = argc > 3 ? atoi(argv[3]) : -1;
   double longest[CASES] = {0}, total = 0;
   int times[CASES] = {0};
-  srand(1);
+  unsigned seed = argc > 4 ? (unsigned)strtoul(argv[4], NULL, 10) : 1;
+  printf("# exit: seed %u\n", seed);
+  srand(seed);
   for (int k = 0; k < exits; k++) {
     int which = only < 0 ? k % CASES : only;
     /* Early moments are those of preparing. */

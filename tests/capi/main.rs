@@ -162,10 +162,18 @@ fn fork_and_exit() {
     run(program("plugin").arg(maskbit::labelled(folder.path())).arg(library().join("libsoftdimo.so")));
 }
 
-/// An exit at any moment, with an optimisation or a slow model under way: 45 fresh processes, the worst time printed.
+/// An exit at any moment, with an optimisation or a slow model under way, in fresh processes; the worst times are printed.
 #[test]
 fn exit_while_running() {
     run(program("exit_optimize").arg(bundled()));
+}
+
+/// The same, more often and at other moments every time.
+#[test]
+#[ignore = "minutes: `make test-full` runs it"]
+fn full_exit_while_running() {
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
+    run(program("exit_optimize").arg(bundled()).args(["200", "-1", &seed.to_string()]));
 }
 
 #[test]
