@@ -162,7 +162,7 @@ fn pkg_config_finds_a_moved_installation() {
 
 /// Found through PATH, in a working directory that has a file of the program's name and a wrong runtime.
 #[test]
-fn installed_program_finds_its_own_runtime_and_bundled() {
+fn installed_program_finds_its_own_runtime_and_model() {
     let decoy = folder("decoy");
     std::fs::write(decoy.join("softdimo"), "not a program").unwrap();
     std::fs::write(decoy.join("libonnxruntime.so"), "not a library").unwrap();
