@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
+use crate::nn;
 use crate::tensor::Tensor;
 use crate::weights::Weights;
 
@@ -55,6 +56,11 @@ impl<'a> Replay<'a> {
         self.get(name).map(|t| self.feed(g, name, t)).transpose()
     }
 
+    /// [`Replay::input`] of a tensor without which nothing can be replayed.
+    pub(crate) fn required(&self, g: &Graph, name: &str) -> Result<Value> {
+        self.feed(g, name, self.need(name)?)
+    }
+
     /// A tensor as an input of the graph.
     pub(crate) fn feed(&self, g: &Graph, name: &str, tensor: Tensor) -> Result<Value> {
         let value = g.input(name, tensor.dtype(), tensor.shape().clone())?;
@@ -63,11 +69,36 @@ impl<'a> Replay<'a> {
     }
 
     /// Golden labels with their drop mask → class ids [B], `null` where the label is dropped.
-    pub(crate) fn classes(&self, null: usize) -> Result<Tensor> {
+    pub(crate) fn classes(&self, g: &Graph, null: usize) -> Result<Value> {
         let (labels, dropped) = (self.need("in/labels")?, self.need("in/drop_label")?);
         let pairs = labels.to_i64().into_iter().zip(dropped.to_i64());
         let class = pairs.map(|(label, dropped)| if dropped > 0 { null as i64 } else { label });
-        Ok(Tensor::from_i64(labels.shape().clone(), &class.collect::<Vec<_>>()))
+        let class = Tensor::from_i64(labels.shape().clone(), &class.collect::<Vec<_>>());
+        self.feed(g, "class", class)
+    }
+
+    /// e_in of the embedding, in the golden file's layout: with the batch's noise, where it has any.
+    pub(crate) fn perturbed(&self, g: &Graph, e: Value) -> Result<Value> {
+        match (self.input(g, "in/noise")?, self.input(g, "in/sigma")?) {
+            (Some(noise), Some(sigma)) => nn::perturb(g, e, noise, sigma),
+            _ => Ok(e),
+        }
+    }
+
+    /// The picture to be encoded, if the batch has one and the model an encoder.
+    pub(crate) fn picture(&self, g: &Graph) -> Result<Option<Value>> {
+        if self.weights.has_scope("encoder") { self.input(g, "in/enc_image") } else { Ok(None) }
+    }
+
+    /// Outputs the pictures of the reference's own tokens, the arg-max and the encoder's, decoded: a near-tie must not
+    /// hide behind, or be blamed on, the decoder.
+    pub(crate) fn decoded(&self, g: &Graph, decode: impl Fn(Value) -> Result<Value>) -> Result<()> {
+        for (tokens, image) in [("out/tokens_argmax", "image_hard"), ("out/enc_indices", "enc_recon")] {
+            if let Some(tokens) = self.input(g, tokens)? {
+                g.output(image, decode(tokens)?);
+            }
+        }
+        Ok(())
     }
 
     /// The generator that is checked.

@@ -88,7 +88,7 @@ fn tabulate(shape: &Shape, mut f: impl FnMut(&[usize]) -> f64) -> Array {
 }
 
 fn at(a: &Array, c: &[usize]) -> f64 {
-    a.data[c.iter().zip(a.shape.strides()).map(|(i, s)| i * s).sum::<usize>()]
+    a.data[c.iter().zip(a.shape.iter()).fold(0, |flat, (i, n)| flat * n + i)]
 }
 
 /// Result `[outer, inner]` lanes along `axis`: calls `f` with each lane's elements and collects its result.

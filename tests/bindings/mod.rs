@@ -8,7 +8,7 @@ use std::process::Command;
 
 use support::built::{self, folder, library, soname};
 use support::process::run;
-use support::program::{STRICT, compile, compiler};
+use support::program::{STRICT, compile, compiler, strict};
 use support::{bundled, rewards, root, runtime};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -37,6 +37,19 @@ fn header_compiles_links_and_runs_as_c_and_cpp() {
         let name = format!("header_{}", &standard[5..]);
         run(&mut compile(compiler, &[standard], &source("header.c"), &name));
     }
+}
+
+/// $CC and $CXX are lists of words, to make, to `scripts/check-tools` and here.
+#[test]
+fn a_compiler_may_be_named_by_several_words() {
+    for words in ["", "cc", "env LC_ALL=C  cc"] {
+        run(strict(words, "cc")
+            .args(["-fsyntax-only", "-I"])
+            .arg(root().join("include"))
+            .arg(source("header.c")));
+    }
+    let named = strict(" ccache gcc ", "cc");
+    assert_eq!((named.get_program(), named.get_args().next()), ("ccache".as_ref(), Some("gcc".as_ref())));
 }
 
 /// The names declared in the header.
@@ -179,7 +192,7 @@ fn pkg_config_finds_a_moved_installation() {
 
 /// Found through PATH, in a working directory that has a file of the program's name and a wrong runtime.
 #[test]
-fn installed_program_finds_its_own_runtime_and_bundled() {
+fn installed_program_finds_its_own_runtime_and_model() {
     let decoy = folder("decoy");
     std::fs::write(decoy.join("softdimo"), "not a program").unwrap();
     std::fs::write(decoy.join("libonnxruntime.so"), "not a library").unwrap();

@@ -8,7 +8,8 @@ use support::built::target_folder;
 use support::process::run;
 use support::{bundled, root};
 
-/// Its dependencies are those that the workspace has built, if the profiles agree; the library is built once more.
+/// Its dependencies are those that the workspace has built, as their profiles are put behind it; the library is built
+/// once more.
 const MANIFEST: &str = r#"[package]
 name = "foreign"
 version = "0.1.0"
@@ -16,10 +17,6 @@ edition = "2024"
 
 [dependencies]
 softdimo = { path = "ROOT" }
-
-[profile.dev]
-opt-level = 1
-debug = "line-tables-only"
 
 [profile.dev.package.softdimo]
 opt-level = 0
@@ -52,7 +49,11 @@ fn it_builds_draws_and_takes_nothing_it_does_not_need() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::create_dir(at("src")).unwrap();
-    std::fs::write(at("Cargo.toml"), MANIFEST.replace("ROOT", root().to_str().unwrap())).unwrap();
+    let workspace = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, profiles) = workspace.split_once("\n[profile.dev]\n").unwrap();
+    let (profiles, _) = profiles.split_once("\n[profile.release]\n").unwrap();
+    let manifest = MANIFEST.replace("ROOT", root().to_str().unwrap());
+    std::fs::write(at("Cargo.toml"), format!("{manifest}\n[profile.dev]\n{profiles}")).unwrap();
     std::fs::write(at("src/main.rs"), PROGRAM).unwrap();
     std::fs::copy(root().join("Cargo.lock"), at("Cargo.lock")).unwrap();
     run(cargo(folder.path(), "build").arg("--target-dir").arg(target_folder()));

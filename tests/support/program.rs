@@ -14,8 +14,14 @@ pub const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-pedantic", "-Werror"];
 /// A compiler, `cc` or `c++` unless $CC or $CXX names another, that takes no warning.
 pub fn compiler(name: &str) -> Command {
     let variable = if name == "c++" { "CXX" } else { "CC" };
-    let mut command = Command::new(std::env::var_os(variable).unwrap_or_else(|| name.into()));
-    command.args(STRICT);
+    strict(&std::env::var(variable).unwrap_or_default(), name)
+}
+
+/// The compiler that a variable's words name, as in "ccache gcc", else `otherwise`.
+pub fn strict(words: &str, otherwise: &str) -> Command {
+    let mut words = words.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or(otherwise));
+    command.args(words).args(STRICT);
     command
 }
 

@@ -4,7 +4,6 @@ use super::{generator, tokenizer};
 use crate::error::Result;
 use crate::families::golden::Replay;
 use crate::graph::{Graph, Value};
-use crate::nn;
 use crate::tensor::Tensor;
 
 /// Every tensor of a batch that its inputs determine.
@@ -19,15 +18,12 @@ pub(super) fn outputs(
     g.output("class_embedding", class_embedding);
 
     g.output("bits_table", g.constant(generator::bits_table(cfg, false))?);
-    let bits = generator::input_bits(g, cfg, replay.feed(g, "in/tokens", replay.need("in/tokens")?)?)?;
+    let bits = generator::input_bits(g, cfg, replay.required(g, "in/tokens")?)?;
     g.output("input_bits", bits);
     let e_clean = generator::embed_bits(g, &w, cfg, bits)?;
     g.output("e_clean", e_clean);
     g.output("logits_clean", generator::logits(g, &w, cfg, e_clean, class_embedding)?);
-    let e_in = match (replay.input(g, "in/noise")?, replay.input(g, "in/sigma")?) {
-        (Some(noise), Some(sigma)) => nn::perturb(g, e_clean, noise, sigma)?,
-        _ => e_clean,
-    };
+    let e_in = replay.perturbed(g, e_clean)?;
     g.output("e_in", e_in);
     let b = g.shape(e_in)[0];
     let null = g.constant(Tensor::from_i64([b], &vec![cfg.nclass as i64; b]))?;
@@ -56,8 +52,7 @@ pub(super) fn outputs(
         g.output("hard_code", code);
         g.output("image_hard", tokenizer::decode(g, root, sizes, code)?);
     }
-    let encoder = replay.weights.has_scope("encoder");
-    if let Some(image) = replay.input(g, "in/enc_image")?.filter(|_| encoder) {
+    if let Some(image) = replay.picture(g)? {
         let z = tokenizer::encode(g, root, sizes, image)?;
         g.output("enc_z", z);
         let code = tokenizer::quantize(g, z)?;
@@ -90,8 +85,7 @@ pub(super) fn soft_image(
 
 /// Golden labels with their drop mask → class embedding [B, D].
 fn class_embedding(g: &Graph, replay: &Replay, cfg: &generator::Config) -> Result<Value> {
-    let class = replay.feed(g, "class", replay.classes(cfg.nclass)?)?;
-    generator::embed_class(g, &replay.generator(), cfg, class)
+    generator::embed_class(g, &replay.generator(), cfg, replay.classes(g, cfg.nclass)?)
 }
 
 /// Split token ids [B, N, splits] → ids of the whole codebook [B, N]: Σ_s tok_s · 2^(s·bits).

@@ -5,7 +5,6 @@ use super::{generator, tokenizer};
 use crate::error::{Error, Result};
 use crate::families::golden::Replay;
 use crate::graph::{Graph, Value};
-use crate::nn;
 use crate::tensor::Tensor;
 
 /// What the generator is given: hidden states [B, L, E], pooled features [B, E], aesthetic scores [B].
@@ -24,9 +23,9 @@ pub(super) fn outputs(
     sizes: &tokenizer::Config,
 ) -> Result<()> {
     let (root, w) = (&replay.weights, replay.generator());
-    let tokens = replay.feed(g, "in/tokens", replay.need("in/tokens")?)?;
-    let aesthetic = replay.feed(g, "in/aesthetic_score", replay.need("in/aesthetic_score")?)?;
-    let guidance = replay.feed(g, "in/text_guidance", replay.need("in/text_guidance")?)?;
+    let tokens = replay.required(g, "in/tokens")?;
+    let aesthetic = replay.required(g, "in/aesthetic_score")?;
+    let guidance = replay.required(g, "in/text_guidance")?;
     let given = given(g, replay, "cond", aesthetic)?;
     let logits =
         |e: Value, t: TextConditions| generator::logits(g, &w, cfg, e, t.text, t.pooled, t.aesthetic);
@@ -38,10 +37,7 @@ pub(super) fn outputs(
     let e_clean = generator::embed(g, &w, cfg, tokens)?;
     g.output("e_clean", e_clean);
     g.output("logits_clean", logits(e_clean, given)?);
-    let e_in = match (replay.input(g, "in/noise")?, replay.input(g, "in/sigma")?) {
-        (Some(noise), Some(sigma)) => nn::perturb(g, e_clean, noise, sigma)?,
-        _ => e_clean,
-    };
+    let e_in = replay.perturbed(g, e_clean)?;
     g.output("e_in", e_in);
     let conditional = logits(e_in, given)?;
     g.output("logits", conditional);
@@ -63,20 +59,14 @@ pub(super) fn outputs(
     g.output("soft_emb_generator", soft_generator);
     g.output("logits_from_soft_emb_generator", logits(soft_generator, given)?);
 
-    // On the reference's own tokens: a near-tie must not hide behind, or be blamed on, the decoder.
-    if let Some(tokens) = replay.input(g, "out/tokens_argmax")? {
-        let code = tokenizer::lookup(g, root, sizes, tokens)?;
-        g.output("image_hard", tokenizer::decode(g, root, sizes, code, guidance)?);
-    }
-    let encoder = replay.weights.has_scope("encoder");
-    if let Some(image) = replay.input(g, "in/enc_image")?.filter(|_| encoder) {
+    replay.decoded(g, |tokens| {
+        let code = tokenizer::lookup(g, root, sizes, g.reshape(tokens, [b, n])?)?;
+        tokenizer::decode(g, root, sizes, code, guidance)
+    })?;
+    if let Some(image) = replay.picture(g)? {
         let z = tokenizer::encode(g, root, sizes, image)?;
         g.output("enc_z", z);
         g.output("enc_indices", g.reshape(tokenizer::quantize(g, root, sizes, z)?, [b, 1, n])?);
-    }
-    if let Some(ids) = replay.input(g, "out/enc_indices")? {
-        let code = tokenizer::lookup(g, root, sizes, g.reshape(ids, [b, n])?)?;
-        g.output("enc_recon", tokenizer::decode(g, root, sizes, code, guidance)?);
     }
     Ok(())
 }
@@ -90,8 +80,8 @@ pub(super) fn soft_image(
     e: Value,
 ) -> Result<Value> {
     let root = &replay.weights;
-    let aesthetic = replay.feed(g, "in/aesthetic_score", replay.need("in/aesthetic_score")?)?;
-    let guidance = replay.feed(g, "in/text_guidance", replay.need("in/text_guidance")?)?;
+    let aesthetic = replay.required(g, "in/aesthetic_score")?;
+    let guidance = replay.required(g, "in/text_guidance")?;
     let t = given(g, replay, "cond", aesthetic)?;
     let z = generator::logits(g, &replay.generator(), cfg, e, t.text, t.pooled, t.aesthetic)?;
     let soft = tokenizer::soft_lookup(g, root, sizes, g.softmax(z, 2)?)?;
@@ -101,8 +91,8 @@ pub(super) fn soft_image(
 /// The golden text `cond` or `uncond`, whose pooled features are [B, 1, E] there.
 fn given(g: &Graph, replay: &Replay, name: &str, aesthetic: Value) -> Result<TextConditions> {
     let (text, pooled) = (format!("in/{name}"), format!("in/{name}_pooled"));
-    let text = replay.feed(g, &text, replay.need(&text)?)?;
-    let pooled = replay.feed(g, &pooled, replay.need(&pooled)?)?;
+    let text = replay.required(g, &text)?;
+    let pooled = replay.required(g, &pooled)?;
     let shape = g.shape(pooled);
     let [b, _, e] = *shape else {
         return Err(Error::invalid(format!("in/{name}_pooled"), "[B, 1, E]", shape));

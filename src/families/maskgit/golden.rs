@@ -5,7 +5,6 @@ use super::{generator, tokenizer};
 use crate::error::Result;
 use crate::families::golden::Replay;
 use crate::graph::{Graph, Value};
-use crate::nn;
 use crate::tensor::Tensor;
 
 /// Every tensor of a batch that its inputs determine.
@@ -21,14 +20,11 @@ pub(super) fn outputs(
     let b = g.shape(class)[0];
     g.output("class_embedding", g.reshape(class, [b, 1, cfg.hidden_dim])?);
 
-    let tokens = replay.feed(g, "in/tokens", replay.need("in/tokens")?)?;
+    let tokens = replay.required(g, "in/tokens")?;
     let e_clean = generator::embed(g, &w, cfg, g.reshape(tokens, [b, n])?)?;
     g.output("e_clean", e_clean);
     g.output("logits_clean", generator::logits(g, &w, cfg, e_clean, class)?);
-    let e_in = match (replay.input(g, "in/noise")?, replay.input(g, "in/sigma")?) {
-        (Some(noise), Some(sigma)) => nn::perturb(g, e_clean, noise, sigma)?,
-        _ => e_clean,
-    };
+    let e_in = replay.perturbed(g, e_clean)?;
     g.output("e_in", e_in);
     let null = g.constant(Tensor::from_i64([b], &vec![cfg.nclass as i64; b]))?;
     let null = generator::embed_class(g, &w, cfg, null)?;
@@ -59,16 +55,11 @@ pub(super) fn outputs(
     let shown = g.sub(one, g.slice(shares, 2, v, v + 1)?)?; // [B, N, 1]
     g.output("soft_emb_generator_withmask", generator::embed_soft(g, &w, cfg, p, shown)?);
 
-    // Pictures are checked on the reference's own tokens: a near-tie must not hide behind, or be blamed on, the
-    // decoder.
-    for (tokens, image) in [("out/tokens_argmax", "image_hard"), ("out/enc_indices", "enc_recon")] {
-        if let Some(tokens) = replay.input(g, tokens)? {
-            let code = tokenizer::embed_codes(g, root, sizes, g.reshape(tokens, [b, n])?)?;
-            g.output(image, decode(code)?);
-        }
-    }
-    let encoder = replay.weights.has_scope("encoder");
-    if let Some(image) = replay.input(g, "in/enc_image")?.filter(|_| encoder) {
+    replay.decoded(g, |tokens| {
+        let code = tokenizer::embed_codes(g, root, sizes, g.reshape(tokens, [b, n])?)?;
+        decode(code)
+    })?;
+    if let Some(image) = replay.picture(g)? {
         let z = tokenizer::encode(g, root, sizes, image)?;
         g.output("enc_z", z);
         let ids = tokenizer::nearest_code(g, root, sizes, z)?;
@@ -95,6 +86,5 @@ pub(super) fn soft_image(
 
 /// Golden labels with their drop mask → class embedding [B, D].
 fn class_embedding(g: &Graph, replay: &Replay, cfg: &generator::Config) -> Result<Value> {
-    let class = replay.feed(g, "class", replay.classes(cfg.nclass)?)?;
-    generator::embed_class(g, &replay.generator(), cfg, class)
+    generator::embed_class(g, &replay.generator(), cfg, replay.classes(g, cfg.nclass)?)
 }

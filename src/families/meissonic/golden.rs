@@ -6,7 +6,6 @@ use super::tokenizer;
 use crate::error::{Error, Result};
 use crate::families::golden::Replay;
 use crate::graph::{Graph, Value};
-use crate::nn;
 
 /// Every tensor of a batch that its inputs determine.
 pub(super) fn outputs(
@@ -16,7 +15,7 @@ pub(super) fn outputs(
     sizes: &tokenizer::Config,
 ) -> Result<()> {
     let (root, w) = (&replay.weights, replay.generator());
-    let tokens = replay.feed(g, "in/tokens", replay.need("in/tokens")?)?;
+    let tokens = replay.required(g, "in/tokens")?;
     let shape = g.shape(tokens);
     let [b, side, _] = *shape else {
         return Err(Error::invalid("in/tokens", "[B, P, P]", shape));
@@ -39,13 +38,12 @@ pub(super) fn outputs(
 
     let logits = |e: Value, given: Conditioning| generator::logits(g, &w, cfg, e, given);
     let e_clean = generator::embed(g, &w, cfg, g.reshape(tokens, [b, n])?)?;
-    g.output("e_clean", to_grid(g, e_clean)?);
+    let clean = to_grid(g, e_clean)?;
+    g.output("e_clean", clean);
     g.output("logits_clean", logits(e_clean, given)?);
-    let e_in = match (replay.input(g, "in/noise")?, replay.input(g, "in/sigma")?) {
-        (Some(noise), Some(sigma)) => nn::perturb(g, e_clean, from_grid(g, noise)?, sigma)?,
-        _ => e_clean,
-    };
-    g.output("e_in", to_grid(g, e_in)?);
+    let noisy = replay.perturbed(g, clean)?;
+    g.output("e_in", noisy);
+    let e_in = from_grid(g, noisy)?;
     let conditional = logits(e_in, given)?;
     g.output("logits", conditional);
     if replay.get("in/uncond_pooled").is_some() {
@@ -65,16 +63,11 @@ pub(super) fn outputs(
     g.output("soft_emb_generator_e_in", to_grid(g, soft)?);
     g.output("logits_from_soft_emb_generator", logits(soft, given)?);
 
-    // Pictures are checked on the reference's own tokens: a near-tie must not hide behind, or be blamed on, the
-    // decoder.
-    for (tokens, image) in [("out/tokens_argmax", "image_hard"), ("out/enc_indices", "enc_recon")] {
-        if let Some(tokens) = replay.input(g, tokens)? {
-            let code = tokenizer::embed_codes(g, root, sizes, g.reshape(tokens, [b, n])?)?;
-            g.output(image, tokenizer::decode(g, root, sizes, code)?);
-        }
-    }
-    let encoder = replay.weights.has_scope("encoder");
-    if let Some(image) = replay.input(g, "in/enc_image")?.filter(|_| encoder) {
+    replay.decoded(g, |tokens| {
+        let code = tokenizer::embed_codes(g, root, sizes, g.reshape(tokens, [b, n])?)?;
+        tokenizer::decode(g, root, sizes, code)
+    })?;
+    if let Some(image) = replay.picture(g)? {
         let z = tokenizer::encode(g, root, sizes, image)?;
         g.output("enc_z", z);
         let ids = tokenizer::nearest_code(g, root, sizes, z)?;
@@ -101,15 +94,15 @@ pub(super) fn soft_image(
 /// What the generator is given of the golden text. There is one timestep for all pictures.
 fn given(g: &Graph, replay: &Replay, batch: usize) -> Result<Conditioning> {
     let (text, pooled) = features(g, replay, "")?;
-    let micro = replay.feed(g, "in/micro_conds", replay.need("in/micro_conds")?)?;
-    let timestep = replay.feed(g, "in/timestep", replay.need("in/timestep")?)?;
+    let micro = replay.required(g, "in/micro_conds")?;
+    let timestep = replay.required(g, "in/timestep")?;
     Ok(Conditioning { text, pooled, micro, timestep: g.expand(timestep, [batch])? })
 }
 
 /// Hidden states and pooled features of the golden text, or of `uncond_`, none.
 fn features(g: &Graph, replay: &Replay, prefix: &str) -> Result<(Value, Value)> {
     let (text, pooled) = (format!("in/{prefix}encoder_hidden_states"), format!("in/{prefix}pooled"));
-    Ok((replay.feed(g, &text, replay.need(&text)?)?, replay.feed(g, &pooled, replay.need(&pooled)?)?))
+    Ok((replay.required(g, &text)?, replay.required(g, &pooled)?))
 }
 
 /// [B, P·P, D] → [B, D, P, P].

@@ -5,3 +5,4 @@ mod maskbit;
 mod maskgen;
 mod maskgit;
 mod meissonic;
+mod prompted;

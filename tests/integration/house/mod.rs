@@ -17,11 +17,11 @@ struct Source {
 }
 
 fn sources() -> Vec<Source> {
-    files(&root().join("src"), "rs")
+    files(&root().join("src"), &["rs"])
         .into_iter()
         .filter(|path| path.file_name().is_some_and(|name| name != "tests.rs" && name != "guarded_tests.rs"))
         .map(|path| {
-            let all = std::fs::read_to_string(&path).unwrap();
+            let all = read(&path);
             let code = all.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
             let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
             let code = code.collect::<Vec<_>>().join("\n");
@@ -31,15 +31,16 @@ fn sources() -> Vec<Source> {
         .collect()
 }
 
-/// Files below a folder with an extension, sorted.
-fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+/// Files below a folder with one of these extensions, "" being none, sorted; what cargo builds there is left out.
+fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     for entry in entries {
         let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path, extension));
-        } else if path.extension().is_some_and(|e| e == extension) {
+        let extension = path.extension().unwrap_or_default();
+        if path.is_dir() && !path.ends_with("target") {
+            found.extend(files(&path, extensions));
+        } else if path.is_file() && extensions.iter().any(|e| extension == *e) {
             found.push(path);
         }
     }
@@ -47,8 +48,12 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+}
+
 fn architecture() -> String {
-    std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap()
+    read(&root().join("ARCHITECTURE.md"))
 }
 
 #[test]

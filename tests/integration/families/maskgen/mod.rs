@@ -23,7 +23,7 @@ use support::compare::difference;
 use support::compute::{BACKENDS, Backend, Named, array, compute, run};
 use support::maskgen as files;
 
-use super::climbing;
+use super::{climbing, prompted};
 
 fn data(name: &str) -> PathBuf {
     support::data("maskgen").join(name)

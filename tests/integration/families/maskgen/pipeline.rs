@@ -9,14 +9,13 @@ use softdimo::families::Architecture;
 use softdimo::families::condition::Condition;
 use softdimo::program::Program;
 use softdimo::tensor::Tensor;
-use softdimo::{Decode, Engine, Generated, MemoryMode, Options, Request};
-use softdimo::{Edit, Keep};
+use softdimo::{Decode, Engine, Generated, Keep, MemoryMode, Options, Request};
 
 use support::compare::assert_close;
 use support::maskgen::{self as files, convert, model as fixture, source};
 use support::{prompt, tokens};
 
-use super::{climbing, data};
+use super::{climbing, data, prompted};
 
 /// The model, for all tests together: they queue up on its worker.
 fn model() -> &'static Engine {
@@ -218,14 +217,7 @@ fn prompts_make_pictures() {
     let plain = generate(&Request::default().with_seed(7));
     assert_eq!(plain.images.to_f32(), generate(&prompt("").with_seed(7)).images.to_f32());
 
-    let both = Request {
-        prompts: vec!["a blue dog".into(), "a red apple".into()],
-        batch: 2,
-        ..Request::default().with_seed(6)
-    };
-    let both = generate(&both);
-    assert_eq!(both.picture_tokens(1).unwrap(), tokens(&apple));
-    assert_close(both.picture(1).unwrap(), &apple.images.to_f32(), 1e-4, "picture of a batch");
+    prompted::pictures_of_a_batch_are_those_made_alone(model(), &apple);
 
     let soft = Request { decode: Decode::Soft, report_gap: true, ..prompt("a red apple").with_seed(7) };
     let soft = generate(&soft);
@@ -250,21 +242,10 @@ fn edits_keep_what_they_should() {
     for i in 0..3 {
         let image = pictures[i * size..(i + 1) * size].to_vec();
         let known: Vec<u32> = ids[i * n..(i + 1) * n].iter().map(|&id| id as u32).collect();
-        assert_eq!(model().encode(&image).unwrap(), known);
-        let edit = |keep| Request {
-            edit: Some(Edit { image: image.clone(), keep }),
-            ..prompt("a red apple").with_seed(8)
-        };
-        let all = generate(&edit(Keep::Share(1.0)));
-        assert_eq!(tokens(&all), known);
+        let all = prompted::edits_keep_all_half_or_nothing(model(), &image, &known);
         let decoded = decode(&all.tokens, &features);
         assert_close(&all.images.to_f32(), &decoded, 1e-5, "reconstruction");
-        let none = generate(&edit(Keep::Share(0.0)));
-        let plain = generate(&prompt("a red apple").with_seed(8));
-        assert_eq!((tokens(&none), none.images.to_f32()), (tokens(&plain), plain.images.to_f32()));
-        let half = generate(&edit(Keep::Share(0.5)));
-        assert_eq!(half.report.kept_tokens, Some(vec![12]));
-        let mask = edit(Keep::Outside(vec![1.0; 32 * 32]));
+        let mask = prompted::edit(&image, Keep::Outside(vec![1.0; 32 * 32]));
         let message = model().generate(&mask).unwrap_err().to_string();
         assert!(message.contains("every token of this model stands for the whole picture"), "{message}");
     }
@@ -287,22 +268,9 @@ fn decode(tokens: &Tensor, guidance: &Tensor) -> Vec<f32> {
     model().run_graph(graph, inputs).unwrap()[0].1.to_f32()
 }
 
-/// The teacher unmasks everything; prompt, guidance, what it leads away from, and the seed decide.
 #[test]
 fn the_teacher_samples() {
-    let request = Request { steps: 4, batch: 2, ..prompt("a red apple").with_seed(3) };
-    let done = generate(&request);
-    assert!(tokens(&done).iter().all(|&t| t < 96));
-    assert_eq!(done.report.guidance_scale, Some(9.0));
-    assert_eq!(tokens(&done), tokens(&generate(&request)));
-    for other in [
-        Request { guidance_scale: Some(0.0), ..request.clone() },
-        Request { negative_prompt: Some("a blue dog".into()), ..request.clone() },
-        Request { prompts: vec!["a blue dog".into()], ..request.clone() },
-        request.clone().with_seed(5),
-    ] {
-        assert_ne!(tokens(&done), tokens(&generate(&other)), "{other:?}");
-    }
+    prompted::the_teacher_samples(model(), 96);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use softdimo::{Engine, MemoryMode, Options};
 use support::compute;
 use support::{checkpoints, meissonic as files};
 
-use super::climbing;
+use super::{climbing, prompted};
 
 fn data(name: &str) -> PathBuf {
     support::data("meissonic").join(name)

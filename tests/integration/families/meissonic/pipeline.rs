@@ -5,13 +5,12 @@ use std::sync::OnceLock;
 use softdimo::families::condition::Condition;
 use softdimo::program::Program;
 use softdimo::tensor::Tensor;
-use softdimo::{Decode, Engine, Generated, Options, Request};
-use softdimo::{Edit, Keep};
+use softdimo::{Decode, Engine, Generated, Keep, Options, Request};
 
 use support::compare::assert_close;
 use support::{meissonic as files, prompt, tokens};
 
-use super::{Batch, climbing};
+use super::{Batch, climbing, prompted};
 
 /// The model, for all tests together: they queue up on its worker.
 fn model() -> &'static Engine {
@@ -60,14 +59,7 @@ fn prompts_make_pictures() {
     };
     assert_eq!(soft(&defaults), expected);
 
-    let both = Request {
-        prompts: vec!["a blue dog".into(), "a red apple".into()],
-        batch: 2,
-        ..Request::default().with_seed(6)
-    };
-    let both = generate(&both);
-    assert_eq!(both.picture_tokens(1).unwrap(), tokens(&apple));
-    assert_close(both.picture(1).unwrap(), &apple.images.to_f32(), 1e-4, "picture of a batch");
+    prompted::pictures_of_a_batch_are_those_made_alone(model(), &apple);
     assert!(refused(Request::class(3)).contains("conditioned on a prompt"));
 }
 
@@ -149,43 +141,20 @@ fn edits_keep_what_they_should() {
     for i in 0..2 {
         let image = pictures[i * size..(i + 1) * size].to_vec();
         let known: Vec<u32> = ids[i * n..(i + 1) * n].iter().map(|&id| id as u32).collect();
-        assert_eq!(model().encode(&image).unwrap(), known);
-        let edit = |keep| Request {
-            edit: Some(Edit { image: image.clone(), keep }),
-            ..prompt("a red apple").with_seed(8)
-        };
-        let all = generate(&edit(Keep::Share(1.0)));
-        assert_eq!(tokens(&all), known);
+        let all = prompted::edits_keep_all_half_or_nothing(model(), &image, &known);
         assert_close(&all.images.to_f32(), &recon[i * size..(i + 1) * size], 1e-4, "reconstruction");
-        let none = generate(&edit(Keep::Share(0.0)));
-        let plain = generate(&prompt("a red apple").with_seed(8));
-        assert_eq!((tokens(&none), none.images.to_f32()), (tokens(&plain), plain.images.to_f32()));
-        assert_eq!(generate(&edit(Keep::Share(0.5))).report.kept_tokens, Some(vec![8]));
         // The lower half is painted anew: two of the four rows of tokens. So by the teacher.
         let mask: Vec<f32> = (0..64).map(|pixel| if pixel < 32 { 0.0 } else { 1.0 }).collect();
-        let half = edit(Keep::Outside(mask));
+        let half = prompted::edit(&image, Keep::Outside(mask));
         for half in [half.clone(), Request { steps: 3, ..half }].map(|request| tokens(&generate(&request))) {
             assert!(half[..8] == known[..8] && half[8..] != known[8..]);
         }
     }
 }
 
-/// The teacher unmasks everything; prompt, guidance, what it leads away from, and the seed decide.
 #[test]
 fn the_teacher_samples() {
-    let request = Request { steps: 4, batch: 2, ..prompt("a red apple").with_seed(3) };
-    let done = generate(&request);
-    assert!(tokens(&done).iter().all(|&t| t < 48));
-    assert_eq!(done.report.guidance_scale, Some(9.0));
-    assert_eq!(tokens(&done), tokens(&generate(&request)));
-    for other in [
-        Request { guidance_scale: Some(0.0), ..request.clone() },
-        Request { negative_prompt: Some("a blue dog".into()), ..request.clone() },
-        Request { prompts: vec!["a blue dog".into()], ..request.clone() },
-        request.clone().with_seed(5),
-    ] {
-        assert_ne!(tokens(&done), tokens(&generate(&other)), "{other:?}");
-    }
+    let request = prompted::the_teacher_samples(model(), 48);
     // u + s·(c − u): at 1 there is nothing left of u, and its network is not asked.
     let alone = |scale: f32| Request { guidance_scale: Some(scale), ..request.clone() };
     assert_eq!(tokens(&generate(&alone(1.0))), tokens(&generate(&alone(0.0))));

@@ -268,55 +268,6 @@ fn reward_files_count_as_memory() {
     assert_eq!(packed - fast, mapped - lean + 4 * floats as u64);
 }
 
-#[test]
-fn a_truncated_file_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let clip = official::clip_score(&folder.path().join("clip")).source;
-    let engine = emoji(MemoryMode::Lean);
-    let truncate = |path: &Path, len: u64| {
-        std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
-    };
-    for (i, mode) in [WeightsMode::Map, WeightsMode::MapGuarded, WeightsMode::Read].into_iter().enumerate() {
-        let path = convert(&clip, folder.path(), &format!("clip{i}"));
-        let reward =
-            Arc::new(Reward::network(Arc::new(RewardModel::open(&path, mode).unwrap()), None).unwrap());
-        let request = |steps| {
-            let term = RewardTerm { reward: reward.clone(), weight: 1.0 };
-            climbing(vec![term], &["red apple"], steps)
-        };
-        let before = engine.generate(&request(1)).unwrap();
-        if mode == WeightsMode::MapGuarded {
-            // Under a running job: it fails, and nothing else happens.
-            let job = engine.submit(&request(100_000)).unwrap();
-            while job.progress().step < 3 {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            truncate(&path, 4096);
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            job.cancel();
-            let _ = job.wait(None, |_| ControlFlow::Continue(()));
-            let error = job.result().unwrap_err().to_string();
-            assert!(error.contains("clip1.softdimo.safetensors: file size: expected"), "{error}");
-        }
-        truncate(&path, 4096);
-        match (mode, engine.submit(&request(1))) {
-            (WeightsMode::Read, job) => {
-                let after = job.unwrap().wait(None, |_| ControlFlow::Continue(())).unwrap();
-                assert_eq!(rewards(&after, 0, 0), rewards(&before, 0, 0));
-            }
-            (_, Ok(_)) => panic!("{mode:?}: a truncated file was taken"),
-            (_, Err(error)) => {
-                let error = error.to_string();
-                assert!(
-                    error.contains("file size: expected") && error.contains("found 4096 bytes"),
-                    "{error}"
-                );
-            }
-        }
-    }
-    engine.generate(&Request::class(7)).unwrap();
-}
-
 /// A job keeps what it needs: the reward and its file may go while it runs, and come back as another.
 #[test]
 fn rewards_may_go_while_a_job_runs() {
