@@ -11,7 +11,7 @@
 //
 // `bindings/c` is built from the stable tier, and from what only the C ABI promises: files in the host's memory
 // (`checkpoint::Mapping`, for `from_mapping`), a wall against panics (`panic_wall`) and against calls in a forked process
-// (`runtime::check_process`). Sizes and labels it reads of `Engine::model`.
+// (`runtime::check_process`).
 //
 // The order in which modules may use each other is in `ARCHITECTURE.md`.
 
@@ -66,6 +66,7 @@ pub mod weights;
 pub use edit::{Edit, Keep};
 pub use engine::{Engine, Job, Phase};
 pub use error::{Error, Result, Status};
+pub use families::family::Layout;
 pub use generated::Generated;
 pub use host::Progress;
 pub use label::Label;

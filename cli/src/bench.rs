@@ -116,7 +116,7 @@ fn optimize(args: &Optimise) -> Result<ExitCode> {
     let path = args.engine.path()?;
     let before = Memory::now();
     let engine = Engine::open(&path, args.engine.run.options()?)?;
-    let layout = engine.model().architecture().layout();
+    let layout = engine.layout();
     let seeded = engine.generate(&Request::default().with_batch(args.batch))?;
     let e_in = seeded.e_in.as_ref().map(|e| e.to_f32());
     let request = Request { e_in, batch: args.batch, decode: Decode::Soft, ..Request::default() };

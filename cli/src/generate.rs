@@ -88,7 +88,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let engine = args.engine.open()?;
-    let layout = engine.model().architecture().layout();
+    let layout = engine.layout();
     let edit = edit(&args, (layout.width, layout.height))?;
     let names = args.label.iter().map(|l| Label::Name(l.clone()));
     let labels = names.chain(args.class.iter().map(|&c| Label::Class(c)));

@@ -131,7 +131,7 @@ impl LoopArgs {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let engine = args.engine.open()?;
-    let layout = engine.model().architecture().layout();
+    let layout = engine.layout();
     let mut rewards = Rewards::new((layout.width, layout.height), engine.options().weights);
     let terms = args.reward.iter().map(|r| rewards.parse(r)).collect::<Result<Vec<_>>>()?;
     let labels = match (&args.label, args.class) {

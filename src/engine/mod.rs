@@ -13,6 +13,7 @@ pub use self::job::{Job, Phase};
 use self::worker::Worker;
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
+use crate::families::family::Layout;
 use crate::generated::Generated;
 use crate::graph::Graph;
 use crate::model::Model;
@@ -60,6 +61,16 @@ impl Engine {
     #[doc(hidden)]
     pub fn model(&self) -> &Arc<Model> {
         &self.worker.model
+    }
+
+    /// Sizes of the model's pictures, tokens and embeddings.
+    pub fn layout(&self) -> Layout {
+        self.model().architecture().layout()
+    }
+
+    /// Names of the model's classes in order of their id; none where it reads prompts, or its file holds no names.
+    pub fn labels(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.model().labels().iter().map(|label| label.name.as_str())
     }
 
     pub fn options(&self) -> &Options {
@@ -144,7 +155,7 @@ impl Engine {
     /// # Errors
     /// A wrong size; a model file without an encoder.
     pub fn encode(&self, image: &[f32]) -> Result<Vec<u32>> {
-        let layout = self.model().architecture().layout();
+        let layout = self.layout();
         edit::check_image("image", image, &layout)?;
         let image = image.to_vec();
         self.worker.call(move |sessions| edit::encode(sessions, &image, &layout, &Cancel::default()))

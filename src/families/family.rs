@@ -39,7 +39,7 @@ pub struct Sampler {
     pub rule: fn(&TeacherDefaults) -> Result<Arc<dyn Rule>>,
 }
 
-/// The shapes a pipeline needs to know about a model.
+/// Sizes of a model's pictures, tokens and embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Image positions N.

@@ -17,7 +17,7 @@ pub unsafe extern "C" fn softdimo_encode(
         // SAFETY: a live handle, an image view and a caller-owned array.
         unsafe {
             let engine = &handle(engine, "engine")?.engine;
-            let slots = engine.model().architecture().layout().slots();
+            let slots = engine.layout().slots();
             if tokens.is_null() || capacity < slots as u64 {
                 // Nothing is computed for a call that only asks for the size.
                 return read::write_array(&vec![0; slots], tokens, capacity, needed, "tokens");

@@ -164,8 +164,8 @@ pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Re
 }
 
 pub(super) fn engine_handle(engine: Engine, (log, user_data, level): Log) -> *mut softdimo_engine {
-    let labels = engine.model().labels().iter();
-    let labels = labels.map(|l| CString::new(l.name.replace('\0', " ")).unwrap_or_default()).collect();
+    let label = |name: &str| CString::new(name.replace('\0', " ")).unwrap_or_default();
+    let labels = engine.labels().map(label).collect();
     let sink = LogSink { engine: engine.clone(), log, user_data, level, stopped: Arc::default() };
     sink.drain();
     Box::into_raw(Box::new(softdimo_engine { engine, labels, log: sink }))
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn softdimo_engine_layout(
 ) -> i32 {
     wall(|| {
         // SAFETY: a live handle and a struct of the caller's.
-        let l = unsafe { handle(engine, "engine")? }.engine.model().architecture().layout();
+        let l = unsafe { handle(engine, "engine")? }.engine.layout();
         let value = softdimo_layout {
             struct_size: 0,
             width: l.width as u32,

@@ -21,7 +21,7 @@ pub unsafe extern "C" fn softdimo_generate(
             if image_count != batch {
                 return Err(Error::invalid("image_count", format!("request.batch = {batch}"), image_count));
             }
-            let layout = e.engine.model().architecture().layout();
+            let layout = e.engine.layout();
             for view in &views {
                 read::view(view)?.validate(layout.width as u32, layout.height as u32)?;
             }

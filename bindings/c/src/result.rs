@@ -15,7 +15,7 @@ pub unsafe extern "C" fn softdimo_job_image(
         unsafe {
             let j = &handle(job, "job")?.job;
             let view = read::images(image, 1)?.remove(0);
-            let layout = j.engine().model().architecture().layout();
+            let layout = j.engine().layout();
             read::view(&view)?.validate(layout.width as u32, layout.height as u32)?;
             image::write_f32_chw(j.result()?.picture(index as usize)?, &mut read::view(&view)?)
         }

@@ -467,7 +467,7 @@ impl Engine {
 
     fn layout(&self) -> Result<ffi::Layout> {
         wall(|| {
-            let layout = self.0.get()?.model().architecture().layout();
+            let layout = self.0.get()?.layout();
             Ok(ffi::Layout {
                 width: layout.width as u32,
                 height: layout.height as u32,
@@ -482,7 +482,7 @@ impl Engine {
     }
 
     fn labels(&self) -> Result<Vec<String>> {
-        wall(|| Ok(self.0.get()?.model().labels().iter().map(|l| l.name.clone()).collect()))
+        wall(|| Ok(self.0.get()?.labels().map(str::to_string).collect()))
     }
 
     fn warmup(&self, batch: u32) -> Result<()> {

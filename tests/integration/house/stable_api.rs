@@ -345,7 +345,7 @@ fn the_c_abi_is_built_from_the_stable_tier() {
     let tiers = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let is_stable = |name: &str| stable.contains(name) || STABLE.iter().any(|(_, module)| *module == name);
     let mut hidden = BTreeSet::new();
-    for file in files(&root().join("bindings/c/src"), "rs") {
+    for file in files(&root().join("bindings/c/src"), &["rs"]) {
         let text = std::fs::read_to_string(&file).unwrap();
         let taken = imports(&syn::parse_file(&text).unwrap().items, |_| true);
         let taken = taken.values().filter_map(|path| path.strip_prefix("softdimo::"));
