@@ -17,7 +17,6 @@ use crate::families::family::Layout;
 use crate::generated::Generated;
 use crate::graph::Graph;
 use crate::model::Model;
-use crate::program::{Program, Role};
 use crate::request::{BATCH_LIMIT, Request};
 use crate::runtime::{Cancel, Options, Runtime};
 use crate::sessions::MemoryUse;
@@ -204,19 +203,7 @@ impl Engine {
         if !(1..=BATCH_LIMIT).contains(&batch) {
             return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
         }
-        let token = Cancel::default();
-        self.worker.call(move |sessions| {
-            let model = sessions.model().clone();
-            let wanted: &[Program] = match Program::Student.available(model.architecture(), &model.weights())
-            {
-                true => {
-                    &[Program::Class(Role::Student), Program::Embed, Program::Student, Program::DecodeHard]
-                }
-                false => &[Program::Class(Role::Teacher), Program::Teacher, Program::DecodeHard],
-            };
-            let mut wanted = wanted.iter().filter(|p| p.available(model.architecture(), &model.weights()));
-            wanted.try_for_each(|&p| sessions.prepare(p, batch, &token))
-        })
+        self.worker.call(move |sessions| generate::prepare(sessions, batch, &Cancel::default()))
     }
 
     /// Drop prepared sessions and packed weights; the next job prepares again.

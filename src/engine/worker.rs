@@ -161,7 +161,10 @@ impl Worker {
                 return panicked(Error::Cancelled);
             }
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                panic_wall::quietly(|| work(sessions))
+                panic_wall::quietly(|| {
+                    work(sessions);
+                    sessions.settle();
+                })
             }));
             if let Err(payload) = outcome {
                 state.poisoned.store(true, Ordering::SeqCst);

@@ -15,10 +15,33 @@ use crate::error::Result;
 use crate::families::family::Layout;
 use crate::generated::Generated;
 use crate::host::{Host, Progress};
+use crate::program::{Program, Role};
 use crate::report::Report;
 use crate::request::{Decode, Resolved};
+use crate::runtime::Cancel;
 use crate::sessions::Sessions;
 use crate::tensor::Tensor;
+
+/// Prepare what a one-step job of `batch` pictures runs; of a file that holds only the teacher, what that runs without
+/// guidance.
+///
+/// # Errors
+/// As [`Sessions::prepare`].
+pub(crate) fn prepare(sessions: &mut Sessions, batch: usize, cancel: &Cancel) -> Result<()> {
+    let model = sessions.model().clone();
+    let available = |program: Program| program.available(model.architecture(), &model.weights());
+    let generator: &[Program] = match available(Program::Student) {
+        true => &[Program::Class(Role::Student), Program::Embed, Program::Student],
+        false => &[Program::Class(Role::Teacher), Program::Teacher],
+    };
+    // Prompts are encoded one by one.
+    let text = [(Program::Prompt, 1)].into_iter();
+    let programs = text.chain(generator.iter().chain(&[Program::DecodeHard]).map(|&p| (p, batch)));
+    for (program, batch) in programs.filter(|(program, _)| available(*program)) {
+        sessions.prepare(program, batch, cancel)?;
+    }
+    Ok(())
+}
 
 /// Run a resolved request. True: cancelled, and this is the best so far.
 ///

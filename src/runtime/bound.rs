@@ -107,6 +107,7 @@ impl Bound {
         exit::after_run(&mut self.session.used);
         let outputs = running.outcome(outputs)?;
         running.outcome(self.binding.synchronize_outputs())?;
+        self.session.cost.ran.set(true);
         let host = outputs.iter().filter(|(name, _)| !self.carried.iter().any(|c| c.output == *name));
         host.map(|(name, value)| Ok((name.to_string(), to_tensor(&value)?))).collect()
     }

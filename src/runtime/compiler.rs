@@ -152,7 +152,6 @@ impl Compiler {
         let model = if cost.in_place {
             onnx::lower(graph, Placement::Inputs)
         } else {
-            self.packed.extend(cost.shared.clone());
             b = self.place_initializers(b, &values, &files, &cost.shared, &stage)?;
             if let Some(name) = names.iter().find(|n| files.place(n, sources).is_none()) {
                 let source = sources.find(name);
@@ -169,6 +168,8 @@ impl Compiler {
         };
         let canceler = b.canceler();
         let loading = exit::ended_by(move || drop(canceler.cancel()))?;
+        // A session that fails may have packed some of them.
+        self.packed.extend(cost.shared.clone());
         let session = b.commit_from_memory(&model);
         exit::install();
         let session = session.map_err(|e| match exit::closing() {

@@ -1,12 +1,11 @@
 //! What a session adds to memory, and how much there is for it to compute.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
 use ort::memory::Allocator;
 
-use super::heap::release_heap;
 use crate::graph::{Graph, Op};
 
 /// Bytes of packed copies, which are f32, by the weight's name and whether it is packed transposed: a gradient reads both
@@ -24,21 +23,19 @@ pub(crate) struct Cost {
     pub copied: u64,
     /// Bytes of the files beside the model's, by namespace, and whether they are mapped.
     pub files: BTreeMap<String, (u64, bool)>,
-    /// Bytes of the values that are alive at once, at least.
-    pub activations: u64,
     /// Bytes of values that the runtime plans with, see [`Graph::planned_activation_bytes`].
     pub planned: u64,
-    /// How many times that many the first run is taken to need.
-    pub slack: f64,
     /// Nodes of the graph.
     pub nodes: usize,
     /// Whether it computes enough for a thread pool to pay.
     pub pooled: bool,
+    /// A run has come to its end.
+    pub ran: Cell<bool>,
     /// The allocator of its values, once it is compiled.
     pub(crate) arena: OnceCell<Arena>,
 }
 
-/// Activations from which on a session on the CPU allocates each value by itself. Up to there the runtime's arena
+/// Planned bytes from which on a session on the CPU allocates each value by itself. Up to there the runtime's arena
 /// saves page faults; but it grows by doubling, which a session this large cannot afford.
 pub(crate) const ARENA_LIMIT: u64 = 4 << 30;
 
@@ -46,13 +43,16 @@ pub(crate) const ARENA_LIMIT: u64 = 4 << 30;
 /// in the networks of the bundled model; `tests/capi/memory.c` holds the sums against what the kernel says.
 const NODE: u64 = 6 << 10;
 
+/// What the runtime takes beyond the plan at most, as a part of it: sizes are rounded up.
+const SLACK: u64 = 10;
+
 /// Multiplications and results from which on a graph is computed by more than one thread.
 const POOL_WORK: u64 = 1 << 20;
 
 impl Cost {
     /// Whether the runtime keeps an arena for the session's values.
     pub fn has_arena(&self) -> bool {
-        self.activations < ARENA_LIMIT
+        self.planned < ARENA_LIMIT
     }
 
     /// Most bytes of values that were alive at once, of all runs so far.
@@ -70,11 +70,12 @@ impl Cost {
         self.arena.get().map_or(0, |arena| arena.prepared)
     }
 
-    /// Bytes beside weights that it holds once it has run: foreseen before the first run, known after it.
+    /// Bytes beside weights that it holds once it has run: foreseen before the first run, known after it. A session
+    /// without an arena holds no values between its runs.
     pub fn reserved(&self) -> u64 {
-        let values = match self.values() {
-            0 => (self.planned as f64 * self.slack) as u64,
-            known => known,
+        let values = match self.ran.get() {
+            true => self.values(),
+            false => self.values().max(self.planned.saturating_add(self.planned / SLACK)),
         };
         values.saturating_add(self.itself())
     }
@@ -97,8 +98,7 @@ impl Cost {
 /// The allocator of a session's values, which knows how much it has given out.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    /// Always there, until it is dropped.
-    allocator: Option<Allocator>,
+    allocator: Allocator,
     /// Bytes in use before the first run: weights that the session has copied for itself, or, where weights are used in
     /// place, the constants of its graph.
     prepared: u64,
@@ -107,7 +107,7 @@ pub(crate) struct Arena {
 impl Arena {
     /// Of a session that was just prepared.
     pub fn new(allocator: Allocator) -> Arena {
-        let mut arena = Arena { allocator: Some(allocator), prepared: 0 };
+        let mut arena = Arena { allocator, prepared: 0 };
         arena.prepared = arena.most_in_use();
         arena
     }
@@ -117,12 +117,11 @@ impl Arena {
     #[allow(unsafe_code)]
     fn most_in_use(&self) -> u64 {
         let api = ort::api();
-        let Some(allocator) = &self.allocator else { return 0 };
         // SAFETY: the allocator lives; the pairs are the call's own until they are released, and the value found
         // belongs to them.
         unsafe {
             let mut pairs = std::ptr::null_mut();
-            let status = (api.AllocatorGetStats)(ort::AsPointer::ptr(allocator), &mut pairs);
+            let status = (api.AllocatorGetStats)(ort::AsPointer::ptr(&self.allocator), &mut pairs);
             if ort::Error::result_from_status(status).is_err() || pairs.is_null() {
                 return 0;
             }
@@ -134,14 +133,6 @@ impl Arena {
             (api.ReleaseKeyValuePairs)(pairs);
             bytes.unwrap_or(0)
         }
-    }
-}
-
-impl Drop for Arena {
-    /// The arena is the last of a session's memory. It lies in the heap, which would keep it.
-    fn drop(&mut self) {
-        drop(self.allocator.take());
-        release_heap();
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! All of it is used on engine threads (`threads`): ONNX Runtime may change the floating-point mode of its caller.
 
-mod bound;
+pub(crate) mod bound;
 mod cancel;
 pub(crate) mod compiler;
 pub(crate) mod cost;

@@ -184,6 +184,7 @@ impl Session {
             call(&mut self.session, &running.options, (&input_names, &values), (&output_names, &mut results));
         exit::after_run(&mut self.used);
         running.outcome(ended)?;
+        self.cost.ran.set(true);
         drop(results);
         Ok(outputs.into_iter().map(SessionOutput::into_tensor).collect())
     }

@@ -25,9 +25,13 @@ impl Features {
         Some(row)
     }
 
-    /// Keep the features of a prompt.
+    /// Keep the features of a prompt, in place of those that are there.
     pub fn insert(&mut self, owner: &str, prompt: &str, row: Tensor) {
         self.floats += row.shape().len();
+        let before = self.rows.iter().position(|((o, p), _)| o == owner && p == prompt);
+        if let Some((_, before)) = before.and_then(|at| self.rows.remove(at)) {
+            self.floats -= before.shape().len();
+        }
         self.rows.push_back(((owner.into(), prompt.into()), row));
         while self.floats > CAPACITY {
             let Some((_, oldest)) = self.rows.pop_front() else { break };
@@ -62,6 +66,8 @@ mod tests {
         assert_eq!(features.get("a", "0"), Some(row(0.0)));
         assert_eq!(features.get("b", "0"), Some(row(-1.0)));
         assert_eq!(features.bytes(), 4 * CAPACITY as u64);
+        features.insert("b", "0", row(0.5));
+        assert_eq!((features.get("b", "0"), features.bytes()), (Some(row(0.5)), 4 * CAPACITY as u64));
         features.clear();
         assert_eq!(features.bytes(), 0);
         assert_eq!(features.get("b", "0"), None);

@@ -31,8 +31,14 @@ impl MemoryUse {
 pub(super) struct Ledger(Vec<Weak<Cost>>);
 
 impl Ledger {
-    pub fn add(&mut self, cost: &Rc<Cost>) {
+    /// Forget sessions that are gone. Whether there were any.
+    pub fn forget_dropped(&mut self) -> bool {
+        let before = self.0.len();
         self.0.retain(|c| c.strong_count() > 0);
+        self.0.len() < before
+    }
+
+    pub fn add(&mut self, cost: &Rc<Cost>) {
         self.0.push(Rc::downgrade(cost));
     }
 

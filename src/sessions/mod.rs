@@ -7,7 +7,6 @@ pub(crate) mod log;
 mod memory;
 mod store;
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,9 +18,10 @@ use self::memory::{Ledger, sum};
 use self::store::Store;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, Op};
 use crate::model::Model;
 use crate::program::Program;
+use crate::runtime::bound::Bound;
 use crate::runtime::compiler::{Compiler, Sharing};
 use crate::runtime::cost::{Cost, Packed, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
@@ -41,10 +41,6 @@ enum Runs {
     Once,
 }
 
-/// How many times its planned bytes ([`Graph::planned_activation_bytes`]) a session is taken to need until it, or another
-/// of its program, has run.
-const SLACK: f64 = 1.1;
-
 /// A program and the batch size it is prepared for.
 type Prepared = (Program, usize);
 
@@ -59,8 +55,6 @@ pub struct Sessions {
     options: Options,
     /// Of every session that lives, kept programs and the pipelines' own.
     ledger: Ledger,
-    /// See [`SLACK`]: what programs that have run really took, for their other batch sizes.
-    slack: HashMap<Program, f64>,
     features: Features,
     log: Arc<LogQueue>,
 }
@@ -74,8 +68,8 @@ impl Sessions {
         log: Arc<LogQueue>,
     ) -> Sessions {
         let compiler = Compiler::new(runtime, options.clone(), threads);
-        let (ledger, slack, features) = Default::default();
-        Sessions { model, options, kept: Store::new(), compiler, ledger, slack, features, log }
+        let (ledger, features) = Default::default();
+        Sessions { model, options, kept: Store::new(), compiler, ledger, features, log }
     }
 
     pub fn model(&self) -> &Arc<Model> {
@@ -117,10 +111,6 @@ impl Sessions {
         self.prepare(program, batch, cancel)?;
         let session = self.kept.get(&(program, batch)).expect("just prepared");
         let results = session.run(inputs, cancel);
-        let taken = session.cost.values() as f64 / session.cost.planned.max(1) as f64;
-        if taken > 0.0 {
-            self.slack.insert(program, taken);
-        }
         self.settle();
         results
     }
@@ -140,8 +130,7 @@ impl Sessions {
         }
         let graph = program.graph(self.model.architecture(), &self.model.weights(), batch)?;
         let start = Instant::now();
-        let slack = self.slack.get(&program).copied();
-        let session = self.build_over_model(program.name(), &graph, &[], Runs::Many, slack)?;
+        let session = self.build_over_model(program.name(), &graph, &[], &[], Runs::Many)?;
         let milliseconds = start.elapsed().as_millis();
         self.log.prepared(program.name(), batch, milliseconds, &session.assignment);
         self.kept.insert((program, batch), session);
@@ -151,15 +140,22 @@ impl Sessions {
     /// Compile a graph of the caller's over this model's weights; the caller keeps the session. Refused when
     /// it would exceed the memory limit.
     pub(crate) fn compile(&mut self, name: &str, graph: &Graph) -> Result<Session> {
-        self.build_over_model(name, graph, &[], Runs::Many, None)
+        self.build_over_model(name, graph, &[], &[], Runs::Many)
     }
 
-    /// [`Sessions::compile`] of a graph that reads other files as well.
-    pub(crate) fn compile_over(&mut self, name: &str, graph: &Graph, others: &[Other]) -> Result<Session> {
-        self.build_over_model(name, graph, others, Runs::Many, None)
+    /// [`Sessions::compile`] of a graph that reads other files as well and runs again and again over its `carried` values;
+    /// see [`Session::bind`].
+    pub(crate) fn compile_loop(
+        &mut self,
+        name: &str,
+        graph: &Graph,
+        others: &[Other],
+        carried: &[(String, String)],
+    ) -> Result<Bound> {
+        self.build_over_model(name, graph, others, carried, Runs::Many)?.bind(carried)
     }
 
-    /// [`Sessions::compile_over`] for a single run, and that run.
+    /// [`Sessions::compile`] of a graph that reads other files as well, for a single run, and that run.
     pub(crate) fn run_once(
         &mut self,
         name: &str,
@@ -169,7 +165,7 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         let start = Instant::now();
-        let outputs = self.build_over_model(name, graph, others, Runs::Once, None)?.run(inputs, cancel)?;
+        let outputs = self.build_over_model(name, graph, others, &[], Runs::Once)?.run(inputs, cancel)?;
         self.log.info(format!("computed {name} in {} ms", start.elapsed().as_millis()));
         Ok(outputs)
     }
@@ -179,14 +175,26 @@ impl Sessions {
         name: &str,
         graph: &Graph,
         others: &[Other],
+        carried: &[(String, String)],
         runs: Runs,
-        slack: Option<f64>,
     ) -> Result<Session> {
         let model = self.model.clone();
         let mut sources = Sources::of(model.checkpoint());
         others.iter().for_each(|(namespace, checkpoint)| sources.add(namespace, checkpoint));
         let mut cost = self.cost(graph, &sources, runs, Sharing::Model);
-        cost.slack = slack.unwrap_or(cost.slack);
+        // A carried value has two buffers, beside what the runtime plans.
+        let is_carried = |input: &str| carried.iter().any(|(_, name)| name == input);
+        let inputs = graph
+            .nodes()
+            .iter()
+            .filter_map(|n| match &n.op {
+                Op::Input { name, dtype, shape } if is_carried(name) => {
+                    Some((shape.len() * dtype.size()) as u64)
+                }
+                _ => None,
+            })
+            .sum::<u64>();
+        cost.planned = cost.planned.saturating_add(2 * inputs);
         self.build(name, graph, &sources, Sharing::Model, cost)
     }
 
@@ -219,8 +227,8 @@ impl Sessions {
         };
         let copied = if in_place { Vec::new() } else { graph.weights() };
         let packed = match self.options.memory {
-            MemoryMode::Fast => sharing.packed(graph, sources),
-            MemoryMode::Lean => Default::default(),
+            MemoryMode::Fast if !in_place => sharing.packed(graph, sources),
+            _ => Default::default(),
         };
         let own = copied.iter().filter(|name| !packed.iter().any(|(packed, _)| packed == *name));
         let files = sources.others().iter().map(|(namespace, checkpoint)| {
@@ -233,11 +241,9 @@ impl Sessions {
             copied: own.map(bytes).sum(),
             shared: packed.into_iter().map(|key| (key.clone(), bytes(&key.0))).collect(),
             files: files.collect(),
-            activations: graph.peak_activation_bytes(),
             nodes: graph.nodes().iter().filter(|n| !n.op.is_source()).count(),
             pooled: pays_for_a_pool(graph),
             planned: graph.planned_activation_bytes(),
-            slack: SLACK,
             ..Cost::default()
         }
     }
@@ -271,18 +277,11 @@ impl Sessions {
     /// Drop kept sessions, those used longest ago first, until one more fits into the memory limit and has a thread
     /// pool to spare; refuse it, and drop none, when it cannot fit.
     fn make_room(&mut self, name: &str, cost: &Cost) -> Result<()> {
-        let pools = |s: &Sessions| s.ledger.living().iter().filter(|c| c.pooled).count();
-        while cost.pooled && pools(self) >= MOST_POOLS {
-            let why = || format!("at most {MOST_POOLS} have threads of their own");
-            if !self.drop_oldest(|session| session.cost.pooled, why) {
-                break;
-            }
-        }
-        let limit = self.options.memory_limit;
-        if limit == 0 {
-            return Ok(());
-        }
         self.forget_unused();
+        let limit = match self.options.memory_limit {
+            0 => u64::MAX,
+            limit => limit,
+        };
         let needed = {
             let living = self.ledger.living();
             let kept = |c: &Rc<Cost>| self.kept.values().any(|session| Rc::ptr_eq(&session.cost, c));
@@ -307,16 +306,29 @@ impl Sessions {
                 break;
             }
         }
+        let pools = |s: &Sessions| s.ledger.living().iter().filter(|c| c.pooled).count();
+        while cost.pooled && pools(self) >= MOST_POOLS {
+            let why = || format!("at most {MOST_POOLS} have threads of their own");
+            if !self.drop_oldest(|session| session.cost.pooled, why) {
+                break;
+            }
+        }
         Ok(())
     }
 
-    /// Drop kept sessions while more is held than the memory limit: what a run took may be more than was estimated.
+    /// To be called when something was run or dropped. Drops kept sessions while more is held than the memory limit: what a
+    /// run took may be more than was foreseen. What sessions that are gone held goes back to the system, packed
+    /// weights and free pages of the heap.
     pub(crate) fn settle(&mut self) {
         let limit = self.options.memory_limit;
         while limit != 0 && self.memory().limited() > limit {
             if !self.drop_something(|| format!("memory limit of {limit} bytes")) {
-                return;
+                break;
             }
+        }
+        if self.ledger.forget_dropped() {
+            self.forget_unused();
+            release_heap();
         }
     }
 
@@ -341,7 +353,7 @@ impl Sessions {
 
     /// Let go of packed weights once no session reads any. The runtime keeps all of them until then.
     fn forget_unused(&mut self) {
-        if self.ledger.living().iter().all(|c| c.shared.is_empty()) {
+        if !self.compiler.packed().is_empty() && self.ledger.living().iter().all(|c| c.shared.is_empty()) {
             self.compiler.clear();
         }
     }

@@ -42,9 +42,9 @@ fn large_sessions_have_no_arena() {
         let x = Tensor::from_f32([64, 64], &values);
         let model = sessions.model.clone();
         let sources = Sources::of(model.checkpoint());
-        let mut run = |activations: u64| {
-            let cost = Cost { activations, ..sessions.cost(&g, &sources, Runs::Once, Sharing::Model) };
-            assert_eq!(cost.has_arena(), activations < ARENA_LIMIT);
+        let mut run = |planned: u64| {
+            let cost = Cost { planned, ..sessions.cost(&g, &sources, Runs::Once, Sharing::Model) };
+            assert_eq!(cost.has_arena(), planned < ARENA_LIMIT);
             let mut session =
                 sessions.compiler.compile("test", &g, &sources, Rc::new(cost), Sharing::Model)?;
             let first = session.run(&[("x", &x)], &Cancel::default())?;
@@ -136,7 +136,7 @@ fn sessions_read_and_write_tensors_where_they_lie() {
         let expected =
             [x.clone(), i.clone(), y.clone(), y, Tensor::from_f32([2], &[0.5, -7.0]), weight.to_tensor()];
         for runs in [Runs::Many, Runs::Once] {
-            let mut session = sessions.build_over_model("test", &g, &[], runs, None)?;
+            let mut session = sessions.build_over_model("test", &g, &[], &[], runs)?;
             let (first, copied) = copies::of(|| session.run(&[("x", &x), ("i", &i)], &cancel));
             let first = first?;
             assert_eq!(copied, 0);
@@ -214,7 +214,13 @@ fn the_first_run_takes_what_was_foreseen() {
             let feeds: Vec<_> = graph.nodes().iter().filter_map(filled).collect();
             let mut session = sessions.compile(program.name(), &graph)?;
             let foreseen = session.cost.reserved();
+            // A run that does not end says nothing.
+            let ended = Cancel::default();
+            ended.cancel();
+            assert!(session.run_some(&feeds, &ended).is_err());
+            assert_eq!(session.cost.reserved(), foreseen);
             session.run_some(&feeds, &cancel)?;
+            assert_eq!(session.cost.reserved(), session.cost.held());
             let taken = session.cost.held();
             println!("{} of {batch}: {taken} bytes, {foreseen} foreseen", program.name());
             assert!(taken <= foreseen, "{} of {batch}: {taken} bytes, {foreseen} foreseen", program.name());
@@ -268,6 +274,49 @@ fn packed_copies_count_until_no_session_reads_any() {
             assert_eq!(held.sessions, 1);
             assert!(held.limited() <= sessions.options.memory_limit, "{held:?}");
         }
+        Ok(())
+    });
+}
+
+/// Between its preparation and the end of its first run a loop counts as what it will take, not as its first values.
+#[test]
+fn a_bound_session_counts_as_foreseen_until_it_has_run() {
+    on_bundled_model(|sessions| {
+        let g = Graph::new();
+        let x = g.input("x", Dtype::F32, [512, 512])?;
+        let y = g.softmax(g.matmul(x, g.tanh(x)?)?, 1)?;
+        g.output("next", g.matmul(y, x)?);
+        let mut bound = sessions.compile_loop("loop", &g, &[], &[("next".into(), "x".into())])?;
+        let cost = sessions.ledger.living().remove(0);
+        let foreseen = cost.reserved();
+        assert!(cost.values() > 0 && cost.held() < foreseen / 2, "two buffers of {foreseen} bytes");
+        sessions.options.memory_limit = foreseen + 1024;
+        assert!(matches!(sessions.compile("other", &g), Err(Error::OutOfMemory { .. })));
+        bound.feed([("x", &Tensor::from_f32_vec([512, 512], vec![0.5; 512 * 512]))])?;
+        bound.run(&Cancel::default())?;
+        assert_eq!(cost.reserved(), cost.held());
+        assert!(cost.held() <= foreseen);
+        Ok(())
+    });
+}
+
+/// What is refused takes nothing from what is there, also where only so many sessions have threads.
+#[test]
+fn a_refused_session_drops_none() {
+    let options = Options { memory_limit: 256 << 20, ..Options::default() };
+    on_bundled_model_with(options, |sessions| {
+        let cancel = Cancel::default();
+        for batch in 1..=MOST_POOLS {
+            sessions.prepare(Program::DecodeHard, batch, &cancel)?;
+        }
+        assert_eq!(sessions.memory().sessions, MOST_POOLS as u64);
+        assert!(matches!(
+            sessions.prepare(Program::DecodeHard, 256, &cancel),
+            Err(Error::OutOfMemory { .. })
+        ));
+        assert_eq!(sessions.memory().sessions, MOST_POOLS as u64);
+        sessions.prepare(Program::DecodeHard, MOST_POOLS + 1, &cancel)?;
+        assert_eq!(sessions.memory().sessions, MOST_POOLS as u64, "it has the threads of the first");
         Ok(())
     });
 }

@@ -57,13 +57,13 @@ pub(crate) fn optimize(
     let callback = o.terms.iter().position(|t| t.reward.is_callback());
     let files: Vec<_> = o.files().map(|file| (file.namespace(), file.checkpoint())).collect();
     let graph = step_graph(&model, batch, o)?;
-    let mut step = sessions.compile_over("optimize", &graph, &files)?.bind(&carried(&graph))?;
+    let mut step = sessions.compile_loop("optimize", &graph, &files, &carried(&graph))?;
     let mut forward = match callback {
-        Some(_) => Some(sessions.compile("forward", &forward_graph(&model, batch, o)?)?.bind(&[])?),
+        Some(_) => Some(sessions.compile_loop("forward", &forward_graph(&model, batch, o)?, &[], &[])?),
         None => None,
     };
     let best = best_graph(variables.iter().map(|(name, value)| (*name, value.shape())))?;
-    let mut best = sessions.compile("best", &best)?.bind(&[])?;
+    let mut best = sessions.compile_loop("best", &best, &[], &[])?;
     let mut feeds = feeds(o, &start, &variables, batch);
     for (k, term) in o.terms.iter().enumerate() {
         feeds.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, host.cancel())?);

@@ -11,7 +11,7 @@ use crate::tensor::{Dtype, Shape};
 
 impl Optimize {
     /// Bytes of activations that one step on `batch` pictures of `model` holds at once, at least: what
-    /// `recompute` lowers, and what the memory limit of an engine is held against.
+    /// `recompute` lowers.
     #[doc(hidden)]
     pub fn activation_bytes(&self, model: &Model, batch: usize) -> Result<u64> {
         Ok(step_graph(model, batch, self)?.peak_activation_bytes())

@@ -20,6 +20,15 @@ pub fn pictures_of_a_batch_are_those_made_alone(engine: &Engine, apple: &Generat
     assert_close(both.picture(1).unwrap(), &apple.images.to_f32(), 1e-4, "picture of a batch");
 }
 
+/// After a warm-up the first pictures prepare nothing, the text encoder included. A fresh engine.
+pub fn a_warm_engine_prepares_nothing_more(engine: &Engine) {
+    let prepared = || engine.take_log().iter().filter(|(_, text)| text.starts_with("prepared")).count();
+    engine.warmup(2).unwrap();
+    assert!(prepared() >= 4);
+    generate(engine, &Request { batch: 2, ..prompt("a red apple") });
+    assert_eq!(prepared(), 0);
+}
+
 /// Starts from a picture.
 pub fn edit(image: &[f32], keep: Keep) -> Request {
     Request { edit: Some(Edit { image: image.to_vec(), keep }), ..prompt("a red apple").with_seed(8) }

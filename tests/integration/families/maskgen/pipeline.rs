@@ -31,6 +31,13 @@ fn generate(request: &Request) -> Generated {
 }
 
 #[test]
+fn a_warm_engine_prepares_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::open(fixture(folder.path()), Options::default()).unwrap();
+    prompted::a_warm_engine_prepares_nothing_more(&engine);
+}
+
+#[test]
 fn every_published_layout_gives_the_same_model() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

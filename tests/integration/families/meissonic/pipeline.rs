@@ -25,6 +25,13 @@ fn generate(request: &Request) -> Generated {
     (*model().generate(request).unwrap()).clone()
 }
 
+#[test]
+fn a_warm_engine_prepares_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::open(files::model(folder.path()), Options::default()).unwrap();
+    prompted::a_warm_engine_prepares_nothing_more(&engine);
+}
+
 fn refused(request: Request) -> String {
     model().generate(&request).unwrap_err().to_string()
 }
