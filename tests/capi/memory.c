@@ -74,14 +74,19 @@ static void optimize(const softdimo_engine *engine, uint32_t batch) {
   softdimo_job_free(job);
 }
 
-/* What the engine tells is within a fifth of what the process has grown by. */
+/* An arena touches more pages than are in use at any one time, some MiB for each session, and the C library keeps the free end
+ * of a thread's heap: beside little this is more than a fifth. */
+static const double TOUCHED = 32 * 1048576.0;
+
+/* What the engine tells is within a fifth of what the process has grown by, or within TOUCHED where that is more. */
 static void agrees(const char *when, const softdimo_engine *engine, uint64_t before) {
   softdimo_memory memory = told(engine);
   uint64_t tells = memory.weights + memory.activations, now = anonymous();
   double grown = (double)now - (double)before;
   printf("# %s: %u sessions tell %.1f MiB (weights %.1f), grown by %.1f MiB\n", when, memory.sessions,
          (double)tells / 1048576, (double)memory.weights / 1048576, grown / 1048576);
-  CHECK((double)tells > 0.8 * grown && (double)tells < 1.2 * grown);
+  double bound = 0.2 * grown > TOUCHED ? 0.2 * grown : TOUCHED;
+  CHECK((double)tells > grown - bound && (double)tells < grown + bound);
 }
 
 static double begun;
