@@ -80,6 +80,17 @@ pub use tensor::{Dtype, Shape, Tensor};
 pub use tteo::{Iteration, OptimizationReport, Optimize, Optimizer, Variables};
 pub use verify::{Row, Verification};
 
+// Hosts share these between threads.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Engine>();
+    is_shared::<Job>();
+    is_shared::<Reward>();
+    is_shared::<RewardModel>();
+    is_shared::<Generated>();
+    is_shared::<Error>();
+};
+
 /// The Rust of `docs/` is tested as the README's is.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/optimize.md")]
