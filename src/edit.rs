@@ -19,6 +19,7 @@ pub struct Edit {
 
 /// Which tokens of the picture stay.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Keep {
     /// This share of them, round(slots · share), chosen by the picture's seed: a variation. 1 gives the tokenizer's
     /// reconstruction, 0 plain generation.

@@ -82,6 +82,7 @@ pub enum Error {
 /// The C ABI's status codes. Values are frozen: new ones are appended, none is ever reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
+#[non_exhaustive]
 pub enum Status {
     Ok = 0,
     InvalidArgument = 1,
@@ -109,7 +110,7 @@ pub enum Status {
 
 impl Status {
     /// Every status, in the order of its value.
-    pub const ALL: [Status; 22] = [
+    pub const ALL: &'static [Status] = &[
         Status::Ok,
         Status::InvalidArgument,
         Status::NullArgument,

@@ -16,6 +16,7 @@ const LEVELS: f32 = 127.0;
 
 /// How the written weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Storage {
     /// As in the checkpoint.
     #[default]

@@ -10,6 +10,7 @@ use crate::tteo::Optimize;
 
 /// How the student's logits become a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Decode {
     /// Sample (or arg-max) codes and decode those.
     #[default]

@@ -12,14 +12,16 @@ use crate::rewards::{Reward, RewardAnswer, RewardImage};
 use crate::runtime::{Cancel, exit};
 use crate::tensor::Tensor;
 
-/// Where a job is.
+/// Where a job is; the values are those of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(u32)]
 pub enum Phase {
-    Queued,
-    Running,
-    Done,
-    Failed,
-    Cancelled,
+    Queued = 0,
+    Running = 1,
+    Done = 2,
+    Failed = 3,
+    Cancelled = 4,
 }
 
 impl Phase {

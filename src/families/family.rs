@@ -41,6 +41,7 @@ pub struct Sampler {
 
 /// Sizes of a model's pictures, tokens and embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Layout {
     /// Image positions N.
     pub positions: usize,

@@ -57,6 +57,7 @@ impl RewardTerm {
 
 /// What a callback is shown.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct RewardImage<'a> {
     /// Soft pictures [B, 3, H, W], nominally in [0, 1], not clamped.
     pub pixels: &'a [f32],
@@ -67,6 +68,7 @@ pub struct RewardImage<'a> {
 
 /// What a callback answers.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct RewardAnswer<'a> {
     /// One score per picture, [B].
     pub scores: &'a mut [f32],

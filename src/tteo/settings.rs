@@ -9,6 +9,7 @@ use crate::rewards::{RewardModel, RewardTerm};
 
 /// The update rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Optimizer {
     /// e ← e + lr·g; with momentum μ > 0, m ← μ·m + g and e ← e + lr·m.
     Sgd { momentum: f32 },

@@ -570,17 +570,10 @@ impl Job {
     }
 
     fn progress(&self) -> Result<ffi::Progress> {
-        use softdimo::Phase;
         wall(|| {
             let job = self.0.get()?;
             let progress = job.progress();
-            let state = match job.phase() {
-                Phase::Queued => ffi::JobState::Queued,
-                Phase::Running => ffi::JobState::Running,
-                Phase::Done => ffi::JobState::Done,
-                Phase::Failed => ffi::JobState::Failed,
-                Phase::Cancelled => ffi::JobState::Cancelled,
-            };
+            let state = ffi::JobState { repr: job.phase() as u32 };
             Ok(ffi::Progress { state, step: progress.step, total: progress.total })
         })
     }

@@ -29,7 +29,12 @@ struct Library(BTreeMap<String, syn::File>);
 
 impl Library {
     fn new<'a>(files: impl IntoIterator<Item = (&'a Path, &'a str)>) -> Library {
-        let files = files.into_iter().map(|(path, text)| (module(path), syn::parse_file(text).unwrap()));
+        let files = files.into_iter().map(|(path, text)| {
+            let mut file = syn::parse_file(text).unwrap();
+            let tables: Vec<Item> = file.items.iter().flat_map(tabled).collect();
+            file.items.extend(tables);
+            (module(path), file)
+        });
         Library(files.collect())
     }
 
@@ -114,6 +119,16 @@ impl Library {
         let lines = STABLE.iter().flat_map(|(_, module)| self.lines(module));
         let leaks = lines.filter(|line| words(&line.signature).any(|word| hidden.contains(word)));
         leaks.map(|line| format!("{}{}", line.owner, line.signature)).collect()
+    }
+}
+
+/// The items that a table is made of: the body of a macro that is called by a name, where it is Rust.
+fn tabled(item: &Item) -> Vec<Item> {
+    match item {
+        Item::Macro(table) if table.ident.is_none() => {
+            table.mac.parse_body::<syn::File>().map_or(Vec::new(), |body| body.items)
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -304,7 +319,7 @@ fn stable_signatures_name_stable_types() {
 fn what_is_hidden_is_not_recorded_and_what_leaks_is_named() {
     let library = Library::new(
         [
-            ("lib.rs", "mod a; pub mod convert; pub mod image; pub use a::{Shown, inner::other as name};"),
+            ("lib.rs", "mod a; pub mod convert; pub mod image; pub use a::{Row, Shown, inner::other as name};"),
             ("convert.rs", ""),
             ("image/mod.rs", "pub fn name() {}"),
             ("a/inner.rs", "pub fn other(by: &Shown) -> std::fmt::Result { todo!() } fn name() {}"),
@@ -320,13 +335,16 @@ fn what_is_hidden_is_not_recorded_and_what_leaks_is_named() {
                      #[doc(hidden)] pub fn secret(&self) -> Inner { Inner }
                      fn own(&self) -> Inner { Inner }
                      pub fn len(&self) -> usize { 0 }
-                 }",
+                 }
+                 table! { pub enum Row { #[default] One = one::One } }",
             ),
         ]
         .map(|(path, text)| (Path::new(path), text)),
     );
     let lines = library.lines("").into_iter().map(|line| line.owner + &line.signature);
     let expected = [
+        "enum Row",
+        "Row::One",
         "#[non_exhaustive] struct Shown",
         "Shown.of: Vec<Inner>",
         "Shown: Clone + Error + From<[u8; N]>",
@@ -335,7 +353,7 @@ fn what_is_hidden_is_not_recorded_and_what_leaks_is_named() {
         "fn other(by: &Shown) -> std::fmt::Result",
     ];
     assert_eq!(lines.collect::<Vec<_>>(), expected);
-    assert_eq!(library.leaks(), [expected[1], expected[3]]);
+    assert_eq!(library.leaks(), [expected[3], expected[5]]);
 }
 
 /// What the C ABI takes of the hidden tier stands in `lib.rs`, where the tiers are told.
