@@ -20,7 +20,7 @@ pub enum Decode {
 }
 
 /// One job: `batch` pictures. Picture b is generated with seed + b (wrapping), so it equals picture 0 of
-/// a request with that seed.
+/// a request with that seed. Later versions may add fields: end a literal with `..Request::default()`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     /// One label for all pictures, or one per picture; empty means the null class.

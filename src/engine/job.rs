@@ -208,8 +208,12 @@ impl Job {
         &self.worker
     }
 
-    /// Wait for the end, at most `timeout` ([`Error::Timeout`], and the job goes on). `progress` is called
-    /// on this thread after each step; `Break` cancels the job.
+    /// Wait for the end, at most `timeout`; then the job goes on. `progress` is called on this thread after each
+    /// step; `Break` cancels the job.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::Cancelled`], also where [`Job::result`] has a best picture; or what the job failed
+    /// with.
     pub fn wait(
         &self,
         timeout: Option<Duration>,
@@ -265,7 +269,10 @@ impl Job {
         }
     }
 
-    /// The result of a finished job, or why there is none. Does not wait.
+    /// The result of a finished job, also the best picture of a cancelled optimisation. Does not wait.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] before the end; what the job failed with.
     pub fn result(&self) -> Result<Arc<Generated>> {
         let state = self.shared.lock();
         match &state.result {

@@ -98,12 +98,18 @@ impl Engine {
         self.worker.log().take()
     }
 
+    /// Whether this process may use the engine.
+    ///
+    /// # Errors
     /// [`Error::Forked`] in a child process of the one that opened the engine.
     pub fn check_process(&self) -> Result<()> {
         self.worker.check_process()
     }
 
-    /// [`Engine::check_process`], and [`Error::Internal`] after a caught panic.
+    /// Whether the engine takes work.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check_process`]; [`Error::Internal`] after a caught panic.
     pub fn check(&self) -> Result<()> {
         self.worker.check()
     }
@@ -123,6 +129,11 @@ impl Engine {
     }
 
     /// Queue a request; jobs of one engine run one after the other.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check`]; a bad request ([`Error::InvalidArgument`], [`Error::UnknownLabel`],
+    /// [`Error::Unsupported`]); [`Error::Format`] where the model's file has lost bytes. What goes wrong later is the
+    /// job's: [`Job::wait`].
     pub fn submit(&self, request: &Request) -> Result<Job> {
         self.check()?;
         let resolved = request.resolve(self.model())?;
@@ -200,6 +211,10 @@ impl Engine {
 
     /// Prepare the sessions of a one-step job of `batch` pictures, so that the first job is as fast as the
     /// next. With a teacher-only file, prepares the teacher.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check`]; [`Error::InvalidArgument`] for a batch out of range; [`Error::OutOfMemory`] where the
+    /// sessions would exceed the memory limit; that ONNX Runtime or the provider refuses a graph.
     pub fn warmup(&self, batch: usize) -> Result<()> {
         if !(1..=BATCH_LIMIT).contains(&batch) {
             return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
@@ -220,6 +235,9 @@ impl Engine {
     }
 
     /// Drop prepared sessions and packed weights; the next job prepares again.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check`].
     pub fn trim(&self) -> Result<()> {
         self.worker.call(|sessions| {
             sessions.trim();
@@ -228,6 +246,9 @@ impl Engine {
     }
 
     /// Bytes held, by kind. Waits for the running job.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check`].
     pub fn memory(&self) -> Result<MemoryUse> {
         self.worker.call(|sessions| Ok(sessions.memory()))
     }

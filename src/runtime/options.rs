@@ -16,7 +16,7 @@ pub enum MemoryMode {
     Fast,
 }
 
-/// How an engine is opened.
+/// How an engine is opened. Later versions may add fields: end a literal with `..Options::default()`.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub provider: Provider,

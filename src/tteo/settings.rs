@@ -45,7 +45,7 @@ impl Default for Variables {
     }
 }
 
-/// An optimisation budget and how to spend it.
+/// An optimisation budget and how to spend it. Later versions may add fields: end a literal with `..Optimize::new(…)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Optimize {
     /// Maximised: Σ weight·reward, per picture.

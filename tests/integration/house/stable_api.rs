@@ -6,7 +6,9 @@ use std::path::Path;
 
 use quote::{ToTokens, quote};
 use support::root;
-use syn::{Attribute, Fields, FnArg, Generics, ImplItem, Item, Pat, Signature, Type, UseTree, Visibility};
+use syn::{
+    Attribute, Fields, FnArg, Generics, ImplItem, Item, Pat, ReturnType, Signature, Type, UseTree, Visibility,
+};
 
 use super::{files, sources};
 
@@ -18,10 +20,19 @@ const STABLE: [(&str, &str); 3] =
 struct Line {
     owner: String,
     signature: String,
+    /// A function that can fail does not say how.
+    silent: bool,
 }
 
 fn line(owner: &str, signature: impl ToTokens) -> Line {
-    Line { owner: owner.to_string(), signature: text(signature) }
+    Line { owner: owner.to_string(), signature: text(signature), silent: false }
+}
+
+/// The line of a function.
+fn function(owner: &str, attributes: &[Attribute], of: &Signature) -> Line {
+    let fails = matches!(&of.output, ReturnType::Type(_, ty) if is_named(ty, "Result"));
+    let documented = attributes.iter().any(|a| a.path().is_ident("doc") && text(a).contains("# Errors"));
+    Line { silent: fails && !documented, ..line(owner, signature(of)) }
 }
 
 /// The parsed files of the library by their module: `engine::job`, and nothing for the root.
@@ -98,7 +109,7 @@ impl Library {
             }
         }
         let traits: Vec<String> = traits.into_iter().collect();
-        let traits = Line { owner: format!("{name}: "), signature: traits.join(" + ") };
+        let traits = Line { owner: format!("{name}: "), signature: traits.join(" + "), silent: false };
         std::iter::once(traits).filter(|traits| !traits.signature.is_empty()).chain(lines).collect()
     }
 
@@ -244,7 +255,7 @@ fn declared(item: &Item) -> Option<(String, Vec<Line>)> {
             let own = std::iter::once(line("", quote!(#open enum #name #generics)));
             (&e.vis, &e.attrs, name, own.chain(variants).collect())
         }
-        Item::Fn(f) => (&f.vis, &f.attrs, &f.sig.ident, vec![line("", signature(&f.sig))]),
+        Item::Fn(f) => (&f.vis, &f.attrs, &f.sig.ident, vec![function("", &f.attrs, &f.sig)]),
         Item::Const(c) => {
             let (name, ty) = (&c.ident, &c.ty);
             (&c.vis, &c.attrs, name, vec![line("", quote!(const #name: #ty))])
@@ -274,7 +285,7 @@ fn signature(of: &Signature) -> Signature {
 /// The line of a public method or constant.
 fn method(of: &str, item: &ImplItem) -> Option<Line> {
     let (vis, attributes, line) = match item {
-        ImplItem::Fn(f) => (&f.vis, &f.attrs, line(&format!("{of}::"), signature(&f.sig))),
+        ImplItem::Fn(f) => (&f.vis, &f.attrs, function(&format!("{of}::"), &f.attrs, &f.sig)),
         ImplItem::Const(c) => (&c.vis, &c.attrs, line(&format!("{of}::{}: ", c.ident), &c.ty)),
         _ => return None,
     };
@@ -313,6 +324,14 @@ fn the_stable_tier_is_what_is_recorded() {
 fn stable_signatures_name_stable_types() {
     let leaks = library().leaks();
     assert!(leaks.is_empty(), "these name types that are not recorded: {leaks:#?}");
+}
+
+#[test]
+fn what_can_fail_says_how() {
+    let library = library();
+    let silent = STABLE.iter().flat_map(|(_, module)| library.lines(module)).filter(|line| line.silent);
+    let silent: Vec<String> = silent.map(|line| line.owner + &line.signature).collect();
+    assert!(silent.is_empty(), "without a heading `# Errors`: {silent:#?}");
 }
 
 #[test]
