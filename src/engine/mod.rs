@@ -213,8 +213,9 @@ impl Engine {
     /// next. With a teacher-only file, prepares the teacher.
     ///
     /// # Errors
-    /// Those of [`Engine::check`]; [`Error::InvalidArgument`] for a batch out of range; [`Error::OutOfMemory`] where the
-    /// sessions would exceed the memory limit; that ONNX Runtime or the provider refuses a graph.
+    /// Those of [`Engine::check`]; [`Error::InvalidArgument`] for a batch out of range; [`Error::Format`] where the model's
+    /// file has lost bytes; [`Error::OutOfMemory`] where the sessions would exceed the memory limit; that ONNX Runtime or
+    /// the provider refuses a graph.
     pub fn warmup(&self, batch: usize) -> Result<()> {
         if !(1..=BATCH_LIMIT).contains(&batch) {
             return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
@@ -237,7 +238,7 @@ impl Engine {
     /// Drop prepared sessions and packed weights; the next job prepares again.
     ///
     /// # Errors
-    /// Those of [`Engine::check`].
+    /// Those of [`Engine::check`]; [`Error::Format`] where the model's file has lost bytes.
     pub fn trim(&self) -> Result<()> {
         self.worker.call(|sessions| {
             sessions.trim();
@@ -248,7 +249,7 @@ impl Engine {
     /// Bytes held, by kind. Waits for the running job.
     ///
     /// # Errors
-    /// Those of [`Engine::check`].
+    /// Those of [`Engine::check`]; [`Error::Format`] where the model's file has lost bytes.
     pub fn memory(&self) -> Result<MemoryUse> {
         self.worker.call(|sessions| Ok(sessions.memory()))
     }

@@ -10,7 +10,7 @@ use syn::{
     Attribute, Fields, FnArg, Generics, ImplItem, Item, Pat, ReturnType, Signature, Type, UseTree, Visibility,
 };
 
-use super::{files, sources};
+use super::sources;
 
 /// The modules whose public names are stable, as users and as [`Library`] call them.
 const STABLE: [(&str, &str); 3] =
@@ -36,7 +36,7 @@ fn function(owner: &str, attributes: &[Attribute], of: &Signature) -> Line {
 }
 
 /// The parsed files of the library by their module: `engine::job`, and nothing for the root.
-struct Library(BTreeMap<String, syn::File>);
+pub struct Library(BTreeMap<String, syn::File>);
 
 impl Library {
     fn new<'a>(files: impl IntoIterator<Item = (&'a Path, &'a str)>) -> Library {
@@ -119,6 +119,44 @@ impl Library {
         names.flat_map(|name| self.item(module, &name).into_iter().chain(self.implemented(&name))).collect()
     }
 
+    /// Hidden methods and variants of stable types, where none that is shown has the name.
+    pub fn hidden_members(&self) -> BTreeSet<String> {
+        let stable = self.stable();
+        let (mut hidden, mut shown) = (BTreeSet::new(), BTreeSet::new());
+        let mut add = |name: &syn::Ident, attributes: &[Attribute]| {
+            if is_hidden(attributes) { &mut hidden } else { &mut shown }.insert(name.to_string());
+        };
+        for item in self.items() {
+            match item {
+                Item::Impl(block) if stable.iter().any(|name| is_named(&block.self_ty, name)) => {
+                    for item in &block.items {
+                        if let ImplItem::Fn(f) = item
+                            && is_public(&f.vis)
+                        {
+                            add(&f.sig.ident, &f.attrs);
+                        }
+                    }
+                }
+                Item::Enum(e) if stable.contains(&e.ident.to_string()) => {
+                    e.variants.iter().for_each(|variant| add(&variant.ident, &variant.attrs));
+                }
+                _ => {}
+            }
+        }
+        hidden.difference(&shown).cloned().collect()
+    }
+
+    /// Whether what stands behind `softdimo::` is stable: a name of a stable module.
+    pub fn shows(&self, path: &str) -> bool {
+        let (first, rest) = path.split_once("::").unwrap_or((path, ""));
+        let next = rest.split("::").next().unwrap_or_default();
+        let is_module = STABLE.iter().any(|(_, module)| !module.is_empty() && *module == first);
+        match is_module {
+            true => next.is_empty() || self.names(first).contains(next),
+            false => self.names("").contains(first),
+        }
+    }
+
     /// The names of the stable tier.
     fn stable(&self) -> BTreeSet<String> {
         STABLE.iter().flat_map(|(_, module)| self.names(module)).collect()
@@ -154,7 +192,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The names that `use` brings, and where from.
-fn imports(items: &[Item], of: impl Fn(&Visibility) -> bool) -> BTreeMap<String, String> {
+pub fn imports(items: &[Item], of: impl Fn(&Visibility) -> bool) -> BTreeMap<String, String> {
     fn leaves(path: &str, tree: &UseTree, found: &mut BTreeMap<String, String>) {
         let below = |name: &syn::Ident| format!("{path}::{name}").trim_start_matches("::").to_string();
         match tree {
@@ -292,7 +330,7 @@ fn method(of: &str, item: &ImplItem) -> Option<Line> {
     (is_public(vis) && !is_hidden(attributes)).then_some(line)
 }
 
-fn library() -> Library {
+pub fn library() -> Library {
     let sources = sources();
     Library::new(sources.iter().map(|s| (s.path.as_path(), s.all.as_str())))
 }
@@ -373,31 +411,4 @@ fn what_is_hidden_is_not_recorded_and_what_leaks_is_named() {
     ];
     assert_eq!(lines.collect::<Vec<_>>(), expected);
     assert_eq!(library.leaks(), [expected[3], expected[5]]);
-}
-
-/// What the C ABI takes of the hidden tier stands in `lib.rs`, where the tiers are told.
-#[test]
-fn the_c_abi_is_built_from_the_stable_tier() {
-    let stable = library().stable();
-    let tiers = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let is_stable = |name: &str| stable.contains(name) || STABLE.iter().any(|(_, module)| *module == name);
-    let mut hidden = BTreeSet::new();
-    for file in files(&root().join("bindings/c/src"), &["rs"]) {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let taken = imports(&syn::parse_file(&text).unwrap().items, |_| true);
-        let taken = taken.values().filter_map(|path| path.strip_prefix("softdimo::"));
-        hidden.extend(taken.filter(|path| !is_stable(words(path).next().unwrap())).map(str::to_string));
-        for path in text.split(" softdimo::").skip(1) {
-            let in_use = text.contains(&format!("use softdimo::{}", path.lines().next().unwrap()));
-            assert!(
-                in_use || is_stable(words(path).next().unwrap()),
-                "{}: use softdimo::{path}",
-                file.display()
-            );
-        }
-    }
-    assert!(hidden.contains("runtime::check_process"), "{hidden:?}");
-    for path in hidden {
-        assert!(tiers.contains(&format!("`{path}`")), "src/lib.rs does not say what {path} is for");
-    }
 }
