@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::imports::used;
 use super::{files, read, sources};
 use softdimo::Provider;
 use support::root;
@@ -72,11 +73,15 @@ fn a_folder_has_its_mod_rs() {
     }
 }
 
+/// All Rust there is, beside what cargo builds.
 #[test]
 fn files_have_one_job() {
-    for source in sources() {
-        let lines = source.all.lines().count();
-        assert!(lines <= 600, "{} has {lines} lines", source.path.display());
+    let folders = ["src", "bindings", "cli", "examples", "fuzz", "tests"];
+    let files: Vec<_> = folders.iter().flat_map(|folder| files(&root().join(folder), &["rs"])).collect();
+    assert!(files.len() > 250, "{}", files.len());
+    for file in files {
+        let lines = read(&file).lines().count();
+        assert!(lines <= 600, "{} has {lines} lines", below_root(&file));
     }
 }
 
@@ -109,6 +114,32 @@ fn a_family_is_named_by_two_lines() {
         let table = "families/mod.rs";
         assert_eq!(lines_that_name(name, &format!("families/{name}")), [table, table], "{name}");
         unnamed_on_top(name);
+    }
+}
+
+/// Code outside the folders of rewards names one where it is declared and in its rows of the table. Several rewards may
+/// share a folder, and one may build on another's network.
+#[test]
+fn a_reward_is_named_by_two_lines() {
+    let code = |name: &str| sources().into_iter().find(|s| s.path == Path::new(name)).unwrap().code;
+    let (declared, table) = (code("rewards/mod.rs"), code("rewards/architecture.rs"));
+    let folders: Vec<String> = std::fs::read_dir(root().join("src/rewards"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert!(!folders.is_empty());
+    for folder in &folders {
+        assert_eq!(declared.matches(&format!("mod {folder};")).count(), 1, "{folder}");
+        assert!(table.contains(&format!(" in {folder}(")), "{folder} has no row");
+    }
+    let in_folder =
+        |path: &[String]| matches!(path, [root, folder, ..] if root == "rewards" && folders.contains(folder));
+    for source in sources() {
+        let own: Vec<String> = source.path.iter().map(|part| part.to_string_lossy().into()).collect();
+        let names = !in_folder(&own) && used(&source).iter().any(|path| in_folder(path));
+        assert!(!names, "{} names a reward's folder", source.path.display());
     }
 }
 
