@@ -1,6 +1,4 @@
 #![doc = include_str!("../README.md")]
-// Shapes are written [B, N, D] throughout; rustdoc would take every one for a link.
-#![allow(rustdoc::broken_intra_doc_links)]
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 

@@ -248,10 +248,12 @@ impl Job {
                 };
                 drop(state);
                 // A panicking callback must not leave the worker waiting.
-                let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&reward, &image)));
+                let answered =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&reward, &image)));
                 state = self.shared.lock();
-                let told = told.unwrap_or_else(|_| Err(Error::internal("the reward callback panicked")));
-                state.question = Question::Answered(told);
+                let answered =
+                    answered.unwrap_or_else(|_| Err(Error::internal("the reward callback panicked")));
+                state.question = Question::Answered(answered);
                 self.shared.changed.notify_all();
                 continue;
             }

@@ -94,7 +94,7 @@ pub trait Family: std::fmt::Debug {
         None
     }
 
-    /// Class ids [B] (i64) → class embedding [B, D]. An error for families that read prompts.
+    /// Class ids \[B\] (i64) → class embedding [B, D]. An error for families that read prompts.
     fn embed_class(&self, g: &Graph, w: &Weights, class: Value) -> Result<Value> {
         let _ = (g, w, class);
         Err(Error::Unsupported {

@@ -70,7 +70,7 @@ pub struct RewardImage<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RewardAnswer<'a> {
-    /// One score per picture, [B].
+    /// One score per picture, \[B\].
     pub scores: &'a mut [f32],
     /// ∂score_b/∂pixels_b, [B, 3, H, W].
     pub gradient: &'a mut [f32],

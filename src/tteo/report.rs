@@ -9,7 +9,7 @@ pub struct Iteration {
     pub step: u32,
     /// Weighted sum of the rewards, per picture.
     pub total: Vec<f32>,
-    /// Each reward, unweighted: [term][picture].
+    /// Each reward, unweighted: `[term][picture]`.
     pub rewards: Vec<Vec<f32>>,
     /// ‖g‖ before clipping, per picture.
     pub gradient_norm: Vec<f32>,

@@ -66,7 +66,7 @@ pub struct Optimize {
     /// Also decode hard pictures in every iteration and report their distance from the soft ones.
     pub report_gap: bool,
     /// Keep only what the layers of the networks end with and compute the rest again for the gradient: a step
-    /// takes less memory and more time, see [`Optimize::activation_bytes`]. The gradient is the same.
+    /// takes less memory and more time. The gradient is the same.
     pub recompute: bool,
 }
 
