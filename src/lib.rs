@@ -63,7 +63,7 @@ pub mod weights;
 
 pub use edit::{Edit, Keep};
 pub use engine::{Engine, Job, Phase};
-pub use error::{Error, Result, Status};
+pub use error::{Error, LogLevel, Result, Status};
 pub use families::family::Layout;
 pub use generated::Generated;
 pub use host::Progress;

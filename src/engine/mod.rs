@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use self::job::{Job, Phase};
 use self::worker::Worker;
 use crate::checkpoint::{Checkpoint, Mapping};
-use crate::error::{Error, Result};
+use crate::error::{Error, LogLevel, Result};
 use crate::families::family::Layout;
 use crate::generated::Generated;
 use crate::graph::Graph;
@@ -93,9 +93,10 @@ impl Engine {
         self.worker.log().assignments()
     }
 
-    /// Messages since the last call, oldest first, with their `SOFTDIMO_LOG_*` level.
-    pub fn take_log(&self) -> Vec<(i32, String)> {
-        self.worker.log().take()
+    /// Messages since the last call, oldest first, 256 at most.
+    pub fn take_log(&self) -> Vec<(LogLevel, String)> {
+        let level = |level| LogLevel::try_from(level).expect("the queue holds levels");
+        self.worker.log().take().into_iter().map(|(value, message)| (level(value), message)).collect()
     }
 
     /// Whether this process may use the engine.

@@ -37,7 +37,7 @@ use softdimo::{BINS, Reward, RewardModel, RewardTerm};
 use softdimo::{Decode, Request};
 use softdimo::{Edit, Keep};
 use softdimo::{Engine, MemoryMode, Options, Provider};
-use softdimo::{Error, Result, Status};
+use softdimo::{Error, LogLevel, Result, Status};
 use softdimo::{Job, Phase};
 use softdimo::{Optimize, Optimizer, Variables};
 
