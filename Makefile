@@ -1,6 +1,6 @@
 # make sample    build the library, fetch ONNX Runtime, write sample.png
 # make test      run every test but those of full size; prints how long building and testing took
-# make test-full run those, and 200 exits: minutes, and gigabytes of memory and disk
+# make test-full run those and the exit stress test: minutes, and gigabytes of memory and disk
 # make lint      formatting, clippy and documentation without a warning
 # make docs      the Rust, C and C++ documentation (docs/docs.mk)
 # make install   PREFIX=/usr/local DESTDIR=
@@ -8,7 +8,7 @@
 CARGO ?= cargo
 CC ?= cc
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;/^version/q' Cargo.toml)
+VERSION := $(shell sed -n '/^version = /{s/^version = "\(.*\)"/\1/p;q;}' Cargo.toml)
 ABI := $(or $(shell scripts/abi-version $(VERSION)),$(error the version of the ABI is not known))
 MODEL := models/emoji-32.softdimo.safetensors
 CFLAGS ?= -O2

@@ -19,6 +19,7 @@ pub struct Edit {
 
 /// Which tokens of the picture stay.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Keep {
     /// This share of them, round(slots · share), chosen by the picture's seed: a variation. 1 gives the tokenizer's
     /// reconstruction, 0 plain generation.
@@ -104,16 +105,16 @@ pub(crate) fn check_image(what: &str, image: &[f32], layout: &Layout) -> Result<
     }
 }
 
-/// The known tokens of every picture of a request.
+/// The tokens that are kept of the picture, for every picture of a request.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct KeptTokens {
     /// [slots] of the picture, the same for all.
     tokens: Vec<u32>,
     /// [B][slots]
     kept: Vec<Vec<bool>>,
 }
 
-impl Known {
+impl KeptTokens {
     /// Encode the picture and choose what stays, for pictures with these random numbers.
     ///
     /// # Errors
@@ -124,9 +125,9 @@ impl Known {
         layout: &Layout,
         rngs: impl Iterator<Item = Philox>,
         cancel: &Cancel,
-    ) -> Result<Known> {
+    ) -> Result<KeptTokens> {
         let tokens = encode(sessions, &edit.image, layout, cancel)?;
-        Ok(Known { tokens, kept: rngs.map(|rng| edit.kept(layout, &rng)).collect() })
+        Ok(KeptTokens { tokens, kept: rngs.map(|rng| edit.kept(layout, &rng)).collect() })
     }
 
     /// Put the kept tokens into [B, slots] tokens.
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn known_tokens_are_restored() {
-        let known = Known { tokens: vec![1, 2, 3], kept: vec![vec![true, false, true], vec![false; 3]] };
+        let known = KeptTokens { tokens: vec![1, 2, 3], kept: vec![vec![true, false, true], vec![false; 3]] };
         let mut tokens = vec![9; 6];
         known.restore(&mut tokens);
         assert_eq!(tokens, [1, 9, 3, 9, 9, 9]);

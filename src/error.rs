@@ -1,4 +1,4 @@
-//! The one error type of the library, and its mapping to the C ABI's status codes.
+//! The one error type of the library, and its mapping to the C ABI's status codes; and the severity of messages.
 //!
 //! Every message names the thing, what was expected and what was found.
 
@@ -82,6 +82,7 @@ pub enum Error {
 /// The C ABI's status codes. Values are frozen: new ones are appended, none is ever reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
+#[non_exhaustive]
 pub enum Status {
     Ok = 0,
     InvalidArgument = 1,
@@ -109,7 +110,7 @@ pub enum Status {
 
 impl Status {
     /// Every status, in the order of its value.
-    pub const ALL: [Status; 22] = [
+    pub const ALL: &'static [Status] = &[
         Status::Ok,
         Status::InvalidArgument,
         Status::NullArgument,
@@ -159,6 +160,29 @@ impl Status {
             Status::Timeout => c"SOFTDIMO_ERR_TIMEOUT",
             Status::Forked => c"SOFTDIMO_ERR_FORKED",
             Status::Internal => c"SOFTDIMO_ERR_INTERNAL",
+        }
+    }
+}
+
+/// How severe a message is, the most severe first; the values are those of the C ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum LogLevel {
+    Error = 1,
+    Warning = 2,
+    Info = 3,
+}
+
+impl TryFrom<i32> for LogLevel {
+    type Error = Error;
+
+    fn try_from(value: i32) -> Result<LogLevel> {
+        match value {
+            1 => Ok(LogLevel::Error),
+            2 => Ok(LogLevel::Warning),
+            3 => Ok(LogLevel::Info),
+            _ => Err(Error::invalid("options.log_level", "1 (error) to 3 (info)", value)),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::tensor::{Tensor, to_u32};
 
 /// The result of a job.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Generated {
     /// Decoder output [B, 3, H, W], nominally in [0, 1], not clamped.
     pub images: Tensor,

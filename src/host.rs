@@ -9,6 +9,7 @@ use crate::tensor::Tensor;
 
 /// Steps done of the steps a job consists of (one network call each).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     pub step: u32,
     pub total: u32,

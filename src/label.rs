@@ -2,6 +2,7 @@
 
 /// Which condition a picture is generated under.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Label {
     /// A class name of the model, e.g. `red apple`; case does not matter.
     Name(String),

@@ -1,6 +1,4 @@
 #![doc = include_str!("../README.md")]
-// Shapes are written [B, N, D] throughout; rustdoc would take every one for a link.
-#![allow(rustdoc::broken_intra_doc_links)]
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 
@@ -65,7 +63,7 @@ pub mod weights;
 
 pub use edit::{Edit, Keep};
 pub use engine::{Engine, Job, Phase};
-pub use error::{Error, Result, Status};
+pub use error::{Error, LogLevel, Result, Status};
 pub use families::family::Layout;
 pub use generated::Generated;
 pub use host::Progress;
@@ -79,6 +77,17 @@ pub use sessions::MemoryUse;
 pub use tensor::{Dtype, Shape, Tensor};
 pub use tteo::{Iteration, OptimizationReport, Optimize, Optimizer, Variables};
 pub use verify::{Row, Verification};
+
+// Hosts share these between threads.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Engine>();
+    is_shared::<Job>();
+    is_shared::<Reward>();
+    is_shared::<RewardModel>();
+    is_shared::<Generated>();
+    is_shared::<Error>();
+};
 
 /// The Rust of `docs/` is tested as the README's is.
 #[cfg(doctest)]

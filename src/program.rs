@@ -32,12 +32,12 @@ impl Role {
 /// A graph the pipelines run. `condition*` are the inputs of [`Condition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Program {
-    /// `class` [B] → `condition` [B, D], the generator's own class embedding.
+    /// `class` \[B\] → `condition` [B, D], the generator's own class embedding.
     Class(Role),
     /// `ids` [B, L] of prompts → `condition` [B, L, E], and the pooled features and the decoder's guidance where
     /// the family reads them.
     Prompt,
-    /// `tokens` [B, N, splits], `noise` [B, N, D], `sigma` [1] → `e_in` [B, N, D].
+    /// `tokens` [B, N, splits], `noise` [B, N, D], `sigma` \[1\] → `e_in` [B, N, D].
     Embed,
     /// `e_in` [B, N, D], `condition*` → `logits` [B, N, splits, V]; the one-step student.
     Student,
@@ -47,7 +47,7 @@ pub enum Program {
     Teacher,
     /// `tokens` [B, N, splits], the decoder's guidance → `image` [B, 3, H, W].
     DecodeHard,
-    /// `logits` [B, N, splits, V], `temperature` [1], the decoder's guidance → `image` [B, 3, H, W].
+    /// `logits` [B, N, splits, V], `temperature` \[1\], the decoder's guidance → `image` [B, 3, H, W].
     DecodeSoft,
     /// `image` [B, 3, H, W] → `tokens` [B, N, splits].
     Encode,

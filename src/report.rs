@@ -6,6 +6,7 @@ use crate::tteo::OptimizationReport;
 
 /// What was done, with every default filled in: enough to make the same pictures again.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     pub seed: u64,
     pub batch: usize,

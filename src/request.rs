@@ -10,6 +10,7 @@ use crate::tteo::Optimize;
 
 /// How the student's logits become a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Decode {
     /// Sample (or arg-max) codes and decode those.
     #[default]
@@ -19,7 +20,7 @@ pub enum Decode {
 }
 
 /// One job: `batch` pictures. Picture b is generated with seed + b (wrapping), so it equals picture 0 of
-/// a request with that seed.
+/// a request with that seed. Later versions may add fields: end a literal with `..Request::default()`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     /// One label for all pictures, or one per picture; empty means the null class.

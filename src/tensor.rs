@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 
 /// Element type of a tensor. Little-endian in memory and on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Dtype {
     Bool,
     U8,

@@ -59,6 +59,7 @@ impl Bounds {
 
 /// Comparison of one tensor.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Row {
     /// Name in the golden file, e.g. `b0/out/logits`.
     pub name: String,
@@ -75,6 +76,7 @@ pub struct Row {
 
 /// Result of [`Engine::verify`](crate::Engine::verify).
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Verification {
     pub rows: Vec<Row>,
     /// Tensors of the golden file this library does not recompute.

@@ -37,6 +37,9 @@ pub struct RunArgs {
     /// Weights straight from the mapped file, or packed for speed
     #[arg(long, value_enum, default_value_t = Memory::Lean)]
     pub memory: Memory,
+    /// Bytes to hold beyond mapped pages; 0 = no limit
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub memory_limit: u64,
     /// Copy the file into memory instead of mapping it
     #[arg(long)]
     pub read: bool,
@@ -74,6 +77,7 @@ impl RunArgs {
             memory: if self.memory == Memory::Lean { MemoryMode::Lean } else { MemoryMode::Fast },
             weights: if self.read { WeightsMode::Read } else { WeightsMode::Map },
             threads: self.threads,
+            memory_limit: self.memory_limit,
             ort_library: self.ort_library.clone(),
             ..Options::default()
         })

@@ -12,14 +12,16 @@ use crate::rewards::{Reward, RewardAnswer, RewardImage};
 use crate::runtime::{Cancel, exit};
 use crate::tensor::Tensor;
 
-/// Where a job is.
+/// Where a job is; the values are those of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(u32)]
 pub enum Phase {
-    Queued,
-    Running,
-    Done,
-    Failed,
-    Cancelled,
+    Queued = 0,
+    Running = 1,
+    Done = 2,
+    Failed = 3,
+    Cancelled = 4,
 }
 
 impl Phase {
@@ -206,8 +208,12 @@ impl Job {
         &self.worker
     }
 
-    /// Wait for the end, at most `timeout` ([`Error::Timeout`], and the job goes on). `progress` is called
-    /// on this thread after each step; `Break` cancels the job.
+    /// Wait for the end, at most `timeout`; then the job goes on. `progress` is called on this thread after each
+    /// step; `Break` cancels the job.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::Cancelled`], also where [`Job::result`] has a best picture; or what the job failed
+    /// with.
     pub fn wait(
         &self,
         timeout: Option<Duration>,
@@ -242,10 +248,12 @@ impl Job {
                 };
                 drop(state);
                 // A panicking callback must not leave the worker waiting.
-                let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&reward, &image)));
+                let answered =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&reward, &image)));
                 state = self.shared.lock();
-                let told = told.unwrap_or_else(|_| Err(Error::internal("the reward callback panicked")));
-                state.question = Question::Answered(told);
+                let answered =
+                    answered.unwrap_or_else(|_| Err(Error::internal("the reward callback panicked")));
+                state.question = Question::Answered(answered);
                 self.shared.changed.notify_all();
                 continue;
             }
@@ -263,7 +271,10 @@ impl Job {
         }
     }
 
-    /// The result of a finished job, or why there is none. Does not wait.
+    /// The result of a finished job, also the best picture of a cancelled optimisation. Does not wait.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] before the end; what the job failed with.
     pub fn result(&self) -> Result<Arc<Generated>> {
         let state = self.shared.lock();
         match &state.result {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use self::job::{Job, Phase};
 use self::worker::Worker;
 use crate::checkpoint::{Checkpoint, Mapping};
-use crate::error::{Error, Result};
+use crate::error::{Error, LogLevel, Result};
 use crate::families::family::Layout;
 use crate::generated::Generated;
 use crate::graph::Graph;
@@ -92,17 +92,24 @@ impl Engine {
         self.worker.log().assignments()
     }
 
-    /// Messages since the last call, oldest first, with their `SOFTDIMO_LOG_*` level.
-    pub fn take_log(&self) -> Vec<(i32, String)> {
-        self.worker.log().take()
+    /// Messages since the last call, oldest first, 256 at most.
+    pub fn take_log(&self) -> Vec<(LogLevel, String)> {
+        let level = |level| LogLevel::try_from(level).expect("the queue holds levels");
+        self.worker.log().take().into_iter().map(|(value, message)| (level(value), message)).collect()
     }
 
+    /// Whether this process may use the engine.
+    ///
+    /// # Errors
     /// [`Error::Forked`] in a child process of the one that opened the engine.
     pub fn check_process(&self) -> Result<()> {
         self.worker.check_process()
     }
 
-    /// [`Engine::check_process`], and [`Error::Internal`] after a caught panic.
+    /// Whether the engine takes work.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check_process`]; [`Error::Internal`] after a caught panic.
     pub fn check(&self) -> Result<()> {
         self.worker.check()
     }
@@ -122,6 +129,11 @@ impl Engine {
     }
 
     /// Queue a request; jobs of one engine run one after the other.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check`]; a bad request ([`Error::InvalidArgument`], [`Error::UnknownLabel`],
+    /// [`Error::Unsupported`]); [`Error::Format`] where the model's file has lost bytes. What goes wrong later is the
+    /// job's: [`Job::wait`].
     pub fn submit(&self, request: &Request) -> Result<Job> {
         self.check()?;
         let resolved = request.resolve(self.model())?;
@@ -199,6 +211,11 @@ impl Engine {
 
     /// Prepare the sessions of a one-step job of `batch` pictures, so that the first job is as fast as the
     /// next. With a teacher-only file, prepares the teacher.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check`]; [`Error::InvalidArgument`] for a batch out of range; [`Error::Format`] where the model's
+    /// file has lost bytes; [`Error::OutOfMemory`] where the sessions would exceed the memory limit; that ONNX Runtime or
+    /// the provider refuses a graph.
     pub fn warmup(&self, batch: usize) -> Result<()> {
         if !(1..=BATCH_LIMIT).contains(&batch) {
             return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
@@ -207,6 +224,9 @@ impl Engine {
     }
 
     /// Drop prepared sessions and packed weights; the next job prepares again.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check`]; [`Error::Format`] where the model's file has lost bytes.
     pub fn trim(&self) -> Result<()> {
         self.worker.call(|sessions| {
             sessions.trim();
@@ -215,6 +235,9 @@ impl Engine {
     }
 
     /// Bytes held, by kind. Waits for the running job.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check`]; [`Error::Format`] where the model's file has lost bytes.
     pub fn memory(&self) -> Result<MemoryUse> {
         self.worker.call(|sessions| Ok(sessions.memory()))
     }

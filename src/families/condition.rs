@@ -10,9 +10,9 @@ use crate::tensor::Dtype;
 /// `None` or 0 is not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionLayout {
-    /// The class embedding [D], or the prompt's hidden states [L, E].
+    /// The class embedding \[D\], or the prompt's hidden states [L, E].
     pub embedding: Vec<usize>,
-    /// Pooled features of the prompt [P].
+    /// Pooled features of the prompt \[P\].
     pub pooled: Option<usize>,
     /// Hidden states of the prompt that the decoder reads [L, E].
     pub guidance: Option<[usize; 2]>,
@@ -33,7 +33,7 @@ pub struct Condition {
     pub guidance: Option<Value>,
     /// Micro conditions [B, k], in the family's order.
     pub micro: Option<Value>,
-    /// The generator's timestep [B].
+    /// The generator's timestep \[B\].
     pub timestep: Option<Value>,
 }
 

@@ -41,6 +41,7 @@ pub struct Sampler {
 
 /// Sizes of a model's pictures, tokens and embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Layout {
     /// Image positions N.
     pub positions: usize,
@@ -93,7 +94,7 @@ pub trait Family: std::fmt::Debug {
         None
     }
 
-    /// Class ids [B] (i64) → class embedding [B, D]. An error for families that read prompts.
+    /// Class ids \[B\] (i64) → class embedding [B, D]. An error for families that read prompts.
     fn embed_class(&self, g: &Graph, w: &Weights, class: Value) -> Result<Value> {
         let _ = (g, w, class);
         Err(Error::Unsupported {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use self::multi_step::multi_step;
 use self::one_step::one_step;
 use self::run::{Pictures, Run};
-use crate::edit::Known;
+use crate::edit::KeptTokens;
 use crate::error::Result;
 use crate::families::family::Layout;
 use crate::generated::Generated;
@@ -110,7 +110,7 @@ fn report(
         sigma: r.sigma,
         guidance_scale: teacher.then_some(r.guidance_scale),
         randomize_temperature: teacher.then_some(r.randomize_temperature),
-        kept_tokens: p.known.as_ref().map(Known::counts),
+        kept_tokens: p.known.as_ref().map(KeptTokens::counts),
         custom_start: r.e_in.is_some() || r.start_tokens.is_some(),
         width: layout.width,
         height: layout.height,

@@ -1,7 +1,7 @@
 //! One forward pass of the student, and test-time optimisation before it where the request says so.
 
 use super::run::{Pictures, Run, condition, known, rng, starts};
-use crate::edit::Known;
+use crate::edit::KeptTokens;
 use crate::error::Result;
 use crate::families::family::Layout;
 use crate::program::{Program, Role};
@@ -63,7 +63,7 @@ pub(super) fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
 }
 
 /// e_in = √(1−σ²)·E(x_init) + σ·n.
-fn embed(run: &mut Run, r: &Resolved, known: Option<&Known>) -> Result<Tensor> {
+fn embed(run: &mut Run, r: &Resolved, known: Option<&KeptTokens>) -> Result<Tensor> {
     let start = run.tokens(r.batch, &starts(r, &run.layout, r.mask_ratio, known)?);
     let (noise, sigma) = (perturbation(r, &run.layout), Tensor::from_f32([1], &[r.sigma]));
     run.call(Program::Embed, r.batch, &[("tokens", &start), ("noise", &noise), ("sigma", &sigma)])

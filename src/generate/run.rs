@@ -1,6 +1,6 @@
 //! What both pipelines share: the run of a job, its condition, its random numbers, where it starts.
 
-use crate::edit::Known;
+use crate::edit::KeptTokens;
 use crate::error::{Error, Result};
 use crate::families::family::Layout;
 use crate::host::{Host, Progress};
@@ -60,7 +60,7 @@ pub(super) struct Pictures {
     pub e_in: Option<Tensor>,
     pub other_images: Option<Tensor>,
     pub optimization: Option<OptimizationReport>,
-    pub known: Option<Known>,
+    pub known: Option<KeptTokens>,
 }
 
 /// The embedded condition of all pictures; `guided`: followed by that of no condition, once a picture.
@@ -82,10 +82,10 @@ pub(super) fn condition(run: &mut Run, r: &Resolved, role: Role, guided: bool) -
 /// The tokens an edit keeps.
 ///
 /// # Errors
-/// As [`Known::new`].
-pub(super) fn known(run: &mut Run, r: &Resolved) -> Result<Option<Known>> {
+/// As [`KeptTokens::new`].
+pub(super) fn known(run: &mut Run, r: &Resolved) -> Result<Option<KeptTokens>> {
     let rngs = || (0..r.batch).map(|i| rng(r, i));
-    let known = |edit| Known::new(run.sessions, edit, &run.layout, rngs(), run.host.cancel());
+    let known = |edit| KeptTokens::new(run.sessions, edit, &run.layout, rngs(), run.host.cancel());
     r.edit.as_ref().map(known).transpose()
 }
 
@@ -102,7 +102,7 @@ pub(super) fn starts(
     r: &Resolved,
     layout: &Layout,
     mask_ratio: f32,
-    known: Option<&Known>,
+    known: Option<&KeptTokens>,
 ) -> Result<Vec<u32>> {
     if let Some(tokens) = &r.start_tokens {
         return Ok(tokens.clone());

@@ -72,13 +72,13 @@ pub enum Op {
         trans_a: bool,
         trans_b: bool,
     },
-    /// (x [B, C, H, W], w [O, C/group, kh, kw][, bias [O]]); pads are top, left, bottom, right.
+    /// (x [B, C, H, W], w [O, C/group, kh, kw][, bias \[O\]]); pads are top, left, bottom, right.
     Conv {
         strides: [usize; 2],
         pads: [usize; 4],
         group: usize,
     },
-    /// (x [B, C, H, W], w [C, O/group, kh, kw][, bias [O]]); pads are cropped from the full result.
+    /// (x [B, C, H, W], w [C, O/group, kh, kw][, bias \[O\]]); pads are cropped from the full result.
     ConvTranspose {
         strides: [usize; 2],
         pads: [usize; 4],
@@ -144,12 +144,12 @@ pub enum Op {
     },
 
     // Normalisation.
-    /// (x [B, C, ..], scale [C], bias [C]): per group of C/groups channels.
+    /// (x [B, C, ..], scale \[C\], bias \[C\]): per group of C/groups channels.
     GroupNormalization {
         groups: usize,
         eps: f32,
     },
-    /// (x [.., D], scale [D], bias [D]) over the last axis.
+    /// (x [.., D], scale \[D\], bias \[D\]) over the last axis.
     LayerNormalization {
         eps: f32,
     },
@@ -168,7 +168,7 @@ pub enum Op {
     Cast {
         to: Dtype,
     },
-    /// (q: i8 [O, ..], scale [O]) → f32 [O, ..]: q[o, ..]·scale[o], the value of a weight stored in int8.
+    /// (q: i8 [O, ..], scale \[O\]) → f32 [O, ..]: q[o, ..]·scale\[o\], the value of a weight stored in int8.
     DequantizeLinear,
     /// Identity whose gradient is zero.
     StopGradient,

@@ -16,6 +16,7 @@ pub const MAX_PIXELS: u64 = 1 << 26;
 /// Layout of one pixel; the values are those of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum PixelFormat {
     /// 4 bytes: red, green, blue, alpha.
     Rgba8 = 0,
@@ -55,6 +56,7 @@ impl TryFrom<u32> for PixelFormat {
 /// Which row of the picture comes first in memory; the values are those of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum Origin {
     /// The top row first, as in image files.
     TopLeft = 0,

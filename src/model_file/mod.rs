@@ -24,6 +24,7 @@ pub const REWARD_COMPONENT: &str = "reward";
 
 /// How the file's bytes are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WeightsMode {
     /// Mapped read-only; pages are shared with other processes and never count as the host's own memory.
     #[default]
@@ -66,6 +67,7 @@ pub struct About {
 
 /// What was written.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Summary {
     pub tensors: usize,
     pub bytes: u64,

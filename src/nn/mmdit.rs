@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `linear` of an adaptive LayerNorm | [chunks · D, C]: 6 (zero), 3 (zero, single) or 2 (continuous) chunks |
 //! | `net.0.proj`, `net.2` of a feed-forward network | [4D, D], [D, 4D] |
-//! | `weight` of an RMSNorm | [D] |
+//! | `weight` of an RMSNorm | \[D\] |
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
@@ -116,7 +116,7 @@ pub fn feed_forward(g: &Graph, w: &Weights, x: Value) -> Result<Value> {
     nn::linear(g, &w.at("net.2"), h, d)
 }
 
-/// `RMSNorm` over the last axis: x / √(mean x² + eps) · `weight` [D].
+/// `RMSNorm` over the last axis: x / √(mean x² + eps) · `weight` \[D\].
 pub fn rms_norm(g: &Graph, w: &Weights, x: Value, eps: f32) -> Result<Value> {
     let shape = g.shape(x);
     let axis = shape.rank().saturating_sub(1);
@@ -125,7 +125,7 @@ pub fn rms_norm(g: &Graph, w: &Weights, x: Value, eps: f32) -> Result<Value> {
     g.mul(x, w.get(g, "weight", [*shape.last().unwrap_or(&1)])?)
 }
 
-/// Numbers t [B] as waves [B, dim]: the sines of t·fᵢ and their cosines, fᵢ = max_period^(−i/half) for i below half =
+/// Numbers t \[B\] as waves [B, dim]: the sines of t·fᵢ and their cosines, fᵢ = max_period^(−i/half) for i below half =
 /// dim/2. The sines come first, or the cosines.
 ///
 /// # Errors

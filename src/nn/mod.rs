@@ -12,7 +12,7 @@ use crate::graph::{Graph, Value};
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
 
-/// `torch.nn.Linear`: x [.., I] → [.., O]; `weight` [O, I], `bias` [O].
+/// `torch.nn.Linear`: x [.., I] → [.., O]; `weight` [O, I], `bias` \[O\].
 pub fn linear(g: &Graph, w: &Weights, x: Value, out: usize) -> Result<Value> {
     let inner = *g.shape(x).last().unwrap_or(&1);
     affine(g, x, w.get(g, "weight", [out, inner])?, Some(w.get(g, "bias", [out])?))
@@ -31,13 +31,13 @@ pub fn affine(g: &Graph, x: Value, weight: Value, bias: Option<Value>) -> Result
     g.reshape(y, result)
 }
 
-/// `torch.nn.LayerNorm` over the last axis; `weight` [D], `bias` [D].
+/// `torch.nn.LayerNorm` over the last axis; `weight` \[D\], `bias` \[D\].
 pub fn layer_norm(g: &Graph, w: &Weights, x: Value, eps: f32) -> Result<Value> {
     let d = *g.shape(x).last().unwrap_or(&1);
     g.layer_normalization(x, w.get(g, "weight", [d])?, w.get(g, "bias", [d])?, eps)
 }
 
-/// `torch.nn.GroupNorm` of x [B, C, H, W]; `weight` [C], `bias` [C].
+/// `torch.nn.GroupNorm` of x [B, C, H, W]; `weight` \[C\], `bias` \[C\].
 pub fn group_norm(g: &Graph, w: &Weights, x: Value, groups: usize, eps: f32) -> Result<Value> {
     let c = g.shape(x)[1];
     g.group_normalization(x, w.get(g, "weight", [c])?, w.get(g, "bias", [c])?, groups, eps)
@@ -79,7 +79,7 @@ pub fn causal_mask(g: &Graph, n: usize) -> Result<Value> {
 }
 
 /// `torch.nn.MultiheadAttention` as self-attention of x [B, N, D]; packed `in_proj_weight` [3D, D] in
-/// q, k, v order, `in_proj_bias` [3D], `out_proj`.
+/// q, k, v order, `in_proj_bias` \[3D\], `out_proj`.
 pub fn multihead_attention(g: &Graph, w: &Weights, x: Value, heads: usize) -> Result<Value> {
     masked_multihead_attention(g, w, x, heads, None)
 }
@@ -113,7 +113,7 @@ pub fn l2_normalize(g: &Graph, x: Value) -> Result<Value> {
 }
 
 /// 2-D convolution with TensorFlow SAME padding: total `max((⌈i/s⌉−1)·s + k − i, 0)`, the smaller half on
-/// the top and left. x [B, C, H, W]; `weight` [O, C, k, k]; `bias` [O] where `bias` is set.
+/// the top and left. x [B, C, H, W]; `weight` [O, C, k, k]; `bias` \[O\] where `bias` is set.
 pub fn conv2d_same(
     g: &Graph,
     w: &Weights,
@@ -157,7 +157,7 @@ pub fn soft_embedding(g: &Graph, p: Value, table: Value) -> Result<Value> {
     g.reshape(y, shape)
 }
 
-/// Sum over everything but the batch: [B, ..] → [B].
+/// Sum over everything but the batch: [B, ..] → \[B\].
 pub fn sum_per_picture(g: &Graph, x: Value, batch: usize) -> Result<Value> {
     let axes: Vec<usize> = (1..g.shape(x).rank()).collect();
     g.reshape(g.reduce_sum(x, &axes)?, [batch])

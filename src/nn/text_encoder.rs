@@ -22,7 +22,7 @@
 //!
 //! | tensor | shape |
 //! |---|---|
-//! | `vocabulary` | [bytes], u8: the merges, see [`ClipBpe::vocabulary_bytes`] |
+//! | `vocabulary` | \[bytes\], u8: the merges, see [`ClipBpe::vocabulary_bytes`] |
 //! | the tower's, see [`clip`] | |
 
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ impl TextEncoder {
     }
 }
 
-/// The vocabulary as a model file holds it, [bytes] (u8), under the name [`VOCABULARY`].
+/// The vocabulary as a model file holds it, \[bytes\] (u8), under the name [`VOCABULARY`].
 pub fn vocabulary(bpe: &ClipBpe) -> Result<Tensor> {
     let bytes = bpe.vocabulary_bytes();
     Tensor::new(Dtype::U8, [bytes.len()], bytes)

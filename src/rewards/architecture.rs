@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::scorer::{RewardDescription, Scorer};
 use super::source::{RewardPieces, RewardSource};
-use super::{aesthetic, classifier, clip, image_reward};
 use crate::error::Result;
 
 /// A row of the table.
@@ -21,12 +20,12 @@ pub struct RewardRow {
 }
 
 macro_rules! rewards {
-    ($($name:literal $reward:ident($type:ty, $description:expr, $read:path),)*) => {
+    ($($name:literal $reward:ident in $folder:ident($description:ident, $read:ident),)*) => {
         /// What a reward file holds, with the sizes of its networks.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "family")]
         pub enum RewardArchitecture {
-            $(#[serde(rename = $name)] $reward($type),)*
+            $(#[serde(rename = $name)] $reward(super::$folder::$reward),)*
         }
 
         /// An architecture answers as its network does.
@@ -43,20 +42,20 @@ macro_rules! rewards {
         /// Every reward that is a network.
         pub const REWARDS: &[RewardRow] = &[
             $(RewardRow {
-                description: &$description,
-                read: |source| Ok($read(source)?.map(RewardArchitecture::$reward)),
+                description: &super::$folder::$description,
+                read: |source| Ok(super::$folder::convert::$read(source)?.map(RewardArchitecture::$reward)),
             },)*
         ];
     };
 }
 
 rewards! {
-    "clip_score" ClipScore(clip::ClipScore, clip::CLIP_SCORE, clip::convert::clip_score),
-    "pickscore" PickScore(clip::PickScore, clip::PICK_SCORE, clip::convert::pick_score),
-    "hpsv2" HpsV2(clip::HpsV2, clip::HPS_V2, clip::convert::hps_v2),
-    "aesthetic" Aesthetic(aesthetic::Aesthetic, aesthetic::DESCRIPTION, aesthetic::convert::read),
-    "image_reward" ImageReward(image_reward::ImageReward, image_reward::DESCRIPTION, image_reward::convert::read),
-    "classifier" Classifier(classifier::Classifier, classifier::DESCRIPTION, classifier::convert::read),
+    "clip_score" ClipScore in clip(CLIP_SCORE, clip_score),
+    "pickscore" PickScore in clip(PICK_SCORE, pick_score),
+    "hpsv2" HpsV2 in clip(HPS_V2, hps_v2),
+    "aesthetic" Aesthetic in aesthetic(DESCRIPTION, read),
+    "image_reward" ImageReward in image_reward(DESCRIPTION, read),
+    "classifier" Classifier in classifier(DESCRIPTION, read),
 }
 
 /// The names of all of them.

@@ -57,6 +57,7 @@ impl RewardTerm {
 
 /// What a callback is shown.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct RewardImage<'a> {
     /// Soft pictures [B, 3, H, W], nominally in [0, 1], not clamped.
     pub pixels: &'a [f32],
@@ -67,8 +68,9 @@ pub struct RewardImage<'a> {
 
 /// What a callback answers.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct RewardAnswer<'a> {
-    /// One score per picture, [B].
+    /// One score per picture, \[B\].
     pub scores: &'a mut [f32],
     /// ∂score_b/∂pixels_b, [B, 3, H, W].
     pub gradient: &'a mut [f32],
@@ -115,7 +117,13 @@ impl Reward {
         Reward::Callback(Mutex::new(Box::new(f)))
     }
 
-    /// The network of a reward file; see [`Network::new`] for the class.
+    /// The network of a reward file. `class` is a classifier's, for all pictures; without one a picture should show
+    /// what its label says: the class of the same name where both files name their classes, else of the same id where
+    /// both have as many.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLabel`] or [`Error::InvalidArgument`] for a class that the file does not have,
+    /// [`Error::Unsupported`] for a class of a reward that reads none.
     pub fn network(model: Arc<RewardModel>, class: Option<&Label>) -> Result<Reward> {
         Network::new(model, class).map(Reward::Network)
     }

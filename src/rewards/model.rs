@@ -140,7 +140,10 @@ impl RewardModel {
         self.architecture().classes()
     }
 
-    /// Class id of a classifier's label by its name, ignoring case; the error suggests close names.
+    /// Class id of a classifier's label by its name, ignoring case.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLabel`], which suggests close names.
     pub fn class_of(&self, label: &str) -> Result<usize> {
         find_label(&self.labels, label)
     }

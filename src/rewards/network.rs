@@ -22,13 +22,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// `class` is a classifier's, for all pictures. Without one a picture should show what its label says:
-    /// the class of the same name where both files name their classes, else of the same id where both have
-    /// as many.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for a class that the file does not have, [`Error::Unsupported`] for a class of a
-    /// reward that reads none.
+    /// See [`Reward::network`](super::Reward::network).
     pub fn new(model: Arc<RewardModel>, class: Option<&Label>) -> Result<Network> {
         let (classes, family) = (model.classes(), model.architecture().name());
         let class = match class {

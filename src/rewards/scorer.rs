@@ -94,12 +94,12 @@ pub trait Scorer: std::fmt::Debug {
         Err(Error::Unsupported { what: "text features".into(), reason: reason.into() })
     }
 
-    /// A preprocessed image and its condition → score [B], higher is better. The condition is the prompts' features,
-    /// [B, P] or [1, P] for one prompt of all pictures; of a classifier, class ids (i64), [B] or [1].
+    /// A preprocessed image and its condition → score \[B\], higher is better. The condition is the prompts' features,
+    /// [B, P] or [1, P] for one prompt of all pictures; of a classifier, class ids (i64), \[B\] or \[1\].
     fn score_pixels(&self, g: &Graph, w: &Weights, pixels: Value, condition: Option<Value>) -> Result<Value>;
 
     /// A preprocessed image, and token ids with their mask (i64, [B, N] or [1, N] for one prompt of all pictures; 1 =
-    /// text, 0 = padding) → score [B], for every reward without a class in one graph.
+    /// text, 0 = padding) → score \[B\], for every reward without a class in one graph.
     fn score_pixels_tokens(
         &self,
         g: &Graph,

@@ -7,6 +7,7 @@ use crate::model_file::WeightsMode;
 
 /// Trade of memory against speed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MemoryMode {
     /// Weights are used straight from the mapped pages: opens in milliseconds, memory is page cache.
     #[default]
@@ -15,7 +16,7 @@ pub enum MemoryMode {
     Fast,
 }
 
-/// How an engine is opened.
+/// How an engine is opened. Later versions may add fields: end a literal with `..Options::default()`.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub provider: Provider,

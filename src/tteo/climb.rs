@@ -36,7 +36,7 @@ pub(crate) struct Start {
 }
 
 /// What is moved, by input name, at one iterate.
-type Variables = Vec<(&'static str, Tensor)>;
+type Moved = Vec<(&'static str, Tensor)>;
 
 /// Run the loop; `progress` goes to the host after every iterate. What crosses between runtime and host in an iterate
 /// is a few numbers a picture, and the picture where a callback judges it.
@@ -158,7 +158,7 @@ pub(crate) fn optimize(
     // A cancelled job still hands over its best iterate.
     let mut results = best.run(&Default::default())?;
     let kept = variables.iter().map(|(name, _)| Ok((*name, take(&mut results, name)?)));
-    let kept = kept.collect::<Result<Variables>>()?;
+    let kept = kept.collect::<Result<Moved>>()?;
     let cancelled = matches!(report.ended, "cancelled" | "stopped by the callback");
     Ok(Optimized {
         e_in: embedding_of(&kept, &start)?,
@@ -169,7 +169,7 @@ pub(crate) fn optimize(
 }
 
 /// The variables at their start.
-fn variables(o: &Optimize, start: &Start) -> Result<Variables> {
+fn variables(o: &Optimize, start: &Start) -> Result<Moved> {
     let mut values = Vec::new();
     if o.variables.embedding {
         values.push(("e", start.e_in.clone()));
@@ -189,7 +189,7 @@ fn variables(o: &Optimize, start: &Start) -> Result<Variables> {
 }
 
 /// The inputs of the first step, except the rewards' own and those that change with the step.
-fn feeds(o: &Optimize, start: &Start, variables: &Variables, batch: usize) -> Vec<(String, Tensor)> {
+fn feeds(o: &Optimize, start: &Start, variables: &Moved, batch: usize) -> Vec<(String, Tensor)> {
     let mut feeds: Vec<(String, Tensor)> = vec![
         ("class".into(), start.classes.clone()),
         ("e_start".into(), start.e_in.clone()),
@@ -211,7 +211,7 @@ fn feeds(o: &Optimize, start: &Start, variables: &Variables, batch: usize) -> Ve
 }
 
 /// e_in [B, N, D] at the variables.
-fn embedding_of(variables: &Variables, start: &Start) -> Result<Tensor> {
+fn embedding_of(variables: &Moved, start: &Start) -> Result<Tensor> {
     let value = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value);
     Ok(match (value("e"), value("n"), &start.clean) {
         (Some(e), _, _) => e.clone(),
@@ -225,7 +225,7 @@ fn embedding_of(variables: &Variables, start: &Start) -> Result<Tensor> {
 }
 
 /// The condition with the variables in it.
-fn condition_of(variables: &Variables, start: &Start) -> Conditioned {
+fn condition_of(variables: &Moved, start: &Start) -> Conditioned {
     let mut condition = start.condition.clone();
     for (variable, part) in MOVED {
         if let Some((_, value)) = variables.iter().find(|(name, _)| *name == variable) {

@@ -4,11 +4,12 @@ use serde::Serialize;
 
 /// One iterate of the loop: values at the embedding before the update.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Iteration {
     pub step: u32,
     /// Weighted sum of the rewards, per picture.
     pub total: Vec<f32>,
-    /// Each reward, unweighted: [term][picture].
+    /// Each reward, unweighted: `[term][picture]`.
     pub rewards: Vec<Vec<f32>>,
     /// ‖g‖ before clipping, per picture.
     pub gradient_norm: Vec<f32>,
@@ -22,6 +23,7 @@ pub struct Iteration {
 
 /// How an optimisation went.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct OptimizationReport {
     /// Names of the rewards, in order.
     pub rewards: Vec<&'static str>,

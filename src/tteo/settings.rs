@@ -9,6 +9,7 @@ use crate::rewards::{RewardModel, RewardTerm};
 
 /// The update rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Optimizer {
     /// e ← e + lr·g; with momentum μ > 0, m ← μ·m + g and e ← e + lr·m.
     Sgd { momentum: f32 },
@@ -44,7 +45,7 @@ impl Default for Variables {
     }
 }
 
-/// An optimisation budget and how to spend it.
+/// An optimisation budget and how to spend it. Later versions may add fields: end a literal with `..Optimize::new(…)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Optimize {
     /// Maximised: Σ weight·reward, per picture.
@@ -65,7 +66,7 @@ pub struct Optimize {
     /// Also decode hard pictures in every iteration and report their distance from the soft ones.
     pub report_gap: bool,
     /// Keep only what the layers of the networks end with and compute the rest again for the gradient: a step
-    /// takes less memory and more time, see [`Optimize::activation_bytes`]. The gradient is the same.
+    /// takes less memory and more time. The gradient is the same.
     pub recompute: bool,
 }
 

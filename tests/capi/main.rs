@@ -5,6 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod abi;
 #[path = "../bindings/mod.rs"]
 mod bindings;
 mod header;

@@ -354,6 +354,8 @@ fn errors_say_what_was_expected() {
     assert!(fails(1, &["generate", "--label", "dog", "-o", out]).contains("x.png"));
     assert!(fails(1, &["generate", "--class", "182", "-o", out]).contains("0 to 181"));
     assert!(fails(1, &["generate", "--provider", "tpu", "-o", out]).contains("'cpu' or 'cuda'"));
+    let limited = fails(1, &["generate", "--memory-limit", "4096", "-o", out]);
+    assert!(limited.contains("expected at most the memory limit of 4096 bytes"), "{limited}");
     let cuda = fails(1, &["generate", "--provider", "cuda", "-o", out]);
     assert!(cuda.contains("libonnxruntime_providers_cuda.so"), "{cuda}");
     let missing = fails(1, &["generate", "--ort-library", "/nowhere/libonnxruntime.so", "-o", out]);

@@ -127,11 +127,17 @@ pub unsafe extern "C" fn softdimo_engine_open(
     })
 }
 
-pub(super) type Log = (softdimo_log_fn, *mut c_void, i32);
+const _: () = {
+    assert!(LogLevel::Error as i32 == SOFTDIMO_LOG_ERROR);
+    assert!(LogLevel::Warning as i32 == SOFTDIMO_LOG_WARNING);
+    assert!(LogLevel::Info as i32 == SOFTDIMO_LOG_INFO);
+};
+
+pub(super) type Log = (softdimo_log_fn, *mut c_void, LogLevel);
 
 pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Result<(Options, Log)> {
     if options.is_null() {
-        return Ok((Options::default(), (None, std::ptr::null_mut(), 0)));
+        return Ok((Options::default(), (None, std::ptr::null_mut(), LogLevel::Warning)));
     }
     // SAFETY: non-NULL, so a struct that starts with struct_size.
     let o = unsafe { read_struct(options, "softdimo_engine_options")? };
@@ -157,10 +163,7 @@ pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Re
         memory_limit: o.memory_limit,
         ort_library: library.map(Into::into),
     };
-    if !(SOFTDIMO_LOG_ERROR..=SOFTDIMO_LOG_INFO).contains(&o.log_level) {
-        return Err(Error::invalid("options.log_level", "1 (error) to 3 (info)", o.log_level));
-    }
-    Ok((options, (o.log, o.log_user_data, o.log_level)))
+    Ok((options, (o.log, o.log_user_data, LogLevel::try_from(o.log_level)?)))
 }
 
 pub(super) fn engine_handle(engine: Engine, (log, user_data, level): Log) -> *mut softdimo_engine {
@@ -241,7 +244,7 @@ pub(super) struct LogSink {
     engine: Engine,
     log: softdimo_log_fn,
     user_data: *mut c_void,
-    level: i32,
+    level: LogLevel,
     stopped: Arc<AtomicBool>,
 }
 
@@ -253,7 +256,7 @@ impl LogSink {
             if level <= self.level && !self.stopped.load(Ordering::SeqCst) {
                 let text = CString::new(message.replace('\0', " ")).unwrap_or_default();
                 // SAFETY: the caller promised a callback of this signature when it opened the engine.
-                if unsafe { log(self.user_data, level, text.as_ptr()) } != SOFTDIMO_CONTINUE {
+                if unsafe { log(self.user_data, level as i32, text.as_ptr()) } != SOFTDIMO_CONTINUE {
                     self.stopped.store(true, Ordering::SeqCst);
                 }
             }

@@ -69,15 +69,13 @@ impl softdimo_job {
     }
 }
 
-fn state_code(phase: Phase) -> u32 {
-    match phase {
-        Phase::Queued => SOFTDIMO_JOB_QUEUED,
-        Phase::Running => SOFTDIMO_JOB_RUNNING,
-        Phase::Done => SOFTDIMO_JOB_DONE,
-        Phase::Failed => SOFTDIMO_JOB_FAILED,
-        Phase::Cancelled => SOFTDIMO_JOB_CANCELLED,
-    }
-}
+const _: () = {
+    assert!(Phase::Queued as u32 == SOFTDIMO_JOB_QUEUED);
+    assert!(Phase::Running as u32 == SOFTDIMO_JOB_RUNNING);
+    assert!(Phase::Done as u32 == SOFTDIMO_JOB_DONE);
+    assert!(Phase::Failed as u32 == SOFTDIMO_JOB_FAILED);
+    assert!(Phase::Cancelled as u32 == SOFTDIMO_JOB_CANCELLED);
+};
 
 /// State of the job (`SOFTDIMO_JOB_*`), without waiting; calls the progress callback if there is news, never
 /// a reward's. SOFTDIMO_OK also for a job that failed: that is its state.
@@ -93,7 +91,7 @@ pub unsafe extern "C" fn softdimo_job_poll(job: *const softdimo_job, state: *mut
                 j.job.cancel();
             }
             j.log.drain();
-            out(state, "state", state_code(j.job.phase()))
+            out(state, "state", j.job.phase() as u32)
         }
     })
 }
@@ -146,12 +144,8 @@ pub unsafe extern "C" fn softdimo_job_progress(
         unsafe {
             let j = &handle(job, "job")?.job;
             let p = j.progress();
-            let value = softdimo_progress {
-                struct_size: 0,
-                state: state_code(j.phase()),
-                step: p.step,
-                total: p.total,
-            };
+            let value =
+                softdimo_progress { struct_size: 0, state: j.phase() as u32, step: p.step, total: p.total };
             write_struct(progress, "softdimo_progress", value)
         }
     })

@@ -5,16 +5,19 @@
 //! status name of `softdimo.h`. A panic is caught inside and becomes `SOFTDIMO_ERR_INTERNAL`: cxx itself would
 //! abort the process.
 
+mod request;
+mod wall;
+
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use softdimo::image::{ImageView, Origin, PixelFormat, RgbaImage, read_f32_chw};
-use softdimo::{
-    BINS, Error, Generated, Label, MemoryMode, Provider, RewardModel, RewardTerm, WeightsMode, histogram,
-};
+use softdimo::{BINS, Error, Generated, Label, RewardModel, RewardTerm, WeightsMode, histogram};
+
+use self::request::{default_options, default_request, read_options, read_request};
+use self::wall::{Quiet, Result, wall};
 
 #[cxx::bridge(namespace = "softdimo::bridge")]
 mod ffi {
@@ -172,7 +175,7 @@ mod ffi {
         /// Learning rate, and the norm that gradients are scaled down to (0 = off).
         fn set_rate(self: &mut Optimization, lr: f32, clip: f32) -> Result<()>;
         /// A step takes less memory and more time; the result is the same.
-        fn set_recompute(self: &mut Optimization, again: bool) -> Result<()>;
+        fn set_recompute(self: &mut Optimization, recompute: bool) -> Result<()>;
 
         /// JSON: model, architecture, sizes, defaults, provider, runtime.
         fn info(self: &Engine) -> Result<String>;
@@ -213,51 +216,6 @@ mod ffi {
     }
 }
 
-/// An error with its status name in front.
-struct Failure(Error);
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.0.status().name().to_string_lossy(), self.0)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure(error)
-    }
-}
-
-type Result<T> = std::result::Result<T, Failure>;
-
-/// Run `body`; a panic becomes an error, since cxx would abort on it.
-fn wall<T>(body: impl FnOnce() -> softdimo::Result<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(result) => Ok(result?),
-        Err(payload) => {
-            let text = payload.downcast_ref::<&str>().map(|s| (*s).to_string());
-            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-            Err(Failure(Error::Internal { message: text.unwrap_or_else(|| "panic".into()) }))
-        }
-    }
-}
-
-/// A value whose drop cannot panic into C++.
-struct Quiet<T>(Option<T>);
-
-impl<T> Quiet<T> {
-    fn get(&self) -> softdimo::Result<&T> {
-        self.0.as_ref().ok_or_else(|| Error::Internal { message: "used after its end".into() })
-    }
-}
-
-impl<T> Drop for Quiet<T> {
-    fn drop(&mut self) {
-        let value = self.0.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
-    }
-}
-
 /// See `softdimo.h`: `softdimo_engine`.
 pub struct Engine(Quiet<softdimo::Engine>);
 
@@ -274,59 +232,15 @@ fn version() -> Result<String> {
     wall(|| Ok(env!("CARGO_PKG_VERSION").into()))
 }
 
-fn default_options() -> Result<ffi::Options> {
-    wall(|| {
-        Ok(ffi::Options {
-            provider: "cpu".into(),
-            device_id: 0,
-            memory_mode: ffi::MemoryMode::Lean,
-            weights_mode: ffi::WeightsMode::Map,
-            threads: 0,
-            niceness: 0,
-            memory_limit: 0,
-            ort_library: String::new(),
-        })
-    })
-}
-
-fn default_request() -> Result<ffi::Request> {
-    wall(|| {
-        Ok(ffi::Request {
-            label: String::new(),
-            class_labels: Vec::new(),
-            prompt: String::new(),
-            negative_prompt: String::new(),
-            aesthetic_score: -1.0,
-            batch: 1,
-            seed: 0,
-            steps: 0,
-            decode: ffi::Decode::Hard,
-            temperature: -1.0,
-            top_k: -1,
-            top_p: -1.0,
-            mask_ratio: -1.0,
-            sigma: -1.0,
-            guidance_scale: -1.0,
-            randomize_temperature: -1.0,
-            start_tokens: Vec::new(),
-            edit_image: ffi::Image { width: 0, height: 0, pixels: Vec::new() },
-            edit_keep: -1.0,
-            edit_mask: Vec::new(),
-            e_in: Vec::new(),
-            report_gap: false,
-        })
-    })
-}
-
 fn open(path: &str, options: &ffi::Options) -> Result<Box<Engine>> {
     wall(|| {
         let engine = softdimo::Engine::open(Path::new(path), read_options(options)?)?;
-        Ok(Box::new(Engine(Quiet(Some(engine)))))
+        Ok(Box::new(Engine(Quiet::new(engine))))
     })
 }
 
 fn reward(make: impl FnOnce() -> softdimo::Result<softdimo::Reward>) -> Result<Box<Reward>> {
-    wall(|| Ok(Box::new(Reward(Quiet(Some(Arc::new(make()?)))))))
+    wall(|| Ok(Box::new(Reward(Quiet::new(Arc::new(make()?))))))
 }
 
 fn open_reward(path: &str, class_label: &str) -> Result<Box<Reward>> {
@@ -365,93 +279,6 @@ fn prior_reward(seed: u64) -> Result<Box<Reward>> {
 
 fn new_optimization(steps: u32) -> Result<Box<Optimization>> {
     wall(|| Ok(Box::new(Optimization(softdimo::Optimize::new(Vec::new(), steps)))))
-}
-
-fn invalid(what: &str, expected: &str, found: impl ToString) -> Error {
-    Error::InvalidArgument { what: what.into(), expected: expected.into(), found: found.to_string() }
-}
-
-fn read_options(o: &ffi::Options) -> softdimo::Result<softdimo::Options> {
-    Ok(softdimo::Options {
-        provider: Provider::parse(&o.provider)?,
-        device_id: o.device_id,
-        memory: match o.memory_mode {
-            ffi::MemoryMode::Lean => MemoryMode::Lean,
-            ffi::MemoryMode::Fast => MemoryMode::Fast,
-            other => return Err(invalid("options.memory_mode", "Lean or Fast", other.repr)),
-        },
-        weights: match o.weights_mode {
-            ffi::WeightsMode::Map => WeightsMode::Map,
-            ffi::WeightsMode::Read => WeightsMode::Read,
-            ffi::WeightsMode::MapGuarded => WeightsMode::MapGuarded,
-            other => return Err(invalid("options.weights_mode", "Map, Read or MapGuarded", other.repr)),
-        },
-        threads: o.threads as usize,
-        niceness: o.niceness,
-        memory_limit: o.memory_limit,
-        ort_library: (!o.ort_library.is_empty()).then(|| (&o.ort_library).into()),
-    })
-}
-
-fn read_request(r: &ffi::Request) -> softdimo::Result<softdimo::Request> {
-    let or_default = |value: f32| (value != -1.0).then_some(value);
-    let mut labels: Vec<_> = r.class_labels.iter().map(|&id| Label::Class(id)).collect();
-    if !r.label.is_empty() {
-        if !labels.is_empty() {
-            return Err(invalid("request.label", "empty when class_labels is used", &r.label));
-        }
-        labels.push(Label::Name(r.label.clone()));
-    }
-    if r.batch == 0 {
-        return Err(invalid("request.batch", "1 to 256", 0));
-    }
-    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
-    Ok(softdimo::Request {
-        labels,
-        prompts: text(&r.prompt).into_iter().collect(),
-        negative_prompt: text(&r.negative_prompt),
-        aesthetic_score: or_default(r.aesthetic_score),
-        edit: read_edit(r)?,
-        batch: r.batch as usize,
-        seed: r.seed,
-        steps: r.steps,
-        decode: match r.decode {
-            ffi::Decode::Hard => softdimo::Decode::Hard,
-            ffi::Decode::Soft => softdimo::Decode::Soft,
-            other => return Err(invalid("request.decode", "Hard or Soft", other.repr)),
-        },
-        temperature: or_default(r.temperature),
-        top_k: match r.top_k {
-            -1 => None,
-            k => Some(u32::try_from(k).map_err(|_| invalid("request.top_k", "-1 or more", k))?),
-        },
-        top_p: or_default(r.top_p),
-        mask_ratio: or_default(r.mask_ratio),
-        sigma: or_default(r.sigma),
-        guidance_scale: or_default(r.guidance_scale),
-        randomize_temperature: or_default(r.randomize_temperature),
-        start_tokens: (!r.start_tokens.is_empty()).then(|| r.start_tokens.clone()),
-        e_in: (!r.e_in.is_empty()).then(|| r.e_in.clone()),
-        report_gap: r.report_gap,
-        ..softdimo::Request::default()
-    })
-}
-
-fn read_edit(r: &ffi::Request) -> softdimo::Result<Option<softdimo::Edit>> {
-    let (image, keep) = (&r.edit_image, r.edit_keep);
-    if image.pixels.is_empty() {
-        return match r.edit_mask.is_empty() && keep == -1.0 {
-            true => Ok(None),
-            false => Err(invalid("request.edit_image", "a picture with edit_keep or edit_mask", "none")),
-        };
-    }
-    let keep = match (r.edit_mask.is_empty(), keep) {
-        (false, -1.0) => softdimo::Keep::Outside(r.edit_mask.clone()),
-        (false, keep) => return Err(invalid("request.edit_keep", "-1 with edit_mask", keep)),
-        (true, keep) => softdimo::Keep::Share(keep),
-    };
-    let picture = RgbaImage::new(image.width, image.height, image.pixels.clone())?;
-    Ok(Some(softdimo::Edit { image: read_f32_chw(&picture.view())?, keep }))
 }
 
 fn rgba8(done: &Generated, index: usize) -> softdimo::Result<ffi::Image> {
@@ -503,7 +330,7 @@ impl Engine {
     fn submit(&self, request: &ffi::Request) -> Result<Box<Job>> {
         wall(|| {
             let job = self.0.get()?.submit(&read_request(request)?)?;
-            Ok(Box::new(Job(Quiet(Some(job)))))
+            Ok(Box::new(Job(Quiet::new(job))))
         })
     }
 
@@ -511,7 +338,7 @@ impl Engine {
         wall(|| {
             let request = softdimo::Request { optimize: Some(o.0.clone()), ..read_request(request)? };
             let job = self.0.get()?.submit(&request)?;
-            Ok(Box::new(Job(Quiet(Some(job)))))
+            Ok(Box::new(Job(Quiet::new(job))))
         })
     }
 }
@@ -538,9 +365,9 @@ impl Optimization {
         })
     }
 
-    fn set_recompute(&mut self, again: bool) -> Result<()> {
+    fn set_recompute(&mut self, recompute: bool) -> Result<()> {
         wall(|| {
-            self.0.recompute = again;
+            self.0.recompute = recompute;
             Ok(())
         })
     }
@@ -570,17 +397,10 @@ impl Job {
     }
 
     fn progress(&self) -> Result<ffi::Progress> {
-        use softdimo::Phase;
         wall(|| {
             let job = self.0.get()?;
             let progress = job.progress();
-            let state = match job.phase() {
-                Phase::Queued => ffi::JobState::Queued,
-                Phase::Running => ffi::JobState::Running,
-                Phase::Done => ffi::JobState::Done,
-                Phase::Failed => ffi::JobState::Failed,
-                Phase::Cancelled => ffi::JobState::Cancelled,
-            };
+            let state = ffi::JobState { repr: job.phase() as u32 };
             Ok(ffi::Progress { state, step: progress.step, total: progress.total })
         })
     }
@@ -603,30 +423,5 @@ impl Job {
 
     fn report(&self) -> Result<String> {
         wall(|| Ok(self.result()?.report.json()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn panics_become_errors() {
-        let text = |r: Result<()>| r.unwrap_err().to_string();
-        let internal = "SOFTDIMO_ERR_INTERNAL: internal error (please report it): ";
-        assert_eq!(text(wall(|| panic!("a bug"))), format!("{internal}a bug"));
-        assert_eq!(text(wall(|| panic!("bug {}", 7))), format!("{internal}bug 7"));
-        assert_eq!(text(wall(|| std::panic::panic_any(7))), format!("{internal}panic"));
-    }
-
-    #[test]
-    fn a_panic_in_drop_stays_inside() {
-        struct Bad;
-        impl Drop for Bad {
-            fn drop(&mut self) {
-                panic!("in drop");
-            }
-        }
-        drop(Quiet(Some(Bad)));
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | tensor | shape |
 //! |---|---|
-//! | `input_proj.{weight,bias}` | [D, bits], [D] |
+//! | `input_proj.{weight,bias}` | [D, bits], \[D\] |
 //! | `class_emb.weight` | [classes + 1, D]; the last row is the dropped label |
 //! | `pos_emb` | [1, N + 1, D] |
 //! | `first_layer.0` | LayerNorm |
@@ -92,7 +92,7 @@ pub fn embed_bits(g: &Graph, w: &Weights, cfg: &Config, bits: Value) -> Result<V
     nn::linear(g, &w.at("input_proj"), bits, cfg.hidden_dim)
 }
 
-/// Class ids [B] (i64; `nclass` = dropped label) → class embedding [B, D].
+/// Class ids \[B\] (i64; `nclass` = dropped label) → class embedding [B, D].
 pub fn embed_class(g: &Graph, w: &Weights, cfg: &Config, class: Value) -> Result<Value> {
     nn::embedding(g, &w.at("class_emb"), class, cfg.nclass + 1, cfg.hidden_dim)
 }

@@ -118,13 +118,13 @@ fn embedding_table(g: &Graph, w: &Weights, cfg: &Config) -> Result<Value> {
     w.get(g, "embeddings.weight", [cfg.rows(), cfg.decoder_embed_dim])
 }
 
-/// Aesthetic scores [B], 0 to 10 → their encoding [B, M]. Sines come first.
+/// Aesthetic scores \[B\], 0 to 10 → their encoding [B, M]. Sines come first.
 pub fn micro_condition(g: &Graph, cfg: &Config, aesthetic: Value) -> Result<Value> {
     let score = g.mul_scalar(aesthetic, SCORE_SCALE)?;
     mmdit::sinusoidal(g, score, cfg.micro_condition_embed_dim, MAX_PERIOD, false)
 }
 
-/// Pooled text features [B, E] and aesthetic scores [B] → the condition [B, D] of every adaptive LayerNorm.
+/// Pooled text features [B, E] and aesthetic scores \[B\] → the condition [B, D] of every adaptive LayerNorm.
 pub fn pooled_condition(
     g: &Graph,
     w: &Weights,
@@ -137,7 +137,7 @@ pub fn pooled_condition(
 }
 
 /// Token embeddings e_in [B, N, D]; hidden states [B, L, E] of the text tower's last layer but one, not
-/// normalised; its pooled, projected features [B, E]; aesthetic scores [B] → logits [B, N, V].
+/// normalised; its pooled, projected features [B, E]; aesthetic scores \[B\] → logits [B, N, V].
 pub fn logits(
     g: &Graph,
     w: &Weights,

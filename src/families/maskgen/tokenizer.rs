@@ -13,15 +13,15 @@
 //! | tensor | shape |
 //! |---|---|
 //! | `latent_tokens` | [N, D] of the encoder |
-//! | `encoder.patch_embed.{weight,bias}` | [D, 3, patch, patch], [D] |
-//! | `encoder.conv_out.{weight,bias}` | [C, D, 1, 1], [C] |
+//! | `encoder.patch_embed.{weight,bias}` | [D, 3, patch, patch], \[D\] |
+//! | `encoder.conv_out.{weight,bias}` | [C, D, 1, 1], \[C\] |
 //! | `quantize.embedding.weight` | [V, C] |
 //! | `decoder.decoder_embed` | [D, C] |
 //! | `decoder.mask_token` | [1, 1, D] |
 //! | `decoder.text_guidance_proj` | [D, E] |
 //! | `decoder.text_guidance_positional_embedding` | [L, D] |
 //! | `decoder.ffn.0.{weight,bias}` | [patch · patch · 3, D, 1, 1]; rows ordered (row, column, colour) |
-//! | `decoder.conv_out.{weight,bias}` | [3, 3, 3, 3], [3] |
+//! | `decoder.conv_out.{weight,bias}` | [3, 3, 3, 3], \[3\] |
 //!
 //! | of `encoder` and `decoder` | shape |
 //! |---|---|

@@ -2,7 +2,7 @@
 //! (teacher and one-step student alike).
 //!
 //! Papers: "A Pytorch Reproduction of Masked Generative Image Transformer", arXiv 2310.14400 (the teacher);
-//! "Di[M]O", arXiv 2503.15457 (the student).
+//! "Di\[M\]O", arXiv 2503.15457 (the student).
 //! Reference: yuanzhi-zhu/DiMO, MaskGit_src/Network/transformer.py, which is v1.0 of valeoai/Halton-MaskGIT.
 //! Checkpoints: llvictorll/Maskgit-pytorch (MaskGIT_ImageNet_256.pth, MaskGIT_ImageNet_512.pth; teachers) and
 //! Yuanzhi/DiMO (a student).
@@ -95,7 +95,7 @@ pub fn embed(g: &Graph, w: &Weights, cfg: &Config, tokens: Value) -> Result<Valu
     g.gather(token_embedding(g, w, cfg)?, tokens)
 }
 
-/// Class ids [B] (i64; `nclass` = dropped label) → class embedding [B, D]: rows after those of codes and mask.
+/// Class ids \[B\] (i64; `nclass` = dropped label) → class embedding [B, D]: rows after those of codes and mask.
 pub fn embed_class(g: &Graph, w: &Weights, cfg: &Config, class: Value) -> Result<Value> {
     let first = g.constant(Tensor::from_i64([1], &[cfg.codebook_size as i64 + 1]))?;
     g.gather(token_embedding(g, w, cfg)?, g.add(class, first)?)

@@ -1,4 +1,4 @@
-//! MaskGIT's sampler of Halton-MaskGIT v1.0 and Di[M]O: a quota of the most confident predictions is kept.
+//! MaskGIT's sampler of Halton-MaskGIT v1.0 and Di\[M\]O: a quota of the most confident predictions is kept.
 //!
 //! Paper: "A Pytorch Reproduction of Masked Generative Image Transformer", arXiv 2310.14400.
 //! Reference: yuanzhi-zhu/DiMO, MaskGit_src/Trainer/vit.py (`adap_sche`, `sample`), which is v1.0 of

@@ -14,23 +14,23 @@
 //! | tensor | shape |
 //! |---|---|
 //! | `embed.embeddings.weight` | [vocab, D]; codes, ids without a meaning, the mask last |
-//! | `embed.layer_norm.weight`, `embed.conv.weight` | [D], [D, D, 1, 1] |
-//! | `down_block.downsample.{norm,conv}.weight` | [D], [D, D, 2, 2] |
-//! | `project_to_hidden_norm.weight`, `project_to_hidden.weight` | [D], [D, D] |
-//! | `context_embedder`, `encoder_proj_layer_norm.weight` | [D, E], [D] |
+//! | `embed.layer_norm.weight`, `embed.conv.weight` | \[D\], [D, D, 1, 1] |
+//! | `down_block.downsample.{norm,conv}.weight` | \[D\], [D, D, 2, 2] |
+//! | `project_to_hidden_norm.weight`, `project_to_hidden.weight` | \[D\], [D, D] |
+//! | `context_embedder`, `encoder_proj_layer_norm.weight` | [D, E], \[D\] |
 //! | `cond_embed.linear_{1,2}.weight` | [D, 5·256 + D], [D, D] |
 //! | `time_text_embed.{timestep_embedder,text_embedder}.linear_{1,2}` | [D, 256] or [D, D], [D, D] |
 //! | `transformer_blocks.{i}.{norm1,norm1_context}.linear` | [6D, D] |
 //! | `transformer_blocks.{i}.attn.{to_q,to_k,to_v,to_out.0}` | [D, D], of the image tokens |
 //! | `transformer_blocks.{i}.attn.{add_q_proj,add_k_proj,add_v_proj,to_add_out}` | [D, D], of the text tokens |
-//! | `transformer_blocks.{i}.attn.{norm_q,norm_k,norm_added_q,norm_added_k}.weight` | [d] |
+//! | `transformer_blocks.{i}.attn.{norm_q,norm_k,norm_added_q,norm_added_k}.weight` | \[d\] |
 //! | `transformer_blocks.{i}.{ff,ff_context}.net.{0.proj,2}` | [4D, D], [D, 4D] |
 //! | `single_transformer_blocks.{i}.norm.linear` | [3D, D] |
-//! | `single_transformer_blocks.{i}.attn.{to_q,to_k,to_v}`, `.attn.{norm_q,norm_k}.weight` | [D, D], [d] |
+//! | `single_transformer_blocks.{i}.attn.{to_q,to_k,to_v}`, `.attn.{norm_q,norm_k}.weight` | [D, D], \[d\] |
 //! | `single_transformer_blocks.{i}.proj_mlp`, `.proj_out` | [4D, D], [D, D + 4D] |
-//! | `project_from_hidden_norm.weight`, `project_from_hidden.weight` | [D], [D, D] |
-//! | `up_block.upsample.{norm,conv}.weight` | [D], [D, D, 2, 2] |
-//! | `mlm_layer.conv1.weight`, `.layer_norm.weight`, `.conv2.weight` | [D, D, 1, 1], [D], [V, D, 1, 1] |
+//! | `project_from_hidden_norm.weight`, `project_from_hidden.weight` | \[D\], [D, D] |
+//! | `up_block.upsample.{norm,conv}.weight` | \[D\], [D, D, 2, 2] |
+//! | `mlm_layer.conv1.weight`, `.layer_norm.weight`, `.conv2.weight` | [D, D, 1, 1], \[D\], [V, D, 1, 1] |
 //!
 //! The picture is a square grid of N tokens, row by row, here always as [B, N, D]; the reference has
 //! [B, D, √N, √N] before and after its blocks.
@@ -192,12 +192,12 @@ pub fn pooled_condition(g: &Graph, w: &Weights, cfg: &Config, pooled: Value, mic
     nn::affine(g, h, w.get(g, "linear_2.weight", [d, d])?, None)
 }
 
-/// Timesteps [B] → their encoding [B, 256].
+/// Timesteps \[B\] → their encoding [B, 256].
 pub fn time_waves(g: &Graph, timestep: Value) -> Result<Value> {
     mmdit::sinusoidal(g, g.mul_scalar(timestep, TIME_SCALE)?, WAVES, MAX_PERIOD, true)
 }
 
-/// What every adaptive LayerNorm reads [B, D]: the timestep [B] and a [`pooled_condition`] [B, D].
+/// What every adaptive LayerNorm reads [B, D]: the timestep \[B\] and a [`pooled_condition`] [B, D].
 pub fn time_text_embed(
     g: &Graph,
     w: &Weights,
@@ -233,7 +233,7 @@ pub struct Conditioning {
     pub pooled: Value,
     /// Micro conditions [B, 5]: width, height, top, left, aesthetic score.
     pub micro: Value,
-    /// Timestep [B]: 0 for one-step students, steps still to come for teachers.
+    /// Timestep \[B\]: 0 for one-step students, steps still to come for teachers.
     pub timestep: Value,
 }
 

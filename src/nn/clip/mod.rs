@@ -16,7 +16,7 @@
 //! | `text_model.encoder.layers.{i}` | `transformer.resblocks.{i}` | |
 //! | `text_model.final_layer_norm` | `ln_final` | LayerNorm |
 //! | `text_projection.weight` | `text_projection` | [P, D] \| [D, P] |
-//! | `vision_model.embeddings.class_embedding` | `visual.class_embedding` | [D] |
+//! | `vision_model.embeddings.class_embedding` | `visual.class_embedding` | \[D\] |
 //! | `vision_model.embeddings.patch_embedding.weight` | `visual.conv1.weight` | [D, 3, patch, patch] |
 //! | `vision_model.embeddings.position_embedding.weight` | `visual.positional_embedding` | [1 + patches, D] |
 //! | `vision_model.pre_layrnorm` (sic) | `visual.ln_pre` | LayerNorm |

@@ -17,8 +17,8 @@
 //! | `_blocks.{i}._depthwise_conv.weight`, `._bn1` | [E, 1, k, k], BatchNorm |
 //! | `_blocks.{i}._project_conv.weight`, `._bn2` | [O, E, 1, 1], BatchNorm |
 //! | `_conv_head.weight`, `_bn1` | [1280, 320, 1, 1], BatchNorm |
-//! | `_fc.weight`, `_fc.bias` | [classes, 1280], [classes] |
-//! | of a BatchNorm: `weight`, `bias`, `running_mean`, `running_var` | [C] |
+//! | `_fc.weight`, `_fc.bias` | [classes, 1280], \[classes\] |
+//! | of a BatchNorm: `weight`, `bias`, `running_mean`, `running_var` | \[C\] |
 
 use serde::{Deserialize, Serialize};
 
@@ -149,7 +149,7 @@ pub fn classify(g: &Graph, w: &Weights, cfg: &Config, pixels: Value) -> Result<O
     Ok(Output { features, logits: nn::linear(g, &w.at("_fc"), features, cfg.num_classes)? })
 }
 
-/// Logits [B, classes] and class ids (i64), [B] or [1] for one class of all pictures → ln p of the class [B].
+/// Logits [B, classes] and class ids (i64), \[B\] or \[1\] for one class of all pictures → ln p of the class \[B\].
 /// An id outside −classes..classes fails the run; negative ones count from the end.
 pub fn log_probability(g: &Graph, logits: Value, ids: Value) -> Result<Value> {
     let (shape, found) = (g.shape(logits), g.shape(ids));

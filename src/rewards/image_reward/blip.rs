@@ -11,7 +11,7 @@
 //!
 //! | tensor, under `blip.visual_encoder` | shape |
 //! |---|---|
-//! | `patch_embed.proj.{weight,bias}` | [D, 3, patch, patch], [D] |
+//! | `patch_embed.proj.{weight,bias}` | [D, 3, patch, patch], \[D\] |
 //! | `cls_token` | [1, 1, D] |
 //! | `pos_embed` | [1, 1 + patches, D] |
 //! | `blocks.{i}.norm1`, `blocks.{i}.norm2` | LayerNorm |

@@ -1,7 +1,7 @@
 //! Execution providers: which exist, which was asked for, and the honest report of what is used.
 //!
-//! A provider is a file of this folder that implements [`Policy`], and a row of [`Provider::policy`] under a name of
-//! its own: nothing outside of this folder asks which provider it is.
+//! A provider is a file of this folder that implements [`Policy`], and a row of the table under a name of its own:
+//! nothing outside of this folder asks which provider it is.
 
 mod cpu;
 mod cuda;
@@ -12,16 +12,6 @@ use ort::session::builder::SessionBuilder;
 use super::error::runtime_error;
 use super::library::Runtime;
 use crate::error::{Error, Result};
-
-/// An execution provider this library can be asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Provider {
-    /// ONNX Runtime's CPU kernels.
-    #[default]
-    Cpu,
-    /// NVIDIA GPUs through the GPU build of ONNX Runtime.
-    Cuda,
-}
 
 /// What sets a provider apart.
 trait Policy {
@@ -56,51 +46,81 @@ trait Policy {
     fn failure(&self, stage: &str, e: ort::Error) -> Error;
 }
 
+macro_rules! providers {
+    (
+        $(#[$outer:meta])*
+        pub enum $name:ident { $($(#[$inner:meta])* $provider:ident = $policy:path,)* }
+    ) => {
+        $(#[$outer])*
+        pub enum $name {
+            $($(#[$inner])* $provider,)*
+        }
+
+        const PROVIDERS: &[$name] = &[$($name::$provider,)*];
+
+        fn policy(provider: $name) -> &'static dyn Policy {
+            match provider {
+                $($name::$provider => &$policy,)*
+            }
+        }
+    };
+}
+
+// The table: a row a provider.
+providers! {
+    /// An execution provider this library can be asked for.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum Provider {
+        /// ONNX Runtime's CPU kernels.
+        #[default]
+        Cpu = cpu::Cpu,
+        /// NVIDIA GPUs through the GPU build of ONNX Runtime.
+        Cuda = cuda::Cuda,
+    }
+}
+
 impl Provider {
     /// Every provider, in the order of `softdimo_provider_info`.
-    pub const ALL: [Provider; 2] = [Provider::Cpu, Provider::Cuda];
-
-    fn policy(self) -> &'static dyn Policy {
-        match self {
-            Provider::Cpu => &cpu::Cpu,
-            Provider::Cuda => &cuda::Cuda,
-        }
-    }
+    pub const ALL: &'static [Provider] = PROVIDERS;
 
     /// Name in options, reports and the CLI.
     pub fn name(self) -> &'static str {
-        self.policy().name()
+        policy(self).name()
     }
 
-    /// Parse a provider's name; the error lists the names there are.
+    /// The provider of this name.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for another name; it lists those there are.
     pub fn parse(name: &str) -> Result<Provider> {
-        let names = || Provider::ALL.map(|p| format!("'{}'", p.name())).join(" or ");
-        Provider::ALL
-            .into_iter()
-            .find(|p| p.name() == name)
-            .ok_or_else(|| Error::invalid("provider", names(), format!("'{name}'")))
+        let mut all = Provider::ALL.iter().copied();
+        all.find(|p| p.name() == name).ok_or_else(|| {
+            let names: Vec<String> = Provider::ALL.iter().map(|p| format!("'{}'", p.name())).collect();
+            Error::invalid("provider", names.join(" or "), format!("'{name}'"))
+        })
     }
 
     /// Whether the provider could be used with the loaded runtime; the reason when not. For `cuda` this
     /// looks for its library file; only opening an engine proves that the GPU works.
     pub(crate) fn availability(self, runtime: Option<&Runtime>) -> std::result::Result<(), String> {
         let runtime = runtime.ok_or("ONNX Runtime is not loaded yet: open an engine first")?;
-        self.policy().availability(runtime)
+        policy(self).availability(runtime)
     }
 
     /// Whether weights can be read where they are in their files; otherwise they are copied to the device.
     pub(crate) fn weights_in_place(self) -> bool {
-        self.policy().weights_in_place()
+        policy(self).weights_in_place()
     }
 
     /// Whether an engine must run something before it is handed out.
     pub(crate) fn needs_proof(self) -> bool {
-        self.policy().needs_proof()
+        policy(self).needs_proof()
     }
 
     /// Whether a run's activations go into one block.
     pub(super) fn memory_pattern(self) -> bool {
-        self.policy().memory_pattern()
+        policy(self).memory_pattern()
     }
 
     /// Add the provider to a session, on the CPU with or without an arena. Asked for and not usable is an error that
@@ -112,18 +132,18 @@ impl Provider {
         device_id: i32,
         arena: bool,
     ) -> Result<SessionBuilder> {
-        self.policy().register(builder, runtime, device_id, arena)
+        policy(self).register(builder, runtime, device_id, arena)
     }
 
     /// The memory it computes in.
     pub(super) fn memory(self, device_id: i32) -> Result<MemoryInfo<'static>> {
-        let (device, id) = self.policy().memory(device_id);
+        let (device, id) = policy(self).memory(device_id);
         MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
             .map_err(runtime_error("naming the provider's memory"))
     }
 
     /// The error of a session that could not be prepared at `stage`.
     pub(super) fn failure(self, stage: &str, e: ort::Error) -> Error {
-        self.policy().failure(stage, e)
+        policy(self).failure(stage, e)
     }
 }

@@ -53,9 +53,9 @@ fn weights_come_from_the_model_file() {
                 let view = checkpoint.get(name).unwrap();
                 assert_eq!(view.shape.rank(), rank);
                 let dtype = match (storage, rank) {
-                    (Storage::Keep, _) | (Storage::F16 | Storage::Int8, 1) => Dtype::F32,
+                    (Storage::Keep, _) | (_, 1) => Dtype::F32,
                     (Storage::Int8, 2 | 4) => Dtype::I8,
-                    (Storage::F16 | Storage::Int8, _) => Dtype::F16,
+                    _ => Dtype::F16,
                 };
                 assert_eq!(view.dtype, dtype);
 

@@ -21,7 +21,7 @@ fn module(source: &Source) -> String {
 }
 
 /// Paths that a file uses, from the root of the crate: `crate::a::b` and `super::c` as [a, b] and [.., c].
-fn used(source: &Source) -> BTreeSet<Vec<String>> {
+pub fn used(source: &Source) -> BTreeSet<Vec<String>> {
     let mut here: Vec<String> =
         source.path.with_extension("").iter().map(|p| p.to_string_lossy().into()).collect();
     if here.last().is_some_and(|name| name == "mod") {

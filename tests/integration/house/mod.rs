@@ -1,5 +1,6 @@
 //! `ARCHITECTURE.md` holds: which module may use which, what lives where, what names are taken.
 
+mod c_abi;
 mod imports;
 mod names;
 mod places;

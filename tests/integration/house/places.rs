@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::imports::used;
 use super::{files, read, sources};
+use softdimo::Provider;
 use support::root;
 
 fn below_root(file: &Path) -> String {
@@ -71,38 +73,91 @@ fn a_folder_has_its_mod_rs() {
     }
 }
 
+/// All Rust there is, beside what cargo builds.
 #[test]
 fn files_have_one_job() {
-    for source in sources() {
-        let lines = source.all.lines().count();
-        assert!(lines <= 600, "{} has {lines} lines", source.path.display());
+    let folders = ["src", "bindings", "cli", "examples", "fuzz", "tests"];
+    let files: Vec<_> = folders.iter().flat_map(|folder| files(&root().join(folder), &["rs"])).collect();
+    assert!(files.len() > 250, "{}", files.len());
+    for file in files {
+        let lines = read(&file).lines().count();
+        assert!(lines <= 600, "{} has {lines} lines", below_root(&file));
+    }
+}
+
+/// The files, a line each, in which code of the library that does not lie in `own` names something.
+fn lines_that_name(name: &str, own: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|s| !s.path.starts_with(own)) {
+        let lines = source.code.lines().filter(|line| line.to_lowercase().contains(name));
+        found.extend(lines.map(|_| source.path.to_string_lossy().into_owned()));
+    }
+    found
+}
+
+/// No code of the packages on top of the library names it.
+fn unnamed_on_top(name: &str) {
+    for folder in ["cli/src", "bindings/c/src"] {
+        for file in files(&root().join(folder), &["rs"]) {
+            let text = read(&file).to_lowercase();
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            assert!(!code.collect::<String>().contains(name), "{} names {name}", file.display());
+        }
     }
 }
 
 /// Lines of code outside a family's folder that name it: its module and its row of the table.
 #[test]
 fn a_family_is_named_by_two_lines() {
-    let named = |family: &str, table: &str, own: &str| {
-        let lines = sources().into_iter().filter(|s| !s.path.starts_with(own)).flat_map(|s| {
-            let lines: Vec<String> = s.code.lines().map(String::from).collect();
-            lines
-                .into_iter()
-                .map(move |line| (s.path.to_string_lossy().into_owned(), line))
-                .collect::<Vec<_>>()
-        });
-        let lines: Vec<_> = lines.filter(|(_, line)| line.to_lowercase().contains(family)).collect();
-        assert!(lines.len() == 2 && lines.iter().all(|(file, _)| file == table), "{family}: {lines:#?}");
-    };
     for row in softdimo::families::FAMILIES {
         let name = row.description.name;
-        named(name, "families/mod.rs", &format!("families/{name}"));
-        for folder in ["cli/src", "bindings/c/src"] {
-            for file in files(&root().join(folder), &["rs"]) {
-                let text = read(&file).to_lowercase();
-                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-                assert!(!code.collect::<String>().contains(name), "{} names {name}", file.display());
-            }
-        }
+        let table = "families/mod.rs";
+        assert_eq!(lines_that_name(name, &format!("families/{name}")), [table, table], "{name}");
+        unnamed_on_top(name);
+    }
+}
+
+/// Code outside the folders of rewards names one where it is declared and in its rows of the table. Several rewards may
+/// share a folder, and one may build on another's network.
+#[test]
+fn a_reward_is_named_by_two_lines() {
+    let code = |name: &str| sources().into_iter().find(|s| s.path == Path::new(name)).unwrap().code;
+    let (declared, table) = (code("rewards/mod.rs"), code("rewards/architecture.rs"));
+    let folders: Vec<String> = std::fs::read_dir(root().join("src/rewards"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert!(!folders.is_empty());
+    for folder in &folders {
+        assert_eq!(declared.matches(&format!("mod {folder};")).count(), 1, "{folder}");
+        assert!(table.contains(&format!(" in {folder}(")), "{folder} has no row");
+    }
+    let in_folder =
+        |path: &[String]| matches!(path, [root, folder, ..] if root == "rewards" && folders.contains(folder));
+    for source in sources() {
+        let own: Vec<String> = source.path.iter().map(|part| part.to_string_lossy().into()).collect();
+        let names = !in_folder(&own) && used(&source).iter().any(|path| in_folder(path));
+        assert!(!names, "{} names a reward's folder", source.path.display());
+    }
+}
+
+/// As a family, beside PyTorch's module in its checkpoints; and a feature of `ort`. The CPU is every runtime's.
+#[test]
+fn a_provider_is_named_by_two_lines() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let ort = manifest.lines().find(|line| line.starts_with("ort = ")).expect("ort is a dependency");
+    let providers = Provider::ALL.iter().filter(|p| **p != Provider::Cpu).map(|p| p.name());
+    let providers: Vec<_> = providers.collect();
+    assert!(!providers.is_empty());
+    for name in providers {
+        let (table, own) = ("runtime/provider/mod.rs", format!("runtime/provider/{name}.rs"));
+        let mut lines = lines_that_name(name, &own);
+        lines.retain(|file| !file.starts_with("checkpoint/torch/"));
+        assert_eq!(lines, [table, table], "{name}");
+        assert!(ort.contains(&format!("\"{name}\"")), "{ort}");
+        unnamed_on_top(name);
     }
 }
 

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use quote::{ToTokens, quote};
 use support::root;
-use syn::{Attribute, Fields, FnArg, Generics, ImplItem, Item, Pat, Signature, Type, UseTree, Visibility};
+use syn::{
+    Attribute, Fields, FnArg, Generics, ImplItem, Item, Pat, ReturnType, Signature, Type, UseTree, Visibility,
+};
 
-use super::{files, sources};
+use super::sources;
 
 /// The modules whose public names are stable, as users and as [`Library`] call them.
 const STABLE: [(&str, &str); 3] =
@@ -18,18 +20,32 @@ const STABLE: [(&str, &str); 3] =
 struct Line {
     owner: String,
     signature: String,
+    /// A function that can fail does not say how.
+    silent: bool,
 }
 
 fn line(owner: &str, signature: impl ToTokens) -> Line {
-    Line { owner: owner.to_string(), signature: text(signature) }
+    Line { owner: owner.to_string(), signature: text(signature), silent: false }
+}
+
+/// The line of a function.
+fn function(owner: &str, attributes: &[Attribute], of: &Signature) -> Line {
+    let fails = matches!(&of.output, ReturnType::Type(_, ty) if is_named(ty, "Result"));
+    let documented = attributes.iter().any(|a| a.path().is_ident("doc") && text(a).contains("# Errors"));
+    Line { silent: fails && !documented, ..line(owner, signature(of)) }
 }
 
 /// The parsed files of the library by their module: `engine::job`, and nothing for the root.
-struct Library(BTreeMap<String, syn::File>);
+pub struct Library(BTreeMap<String, syn::File>);
 
 impl Library {
     fn new<'a>(files: impl IntoIterator<Item = (&'a Path, &'a str)>) -> Library {
-        let files = files.into_iter().map(|(path, text)| (module(path), syn::parse_file(text).unwrap()));
+        let files = files.into_iter().map(|(path, text)| {
+            let mut file = syn::parse_file(text).unwrap();
+            let tables: Vec<Item> = file.items.iter().flat_map(tabled).collect();
+            file.items.extend(tables);
+            (module(path), file)
+        });
         Library(files.collect())
     }
 
@@ -93,7 +109,7 @@ impl Library {
             }
         }
         let traits: Vec<String> = traits.into_iter().collect();
-        let traits = Line { owner: format!("{name}: "), signature: traits.join(" + ") };
+        let traits = Line { owner: format!("{name}: "), signature: traits.join(" + "), silent: false };
         std::iter::once(traits).filter(|traits| !traits.signature.is_empty()).chain(lines).collect()
     }
 
@@ -101,6 +117,44 @@ impl Library {
     fn lines(&self, module: &str) -> Vec<Line> {
         let names = self.names(module).into_iter();
         names.flat_map(|name| self.item(module, &name).into_iter().chain(self.implemented(&name))).collect()
+    }
+
+    /// Hidden methods and variants of stable types, where none that is shown has the name.
+    pub fn hidden_members(&self) -> BTreeSet<String> {
+        let stable = self.stable();
+        let (mut hidden, mut shown) = (BTreeSet::new(), BTreeSet::new());
+        let mut add = |name: &syn::Ident, attributes: &[Attribute]| {
+            if is_hidden(attributes) { &mut hidden } else { &mut shown }.insert(name.to_string());
+        };
+        for item in self.items() {
+            match item {
+                Item::Impl(block) if stable.iter().any(|name| is_named(&block.self_ty, name)) => {
+                    for item in &block.items {
+                        if let ImplItem::Fn(f) = item
+                            && is_public(&f.vis)
+                        {
+                            add(&f.sig.ident, &f.attrs);
+                        }
+                    }
+                }
+                Item::Enum(e) if stable.contains(&e.ident.to_string()) => {
+                    e.variants.iter().for_each(|variant| add(&variant.ident, &variant.attrs));
+                }
+                _ => {}
+            }
+        }
+        hidden.difference(&shown).cloned().collect()
+    }
+
+    /// Whether what stands behind `softdimo::` is stable: a name of a stable module.
+    pub fn shows(&self, path: &str) -> bool {
+        let (first, rest) = path.split_once("::").unwrap_or((path, ""));
+        let next = rest.split("::").next().unwrap_or_default();
+        let is_module = STABLE.iter().any(|(_, module)| !module.is_empty() && *module == first);
+        match is_module {
+            true => next.is_empty() || self.names(first).contains(next),
+            false => self.names("").contains(first),
+        }
     }
 
     /// The names of the stable tier.
@@ -117,6 +171,16 @@ impl Library {
     }
 }
 
+/// The items that a table is made of: the body of a macro that is called by a name, where it is Rust.
+fn tabled(item: &Item) -> Vec<Item> {
+    match item {
+        Item::Macro(table) if table.ident.is_none() => {
+            table.mac.parse_body::<syn::File>().map_or(Vec::new(), |body| body.items)
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// `engine/job.rs` is `engine::job`, `engine/mod.rs` is `engine`, `lib.rs` is the root.
 fn module(path: &Path) -> String {
     let path = path.with_extension("").to_str().unwrap().replace('/', "::");
@@ -128,7 +192,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The names that `use` brings, and where from.
-fn imports(items: &[Item], of: impl Fn(&Visibility) -> bool) -> BTreeMap<String, String> {
+pub fn imports(items: &[Item], of: impl Fn(&Visibility) -> bool) -> BTreeMap<String, String> {
     fn leaves(path: &str, tree: &UseTree, found: &mut BTreeMap<String, String>) {
         let below = |name: &syn::Ident| format!("{path}::{name}").trim_start_matches("::").to_string();
         match tree {
@@ -229,7 +293,7 @@ fn declared(item: &Item) -> Option<(String, Vec<Line>)> {
             let own = std::iter::once(line("", quote!(#open enum #name #generics)));
             (&e.vis, &e.attrs, name, own.chain(variants).collect())
         }
-        Item::Fn(f) => (&f.vis, &f.attrs, &f.sig.ident, vec![line("", signature(&f.sig))]),
+        Item::Fn(f) => (&f.vis, &f.attrs, &f.sig.ident, vec![function("", &f.attrs, &f.sig)]),
         Item::Const(c) => {
             let (name, ty) = (&c.ident, &c.ty);
             (&c.vis, &c.attrs, name, vec![line("", quote!(const #name: #ty))])
@@ -259,14 +323,14 @@ fn signature(of: &Signature) -> Signature {
 /// The line of a public method or constant.
 fn method(of: &str, item: &ImplItem) -> Option<Line> {
     let (vis, attributes, line) = match item {
-        ImplItem::Fn(f) => (&f.vis, &f.attrs, line(&format!("{of}::"), signature(&f.sig))),
+        ImplItem::Fn(f) => (&f.vis, &f.attrs, function(&format!("{of}::"), &f.attrs, &f.sig)),
         ImplItem::Const(c) => (&c.vis, &c.attrs, line(&format!("{of}::{}: ", c.ident), &c.ty)),
         _ => return None,
     };
     (is_public(vis) && !is_hidden(attributes)).then_some(line)
 }
 
-fn library() -> Library {
+pub fn library() -> Library {
     let sources = sources();
     Library::new(sources.iter().map(|s| (s.path.as_path(), s.all.as_str())))
 }
@@ -301,10 +365,18 @@ fn stable_signatures_name_stable_types() {
 }
 
 #[test]
+fn what_can_fail_says_how() {
+    let library = library();
+    let silent = STABLE.iter().flat_map(|(_, module)| library.lines(module)).filter(|line| line.silent);
+    let silent: Vec<String> = silent.map(|line| line.owner + &line.signature).collect();
+    assert!(silent.is_empty(), "without a heading `# Errors`: {silent:#?}");
+}
+
+#[test]
 fn what_is_hidden_is_not_recorded_and_what_leaks_is_named() {
     let library = Library::new(
         [
-            ("lib.rs", "mod a; pub mod convert; pub mod image; pub use a::{Shown, inner::other as name};"),
+            ("lib.rs", "mod a; pub mod convert; pub mod image; pub use a::{Row, Shown, inner::other as name};"),
             ("convert.rs", ""),
             ("image/mod.rs", "pub fn name() {}"),
             ("a/inner.rs", "pub fn other(by: &Shown) -> std::fmt::Result { todo!() } fn name() {}"),
@@ -320,13 +392,16 @@ fn what_is_hidden_is_not_recorded_and_what_leaks_is_named() {
                      #[doc(hidden)] pub fn secret(&self) -> Inner { Inner }
                      fn own(&self) -> Inner { Inner }
                      pub fn len(&self) -> usize { 0 }
-                 }",
+                 }
+                 table! { pub enum Row { #[default] One = one::One } }",
             ),
         ]
         .map(|(path, text)| (Path::new(path), text)),
     );
     let lines = library.lines("").into_iter().map(|line| line.owner + &line.signature);
     let expected = [
+        "enum Row",
+        "Row::One",
         "#[non_exhaustive] struct Shown",
         "Shown.of: Vec<Inner>",
         "Shown: Clone + Error + From<[u8; N]>",
@@ -335,32 +410,5 @@ fn what_is_hidden_is_not_recorded_and_what_leaks_is_named() {
         "fn other(by: &Shown) -> std::fmt::Result",
     ];
     assert_eq!(lines.collect::<Vec<_>>(), expected);
-    assert_eq!(library.leaks(), [expected[1], expected[3]]);
-}
-
-/// What the C ABI takes of the hidden tier stands in `lib.rs`, where the tiers are told.
-#[test]
-fn the_c_abi_is_built_from_the_stable_tier() {
-    let stable = library().stable();
-    let tiers = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let is_stable = |name: &str| stable.contains(name) || STABLE.iter().any(|(_, module)| *module == name);
-    let mut hidden = BTreeSet::new();
-    for file in files(&root().join("bindings/c/src"), &["rs"]) {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let taken = imports(&syn::parse_file(&text).unwrap().items, |_| true);
-        let taken = taken.values().filter_map(|path| path.strip_prefix("softdimo::"));
-        hidden.extend(taken.filter(|path| !is_stable(words(path).next().unwrap())).map(str::to_string));
-        for path in text.split(" softdimo::").skip(1) {
-            let in_use = text.contains(&format!("use softdimo::{}", path.lines().next().unwrap()));
-            assert!(
-                in_use || is_stable(words(path).next().unwrap()),
-                "{}: use softdimo::{path}",
-                file.display()
-            );
-        }
-    }
-    assert!(hidden.contains("runtime::check_process"), "{hidden:?}");
-    for path in hidden {
-        assert!(tiers.contains(&format!("`{path}`")), "src/lib.rs does not say what {path} is for");
-    }
+    assert_eq!(library.leaks(), [expected[3], expected[5]]);
 }
