@@ -3,6 +3,7 @@
 
 mod info;
 mod job;
+mod turns;
 mod worker;
 
 use std::collections::BTreeMap;
