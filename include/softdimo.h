@@ -533,8 +533,8 @@ int32_t softdimo_submit(const struct softdimo_engine *engine,
 /// Final. An optimisation that was cancelled still has its best pictures to read.
 #define SOFTDIMO_JOB_CANCELLED 4
 
-/// State of the job (`SOFTDIMO_JOB_*`), without waiting; calls the progress callback if there is news, never
-/// a reward's. SOFTDIMO_OK also for a job that failed: that is its state.
+/// State of the job (`SOFTDIMO_JOB_*`), without waiting for it; calls the progress callback if there is news, and the
+/// reward callback the job waits for. SOFTDIMO_OK also for a job that failed: that is its state.
 int32_t softdimo_job_poll(const struct softdimo_job *job,
                           uint32_t *state);
 

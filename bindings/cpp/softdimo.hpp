@@ -31,9 +31,9 @@
  *   strings and arrays given to them and can be copied, reused and destroyed right after the call that takes them.
  * - Threads: const member functions of Engine and Job may be called from any thread at the same time; moving,
  *   assigning and destroying need the object to be unused elsewhere. Options, Request and Image are plain values.
- * - Callbacks run only on a thread that is inside a call of this library: progress inside Job::wait, Job::wait_for,
- *   Job::poll, Engine::generate or Engine::generate_into; rewards inside all of these but Job::poll; log inside a call
- *   on the engine or one of its jobs. If several threads wait on one job, its callback may run on several of them at
+ * - Callbacks run only on a thread that is inside a call of this library: progress and rewards inside Job::wait,
+ *   Job::wait_for, Job::poll, Engine::generate or Engine::generate_into; log inside a call on the engine or one of its
+ *   jobs. Inside a reward a call that would wait for the same engine fails. If several threads wait on one job, its callback may run on several of them at
  *   once. The Job keeps the progress callback alive, the Engine and its Jobs keep the log callback alive. A callback
  *   that throws counts as Flow::Stop; the exception ends there. A progress callback must not destroy its job, and a
  *   log callback must not call into this library.
@@ -842,7 +842,8 @@ public:
         return *this;
     }
 
-    /// State, without waiting; calls the progress callback if there is news, never a reward's. For frame loops.
+    /// State, without waiting for the job; calls the progress callback if there is news, and the reward's that the job
+    /// waits for. For frame loops.
     Expected<JobState> poll() const {
         std::uint32_t state = 0;
         if (const std::int32_t status = softdimo_job_poll(handle_.get(), &state)) {

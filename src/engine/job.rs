@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::turns::{LOOK, Turn};
 use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::generated::Generated;
@@ -69,6 +70,7 @@ pub(super) struct JobState {
     pub cancel: Arc<Cancel>,
     state: Mutex<State>,
     changed: Condvar,
+    turn: Arc<Turn>,
 }
 
 impl JobState {
@@ -120,6 +122,20 @@ impl Host for JobState {
     }
 
     fn ask(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
+        self.turn.asks();
+        let answer = self.answer(reward, image);
+        self.turn.goes_on();
+        answer
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.lock().abandoned || exit::closing()
+    }
+}
+
+impl JobState {
+    /// Have a thread that waits for the job answer, and wait for that.
+    fn answer(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
         let mut state = self.lock();
         state.question = Question::Asked(reward.clone(), image);
         self.changed.notify_all();
@@ -128,17 +144,13 @@ impl Host for JobState {
                 Question::Answered(answer) => return answer,
                 // Between asking and answering, cancelling takes the question back.
                 Question::Asked(..) | Question::None if self.cancel.is_cancelled() => return Ok(None),
-                // The thread that answers may be the one that exits.
-                Question::Answering if exit::closing() => return Ok(None),
+                // The thread that answers may be the one that exits, or that frees the job.
+                Question::Answering if exit::closing() || state.abandoned => return Ok(None),
                 other => state.question = other,
             }
             let wait = self.changed.wait_timeout(state, Duration::from_millis(50));
             state = wait.unwrap_or_else(|e| e.into_inner()).0;
         }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.lock().abandoned || exit::closing()
     }
 }
 
@@ -176,8 +188,14 @@ impl Job {
             question: Question::None,
             abandoned: false,
         };
-        let shared = JobState { cancel: Arc::default(), state: Mutex::new(state), changed: Condvar::new() };
-        Job { shared: Arc::new(shared), worker }
+        let turn = Turn::new(worker.turns().clone());
+        let shared = Arc::new(JobState {
+            cancel: Arc::default(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            turn,
+        });
+        Job { shared, worker }
     }
 
     pub(super) fn shared(&self) -> &Arc<JobState> {
@@ -221,6 +239,7 @@ impl Job {
     ) -> Result<Arc<Generated>> {
         // What the clock cannot hold is as long as it takes.
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        let _waiting = self.shared.turn.wait()?;
         let mut reported = Progress::default();
         let mut state = self.shared.lock();
         loop {
@@ -246,28 +265,32 @@ impl Job {
                 else {
                     unreachable!("matched above")
                 };
+                self.shared.turn.answers();
                 drop(state);
                 // A panicking callback must not leave the worker waiting.
                 let answered =
                     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&reward, &image)));
                 state = self.shared.lock();
+                self.shared.turn.answered();
                 let answered =
                     answered.unwrap_or_else(|_| Err(Error::internal("the reward callback panicked")));
                 state.question = Question::Answered(answered);
                 self.shared.changed.notify_all();
                 continue;
             }
-            state = match deadline {
-                None => self.shared.changed.wait(state).unwrap_or_else(|e| e.into_inner()),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        let milliseconds = timeout.unwrap_or_default().as_millis() as u64;
-                        return Err(Error::Timeout { milliseconds });
-                    }
-                    self.shared.changed.wait_timeout(state, left).unwrap_or_else(|e| e.into_inner()).0
-                }
-            };
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(Error::Timeout { milliseconds: timeout.unwrap_or_default().as_millis() as u64 });
+            }
+            let look = left.unwrap_or(LOOK).min(LOOK);
+            let (again, woken) =
+                self.shared.changed.wait_timeout(state, look).unwrap_or_else(|e| e.into_inner());
+            state = again;
+            if woken.timed_out() {
+                drop(state);
+                self.shared.turn.check()?;
+                state = self.shared.lock();
+            }
         }
     }
 
@@ -291,9 +314,12 @@ impl Drop for Job {
         }
         self.shared.lock().abandoned = true;
         self.cancel();
-        let mut state = self.shared.lock();
-        while !state.phase.is_final() {
-            state = self.shared.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+        // Where the worker waits for this thread the job ends without it.
+        while !self.phase().is_final() && self.shared.turn.check().is_ok() {
+            let state = self.shared.lock();
+            if !state.phase.is_final() {
+                drop(self.shared.changed.wait_timeout(state, LOOK));
+            }
         }
     }
 }

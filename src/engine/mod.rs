@@ -3,6 +3,7 @@
 
 mod info;
 mod job;
+mod turns;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -94,8 +95,7 @@ impl Engine {
 
     /// Messages since the last call, oldest first, 256 at most.
     pub fn take_log(&self) -> Vec<(LogLevel, String)> {
-        let level = |level| LogLevel::try_from(level).expect("the queue holds levels");
-        self.worker.log().take().into_iter().map(|(value, message)| (level(value), message)).collect()
+        self.worker.log().take()
     }
 
     /// Whether this process may use the engine.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 
+use super::turns::{LOOK, Turns};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::panic_wall;
@@ -36,6 +37,7 @@ pub(super) struct Worker {
 #[derive(Debug, Default)]
 struct WorkerState {
     poisoned: AtomicBool,
+    turns: Arc<Turns>,
     log: Arc<LogQueue>,
 }
 
@@ -119,6 +121,10 @@ impl Worker {
         })
     }
 
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.state.turns
+    }
+
     pub fn log(&self) -> &LogQueue {
         &self.state.log
     }
@@ -176,14 +182,27 @@ impl Worker {
     }
 
     /// Run `work` on the worker thread and wait for its result.
+    ///
+    /// # Errors
+    /// What `work` returns; as [`Worker::enqueue`]; [`Error::Unsupported`] where the worker waits for this thread.
     pub fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Sessions) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let check_turn = || self.state.turns.check("waiting for the engine", None);
+        check_turn()?;
         let (reply, result) = channel();
         let panicked = reply.clone();
         self.enqueue(move |sessions| drop(reply.send(work(sessions))), move |e| drop(panicked.send(Err(e))))?;
-        result.recv().unwrap_or_else(|_| Err(Error::internal("the worker thread is gone")))
+        loop {
+            match result.recv_timeout(LOOK) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) => check_turn()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::internal("the worker thread is gone"));
+                }
+            }
+        }
     }
 }
 

@@ -4,18 +4,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
+use crate::error::LogLevel;
+
 /// Most messages kept; older ones go first.
 const CAPACITY: usize = 256;
-
-/// Severity of an informational message (`SOFTDIMO_LOG_INFO`).
-const INFO: i32 = 3;
 
 /// Session name → execution provider → nodes.
 pub(crate) type Assignments = BTreeMap<String, BTreeMap<String, usize>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct LogQueue {
-    messages: Mutex<VecDeque<(i32, String)>>,
+    messages: Mutex<VecDeque<(LogLevel, String)>>,
     assignments: Mutex<Assignments>,
 }
 
@@ -25,7 +24,7 @@ impl LogQueue {
         if queue.len() == CAPACITY {
             queue.pop_front();
         }
-        queue.push_back((INFO, message));
+        queue.push_back((LogLevel::Info, message));
     }
 
     /// A session was prepared.
@@ -53,7 +52,7 @@ impl LogQueue {
         self.assignments.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    pub fn take(&self) -> Vec<(i32, String)> {
+    pub fn take(&self) -> Vec<(LogLevel, String)> {
         self.messages.lock().unwrap_or_else(|e| e.into_inner()).drain(..).collect()
     }
 }

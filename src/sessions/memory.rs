@@ -7,6 +7,7 @@ use crate::runtime::cost::{Cost, Packed};
 
 /// Bytes an engine holds, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryUse {
     /// Bytes of the model file, and of other files that sessions read, that are mapped (shared, reclaimable).
     pub mapped: u64,

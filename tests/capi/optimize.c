@@ -185,15 +185,13 @@ static void recompute(void) {
   softdimo_reward_free(reward);
 }
 
-/* Polling gives no answers: the job stands still until someone waits. */
+/* The job stands still until someone waits or polls. */
 static void only_the_waiting_thread(void) {
   host h;
   softdimo_reward *reward = host_reward(&h);
   softdimo_job *job = start(reward, STEPS);
   wait_until_asked(job);
-  uint32_t state;
-  OK(softdimo_job_poll(job, &state));
-  CHECK(state == SOFTDIMO_JOB_RUNNING && h.calls == 0);
+  CHECK(h.calls == 0);
   int32_t status;
   int waits = 0;
   while ((status = softdimo_job_wait(job, 1)) == SOFTDIMO_ERR_TIMEOUT) waits++;
@@ -201,6 +199,58 @@ static void only_the_waiting_thread(void) {
   CHECK(h.calls == STEPS + 1);
   printf("# %d waits of 1 ms timed out\n", waits);
   softdimo_job_free(job);
+  softdimo_reward_free(reward);
+
+  reward = host_reward(&h);
+  job = start(reward, STEPS);
+  uint32_t state;
+  do OK(softdimo_job_poll(job, &state));
+  while (state == SOFTDIMO_JOB_QUEUED || state == SOFTDIMO_JOB_RUNNING);
+  CHECK(state == SOFTDIMO_JOB_DONE && h.calls == STEPS + 1);
+  softdimo_job_free(job);
+  softdimo_reward_free(reward);
+}
+
+static int32_t asks_its_engine(void *user_data, const float *image, uint32_t batch, uint32_t width, uint32_t height,
+                               float *scores, float *gradient) {
+  double begun = seconds();
+  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+  const char *why = "this thread answers";
+  FAILS(SOFTDIMO_ERR_UNSUPPORTED, why, softdimo_engine_memory(engine, &memory));
+  FAILS(SOFTDIMO_ERR_UNSUPPORTED, why, softdimo_engine_warmup(engine, 1));
+  FAILS(SOFTDIMO_ERR_UNSUPPORTED, why, softdimo_engine_trim(engine));
+  softdimo_request request = default_request(1);
+  softdimo_job *job = submit(engine, &request);
+  FAILS(SOFTDIMO_ERR_UNSUPPORTED, why, softdimo_job_wait(job, -1));
+  softdimo_job_free(job);
+  CHECK(seconds() - begun < 1);
+  (void)image, (void)user_data;
+  memset(scores, 0, batch * sizeof *scores);
+  memset(gradient, 0, (size_t)batch * 3 * width * height * sizeof *gradient);
+  return SOFTDIMO_CONTINUE;
+}
+
+/* A call that would wait for a worker that waits for it fails, and nothing else does. */
+static void no_wait_waits_for_itself(void) {
+  softdimo_reward *reward = NULL;
+  OK(softdimo_reward_from_callback(asks_its_engine, NULL, &reward));
+  softdimo_job *job = start(reward, STEPS);
+  OK(softdimo_job_wait(job, -1));
+  softdimo_job_free(job);
+  softdimo_reward_free(reward);
+
+  /* The thread that has submitted a job waits for another one behind it. */
+  host h;
+  reward = host_reward(&h);
+  job = start(reward, STEPS);
+  softdimo_request request = default_request(1);
+  softdimo_job *behind = submit(engine, &request);
+  FAILS(SOFTDIMO_ERR_UNSUPPORTED, "wait for that job", softdimo_job_wait(behind, -1));
+  CHECK(h.calls == 0);
+  OK(softdimo_job_wait(job, -1));
+  OK(softdimo_job_wait(behind, -1));
+  softdimo_job_free(job);
+  softdimo_job_free(behind);
   softdimo_reward_free(reward);
 }
 
@@ -464,6 +514,7 @@ int main(int argc, char **argv) {
   callback_equals_built_in();
   recompute();
   only_the_waiting_thread();
+  no_wait_waits_for_itself();
   stop();
   not_finite();
   lifetimes();

@@ -77,8 +77,8 @@ const _: () = {
     assert!(Phase::Cancelled as u32 == SOFTDIMO_JOB_CANCELLED);
 };
 
-/// State of the job (`SOFTDIMO_JOB_*`), without waiting; calls the progress callback if there is news, never
-/// a reward's. SOFTDIMO_OK also for a job that failed: that is its state.
+/// State of the job (`SOFTDIMO_JOB_*`), without waiting for it; calls the progress callback if there is news, and the
+/// reward callback the job waits for. SOFTDIMO_OK also for a job that failed: that is its state.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_poll(job: *const softdimo_job, state: *mut u32) -> i32 {
     wall(|| {
@@ -86,11 +86,8 @@ pub unsafe extern "C" fn softdimo_job_poll(job: *const softdimo_job, state: *mut
         unsafe {
             let j = handle(job, "job")?;
             read::required(state, "state")?;
-            let p = j.job.progress();
-            if p.total > 0 && j.report(p.step, p.total).is_break() {
-                j.job.cancel();
-            }
-            j.log.drain();
+            // What the job came to is its state.
+            let _ = j.wait(Some(Duration::ZERO));
             out(state, "state", j.job.phase() as u32)
         }
     })

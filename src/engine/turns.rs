@@ -1,0 +1,133 @@
+//! Whose turn it is: the worker waits for a callback's answer, and the thread that should give it must not wait for the
+//! worker.
+
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// How long nobody may wait for a job that asks until the thread that has submitted it is taken to be the one that
+/// should: another may be about to.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a thread that waits for the worker looks whether the worker waits for it.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
+
+/// The job whose callback the worker has asked last: an engine runs one job at a time.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<Weak<Turn>>);
+
+impl Turns {
+    /// That this thread may wait for the worker. `own`: of the job that it is about to wait for, and so to answer.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where nobody else can be expected to answer: this thread is inside a callback of the job
+    /// that asks, or has submitted that job and nobody waits for it.
+    pub fn check(&self, what: &str, own: Option<&Arc<Turn>>) -> Result<()> {
+        let asking = self.0.lock().unwrap_or_else(|e| e.into_inner()).upgrade();
+        let Some(asking) = asking else { return Ok(()) };
+        let waits = own.is_some_and(|own| Arc::ptr_eq(own, &asking));
+        match asking.is_up_to(std::thread::current().id(), waits) {
+            false => Ok(()),
+            true => Err(Error::Unsupported {
+                what: what.into(),
+                reason: "a job of this engine waits for its reward callback, which this thread answers: \
+                         wait for that job, and from outside its callbacks"
+                    .into(),
+            }),
+        }
+    }
+}
+
+/// The threads that answer a job's callbacks.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Arc<Turns>,
+    submitter: ThreadId,
+    state: Mutex<TurnState>,
+}
+
+#[derive(Debug, Default)]
+struct TurnState {
+    /// Threads inside a wait for the job, callbacks included.
+    waiting: Vec<ThreadId>,
+    asked: Option<Instant>,
+    answering: Option<ThreadId>,
+}
+
+impl Turn {
+    /// Of a job that this thread submits.
+    pub fn new(turns: Arc<Turns>) -> Arc<Turn> {
+        Arc::new(Turn { turns, submitter: std::thread::current().id(), state: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TurnState> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The worker waits for an answer.
+    pub fn asks(self: &Arc<Turn>) {
+        self.lock().asked = Some(Instant::now());
+        *self.turns.0.lock().unwrap_or_else(|e| e.into_inner()) = Arc::downgrade(self);
+    }
+
+    /// The worker does not wait any more.
+    pub fn goes_on(&self) {
+        self.lock().asked = None;
+    }
+
+    /// This thread answers until it says that it is done.
+    pub fn answers(&self) {
+        self.lock().answering = Some(std::thread::current().id());
+    }
+
+    /// See [`Turn::answers`].
+    pub fn answered(&self) {
+        self.lock().answering = None;
+    }
+
+    /// This thread waits for the job, and answers what it asks, until the guard is dropped.
+    ///
+    /// # Errors
+    /// As [`Turns::check`].
+    pub fn wait(self: &Arc<Turn>) -> Result<Waiting<'_>> {
+        self.check()?;
+        self.lock().waiting.push(std::thread::current().id());
+        Ok(Waiting(self))
+    }
+
+    /// That this thread may wait for the job.
+    ///
+    /// # Errors
+    /// As [`Turns::check`].
+    pub fn check(self: &Arc<Turn>) -> Result<()> {
+        self.turns.check("waiting for a job", Some(self))
+    }
+
+    fn is_up_to(&self, thread: ThreadId, waits: bool) -> bool {
+        let state = self.lock();
+        match (state.answering, state.asked) {
+            (Some(answering), _) => answering == thread,
+            (None, Some(_)) if waits => false,
+            (None, Some(asked)) if state.waiting.is_empty() => {
+                self.submitter == thread && asked.elapsed() > PATIENCE
+            }
+            (None, Some(_)) => state.waiting.iter().all(|waiting| *waiting == thread),
+            (None, None) => false,
+        }
+    }
+}
+
+/// See [`Turn::wait`].
+pub(super) struct Waiting<'a>(&'a Turn);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let this = std::thread::current().id();
+        let mut state = self.0.lock();
+        if let Some(at) = state.waiting.iter().position(|thread| *thread == this) {
+            state.waiting.swap_remove(at);
+        }
+    }
+}
