@@ -19,7 +19,9 @@ pub enum Error {
     #[error("argument '{what}' is NULL: expected a valid pointer")]
     NullArgument { what: &'static str },
     /// A versioned struct carries a `struct_size` this library cannot read (C ABI only).
-    #[error("{what}.struct_size: expected at least {minimum} (call {what}_init first), found {found}")]
+    #[error(
+        "{what}.struct_size: expected at least {minimum} (sizeof({what}), which its _init sets where it has one), found {found}"
+    )]
     StructSize { what: &'static str, minimum: usize, found: usize },
     /// The named file does not exist.
     #[error("file '{path}' not found")]

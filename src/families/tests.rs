@@ -9,26 +9,32 @@ use crate::rng::Philox;
 use crate::sample::masked_diffusion::stand_in::{CODES, MASK, network, run_rule};
 use crate::sample::{Logits, MaskedDiffusion, Rule};
 
-/// Every sampler with its family's defaults; MaskGIT's also with its other quota.
-fn all() -> Vec<(Sampler, TeacherDefaults)> {
+/// Every sampler with its family and that one's defaults; MaskGIT's also with its other quota.
+fn all() -> Vec<(&'static str, Sampler, TeacherDefaults)> {
     use maskgit::sampler::{MaskGitSettings, Quota};
     let total = SamplerChoice::with(maskgit::sampler::SAMPLER.name, MaskGitSettings { quota: Quota::Total });
+    let total = TeacherDefaults { sampler: Some(total), ..maskgit::sampler::teacher_defaults() };
     vec![
-        (maskbit::sampler::SAMPLER, maskbit::sampler::teacher_defaults()),
-        (maskgit::sampler::SAMPLER, maskgit::sampler::teacher_defaults()),
-        (
-            maskgit::sampler::SAMPLER,
-            TeacherDefaults { sampler: Some(total), ..maskgit::sampler::teacher_defaults() },
-        ),
-        (maskgit::halton::SAMPLER, maskgit::halton::teacher_defaults()),
-        (maskgen::sampler::SAMPLER, maskgen::sampler::teacher_defaults()),
-        (meissonic::sampler::SAMPLER, meissonic::sampler::teacher_defaults()),
+        ("maskbit", maskbit::sampler::SAMPLER, maskbit::sampler::teacher_defaults()),
+        ("maskgit", maskgit::sampler::SAMPLER, maskgit::sampler::teacher_defaults()),
+        ("maskgit", maskgit::sampler::SAMPLER, total),
+        ("maskgit", maskgit::halton::SAMPLER, maskgit::halton::teacher_defaults()),
+        ("maskgen", maskgen::sampler::SAMPLER, maskgen::sampler::teacher_defaults()),
+        ("meissonic", meissonic::sampler::SAMPLER, meissonic::sampler::teacher_defaults()),
     ]
+}
+
+#[test]
+fn every_family_is_tested() {
+    let named: Vec<&str> = all().into_iter().map(|(family, ..)| family).collect();
+    for row in FAMILIES {
+        assert!(named.contains(&row.description.name), "'{}' needs a row in `all`", row.description.name);
+    }
 }
 
 /// The rules of [`all`] with a number of steps.
 fn rules(steps: u32) -> Vec<(&'static str, Arc<dyn Rule>)> {
-    let rule = |(sampler, teacher): (Sampler, TeacherDefaults)| {
+    let rule = |(_, sampler, teacher): (&str, Sampler, TeacherDefaults)| {
         (sampler.name, (sampler.rule)(&TeacherDefaults { steps, ..teacher }).unwrap())
     };
     all().into_iter().map(rule).collect()

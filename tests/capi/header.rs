@@ -1,5 +1,5 @@
 //! `include/softdimo.h` is what `bindings/c/header.rs` makes of the sources of the C ABI;
-//! `BLESS=1 cargo test -p libsoftdimo header` rewrites it.
+//! `BLESS=1 cargo test -p libsoftdimo header_is_up_to_date` rewrites it.
 
 use std::path::Path;
 
@@ -18,6 +18,6 @@ fn header_is_up_to_date() {
     let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         text == checked_in,
-        "include/softdimo.h is not what bindings/c/src says: run BLESS=1 cargo test -p libsoftdimo header"
+        "include/softdimo.h is not what bindings/c/src says: run BLESS=1 cargo test -p libsoftdimo header_is_up_to_date"
     );
 }

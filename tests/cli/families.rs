@@ -2,12 +2,25 @@
 
 use std::path::Path;
 
+use softdimo::families::FAMILIES;
+use softdimo::rewards::architecture::REWARDS;
 use support::data;
 
 use super::works as run;
 
 fn text(path: impl AsRef<Path>) -> String {
     path.as_ref().to_string_lossy().into_owned()
+}
+
+/// Every row of the tables is a subcommand that says of itself what its row says.
+#[test]
+fn conversion_tells_what_each_row_is() {
+    let families = FAMILIES.iter().map(|row| (row.description.name, row.description.about));
+    let rewards = REWARDS.iter().map(|row| (row.description.name, row.description.about));
+    for (name, about) in families.chain(rewards) {
+        let help = run(&["convert", &name.replace('_', "-"), "--help"]);
+        assert!(help.starts_with(about), "{help}");
+    }
 }
 
 #[test]

@@ -16,11 +16,11 @@ pub unsafe extern "C" fn softdimo_generate(
         // SAFETY: a live handle, a request and image views, as documented.
         unsafe {
             let e = handle(engine, "engine")?;
-            let views = read::images(images, image_count)?;
             let batch = read_struct(request, "softdimo_request")?.batch;
             if image_count != batch {
                 return Err(Error::invalid("image_count", format!("request.batch = {batch}"), image_count));
             }
+            let views = read::images(images, image_count)?;
             let layout = e.engine.layout();
             for view in &views {
                 read::view(view)?.validate(layout.width as u32, layout.height as u32)?;

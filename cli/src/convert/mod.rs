@@ -35,12 +35,12 @@ impl Subcommand for Family {
         for row in FAMILIES {
             let d = row.description;
             command = command
-                .subcommand(generator::Args::augment(Command::new(d.name).about(d.about), d.condition));
+                .subcommand(generator::Args::augment(Command::new(d.name), d.condition).about(d.about));
         }
         for row in REWARDS {
             let d = row.description;
             command = command
-                .subcommand(reward::Args::augment(Command::new(dashed(d.name)).about(d.about), d.takes));
+                .subcommand(reward::Args::augment(Command::new(dashed(d.name)), d.takes).about(d.about));
         }
         command
     }
