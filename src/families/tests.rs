@@ -1,5 +1,6 @@
 //! What all samplers of all families must do.
 
+use crate::families::FAMILIES;
 use std::sync::Arc;
 
 use super::defaults::{SamplerChoice, TeacherDefaults};
@@ -117,7 +118,7 @@ fn settings_are_checked() {
         let error = MaskedDiffusion::new(rule, vec![], MASK).unwrap_err();
         assert_eq!(error.to_string(), "steps: expected at least 1, found 0");
     }
-    for (sampler, good) in all() {
+    for (_, sampler, good) in all() {
         (sampler.rule)(&good).unwrap().validate().unwrap();
         for number in [f32::NAN, f32::INFINITY, -1.0] {
             let mut bad = vec![TeacherDefaults { temperature: number, ..good.clone() }];
@@ -155,7 +156,7 @@ fn old_files_name_no_sampler() {
 
 #[test]
 fn every_sampler_reads_back() {
-    for (sampler, defaults) in all() {
+    for (_, sampler, defaults) in all() {
         let text = serde_json::to_string(&defaults).unwrap();
         assert_eq!(serde_json::from_str::<TeacherDefaults>(&text).unwrap(), defaults, "{text}");
         let rule = (sampler.rule)(&defaults).unwrap();
