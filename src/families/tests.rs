@@ -1,11 +1,10 @@
 //! What all samplers of all families must do.
 
-use crate::families::FAMILIES;
 use std::sync::Arc;
 
 use super::defaults::{SamplerChoice, TeacherDefaults};
 use super::family::Sampler;
-use super::{maskbit, maskgen, maskgit, meissonic};
+use super::{FAMILIES, maskbit, maskgen, maskgit, meissonic};
 use crate::rng::Philox;
 use crate::sample::masked_diffusion::stand_in::{CODES, MASK, network, run_rule};
 use crate::sample::{Logits, MaskedDiffusion, Rule};
