@@ -1,7 +1,9 @@
 /** @file
  * softdimo.h: pictures in process, from one forward pass. Generated from bindings/c/src; do not edit.
  *
- * The smallest complete program (cc -std=c99 first.c -o first $(pkg-config --cflags --libs softdimo)):
+ * The smallest complete program, first.c, is built by
+ *
+ *   cc -std=c99 first.c -o first $(pkg-config --cflags --libs softdimo) -Wl,-rpath,$(pkg-config --variable=libdir softdimo)
  *
  *     #include <softdimo.h>
  *     #include <stdio.h>

@@ -189,8 +189,9 @@ fn print_optimization(optimization: &OptimizationReport) {
     println!("ended: {}; best iterate per picture: {:?}", optimization.ended, optimization.best_step);
 }
 
-/// Values as eighth blocks from the smallest to the largest.
+/// Values as eighth blocks from the smallest to the largest; a difference that the table does not show is none.
 fn sparkline(values: &[f32]) -> String {
+    let values: Vec<f32> = values.iter().map(|v| (v * 1e5).round()).collect();
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -244,4 +245,16 @@ fn write(args: &Args, before: &Generated, after: &Generated) -> Result<()> {
     write_png(&args.output, &sheet.view(), &text(&after.report))?;
     eprintln!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sparkline;
+
+    #[test]
+    fn a_sparkline_shows_what_the_table_shows() {
+        assert_eq!(sparkline(&[-1.0, -0.5, 0.0]), "▁▅█");
+        assert_eq!(sparkline(&[-0.005_631, -0.005_630, -0.005_629]), "▁▁▁");
+        assert_eq!(sparkline(&[-0.005_63, -0.005_62]), "▁█");
+    }
 }

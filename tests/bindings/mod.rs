@@ -164,26 +164,27 @@ fn make_picture(program: &Path, folder: &Path) {
     assert!(std::fs::read(png).unwrap().starts_with(b"\x89PNG"));
 }
 
+/// The line that the header and the page print builds a program that starts.
 #[test]
 fn pkg_config_finds_a_moved_installation() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    let page = read("docs/embedding.md");
+    let line = page.lines().find(|line| line.contains("$(pkg-config")).unwrap();
+    assert!(read("include/softdimo.h").contains(&format!(" *   {line}\n")), "{line}");
+    let cc = compiler("cc");
+    let words: Vec<_> = std::iter::once(cc.get_program()).chain(cc.get_args()).collect();
+    let cc = words.join(" ".as_ref()).into_string().unwrap();
+    let pkgconf = tool("pkgconf").get_program().to_str().unwrap().to_string();
+    let line = line.replacen("cc", &cc, 1).replace("pkg-config", &pkgconf);
+
     for (name, libdir) in [("pkg_config", "lib"), ("pkg_config_multiarch", "lib/x86_64-linux-gnu")] {
         let prefix = installed(name, libdir, VERSION);
-        let ask = |arguments: &[&str]| {
-            let said = run(tool("pkgconf")
-                .args(arguments)
-                .arg("softdimo")
-                .env("PKG_CONFIG_PATH", prefix.join(libdir).join("pkgconfig")));
-            said.split_whitespace().map(str::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(ask(&["--modversion"]), [VERSION]);
-        let program = prefix.join("one_picture");
-        run(compiler("cc")
-            .arg("-std=c99")
-            .arg(source("one_picture.c"))
-            .arg("-o")
-            .arg(&program)
-            .args(ask(&["--cflags", "--libs"]))
-            .arg(format!("-Wl,-rpath,{}", ask(&["--variable=libdir"])[0])));
+        let found = ("PKG_CONFIG_PATH", prefix.join(libdir).join("pkgconfig"));
+        let version = run(tool("pkgconf").args(["--modversion", "softdimo"]).env(found.0, &found.1));
+        assert_eq!(version.trim(), VERSION);
+        std::fs::copy(source("one_picture.c"), prefix.join("first.c")).unwrap();
+        run(Command::new("sh").args(["-c", &line]).current_dir(&prefix).env(found.0, &found.1));
+        let program = prefix.join("first");
         let needed = run(Command::new("readelf").arg("-dW").arg(&program));
         assert!(needed.contains(&format!("[{}]", soname(VERSION))), "{needed}");
         make_picture(&program, &prefix);
