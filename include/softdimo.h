@@ -3,7 +3,7 @@
  *
  * The smallest complete program, first.c, is built by
  *
- *   cc -std=c99 first.c -o first $(pkg-config --cflags --libs softdimo) -Wl,-rpath,$(pkg-config --variable=libdir softdimo)
+ *     cc -std=c99 first.c -o first $(pkg-config --cflags --libs softdimo) -Wl,-rpath,$(pkg-config --variable=libdir softdimo)
  *
  *     #include <softdimo.h>
  *     #include <stdio.h>

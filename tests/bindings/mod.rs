@@ -170,7 +170,7 @@ fn pkg_config_finds_a_moved_installation() {
     let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
     let page = read("docs/embedding.md");
     let line = page.lines().find(|line| line.contains("$(pkg-config")).unwrap();
-    assert!(read("include/softdimo.h").contains(&format!(" *   {line}\n")), "{line}");
+    assert!(read("include/softdimo.h").contains(&format!(" *     {line}\n")), "{line}");
     let cc = compiler("cc");
     let words: Vec<_> = std::iter::once(cc.get_program()).chain(cc.get_args()).collect();
     let cc = words.join(" ".as_ref()).into_string().unwrap();
