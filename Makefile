@@ -43,7 +43,7 @@ tools:
 test: tools runtime
 	@set -e; began=$$(date +%s); \
 	$(CARGO) build --workspace; $(CARGO) test --workspace --no-run; built=$$(date +%s); \
-	$(CARGO) test --workspace; ended=$$(date +%s); \
+	$(CARGO) test --workspace --no-fail-fast; ended=$$(date +%s); \
 	echo "make test: $$((built - began)) s of building, $$((ended - built)) s of testing"
 
 test-full: tools runtime

@@ -64,7 +64,7 @@ fn check(name: &str, text: &str, options: &[&str]) {
 /// The program in the opening comment of a header: its indented block.
 fn opening_program(header: &str) -> String {
     let comment = header.split_once("*/").unwrap().0;
-    let lines = comment.lines().skip_while(|line| !line.starts_with(" *     "));
+    let lines = comment.lines().skip_while(|line| !line.starts_with(" *     #include"));
     let block = lines.take_while(|line| *line == " *" || line.starts_with(" *     "));
     block.map(|line| line.get(7..).unwrap_or("")).collect::<Vec<_>>().join("\n").trim_end().to_string()
 }
