@@ -123,7 +123,7 @@ impl Host for JobState {
 
     fn ask(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
         self.turn.asks();
-        let answer = self.answer(reward, image);
+        let answer = self.wait_for_answer(reward, image);
         self.turn.goes_on();
         answer
     }
@@ -135,7 +135,7 @@ impl Host for JobState {
 
 impl JobState {
     /// Have a thread that waits for the job answer, and wait for that.
-    fn answer(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
+    fn wait_for_answer(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
         let mut state = self.lock();
         state.question = Question::Asked(reward.clone(), image);
         self.changed.notify_all();
