@@ -454,7 +454,7 @@ typedef struct softdimo_request {
   float norm_regularizer;
   /// `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
   uint32_t variables;
-  /// Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
+  /// Milliseconds for the optimisation, its preparation included, whose iterate under way is finished; -1 = no deadline.
   int64_t deadline_ms;
   /// Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
   /// known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.
@@ -772,10 +772,11 @@ int32_t softdimo_reward_prior(uint64_t seed,
 int32_t softdimo_reward_closeness(struct softdimo_reward **reward);
 
 /// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
-/// [batch] and gradient = dscore/dpixels, of the pictures' shape (zeros at first). The arrays are valid
-/// during the call. Called only on the thread that is inside `softdimo_generate` or `softdimo_job_wait` for
-/// the job; without such a thread the job stands still. SOFTDIMO_STOP ends the optimisation like a cancel.
-/// Must not throw, and must not free the job.
+/// [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first. A number that is not finite
+/// ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
+/// and where nothing was written. The arrays are valid during the call. Called only on the thread that is inside
+/// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll` for the job; without such a thread the job
+/// stands still. SOFTDIMO_STOP ends the optimisation like a cancel. Must not throw, and must not free the job.
 typedef int32_t (*softdimo_reward_fn)(void *user_data,
                                       const float *pixels,
                                       uint32_t batch,

@@ -22,6 +22,9 @@ pub(crate) trait Host {
     /// One more step done.
     fn advance(&self, progress: Progress);
 
+    /// An iterate of an optimisation is done: from now on a cancelled job hands over the best one.
+    fn holds_best(&self);
+
     /// Put a callback's question to the thread that waits for the job, and wait for its answer: scores [B] and gradient
     /// [B, 3, H, W]. `None`: the callback said stop, or the job was cancelled first.
     fn ask(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>>;

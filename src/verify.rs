@@ -161,7 +161,7 @@ fn climb(sessions: &mut Sessions, replay: &Replay, cancel: &Cancel) -> Result<Na
     g.output("reward", g.reshape(reward, [1])?);
     g.output("gradient", gradient);
     g.output("next", g.add(e, g.mul_scalar(gradient, 0.2)?)?);
-    let mut session = sessions.compile("verify (gradient)", &simplify(&g)?)?;
+    let mut session = sessions.compile("verify (gradient)", &simplify(&g)?, cancel)?;
 
     let (mut e, mut found, mut rewards) = (e_in, Vec::new(), Vec::new());
     for k in 0..=3 {

@@ -49,7 +49,9 @@ struct State {
     progress: Progress,
     result: Option<Result<Arc<Generated>>>,
     question: Question,
-    /// The owner is gone or the process exits: end without a last picture.
+    /// There is something to hand over when the job is cancelled.
+    holds_best: bool,
+    /// The owner is gone: end without a last picture.
     abandoned: bool,
 }
 
@@ -121,6 +123,10 @@ impl Host for JobState {
         self.changed.notify_all();
     }
 
+    fn holds_best(&self) {
+        self.lock().holds_best = true;
+    }
+
     fn ask(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
         self.turn.asks();
         let answer = self.wait_for_answer(reward, image);
@@ -129,7 +135,8 @@ impl Host for JobState {
     }
 
     fn is_abandoned(&self) -> bool {
-        self.lock().abandoned || exit::closing()
+        let state = self.lock();
+        state.abandoned || state.phase.is_final() || exit::closing()
     }
 }
 
@@ -161,12 +168,17 @@ fn answer(reward: &Reward, image: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
     };
     let shape = image.shape().clone();
     let pixels = image.f32s()?;
-    let (mut scores, mut gradient) = (vec![f32::NAN; shape[0]], vec![0.0; pixels.len()]);
+    // A zero to whoever adds to it, and not what anybody writes.
+    let (mut scores, mut gradient) = (vec![-0.0; shape[0]], vec![-0.0; pixels.len()]);
     let view = RewardImage { pixels, batch: shape[0], width: shape[3], height: shape[2] };
     let mut answer = RewardAnswer { scores: &mut scores, gradient: &mut gradient };
     let mut callback = callback.lock().unwrap_or_else(|e| e.into_inner());
     if callback(&view, &mut answer).is_break() {
         return Ok(None);
+    }
+    let untouched = |values: &[f32]| values.iter().all(|value| value.to_bits() == (-0.0_f32).to_bits());
+    if untouched(&scores) && untouched(&gradient) {
+        return Err(Error::invalid("reward callback", "a score for each picture", "none written"));
     }
     Ok(Some((Tensor::from_f32_vec([shape[0]], scores), Tensor::from_f32_vec(shape, gradient))))
 }
@@ -186,6 +198,7 @@ impl Job {
             progress: Progress::default(),
             result: None,
             question: Question::None,
+            holds_best: false,
             abandoned: false,
         };
         let turn = Turn::new(worker.turns().clone());
@@ -202,11 +215,13 @@ impl Job {
         &self.shared
     }
 
-    /// Ask for the end; returns at once. Any thread, any time, any number of times. A job that is still queued
-    /// ends here: it does not wait for the ones before it.
+    /// Ask for the end; returns at once. Any thread, any time, any number of times. A job without a picture to hand over
+    /// ends here: it waits neither for the ones before it nor for the engine, which goes on to the next one once it has
+    /// left the node that it runs or the session that it prepares. An optimisation that has finished an iterate ends as
+    /// soon as its best picture is made.
     pub fn cancel(&self) {
         self.shared.cancel.cancel();
-        if self.phase() == Phase::Queued {
+        if !self.shared.lock().holds_best {
             self.shared.finish(Err(Error::Cancelled));
         }
         // A worker that waits for a callback's answer sees it now, not at its next look.

@@ -1,20 +1,35 @@
-//! Cancelling a job: a token that any thread may set, and runs that end by it.
+//! Cancelling a job: a token that any thread may set, and runs and preparations that end by it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
+use ort::session::builder::{LoadCanceler, SessionBuilder};
 
 use super::error::runtime_error;
 use super::exit;
+use super::threads::spawn_timer;
 use crate::error::{Error, Result};
 
-/// Cancellation of one job: sticky, settable from any thread, effective between graph nodes. When the process
-/// exits every token is cancelled.
+/// Cancellation of one job: sticky, settable from any thread, effective between graph nodes and, while a session is
+/// prepared, between the passes of the runtime's optimisers. When the process exits every token is cancelled.
 #[derive(Default)]
 pub struct Cancel {
     flag: AtomicBool,
-    running: Mutex<Option<Arc<RunOptions>>>,
+    under_way: Mutex<UnderWay>,
+    deadline: Mutex<Option<Instant>>,
+}
+
+/// What the runtime does for the job.
+#[derive(Default)]
+enum UnderWay {
+    #[default]
+    Nothing,
+    Run(Arc<RunOptions>),
+    Load(LoadCanceler),
 }
 
 impl std::fmt::Debug for Cancel {
@@ -27,10 +42,17 @@ impl Cancel {
     /// Ask for the end; returns at once. Idempotent, and counts even before the job starts.
     pub fn cancel(&self) {
         self.flag.store(true, Ordering::SeqCst);
-        if let Some(run) = self.lock().as_ref() {
-            // Setting the flag of a live RunOptions cannot fail.
-            let _ = run.terminate();
+        // Setting the flag of live options cannot fail.
+        match &*self.lock() {
+            UnderWay::Nothing => {}
+            UnderWay::Run(run) => drop(run.terminate()),
+            UnderWay::Load(load) => drop(load.cancel()),
         }
+    }
+
+    /// Until when sessions may be prepared. Runs are not ended by it.
+    pub(crate) fn prepare_until(&self, deadline: Option<Instant>) {
+        *self.deadline.lock().unwrap_or_else(|e| e.into_inner()) = deadline;
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -47,14 +69,27 @@ impl Cancel {
         let options = Arc::new(RunOptions::new().map_err(runtime_error("running a graph"))?);
         let at_exit = options.clone();
         let call = exit::ended_by(move || drop(at_exit.terminate()))?;
-        *self.lock() = Some(options.clone());
+        *self.lock() = UnderWay::Run(options.clone());
         let running = Running { cancel: self, options, _call: call };
         self.check()?;
         Ok(running)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<RunOptions>>> {
-        self.running.lock().unwrap_or_else(|e| e.into_inner())
+    /// Begin the preparation of a session: until it is dropped, cancelling, the deadline and the exit of the process end
+    /// it early.
+    pub(super) fn begin_load(&self, builder: &SessionBuilder) -> Result<Loading<'_>> {
+        let at_exit = builder.canceler();
+        let call = exit::ended_by(move || drop(at_exit.cancel()))?;
+        let deadline = *self.deadline.lock().unwrap_or_else(|e| e.into_inner());
+        let timer = deadline.and_then(|deadline| Timer::start(deadline, builder.canceler()));
+        *self.lock() = UnderWay::Load(builder.canceler());
+        let loading = Loading { cancel: self, deadline, _timer: timer, _call: call };
+        loading.check()?;
+        Ok(loading)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
@@ -79,6 +114,69 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        *self.cancel.lock() = None;
+        *self.cancel.lock() = UnderWay::Nothing;
+    }
+}
+
+/// A preparation that its token can end.
+pub(super) struct Loading<'a> {
+    cancel: &'a Cancel,
+    deadline: Option<Instant>,
+    _timer: Option<Timer>,
+    _call: exit::Call,
+}
+
+impl Loading<'_> {
+    /// [`Error::Cancelled`]; [`Error::Timeout`] after the deadline.
+    pub fn check(&self) -> Result<()> {
+        self.cancel.check()?;
+        match self.deadline.map(|deadline| Instant::now().saturating_duration_since(deadline)) {
+            Some(late) if late > Duration::ZERO => {
+                Err(Error::Timeout { milliseconds: late.as_millis() as u64 })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Running::outcome`]. A session that was ready too late is none.
+    pub fn outcome<T>(&self, result: ort::Result<T>, error: impl FnOnce(ort::Error) -> Error) -> Result<T> {
+        self.check()?;
+        result.map_err(error)
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        *self.cancel.lock() = UnderWay::Nothing;
+    }
+}
+
+/// A thread that ends a preparation at its deadline; it is gone when this is.
+struct Timer {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Timer {
+    /// `None` where no thread can be had: then the deadline counts once the preparation is over.
+    fn start(deadline: Instant, load: LoadCanceler) -> Option<Timer> {
+        let (stop, stopped) = channel();
+        let wait = move || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if stopped.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+                let _ = load.cancel();
+            }
+        };
+        let thread = spawn_timer(wait)?;
+        Some(Timer { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }

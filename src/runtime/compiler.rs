@@ -9,6 +9,8 @@ use ort::memory::Allocator;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::value::{DynValue, TensorElementType};
 
+use super::aside::{Aside, Parts};
+use super::cancel::Cancel;
 use super::cost::{Arena, Cost, Packed};
 use super::error::{builder_error, runtime_error};
 use super::exit;
@@ -33,6 +35,7 @@ pub(crate) struct Compiler {
     prepacked: Option<PrepackedWeights>,
     /// What `prepacked` holds, also of sessions that are gone.
     packed: Packed,
+    aside: Aside,
 }
 
 /// Which weights of a session are those of other sessions too.
@@ -92,7 +95,15 @@ impl Files {
 impl Compiler {
     pub fn new(runtime: Runtime, options: Options, threads: Arc<Threads>) -> Compiler {
         let prepacked = (options.memory == MemoryMode::Fast).then(PrepackedWeights::new);
-        Compiler { runtime, options, threads, weights: HashMap::new(), prepacked, packed: Packed::new() }
+        Compiler {
+            runtime,
+            options,
+            threads,
+            weights: HashMap::new(),
+            prepacked,
+            packed: Packed::new(),
+            aside: Aside::default(),
+        }
     }
 
     pub fn runtime(&self) -> &Runtime {
@@ -123,6 +134,7 @@ impl Compiler {
         sources: &Sources,
         cost: Rc<Cost>,
         sharing: Sharing,
+        cancel: &Cancel,
     ) -> Result<Session> {
         let stage = format!("preparing '{name}'");
         let b = SessionBuilder::new(&self.runtime.environment).map_err(runtime_error(&stage))?;
@@ -166,16 +178,14 @@ impl Compiler {
             let place = |n: &str| files.place(n, sources).unwrap_or_default();
             onnx::lower(graph, Placement::External(&place))
         };
-        let canceler = b.canceler();
-        let loading = exit::ended_by(move || drop(canceler.cancel()))?;
+        let loading = cancel.begin_load(&b)?;
         // A session that fails may have packed some of them.
         self.packed.extend(cost.shared.clone());
-        let session = b.commit_from_memory(&model);
+        let bytes = if cost.in_place { 0 } else { cost.copied + cost.shared.values().sum::<u64>() };
+        let parts = Parts { builder: b, model, _weights: values.clone(), _files: files.0.clone() };
+        let session = self.aside.commit(parts, (graph.nodes().len(), bytes), &self.threads, &loading)?;
         exit::install();
-        let session = session.map_err(|e| match exit::closing() {
-            true => Error::Cancelled,
-            false => provider.failure(&stage, e),
-        })?;
+        let session = loading.outcome(session, |e| provider.failure(&stage, e))?;
         drop(loading);
         let inputs = graph
             .nodes()

@@ -1,12 +1,12 @@
-//! The end of the process. At `exit()` ONNX Runtime's own static objects are destroyed, so no thread of an engine
-//! may be inside it then, nor enter it afterwards.
+//! The end of the process. At `exit()` a C++ library's static objects are destroyed, so no thread of an engine may be
+//! inside ONNX Runtime then, nor enter it afterwards.
 //!
-//! Exit handlers run in reverse order, and objects built on first use register their destructors late: the
-//! handler is installed after a rehearsal that has most of them built, and once more after each of the first
-//! sessions was prepared and used. The first of its calls ends every run and waits; the others find that done.
-//!
-//! What is left: an exit in the milliseconds in which another thread opens the first engine of the process. The
-//! objects that ONNX Runtime builds just then are destroyed before any handler of ours can run.
+//! The handler ends every run and every preparation and waits, once in a process, for the threads to come out. Handlers
+//! run in reverse order. Where [`super::statics`] keeps the objects that ONNX Runtime builds on first use, one handler,
+//! installed when the library is loaded, comes before all destructors that are left, and a thread that takes longer than
+//! [`PATIENCE`] finds what it uses alive. Elsewhere the handler is installed after a rehearsal that has most of those
+//! objects built, and once more after each of the first sessions was prepared and used, and waits as long as a node may
+//! take; an exit in the milliseconds in which another thread opens the first engine may crash there.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,13 +14,19 @@ use std::sync::{Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::process::check_process;
+use super::statics;
 use crate::error::{Error, Result};
 
-/// Most times the handler is installed; what has not been built by then is not built any more.
+/// Most times the handler is installed where objects may be built after it; what has not been built by then is not
+/// built any more.
 const INSTALLS: u32 = 256;
 
-/// Longest wait for the threads of engines: what is left of a node, or of a session's preparation.
-const WAIT: Duration = Duration::from_secs(60);
+/// Longest wait for the threads of engines, for what is left of a node or of a session's preparation: an exit takes no
+/// longer than a second.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// The same where a thread that is left inside would crash.
+const SAFETY: Duration = Duration::from_secs(60);
 
 /// The process is exiting. Never unset.
 static CLOSING: AtomicBool = AtomicBool::new(false);
@@ -110,7 +116,8 @@ pub(crate) fn install() {
             let _ = std::panic::catch_unwind(close);
         }
     }
-    if INSTALLED.fetch_add(1, Ordering::SeqCst) < INSTALLS {
+    let most = if statics::kept() { 1 } else { INSTALLS };
+    if INSTALLED.fetch_add(1, Ordering::SeqCst) < most {
         // SAFETY: the handler is a plain function of this library, which is never unloaded.
         unsafe { libc::atexit(handler) };
     }
@@ -129,7 +136,7 @@ fn close() {
     if CLOSING.swap(true, Ordering::SeqCst) {
         return;
     }
-    let deadline = Instant::now() + WAIT;
+    let deadline = Instant::now() + if statics::kept() { PATIENCE } else { SAFETY };
     // A host that exits in a signal handler may have interrupted a thread that holds the lock.
     let mut inside = loop {
         match INSIDE.try_lock() {

@@ -202,6 +202,8 @@ fn probe(path: &Path) -> std::result::Result<(PathBuf, String), String> {
     }
     let path = loaded_file(&library).unwrap_or(path);
     // Keep it mapped: it is about to be used, and ONNX Runtime does not survive being unloaded.
+    super::statics::keep(&library);
+    super::exit::install();
     std::mem::forget(library);
     Ok((path, version))
 }

@@ -3,6 +3,7 @@
 //!
 //! All of it is used on engine threads (`threads`): ONNX Runtime may change the floating-point mode of its caller.
 
+mod aside;
 pub(crate) mod bound;
 mod cancel;
 pub(crate) mod compiler;
@@ -16,6 +17,7 @@ pub(crate) mod process;
 mod provider;
 pub(crate) mod rehearsal;
 mod session;
+pub(crate) mod statics;
 pub(crate) mod threads;
 
 pub use self::cancel::Cancel;

@@ -76,6 +76,11 @@ impl ThreadManager for Manager {
     }
 }
 
+/// Spawn a thread that waits for a moment; `None` where none can be had.
+pub(super) fn spawn_timer(wait: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    with_signals_blocked(|| Builder::new().name("softdimo-timer".into()).spawn(wait)).ok()
+}
+
 /// Run `spawn` with all signals blocked in this thread: a new thread inherits the mask from its parent.
 #[cfg(unix)]
 #[allow(unsafe_code)]

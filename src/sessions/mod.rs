@@ -26,7 +26,7 @@ use crate::runtime::compiler::{Compiler, Sharing};
 use crate::runtime::cost::{Cost, Packed, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::{MOST_POOLS, Threads};
-use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, rehearsal};
+use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, rehearsal, statics};
 use crate::tensor::Tensor;
 use crate::weights::Sources;
 
@@ -84,6 +84,11 @@ impl Sessions {
         self.options.provider
     }
 
+    /// Tell the host of something that it may not have meant.
+    pub(crate) fn warn(&self, message: String) {
+        self.log.warn(message);
+    }
+
     /// Prompt features that are known already.
     pub(crate) fn features(&mut self) -> &mut Features {
         &mut self.features
@@ -130,7 +135,7 @@ impl Sessions {
         }
         let graph = program.graph(self.model.architecture(), &self.model.weights(), batch)?;
         let start = Instant::now();
-        let session = self.build_over_model(program.name(), &graph, &[], &[], Runs::Many)?;
+        let session = self.build_over_model(program.name(), &graph, &[], &[], Runs::Many, cancel)?;
         let milliseconds = start.elapsed().as_millis();
         self.log.prepared(program.name(), batch, milliseconds, &session.assignment);
         self.kept.insert((program, batch), session);
@@ -139,8 +144,8 @@ impl Sessions {
 
     /// Compile a graph of the caller's over this model's weights; the caller keeps the session. Refused when
     /// it would exceed the memory limit.
-    pub(crate) fn compile(&mut self, name: &str, graph: &Graph) -> Result<Session> {
-        self.build_over_model(name, graph, &[], &[], Runs::Many)
+    pub(crate) fn compile(&mut self, name: &str, graph: &Graph, cancel: &Cancel) -> Result<Session> {
+        self.build_over_model(name, graph, &[], &[], Runs::Many, cancel)
     }
 
     /// [`Sessions::compile`] of a graph that reads other files as well and runs again and again over its `carried` values;
@@ -151,8 +156,9 @@ impl Sessions {
         graph: &Graph,
         others: &[Other],
         carried: &[(String, String)],
+        cancel: &Cancel,
     ) -> Result<Bound> {
-        self.build_over_model(name, graph, others, carried, Runs::Many)?.bind(carried)
+        self.build_over_model(name, graph, others, carried, Runs::Many, cancel)?.bind(carried)
     }
 
     /// [`Sessions::compile`] of a graph that reads other files as well, for a single run, and that run.
@@ -165,7 +171,8 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         let start = Instant::now();
-        let outputs = self.build_over_model(name, graph, others, &[], Runs::Once)?.run(inputs, cancel)?;
+        let mut session = self.build_over_model(name, graph, others, &[], Runs::Once, cancel)?;
+        let outputs = session.run(inputs, cancel)?;
         self.log.info(format!("computed {name} in {} ms", start.elapsed().as_millis()));
         Ok(outputs)
     }
@@ -177,6 +184,7 @@ impl Sessions {
         others: &[Other],
         carried: &[(String, String)],
         runs: Runs,
+        cancel: &Cancel,
     ) -> Result<Session> {
         let model = self.model.clone();
         let mut sources = Sources::of(model.checkpoint());
@@ -195,7 +203,7 @@ impl Sessions {
             })
             .sum::<u64>();
         cost.planned = cost.planned.saturating_add(2 * inputs);
-        self.build(name, graph, &sources, Sharing::Model, cost)
+        self.build(name, graph, &sources, Sharing::Model, cost, cancel)
     }
 
     /// Every session of the engine is made here: after room was made for it, and counted while it lives.
@@ -206,11 +214,12 @@ impl Sessions {
         sources: &Sources,
         sharing: Sharing,
         cost: Cost,
+        cancel: &Cancel,
     ) -> Result<Session> {
         // Shared with the session and, weakly, with the ledger, all on this thread.
         let cost = Rc::new(cost);
         self.make_room(name, &cost)?;
-        let session = self.compiler.compile(name, graph, sources, cost.clone(), sharing);
+        let session = self.compiler.compile(name, graph, sources, cost.clone(), sharing, cancel);
         // Preparing takes and frees much more than it leaves.
         release_heap();
         let session = session?;
@@ -256,7 +265,7 @@ impl Sessions {
         inputs: &[(&str, &Tensor)],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
-        self.compile(name, graph)?.run(inputs, cancel)
+        self.compile(name, graph, cancel)?.run(inputs, cancel)
     }
 
     /// Compile and run a graph over the weights of `checkpoint` instead of this model's, once. Nothing is
@@ -271,7 +280,7 @@ impl Sessions {
         checkpoint.recheck()?;
         let (sources, sharing) = (Sources::of(checkpoint), Sharing::Nothing);
         let cost = self.cost(graph, &sources, Runs::Many, sharing);
-        self.build("graph", graph, &sources, sharing, cost)?.run(inputs, cancel)
+        self.build("graph", graph, &sources, sharing, cost, cancel)?.run(inputs, cancel)
     }
 
     /// Drop kept sessions, those used longest ago first, until one more fits into the memory limit and has a thread
@@ -385,10 +394,13 @@ impl Sessions {
         self.run_graph("provider check", &g, &[("x", &x)], &Cancel::default()).map(drop)
     }
 
-    /// Have ONNX Runtime build its static objects, once per process; see [`rehearsal`]. A failure is none yet:
+    /// Have ONNX Runtime build its static objects, once per process, where they do not outlive it; see [`rehearsal`]. A failure is none yet:
     /// the first job will say what is wrong. It is the process's and not this engine's, whatever its memory limit.
     pub(crate) fn rehearse(&mut self) {
         static ONCE: std::sync::Once = std::sync::Once::new();
+        if statics::kept() {
+            return;
+        }
         ONCE.call_once(|| {
             let inputs = rehearsal::inputs();
             let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();

@@ -45,8 +45,14 @@ fn large_sessions_have_no_arena() {
         let mut run = |planned: u64| {
             let cost = Cost { planned, ..sessions.cost(&g, &sources, Runs::Once, Sharing::Model) };
             assert_eq!(cost.has_arena(), planned < ARENA_LIMIT);
-            let mut session =
-                sessions.compiler.compile("test", &g, &sources, Rc::new(cost), Sharing::Model)?;
+            let mut session = sessions.compiler.compile(
+                "test",
+                &g,
+                &sources,
+                Rc::new(cost),
+                Sharing::Model,
+                &Cancel::default(),
+            )?;
             let first = session.run(&[("x", &x)], &Cancel::default())?;
             assert_eq!(session.run(&[("x", &x)], &Cancel::default())?, first);
             Ok::<_, Error>(first)
@@ -73,12 +79,12 @@ fn carried_values_equal_values_through_the_host() {
     on_bundled_model(|sessions| {
         let cancel = Cancel::default();
         let carried = ["x", "s"].map(|name| (format!("next.{name}"), name.to_string()));
-        let mut plain = sessions.compile("plain", &graph())?;
-        let mut bound = sessions.compile("bound", &graph())?.bind(&carried)?;
+        let mut plain = sessions.compile("plain", &graph(), &Cancel::default())?;
+        let mut bound = sessions.compile("bound", &graph(), &Cancel::default())?.bind(&carried)?;
         let read = Graph::new();
         let s = read.input("s", Dtype::F32, [2, 3])?;
         read.output("s again", read.mul_scalar(s, 2.0)?);
-        let mut read = sessions.compile("read", &read)?.bind(&[])?;
+        let mut read = sessions.compile("read", &read, &Cancel::default())?.bind(&[])?;
 
         let mut x = Tensor::from_f32([2, 3], &[0.1, -2.0, 3.3, 0.7, 1e-3, 5.0]);
         let mut s = Tensor::from_f32([2, 3], &[0.0; 6]);
@@ -100,7 +106,8 @@ fn carried_values_equal_values_through_the_host() {
             let twice: Vec<f32> = s.to_f32().iter().map(|s| 2.0 * s).collect();
             assert_eq!(read.run(&cancel)?[0].1.to_f32(), twice);
         }
-        let refused = sessions.compile("bad", &graph())?.bind(&[("sum".into(), "y".into())]);
+        let refused =
+            sessions.compile("bad", &graph(), &Cancel::default())?.bind(&[("sum".into(), "y".into())]);
         assert_eq!(
             refused.unwrap_err().to_string(),
             "internal error (please report it): no f32 graph input 'y'"
@@ -172,7 +179,7 @@ fn the_limit_drops_what_was_used_longest_ago() {
         sessions.options.memory_limit = two.limited();
         sessions.prepare(Program::Embed, 1, &cancel)?;
         sessions.kept.get(&(Program::Embed, 1));
-        let used = sessions.compile(one, &graph())?;
+        let used = sessions.compile(one, &graph(), &Cancel::default())?;
         assert_eq!(kept(sessions), [true, false, false], "the second was used before the first");
         for _ in 0..2 {
             match sessions.prepare(Program::Embed, 4, &cancel) {
@@ -212,7 +219,7 @@ fn the_first_run_takes_what_was_foreseen() {
                 _ => None,
             };
             let feeds: Vec<_> = graph.nodes().iter().filter_map(filled).collect();
-            let mut session = sessions.compile(program.name(), &graph)?;
+            let mut session = sessions.compile(program.name(), &graph, &Cancel::default())?;
             let foreseen = session.cost.reserved();
             // A run that does not end says nothing.
             let ended = Cancel::default();
@@ -286,12 +293,13 @@ fn a_bound_session_counts_as_foreseen_until_it_has_run() {
         let x = g.input("x", Dtype::F32, [512, 512])?;
         let y = g.softmax(g.matmul(x, g.tanh(x)?)?, 1)?;
         g.output("next", g.matmul(y, x)?);
-        let mut bound = sessions.compile_loop("loop", &g, &[], &[("next".into(), "x".into())])?;
+        let mut bound =
+            sessions.compile_loop("loop", &g, &[], &[("next".into(), "x".into())], &Cancel::default())?;
         let cost = sessions.ledger.living().remove(0);
         let foreseen = cost.reserved();
         assert!(cost.values() > 0 && cost.held() < foreseen / 2, "two buffers of {foreseen} bytes");
         sessions.options.memory_limit = foreseen + 1024;
-        assert!(matches!(sessions.compile("other", &g), Err(Error::OutOfMemory { .. })));
+        assert!(matches!(sessions.compile("other", &g, &Cancel::default()), Err(Error::OutOfMemory { .. })));
         bound.feed([("x", &Tensor::from_f32_vec([512, 512], vec![0.5; 512 * 512]))])?;
         bound.run(&Cancel::default())?;
         assert_eq!(cost.reserved(), cost.held());

@@ -7,8 +7,10 @@ use super::settings::{Optimize, Optimizer};
 use super::step::{MOVED, best_graph, best_of, carried, forward_graph, states, step_graph};
 use crate::error::{Error, Result};
 use crate::host::{Host, Progress};
-use crate::sessions::Sessions;
+use crate::runtime::Cancel;
+use crate::runtime::bound::Bound;
 use crate::sessions::condition::Conditioned;
+use crate::sessions::{Other, Sessions};
 use crate::tensor::Tensor;
 
 /// The kept embeddings.
@@ -51,19 +53,29 @@ pub(crate) fn optimize(
     mut progress: Progress,
 ) -> Result<Optimized> {
     let clock = Instant::now();
-    let model = sessions.model().clone();
     let batch = start.classes.shape()[0];
     let variables = variables(o, &start)?;
     let callback = o.terms.iter().position(|t| t.reward.is_callback());
     let files: Vec<_> = o.files().map(|file| (file.namespace(), file.checkpoint())).collect();
-    let graph = step_graph(&model, batch, o)?;
-    let mut step = sessions.compile_loop("optimize", &graph, &files, &carried(&graph))?;
-    let mut forward = match callback {
-        Some(_) => Some(sessions.compile_loop("forward", &forward_graph(&model, batch, o)?, &[], &[])?),
-        None => None,
+    let mut report = OptimizationReport {
+        rewards: o.terms.iter().map(|t| t.reward.name()).collect(),
+        weights: o.terms.iter().map(|t| t.weight).collect(),
+        iterations: Vec::new(),
+        best_step: vec![0; batch],
+        ended: "steps",
     };
-    let best = best_graph(variables.iter().map(|(name, value)| (*name, value.shape())))?;
-    let mut best = sessions.compile_loop("best", &best, &[], &[])?;
+    let deadline = o.deadline.and_then(|limit| clock.checked_add(limit));
+    host.cancel().prepare_until(deadline);
+    let prepared = prepare(sessions, o, (&variables, batch), &files, host.cancel());
+    host.cancel().prepare_until(None);
+    let Programs { mut step, mut forward, mut best } = match prepared {
+        Err(Error::Timeout { .. }) => {
+            report.ended = "deadline";
+            let Start { e_in, condition, .. } = start;
+            return Ok(Optimized { e_in, condition, report, cancelled: false });
+        }
+        other => other?,
+    };
     let mut feeds = feeds(o, &start, &variables, batch);
     for (k, term) in o.terms.iter().enumerate() {
         feeds.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, host.cancel())?);
@@ -73,13 +85,6 @@ pub(crate) fn optimize(
     }
     drop(feeds);
 
-    let mut report = OptimizationReport {
-        rewards: o.terms.iter().map(|t| t.reward.name()).collect(),
-        weights: o.terms.iter().map(|t| t.weight).collect(),
-        iterations: Vec::new(),
-        best_step: vec![0; batch],
-        ended: "steps",
-    };
     // The graph makes the same comparisons for the embeddings it keeps.
     let (mut top, mut alive) = (vec![f32::NEG_INFINITY; batch], vec![true; batch]);
     for t in 0..=o.steps {
@@ -105,6 +110,17 @@ pub(crate) fn optimize(
             };
             match host.ask(&o.terms[k].reward, image)? {
                 Some((scores, gradient)) => {
+                    let bad = not_finite(&scores, &gradient)?;
+                    // With nothing to hand over, it is an error.
+                    if let (0, Some(found)) = (t, bad.iter().cloned().collect::<Option<Vec<_>>>()) {
+                        return Err(Error::invalid("reward callback", "finite numbers", &found[0]));
+                    }
+                    let found = bad.iter().enumerate().filter_map(|(b, found)| Some((b, found.as_ref()?)));
+                    for (b, found) in found.filter(|(b, _)| alive[*b]) {
+                        sessions.warn(format!(
+                            "reward callback: expected finite numbers for picture {b}, found {found}; it keeps its best iterate"
+                        ));
+                    }
                     step.feed([(format!("r{k}.score").as_str(), &scores), ("cotangent", &gradient)])?;
                 }
                 None => {
@@ -143,16 +159,20 @@ pub(crate) fn optimize(
             }
         }
         report.iterations.push(iteration);
+        host.holds_best();
         progress.step += 1;
         host.advance(progress);
         if !alive.iter().any(|&a| a) {
             report.ended = "not finite";
             break;
         }
-        if o.deadline.is_some_and(|limit| clock.elapsed() >= limit) && t < o.steps {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) && t < o.steps {
             report.ended = "deadline";
             break;
         }
+    }
+    if report.ended == "cancelled" && report.iterations.is_empty() {
+        return Err(Error::Cancelled);
     }
     best.follow(&step)?;
     // A cancelled job still hands over its best iterate.
@@ -166,6 +186,38 @@ pub(crate) fn optimize(
         report,
         cancelled,
     })
+}
+
+/// The sessions of a loop.
+struct Programs {
+    step: Bound,
+    /// The picture that a callback judges.
+    forward: Option<Bound>,
+    best: Bound,
+}
+
+/// # Errors
+/// [`Error::Cancelled`]; [`Error::Timeout`] after the deadline of `cancel`; as [`Sessions::compile_loop`].
+fn prepare(
+    sessions: &mut Sessions,
+    o: &Optimize,
+    (variables, batch): (&Moved, usize),
+    files: &[Other],
+    cancel: &Cancel,
+) -> Result<Programs> {
+    let model = sessions.model().clone();
+    let graph = step_graph(&model, batch, o)?;
+    let step = sessions.compile_loop("optimize", &graph, files, &carried(&graph), cancel)?;
+    let forward = match o.terms.iter().any(|t| t.reward.is_callback()) {
+        true => {
+            let graph = forward_graph(&model, batch, o)?;
+            Some(sessions.compile_loop("forward", &graph, &[], &[], cancel)?)
+        }
+        false => None,
+    };
+    let best = best_graph(variables.iter().map(|(name, value)| (*name, value.shape())))?;
+    let best = sessions.compile_loop("best", &best, &[], &[], cancel)?;
+    Ok(Programs { step, forward, best })
 }
 
 /// The variables at their start.
@@ -186,6 +238,17 @@ fn variables(o: &Optimize, start: &Start) -> Result<Moved> {
         values.extend(parts.map(|(variable, value)| (variable, value.clone())));
     }
     Ok(values)
+}
+
+/// What a callback wrote that is nothing to climb, per picture.
+fn not_finite(scores: &Tensor, gradient: &Tensor) -> Result<Vec<Option<String>>> {
+    let (scores, gradient) = (scores.f32s()?, gradient.f32s()?);
+    let bad = |(score, gradient): (&f32, &[f32])| match gradient.iter().find(|g| !g.is_finite()) {
+        _ if !score.is_finite() => Some(format!("the score {score}")),
+        Some(g) => Some(format!("{g} in the gradient")),
+        None => None,
+    };
+    Ok(scores.iter().zip(gradient.chunks_exact(gradient.len() / scores.len())).map(bad).collect())
 }
 
 /// The inputs of the first step, except the rewards' own and those that change with the step.

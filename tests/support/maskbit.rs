@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use softdimo::convert::{self, Source, Storage};
 
 use super::data;
+use super::safetensors_file::File;
 
 /// Class names that tests give it where they need names.
 pub const LABELS: [&str; 10] =
@@ -41,6 +42,28 @@ pub fn labelled(folder: &Path) -> PathBuf {
     std::fs::write(&labels, serde_json::json!(LABELS).to_string()).unwrap();
     let source = Source { labels: Some(labels), ..source() };
     converted(&source, &folder.join("fixture.softdimo.safetensors"))
+}
+
+/// The student with `layers` copies of its first layer: a network whose sessions take long to prepare.
+pub fn deep(folder: &Path, layers: usize) -> PathBuf {
+    let mut file = File::read(&converted(&student(), &folder.join("shallow")));
+    let first = "student.transformer.layers.0.";
+    let names: Vec<String> =
+        file.header.as_object().unwrap().keys().filter(|name| name.starts_with(first)).cloned().collect();
+    for name in names {
+        let (bytes, entry) = (file.tensor(&name).to_vec(), file.header[&name].clone());
+        for layer in 3..layers {
+            let (from, to) = (file.data.len(), file.data.len() + bytes.len());
+            let mut entry = entry.clone();
+            entry["data_offsets"] = serde_json::json!([from, to]);
+            file.header[name.replace("layers.0.", &format!("layers.{layer}."))] = entry;
+            file.data.extend(&bytes);
+        }
+    }
+    file.config(|config| config["generator"]["depth"] = layers.into());
+    let path = folder.join("deep.softdimo.safetensors");
+    std::fs::write(&path, file.bytes()).unwrap();
+    path
 }
 
 pub fn converted(source: &Source, output: &Path) -> PathBuf {

@@ -118,7 +118,7 @@ pub struct softdimo_request {
     pub norm_regularizer: f32,
     /// `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
     pub variables: u32,
-    /// Milliseconds for the optimisation, whose iterate under way is finished; -1 = no deadline.
+    /// Milliseconds for the optimisation, its preparation included, whose iterate under way is finished; -1 = no deadline.
     pub deadline_ms: i64,
     /// Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
     /// known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.

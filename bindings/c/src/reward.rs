@@ -98,10 +98,11 @@ pub unsafe extern "C" fn softdimo_reward_closeness(reward: *mut *mut softdimo_re
 }
 
 /// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
-/// [batch] and gradient = dscore/dpixels, of the pictures' shape (zeros at first). The arrays are valid
-/// during the call. Called only on the thread that is inside `softdimo_generate` or `softdimo_job_wait` for
-/// the job; without such a thread the job stands still. SOFTDIMO_STOP ends the optimisation like a cancel.
-/// Must not throw, and must not free the job.
+/// [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first. A number that is not finite
+/// ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
+/// and where nothing was written. The arrays are valid during the call. Called only on the thread that is inside
+/// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll` for the job; without such a thread the job
+/// stands still. SOFTDIMO_STOP ends the optimisation like a cancel. Must not throw, and must not free the job.
 pub type softdimo_reward_fn = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
