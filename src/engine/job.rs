@@ -221,12 +221,15 @@ impl Job {
     /// soon as its best picture is made.
     pub fn cancel(&self) {
         self.shared.cancel.cancel();
-        if !self.shared.lock().holds_best {
+        let state = self.shared.lock();
+        // A callback that is running may use what its host frees when the job has ended.
+        let ends = !state.holds_best && !matches!(state.question, Question::Answering);
+        // A worker that waits for a callback's answer sees it now, not at its next look.
+        self.shared.changed.notify_all();
+        drop(state);
+        if ends {
             self.shared.finish(Err(Error::Cancelled));
         }
-        // A worker that waits for a callback's answer sees it now, not at its next look.
-        let _state = self.shared.lock();
-        self.shared.changed.notify_all();
     }
 
     pub fn phase(&self) -> Phase {

@@ -381,7 +381,7 @@ typedef struct {
 
 static void *cancel_during_a_call(void *user_data) {
   pair *p = user_data;
-  while (atomic_load(&p->h->calls) == 0) sleep_ms(1);
+  while (atomic_load(&p->h->calls) < 2) sleep_ms(1); /* after the first there is something to hand over */
   OK(softdimo_job_cancel(p->job));
   return NULL;
 }
@@ -398,7 +398,7 @@ static void cancel_while_the_callback_runs(void) {
   STATUS(SOFTDIMO_ERR_CANCELLED, softdimo_job_wait(job, -1));
   printf("# cancelled while a callback of 400 ms ran: %.0f ms\n", (seconds() - began) * 1e3);
   CHECK(!pthread_join(other, NULL));
-  CHECK(h.calls == 1);
+  CHECK(h.calls == 2);
   best_is_readable(job);
   softdimo_job_free(job);
   softdimo_reward_free(reward);
@@ -412,7 +412,7 @@ static void deadline(void) {
   request.deadline_ms = 0;
   softdimo_job *job = submit(engine, &request);
   OK(softdimo_job_wait(job, -1));
-  CHECK(totals_of(job, totals, 1) == 1 && ended("deadline"));
+  CHECK(totals_of(job, totals, 1) == 0 && ended("deadline"));
   softdimo_job_free(job);
 
   request = climb(&term, 1);

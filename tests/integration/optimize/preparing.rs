@@ -11,7 +11,7 @@ use super::{blue, climbing, course, with};
 #[test]
 fn preparing_ends_with_its_job() {
     let folder = tempfile::tempdir().unwrap();
-    let engine = Engine::open(maskbit::deep(folder.path(), 250), Options::default()).unwrap();
+    let engine = Engine::open(maskbit::deep(folder.path(), 90), Options::default()).unwrap();
     // The one-step picture alone first: what is measured is the step of an optimisation.
     let plain = engine.generate(&Request::class(3).with_seed(5)).unwrap();
     let request = climbing(vec![RewardTerm::new(blue(), 1.0)], 2);
@@ -21,7 +21,7 @@ fn preparing_ends_with_its_job() {
         - Duration::from_secs_f64(
             course(&whole).iterations.iter().map(|i| i.milliseconds).sum::<f64>() / 1e3,
         );
-    println!("250 layers: prepared and made in {preparing:?}");
+    println!("90 layers: prepared and made in {preparing:?}");
 
     for share in [0.1, 0.5, 0.9] {
         let job = engine.submit(&request).unwrap();
