@@ -62,6 +62,9 @@ pub enum Error {
     /// The work would exceed the engine's memory limit.
     #[error("{what}: needs {needed} bytes, expected at most the memory limit of {limit} bytes")]
     OutOfMemory { what: String, needed: u64, limit: u64 },
+    /// The system has no memory left for what the call needs: `bytes`, 0 where many small things may have been refused.
+    #[error("{what}: {}found no {}memory free", needed(*.bytes), if *.bytes == 0 { "more " } else { "such " })]
+    Exhausted { what: String, bytes: u64 },
     /// The job was cancelled by its owner.
     #[error("the job was cancelled")]
     Cancelled,
@@ -79,6 +82,11 @@ pub enum Error {
     /// A bug in this library, caught before it could reach the host.
     #[error("internal error (please report it): {message}")]
     Internal { message: String },
+}
+
+/// For [`Error::Exhausted`].
+fn needed(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!("needs {bytes} bytes more, ") }
 }
 
 /// The C ABI's status codes. Values are frozen: new ones are appended, none is ever reused.
@@ -208,7 +216,7 @@ impl Error {
             Error::RuntimeNotFound { .. } => Status::RuntimeNotFound,
             Error::Runtime { .. } => Status::Runtime,
             Error::Provider { .. } => Status::Provider,
-            Error::OutOfMemory { .. } => Status::OutOfMemory,
+            Error::OutOfMemory { .. } | Error::Exhausted { .. } => Status::OutOfMemory,
             Error::Cancelled => Status::Cancelled,
             Error::NotReady { .. } => Status::NotReady,
             Error::Timeout { .. } => Status::Timeout,
@@ -232,6 +240,9 @@ impl Error {
         let path = path.into();
         match source.kind() {
             std::io::ErrorKind::NotFound => Error::NotFound { path },
+            std::io::ErrorKind::OutOfMemory => {
+                Error::Exhausted { what: format!("file '{}'", path.display()), bytes: 0 }
+            }
             _ => Error::Io { path, source: Arc::new(source) },
         }
     }

@@ -9,7 +9,7 @@
 //
 // `bindings/c` is built from the stable tier, and from what only the C ABI promises: files in the host's memory
 // (`checkpoint::Mapping`, for `from_mapping`), a wall against panics (`panic_wall`) and against calls in a forked process
-// (`runtime::check_process`).
+// (`runtime::check_process`), and what is told when memory is short (`shortage`).
 //
 // The order in which modules may use each other is in `ARCHITECTURE.md`.
 
@@ -52,6 +52,8 @@ pub mod runtime;
 #[doc(hidden)]
 pub mod sample;
 mod sessions;
+#[doc(hidden)]
+pub mod shortage;
 #[doc(hidden)]
 pub mod tensor;
 #[doc(hidden)]

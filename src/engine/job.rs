@@ -11,6 +11,7 @@ use crate::generated::Generated;
 use crate::host::{Host, Progress};
 use crate::rewards::{Reward, RewardAnswer, RewardImage};
 use crate::runtime::{Cancel, exit};
+use crate::shortage;
 use crate::tensor::Tensor;
 
 /// Where a job is; the values are those of the C ABI.
@@ -169,7 +170,8 @@ fn answer(reward: &Reward, image: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
     let shape = image.shape().clone();
     let pixels = image.f32s()?;
     // A zero to whoever adds to it, and not what anybody writes.
-    let (mut scores, mut gradient) = (vec![-0.0; shape[0]], vec![-0.0; pixels.len()]);
+    let mut scores = shortage::filled("scores of the reward callback", shape[0], -0.0)?;
+    let mut gradient = shortage::filled("gradient of the reward callback", pixels.len(), -0.0)?;
     let view = RewardImage { pixels, batch: shape[0], width: shape[3], height: shape[2] };
     let mut answer = RewardAnswer { scores: &mut scores, gradient: &mut gradient };
     let mut callback = callback.lock().unwrap_or_else(|e| e.into_inner());

@@ -21,6 +21,7 @@ use crate::model::Model;
 use crate::request::{BATCH_LIMIT, Request};
 use crate::runtime::{Cancel, Options, Runtime};
 use crate::sessions::MemoryUse;
+use crate::shortage;
 use crate::tensor::Tensor;
 use crate::tteo::Optimize;
 use crate::verify::{self, Verification};
@@ -48,14 +49,20 @@ impl Engine {
     /// The file's, or that ONNX Runtime or the provider is not usable.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Engine> {
         let model = Model::open(path.as_ref(), options.weights)?;
-        Ok(Engine { worker: Arc::new(Worker::start(model, options)?) })
+        Engine::of(model, options)
     }
 
     /// Open a model whose bytes are already in memory; `file` is its name in messages.
     #[doc(hidden)]
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str, options: Options) -> Result<Engine> {
         let model = Model::from_mapping(mapping, file)?;
-        Ok(Engine { worker: Arc::new(Worker::start(model, options)?) })
+        Engine::of(model, options)
+    }
+
+    fn of(model: Model, options: Options) -> Result<Engine> {
+        shortage::check("the model")?;
+        let engine = Engine { worker: Arc::new(Worker::start(model, options)?) };
+        shortage::checked("the engine", Ok(engine))
     }
 
     #[doc(hidden)]
@@ -142,6 +149,7 @@ impl Engine {
         let queued = self.worker.enqueue(
             move |sessions| {
                 let result = generate::execute(sessions, shared.as_ref(), &resolved);
+                let result = shortage::checked("the result", result);
                 // A truncated file shows as wrong numbers, not as an error, when the guard is on.
                 let mut files = resolved.optimize.iter().flat_map(Optimize::files);
                 let intact = sessions.model().mapping().recheck();
@@ -157,7 +165,7 @@ impl Engine {
             job.shared().finish(Err(e.clone()));
             return Err(e);
         }
-        Ok(job)
+        shortage::checked("the job", Ok(job))
     }
 
     /// A picture [3, H, W] in [0, 1] of the model's size → its tokens [N, splits], by the model's own image
@@ -168,7 +176,7 @@ impl Engine {
     pub fn encode(&self, image: &[f32]) -> Result<Vec<u32>> {
         let layout = self.layout();
         edit::check_image("image", image, &layout)?;
-        let image = image.to_vec();
+        let image = shortage::copied("the image", image)?;
         self.worker.call(move |sessions| edit::encode(sessions, &image, &layout, &Cancel::default()))
     }
 

@@ -14,6 +14,11 @@ use crate::runtime::threads::Threads;
 use crate::runtime::{Options, Runtime, exit, load, process};
 use crate::sessions::Sessions;
 use crate::sessions::log::LogQueue;
+use crate::shortage;
+
+/// Address space that the worker thread should find: its stack, and twice the 64 MiB of a heap of its own, which glibc
+/// aligns. Where it gets none, glibc serves each of its allocations with a page, and soon there is nothing left.
+const THREAD: u64 = if cfg!(all(target_os = "linux", target_env = "gnu")) { 132 << 20 } else { 4 << 20 };
 
 /// Work for the worker thread.
 type Task = Box<dyn FnOnce(&mut Sessions) + Send>;
@@ -66,6 +71,7 @@ impl Worker {
         let model = Arc::new(model);
         let threads = Arc::new(Threads::new(options.threads, options.niceness));
         let state = Arc::new(WorkerState::default());
+        shortage::room("starting a thread", THREAD)?;
         let (queue, tasks) = channel::<Task>();
         let (reply, ready) = channel::<Result<Runtime>>();
         let thread = {
@@ -166,6 +172,7 @@ impl Worker {
             if exit::closing() {
                 return panicked(Error::Cancelled);
             }
+            shortage::forget();
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 panic_wall::quietly(|| {
                     work(sessions);
@@ -193,6 +200,7 @@ impl Worker {
         check_turn()?;
         let (reply, result) = channel();
         let panicked = reply.clone();
+        let work = move |sessions: &mut Sessions| shortage::checked("the engine", work(sessions));
         self.enqueue(move |sessions| drop(reply.send(work(sessions))), move |e| drop(panicked.send(Err(e))))?;
         loop {
             match result.recv_timeout(LOOK) {

@@ -9,6 +9,7 @@ use crate::request::{Decode, Resolved};
 use crate::rng::Stream;
 use crate::sample::{Logits, sample_tokens};
 use crate::sessions::condition::Conditioned;
+use crate::shortage;
 use crate::tensor::Tensor;
 use crate::tteo::{self, Optimize, Optimized, Start};
 
@@ -65,7 +66,7 @@ pub(super) fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
 /// e_in = √(1−σ²)·E(x_init) + σ·n.
 fn embed(run: &mut Run, r: &Resolved, known: Option<&KeptTokens>) -> Result<Tensor> {
     let start = run.tokens(r.batch, &starts(r, &run.layout, r.mask_ratio, known)?);
-    let (noise, sigma) = (perturbation(r, &run.layout), Tensor::from_f32([1], &[r.sigma]));
+    let (noise, sigma) = (perturbation(r, &run.layout)?, Tensor::from_f32([1], &[r.sigma]));
     run.call(Program::Embed, r.batch, &[("tokens", &start), ("noise", &noise), ("sigma", &sigma)])
 }
 
@@ -80,7 +81,7 @@ fn climb(
     let (mut clean, mut noise) = (None, None);
     if o.variables.noise && r.e_in.is_none() {
         // e_in = clean + σ·n was made from this very n.
-        let n = perturbation(r, &run.layout);
+        let n = perturbation(r, &run.layout)?;
         let rest: Vec<f32> = e_in.f32s()?.iter().zip(n.f32s()?).map(|(e, n)| e - n * r.sigma).collect();
         clean = Some(Tensor::from_f32_vec(n.shape().clone(), rest));
         noise = Some(n);
@@ -95,13 +96,13 @@ fn climb(
 }
 
 /// Gaussian noise [B, N, D] of the start embedding.
-fn perturbation(r: &Resolved, layout: &Layout) -> Tensor {
+fn perturbation(r: &Resolved, layout: &Layout) -> Result<Tensor> {
     let per_picture = layout.positions * layout.embedding;
-    let mut noise = vec![0f32; r.batch * per_picture];
+    let mut noise = shortage::filled("the noise of the start", r.batch * per_picture, 0f32)?;
     if r.sigma != 0.0 {
         for (i, picture) in noise.chunks_exact_mut(per_picture).enumerate() {
             rng(r, i).fill_gaussian(Stream::Perturbation, 0, picture);
         }
     }
-    Tensor::from_f32_vec([r.batch, layout.positions, layout.embedding], noise)
+    Ok(Tensor::from_f32_vec([r.batch, layout.positions, layout.embedding], noise))
 }

@@ -2,6 +2,7 @@
 
 use super::{ImageView, ImageViewMut, MAX_PIXELS, Origin, PixelFormat, write_f32_chw};
 use crate::error::{Error, Result};
+use crate::shortage;
 
 /// A tight RGBA8 image, top row first.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,7 +45,8 @@ impl RgbaImage {
     /// # Errors
     /// As [`ImageView::validate`], and `InvalidArgument` above [`MAX_PIXELS`].
     pub fn from_view(view: &ImageView<'_>) -> Result<RgbaImage> {
-        let mut data = Vec::with_capacity(checked_bytes(u64::from(view.width), u64::from(view.height))?);
+        let mut data =
+            shortage::reserved("the picture", checked_bytes(u64::from(view.width), u64::from(view.height))?)?;
         for row in view.rows()? {
             for pixel in row.chunks_exact(view.format.bytes_per_pixel()) {
                 data.extend(match view.format {
@@ -125,7 +127,7 @@ impl RgbaImage {
         }
         let (width, height) =
             (u64::from(self.width) * u64::from(factor), u64::from(self.height) * u64::from(factor));
-        let mut data = Vec::with_capacity(checked_bytes(width, height)?);
+        let mut data = shortage::reserved("the enlarged picture", checked_bytes(width, height)?)?;
         for row in self.data.chunks_exact(self.width as usize * 4) {
             let start = data.len();
             row.chunks_exact(4).for_each(|pixel| (0..factor).for_each(|_| data.extend_from_slice(pixel)));

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model_file::header::{ModelHeader, find_label, wrong};
 use crate::model_file::{ClassLabel, REWARD_COMPONENT, WeightsMode};
+use crate::shortage;
 use crate::tensor::Dtype;
 use crate::weights::Weights;
 
@@ -73,7 +74,7 @@ impl RewardModel {
         let namespace = format!("reward{}", OPENED.fetch_add(1, Ordering::Relaxed));
         let model = RewardModel { checkpoint, mapping, config, tokenizer, labels, namespace };
         model.check_tensors()?;
-        Ok(model)
+        shortage::checked("the reward", Ok(model))
     }
 
     /// Build every graph a request may need, so that what is missing shows now.

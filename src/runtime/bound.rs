@@ -102,6 +102,7 @@ impl Bound {
     /// [`Error::Cancelled`] soon after `cancel` is set; [`Error::Runtime`].
     pub fn run(&mut self, cancel: &Cancel) -> Result<Vec<(String, Tensor)>> {
         let running = cancel.begin()?;
+        self.session.cost.preflight()?;
         running.outcome(self.binding.synchronize_inputs())?;
         let outputs = self.session.session.run_binding_with_options(&self.binding, &running.options);
         exit::after_run(&mut self.session.used);

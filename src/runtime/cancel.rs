@@ -13,6 +13,7 @@ use super::error::runtime_error;
 use super::exit;
 use super::threads::spawn_timer;
 use crate::error::{Error, Result};
+use crate::shortage;
 
 /// Cancellation of one job: sticky, settable from any thread, effective between graph nodes and, while a session is
 /// prepared, between the passes of the runtime's optimisers. When the process exits every token is cancelled.
@@ -59,9 +60,12 @@ impl Cancel {
         self.flag.load(Ordering::SeqCst) || exit::closing()
     }
 
-    /// [`Error::Cancelled`] once cancelled.
+    /// That the job may go on.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; [`Error::Exhausted`] where this thread was served from the reserve.
     pub fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+        if self.is_cancelled() { Err(Error::Cancelled) } else { shortage::check("the job") }
     }
 
     /// Begin a run: until it is dropped, cancelling ends it early.

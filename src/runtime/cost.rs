@@ -6,7 +6,9 @@ use std::ffi::CStr;
 
 use ort::memory::Allocator;
 
+use crate::error::Result;
 use crate::graph::{Graph, Op};
+use crate::shortage;
 
 /// Bytes of packed copies, which are f32, by the weight's name and whether it is packed transposed: a gradient reads both
 /// ways what the forward reads one way.
@@ -43,6 +45,9 @@ pub(crate) const ARENA_LIMIT: u64 = 4 << 30;
 /// in the networks of the bundled model; `tests/capi/memory.c` holds the sums against what the kernel says.
 const NODE: u64 = 6 << 10;
 
+/// Bytes that kernels take for the length of a run beside the values of the graph.
+const SCRATCH: u64 = 8 << 20;
+
 /// What the runtime takes beyond the plan at most, as a part of it: sizes are rounded up.
 const SLACK: u64 = 10;
 
@@ -58,6 +63,22 @@ impl Cost {
     /// Most bytes of values that were alive at once, of all runs so far.
     pub fn values(&self) -> u64 {
         self.arena.get().map_or(0, |arena| arena.most_in_use().saturating_sub(arena.prepared))
+    }
+
+    /// Bytes that must be free to prepare it.
+    pub fn preparing(&self) -> u64 {
+        let shared = self.shared.values().sum::<u64>();
+        // The graph in three forms, and what optimisers make of weights that they may read.
+        (self.nodes as u64 * 4 * NODE).saturating_add(2 * (self.copied + shared)).saturating_add(SCRATCH)
+    }
+
+    /// That the runtime will find memory for a run: in one of its threads a failed allocation would end the process.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`](crate::Error::Exhausted).
+    pub fn preflight(&self) -> Result<()> {
+        let values = if self.ran.get() && self.has_arena() { 0 } else { self.planned };
+        shortage::room("running a network", values.saturating_add(SCRATCH))
     }
 
     /// Bytes beside weights that the session holds now.

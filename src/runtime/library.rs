@@ -10,10 +10,16 @@ use std::sync::Mutex;
 
 use ort::environment::Environment;
 
+use super::error::failed;
 use crate::error::{Error, Result};
+use crate::shortage;
 
 /// Minor versions of ONNX Runtime 1.x that are accepted (1.24 and older have int8 bugs on some CPUs).
 const ACCEPTED: std::ops::RangeInclusive<u32> = 25..=32;
+
+/// Bytes that must be free before ONNX Runtime is loaded and started, beside its file: where it runs out of memory while its
+/// static objects are built, the process ends, or no engine can be opened any more.
+const START: u64 = 48 << 20;
 
 /// First minor version that collects telemetry unless told not to before its environment exists.
 const TELEMETRY_SINCE: u32 = 29;
@@ -50,10 +56,15 @@ pub fn load(library: Option<&Path>) -> Result<Runtime> {
             _ => Ok(runtime.clone()),
         };
     }
+    super::unwinder::warm()?;
     let mut tried = Vec::new();
     for (origin, path) in candidates(library) {
+        if let Ok(file) = std::fs::metadata(&path) {
+            shortage::room("loading ONNX Runtime", 2 * file.len() + START)?;
+        }
         match probe(&path) {
             Ok((path, version)) => {
+                shortage::room("starting ONNX Runtime", START)?;
                 let runtime = start(path, version)?;
                 *slot = Some(runtime.clone());
                 return Ok(runtime);
@@ -241,7 +252,7 @@ fn minor(version: &str) -> Option<u32> {
 /// Create the one environment: no logger (a second user of the same library would call into ours), no
 /// global thread pool, telemetry off.
 fn start(path: PathBuf, version: String) -> Result<Runtime> {
-    let failed = |e: String| Error::Runtime { stage: "start-up".into(), message: e };
+    let failed = |message: String| failed("start-up", &message);
     let builder = ort::init_from(&path).map_err(|e| failed(e.to_string()))?;
     let quiet = TelemetryOff::new(minor(&version).is_some_and(|m| m >= TELEMETRY_SINCE));
     let environment = builder

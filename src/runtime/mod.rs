@@ -19,6 +19,7 @@ pub(crate) mod rehearsal;
 mod session;
 pub(crate) mod statics;
 pub(crate) mod threads;
+mod unwinder;
 
 pub use self::cancel::Cancel;
 pub use self::library::{ENV_LIBRARY, Runtime, load, loaded};

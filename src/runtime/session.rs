@@ -19,6 +19,7 @@ use super::error::runtime_error;
 use super::exit;
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
+use crate::shortage;
 use crate::tensor::{Dtype, Shape, Tensor};
 
 /// A compiled graph. One run at a time.
@@ -111,8 +112,8 @@ impl SessionOutput {
         };
         let n = shape.iter().product();
         let elements = match element {
-            TensorElementType::Float32 => OutputElements::F32(vec![0.0; n]),
-            TensorElementType::Int64 => OutputElements::I64(vec![0; n]),
+            TensorElementType::Float32 => OutputElements::F32(shortage::filled(name, n, 0.0)?),
+            TensorElementType::Int64 => OutputElements::I64(shortage::filled(name, n, 0)?),
             other => return Err(Error::internal(format!("graph output '{name}' is {other}"))),
         };
         Ok(SessionOutput { name: name.into(), shape, elements })
@@ -180,6 +181,7 @@ impl Session {
         let values: Vec<&DynValue> = feeds.iter().map(|feed| &**feed).chain(weights).collect();
 
         let running = cancel.begin()?;
+        self.cost.preflight()?;
         let ended =
             call(&mut self.session, &running.options, (&input_names, &values), (&output_names, &mut results));
         exit::after_run(&mut self.used);

@@ -27,6 +27,7 @@ use crate::runtime::cost::{Cost, Packed, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::{MOST_POOLS, Threads};
 use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, rehearsal, statics};
+use crate::shortage;
 use crate::tensor::Tensor;
 use crate::weights::Sources;
 
@@ -219,6 +220,7 @@ impl Sessions {
         // Shared with the session and, weakly, with the ledger, all on this thread.
         let cost = Rc::new(cost);
         self.make_room(name, &cost)?;
+        shortage::room(&format!("preparing '{name}'"), cost.preparing())?;
         let session = self.compiler.compile(name, graph, sources, cost.clone(), sharing, cancel);
         // Preparing takes and frees much more than it leaves.
         release_heap();

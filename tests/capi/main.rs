@@ -117,6 +117,19 @@ fn memory() {
     run(program("memory").arg(bundled()));
 }
 
+/// Address space from far too little to plenty.
+#[test]
+fn short_memory() {
+    run(program("short_memory").arg(bundled()));
+}
+
+/// The same in small steps.
+#[test]
+#[ignore = "a minute: `make test-full` runs it"]
+fn full_short_memory() {
+    run(program("short_memory").arg(bundled()).args(["60000", "400000", "4000"]));
+}
+
 #[test]
 fn edit() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use softdimo::panic_wall;
 use softdimo::runtime::check_process;
+use softdimo::shortage;
 use softdimo::{Error, Result};
 
 thread_local! {
@@ -15,6 +16,7 @@ thread_local! {
 /// Run a fallible body behind the wall: its error or panic becomes a status and the last error. In a forked
 /// child it does not run at all: it could wait for a lock whose owner was not forked.
 pub(super) fn wall(body: impl FnOnce() -> Result<()>) -> i32 {
+    shortage::forget();
     let body = || check_process().and_then(|()| body());
     let outcome = catch_unwind(AssertUnwindSafe(|| panic_wall::quietly(body)));
     let error = match outcome {
