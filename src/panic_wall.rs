@@ -1,12 +1,28 @@
 //! No panic of this library prints or unwinds into the host: walls catch it, and the hook stays silent
-//! for threads that are behind one.
+//! for threads that are behind one. It records where the panic was instead: what a user can report.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::backtrace::Backtrace;
+use std::cell::{Cell, RefCell};
+use std::panic::{Location, PanicHookInfo};
 use std::sync::Once;
 
 thread_local! {
     static BEHIND_WALL: Cell<u32> = const { Cell::new(0) };
+    static RECORD: RefCell<Option<Record>> = const { RefCell::new(None) };
+}
+
+/// What the hook saw of this thread's last panic behind a wall.
+struct Record {
+    place: Option<String>,
+    trace: Backtrace,
+}
+
+fn record(info: &PanicHookInfo) {
+    let place = info.location().map(Location::to_string);
+    let record = Record { place, trace: Backtrace::force_capture() };
+    // A thread that is being torn down, or that panics while this is written, leaves no record.
+    let _ = RECORD.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some(record)));
 }
 
 /// Run `f` with this thread's panics kept silent; whoever calls this also catches them.
@@ -15,8 +31,9 @@ pub fn quietly<T>(f: impl FnOnce() -> T) -> T {
     HOOK.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if BEHIND_WALL.try_with(Cell::get).unwrap_or(0) == 0 {
-                previous(info);
+            match BEHIND_WALL.try_with(Cell::get).unwrap_or(0) {
+                0 => previous(info),
+                _ => record(info),
             }
         }));
     });
@@ -31,10 +48,20 @@ pub fn quietly<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// The text of a caught panic.
+/// The text of a panic that this thread has caught, and where it was.
 pub fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_string());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into());
+    let place = RECORD.try_with(|last| last.borrow().as_ref().and_then(|record| record.place.clone()));
+    match place {
+        Ok(Some(place)) => format!("{text}, at {place}"),
+        _ => text,
+    }
+}
+
+/// The calls that led to this thread's last panic behind a wall, a line each; told once.
+pub fn take_backtrace() -> Option<String> {
+    RECORD.try_with(|last| last.borrow_mut().take()).ok().flatten().map(|record| record.trace.to_string())
 }
 
 /// What a test of this crate writes to stderr in a process of its own, where nothing captures it.

@@ -283,10 +283,16 @@ mod tests {
         let queued = broken.submit(&Request::default()).unwrap();
         drop(start);
         let error = panics.join().unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "internal error (please report it): on purpose: 42");
+        let (error, first) = (error.to_string(), format!("on purpose: 42, at {}:", file!()));
+        assert!(error.starts_with(&format!("internal error (please report it): {first}")), "{error}");
+        let logged = broken.take_log();
+        let logged = logged.iter().find(|(level, _)| *level == LogLevel::Error).unwrap();
+        assert!(logged.1.starts_with(&format!("a job panicked: {first}")), "{}", logged.1);
+        assert!(logged.1.contains("a_panic_fails_its_job"), "no backtrace: {}", logged.1);
         let poisoned = |error: Error| {
-            let refused = "an earlier job of this engine panicked; free it and open it again";
-            assert_eq!(error.to_string(), format!("internal error (please report it): {refused}"));
+            let error = error.to_string();
+            let refused = format!("an earlier job of this engine panicked ({first}");
+            assert!(error.contains(&refused) && error.ends_with("); free it and open it again"), "{error}");
         };
         poisoned(queued.wait(None, |_| std::ops::ControlFlow::Continue(())).unwrap_err());
         assert_eq!(queued.phase(), Phase::Failed);

@@ -1,7 +1,6 @@
 //! The worker thread that owns an engine's sessions and runs one task after the other.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -41,17 +40,20 @@ pub(super) struct Worker {
 /// What the thread and whoever queues work for it both see.
 #[derive(Debug, Default)]
 struct WorkerState {
-    poisoned: AtomicBool,
+    /// The first panic.
+    poison: OnceLock<String>,
     turns: Arc<Turns>,
     log: Arc<LogQueue>,
 }
 
 impl WorkerState {
     fn check_poison(&self) -> Result<()> {
-        if self.poisoned.load(Ordering::SeqCst) {
-            return Err(Error::internal("an earlier job of this engine panicked; free it and open it again"));
+        match self.poison.get() {
+            None => Ok(()),
+            Some(first) => Err(Error::internal(format!(
+                "an earlier job of this engine panicked ({first}); free it and open it again"
+            ))),
         }
-        Ok(())
     }
 }
 
@@ -180,8 +182,11 @@ impl Worker {
                 })
             }));
             if let Err(payload) = outcome {
-                state.poisoned.store(true, Ordering::SeqCst);
-                panicked(Error::internal(panic_wall::message(payload.as_ref())));
+                let first = panic_wall::message(payload.as_ref());
+                let trace = panic_wall::take_backtrace().unwrap_or_default();
+                state.log.error(format!("a job panicked: {first}\n{trace}"));
+                let _ = state.poison.set(first.clone());
+                panicked(Error::internal(first));
             }
         };
         let queue = self.queue.as_ref().expect("the queue lives as long as the engine");

@@ -17,6 +17,8 @@ impl Host for Alone {
 
     fn advance(&self, _: Progress) {}
 
+    fn holds_best(&self) {}
+
     fn ask(&self, _: &Arc<Reward>, _: Tensor) -> Result<Option<(Tensor, Tensor)>> {
         Ok(None)
     }

@@ -23,6 +23,10 @@ impl LogQueue {
         self.push(LogLevel::Info, message);
     }
 
+    pub fn error(&self, message: String) {
+        self.push(LogLevel::Error, message);
+    }
+
     pub fn warn(&self, message: String) {
         self.push(LogLevel::Warning, message);
     }

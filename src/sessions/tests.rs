@@ -143,7 +143,7 @@ fn sessions_read_and_write_tensors_where_they_lie() {
         let expected =
             [x.clone(), i.clone(), y.clone(), y, Tensor::from_f32([2], &[0.5, -7.0]), weight.to_tensor()];
         for runs in [Runs::Many, Runs::Once] {
-            let mut session = sessions.build_over_model("test", &g, &[], &[], runs)?;
+            let mut session = sessions.build_over_model("test", &g, &[], &[], runs, &Cancel::default())?;
             let (first, copied) = copies::of(|| session.run(&[("x", &x), ("i", &i)], &cancel));
             let first = first?;
             assert_eq!(copied, 0);

@@ -8,6 +8,7 @@
 mod abi;
 #[path = "../bindings/mod.rs"]
 mod bindings;
+mod faults;
 mod header;
 mod models;
 mod programs;

@@ -75,8 +75,10 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_a_status_and_a_message() {
-        let internal =
-            |message: &str| assert_eq!(last_error(), format!("internal error (please report it): {message}"));
+        let internal = |message: &str| {
+            let expected = format!("internal error (please report it): {message}, at {}:", file!());
+            assert!(last_error().starts_with(&expected), "{}", last_error());
+        };
         assert_eq!(wall(|| panic!("a plain message")), 21);
         internal("a plain message");
         assert_eq!(wall(|| panic!("formatted: {}", 7)), 21);
