@@ -30,11 +30,9 @@ pub fn quietly<T>(f: impl FnOnce() -> T) -> T {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let previous = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            match BEHIND_WALL.try_with(Cell::get).unwrap_or(0) {
-                0 => previous(info),
-                _ => record(info),
-            }
+        std::panic::set_hook(Box::new(move |info| match BEHIND_WALL.try_with(Cell::get).unwrap_or(0) {
+            0 => previous(info),
+            _ => record(info),
         }));
     });
     struct Leave;

@@ -1,7 +1,7 @@
 //! The worker thread that owns an engine's sessions and runs one task after the other.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use super::turns::{LOOK, Turns};

@@ -118,6 +118,29 @@ fn memory() {
     run(program("memory").arg(bundled()));
 }
 
+/// A thousand jobs from eight threads.
+#[test]
+fn stress() {
+    run(program("stress").arg(bundled()).args(["1000", "1"]));
+}
+
+/// The same, twenty times, each in another order.
+#[test]
+#[ignore = "minutes: `make test-nightly` runs it"]
+fn nightly_stress() {
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos() / 1000;
+    for k in 0..20 {
+        run(program("stress").arg(bundled()).args(["1000", &(seed + k).to_string()]));
+    }
+}
+
+/// Memory stays what it was.
+#[test]
+#[ignore = "minutes: `make test-nightly` runs it"]
+fn nightly_soak() {
+    run(program("soak").arg(bundled()).args(["30000", "2000"]));
+}
+
 /// Address space from far too little to plenty.
 #[test]
 fn short_memory() {

@@ -136,6 +136,21 @@ fn every_kind_of_fault_is_survived_or_told() {
     faults(|few, _| few);
 }
 
+/// A whole life under Valgrind: no invalid access and nothing definitely lost, outside ONNX Runtime.
+#[test]
+#[ignore = "minutes, and Valgrind: `make test-nightly` runs it"]
+fn nightly_memcheck() {
+    let bench = Bench::new();
+    let mut command = Command::new("valgrind");
+    command.args(["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
+    command.args(["--show-leak-kinds=definite", "--num-callers=30"]);
+    command.arg(format!("--suppressions={}", root().join("tests/capi/memcheck.supp").display()));
+    command.env("LD_LIBRARY_PATH", library()).arg(&bench.program).arg(bundled()).arg(bench.folder.path());
+    let output = command.output().expect("valgrind runs");
+    println!("# memcheck: {}", output.status);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 #[ignore = "minutes: `make test-nightly` runs it"]
 fn nightly_faults() {
