@@ -13,7 +13,8 @@
 //
 // The order in which modules may use each other is in `ARCHITECTURE.md`.
 
-mod atomic_file;
+#[doc(hidden)]
+pub mod atomic_file;
 #[doc(hidden)]
 pub mod checkpoint;
 pub mod convert;

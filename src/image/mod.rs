@@ -2,9 +2,11 @@
 //!
 //! Values are sRGB-encoded everywhere, as the decoders produce them; nothing converts to linear light.
 
+mod png_bands;
 mod png_file;
 mod rgba;
 
+pub use png_bands::write_png_bands;
 pub use png_file::{read_png, write_png};
 pub use rgba::RgbaImage;
 

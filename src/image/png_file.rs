@@ -114,11 +114,11 @@ fn encode(file: &File, image: &ImageView<'_>, text: &[(String, String)], path: &
 }
 
 /// Characters PNG allows in Latin-1 text: line feed and the printable ones.
-fn is_latin1(c: char) -> bool {
+pub(super) fn is_latin1(c: char) -> bool {
     matches!(c, '\n' | ' '..='~' | '\u{a1}'..='\u{ff}')
 }
 
-fn check_text((keyword, text): &(String, String)) -> Result<()> {
+pub(super) fn check_text((keyword, text): &(String, String)) -> Result<()> {
     let length = keyword.chars().count();
     let spaces = keyword.starts_with(' ') || keyword.ends_with(' ') || keyword.contains("  ");
     if !(1..=79).contains(&length) || spaces || !keyword.chars().all(|c| is_latin1(c) && c != '\n') {
@@ -134,7 +134,7 @@ fn check_text((keyword, text): &(String, String)) -> Result<()> {
     Ok(())
 }
 
-fn encoding_error(path: &Path, error: png::EncodingError) -> Error {
+pub(super) fn encoding_error(path: &Path, error: png::EncodingError) -> Error {
     match error {
         png::EncodingError::IoError(e) => Error::io(path, e),
         e => Error::internal(format!("writing PNG '{}': {e}", path.display())),
