@@ -3,12 +3,18 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use softdimo::{
     Decode, Engine, Error, Generated, MemoryMode, Options, Provider, Request, Result, WeightsMode,
 };
+
+use crate::interrupt;
+use crate::progress::Progress;
+
+/// How often a wait looks for signals.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// File name of the bundled model.
 const BUNDLED: &str = "emoji-32.softdimo.safetensors";
@@ -93,7 +99,7 @@ impl EngineArgs {
         if let Some(path) = &self.model {
             return Ok(path.clone());
         }
-        if let Some(path) = std::env::var_os("SOFTDIMO_MODEL") {
+        if let Some(path) = std::env::var_os("SOFTDIMO_MODEL").filter(|path| !path.is_empty()) {
             return Ok(path.into());
         }
         let program = std::env::current_exe().unwrap_or_default();
@@ -115,25 +121,33 @@ impl EngineArgs {
     }
 }
 
-/// A progress bar on stderr; nothing when stderr is not a terminal.
-pub fn progress_bar(what: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    bar.set_style(style.progress_chars("=> "));
-    bar.set_message(what.to_string());
-    bar
+/// Generate, and say how far it is as `what`. `None` where a signal came before there was anything to show; after one the
+/// result is the best so far.
+pub fn run_request(engine: &Engine, request: &Request, what: &str) -> Result<Option<Arc<Generated>>> {
+    let _hand_over = interrupt::hand_over();
+    let job = engine.submit(request)?;
+    let mut progress = Progress::new(what);
+    loop {
+        let waited = job.wait(Some(LOOK), |p| {
+            progress.set(p.step.into(), p.total.into());
+            if interrupt::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match waited {
+            Err(Error::Timeout { .. }) if interrupt::interrupted() => job.cancel(),
+            Err(Error::Timeout { .. }) => {}
+            Err(Error::Cancelled) if interrupt::interrupted() => {
+                progress.finish();
+                return Ok(job.result().ok());
+            }
+            other => {
+                progress.finish();
+                return other.map(Some);
+            }
+        }
+    }
 }
 
-/// Generate under a progress bar that says `what`.
-pub fn run_request(engine: &Engine, request: &Request, what: &str) -> Result<Arc<Generated>> {
-    let job = engine.submit(request)?;
-    let bar = progress_bar(what);
-    let done = job.wait(None, |p| {
-        bar.set_length(p.total.into());
-        bar.set_position(p.step.into());
-        ControlFlow::Continue(())
-    })?;
-    bar.finish_and_clear();
-    Ok(done)
+/// For `--seed`.
+pub fn seed(text: &str) -> std::result::Result<u64, String> {
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
 }

@@ -1,15 +1,17 @@
 //! `softdimo generate`: labels or prompts and seeds to a sheet, or to one PNG each; or a picture changed.
 
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use softdimo::Report;
-use softdimo::image::{RgbaImage, read_f32_chw, write_png};
-use softdimo::{Edit, Generated, Keep, Label, Request, Result};
+use softdimo::image::{RgbaImage, read_f32_chw, write_png, write_png_bands};
+use softdimo::{Edit, Engine, Error, Generated, Keep, Label, Request, Result};
 
-use crate::engine::{DecodeArg, EngineArgs, run_request};
+use crate::engine::{DecodeArg, EngineArgs, seed};
+use crate::output::{Names, check_png};
 use crate::picture::read_of_size;
+use crate::progress::Progress;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -40,11 +42,11 @@ pub struct Args {
     #[arg(long = "mask", id = "mask_png", requires = "edit", conflicts_with = "keep")]
     mask: Option<PathBuf>,
     /// Seed of the first picture of every label or prompt; the next ones use seed + 1, + 2, ...
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
     /// Pictures per label
-    #[arg(long, default_value_t = 1)]
-    count: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
     /// 1 = one step; more = the multi-step teacher; default: the model's own way
     #[arg(long, default_value_t = 0)]
     steps: u32,
@@ -73,7 +75,7 @@ pub struct Args {
     #[arg(long)]
     randomize_temperature: Option<f32>,
     /// Enlarge pixels by this factor (nearest neighbour); default: small pictures to about 256 pixels
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     enlarge: Option<u32>,
     /// One file per picture (OUT-LABEL-SEED.png) instead of a sheet: a row per seed, a column per label
     #[arg(long)]
@@ -86,27 +88,71 @@ pub struct Args {
     output: PathBuf,
 }
 
+/// Most pictures of one job: what is in memory at a time.
+const AT_ONCE: u32 = 8;
+
+/// What one column of the sheet shows.
+type Subject = (Vec<Label>, Vec<String>);
+
 pub fn run(args: Args) -> Result<ExitCode> {
+    check_png("--output", &args.output)?;
     let engine = args.engine.open()?;
-    let layout = engine.layout();
-    let edit = edit(&args, (layout.width, layout.height))?;
+    let subjects = subjects(&args, &engine)?;
+    let pictures = Pictures::new(&args, &engine, subjects)?;
+    let reports = if args.separate { pictures.separate()? } else { pictures.sheet()? };
+    if args.json {
+        reports.iter().for_each(|report| println!("{}", report.json()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The labels or prompts, of which the model reads one kind.
+fn subjects(args: &Args, engine: &Engine) -> Result<Vec<Subject>> {
+    let prompted = engine.model().architecture().text().is_some();
+    if !prompted && !args.prompt.is_empty() {
+        let expected = "--label: this model knows classes (softdimo inspect lists them) and reads no prompt";
+        return Err(Error::invalid("--prompt", expected, &args.prompt[0]));
+    }
+    if prompted && let Some(label) = args.label.first() {
+        return Err(Error::invalid("--label", "--prompt: this model reads prompts and has no labels", label));
+    }
     let names = args.label.iter().map(|l| Label::Name(l.clone()));
     let labels = names.chain(args.class.iter().map(|&c| Label::Class(c)));
-    let mut subjects: Vec<(Vec<Label>, Vec<String>)> = labels.map(|l| (vec![l], Vec::new())).collect();
+    let mut subjects: Vec<Subject> = labels.map(|l| (vec![l], Vec::new())).collect();
     subjects.extend(args.prompt.iter().map(|p| (Vec::new(), vec![p.clone()])));
     if subjects.is_empty() {
         subjects.push(Default::default());
     }
-    let mut results: Vec<Arc<Generated>> = Vec::new();
-    for (labels, prompts) in subjects {
-        let request = Request {
-            labels,
-            prompts,
+    Ok(subjects)
+}
+
+/// The pictures of a run: a row a seed, a column a subject, made some rows at a time.
+struct Pictures<'a> {
+    args: &'a Args,
+    engine: &'a Engine,
+    subjects: Vec<Subject>,
+    edit: Option<Edit>,
+    factor: u32,
+}
+
+impl Pictures<'_> {
+    fn new<'a>(args: &'a Args, engine: &'a Engine, subjects: Vec<Subject>) -> Result<Pictures<'a>> {
+        let layout = engine.layout();
+        let edit = edit(args, (layout.width, layout.height))?;
+        let factor = args.enlarge.unwrap_or_else(|| (256 / layout.width.max(1)).clamp(1, 16) as u32);
+        Ok(Pictures { args, engine, subjects, edit, factor })
+    }
+
+    fn request(&self, (labels, prompts): &Subject, from: u32, batch: u32) -> Request {
+        let args = self.args;
+        Request {
+            labels: labels.clone(),
+            prompts: prompts.clone(),
             negative_prompt: args.negative_prompt.clone(),
             aesthetic_score: args.aesthetic_score,
-            edit: edit.clone(),
-            batch: args.count,
-            seed: args.seed,
+            edit: self.edit.clone(),
+            batch: batch as usize,
+            seed: args.seed.wrapping_add(from.into()),
             steps: args.steps,
             decode: args.decode.into(),
             temperature: args.temperature,
@@ -118,15 +164,108 @@ pub fn run(args: Args) -> Result<ExitCode> {
             randomize_temperature: args.randomize_temperature,
             report_gap: args.json && args.steps <= 1,
             ..Request::default()
-        };
-        let done = run_request(&engine, &request, "generating")?;
-        if args.json {
-            println!("{}", done.report.json());
         }
-        results.push(done);
     }
-    write(&args, &results)?;
-    Ok(ExitCode::SUCCESS)
+
+    /// Make all pictures, and hand each row to `write`. One report a subject.
+    fn rows(&self, mut write: impl FnMut(&[&Generated], usize) -> Result<()>) -> Result<Vec<Report>> {
+        let mut reports: Vec<Report> = Vec::new();
+        let mut progress = Progress::new("network runs");
+        let jobs = u64::from(self.args.count.div_ceil(AT_ONCE)) * self.subjects.len() as u64;
+        let mut ended = 0;
+        for from in (0..self.args.count).step_by(AT_ONCE as usize) {
+            let batch = AT_ONCE.min(self.args.count - from);
+            let mut made = Vec::new();
+            for subject in &self.subjects {
+                let job = self.engine.submit(&self.request(subject, from, batch))?;
+                made.push(job.wait(None, |p| {
+                    let (step, steps) = (u64::from(p.step), u64::from(p.total));
+                    progress.set(ended * steps + step, jobs * steps);
+                    ControlFlow::Continue(())
+                })?);
+                ended += 1;
+            }
+            let row: Vec<&Generated> = made.iter().map(|done| done.as_ref()).collect();
+            (0..batch as usize).try_for_each(|i| write(&row, i))?;
+            let done = made.iter().map(|done| done.report.clone());
+            match from {
+                0 => reports = done.collect(),
+                _ => reports.iter_mut().zip(done).for_each(|(all, more)| append(all, more)),
+            }
+        }
+        progress.finish();
+        Ok(reports)
+    }
+
+    fn picture(&self, done: &Generated, i: usize) -> Result<RgbaImage> {
+        let (width, height) = (done.report.width as u32, done.report.height as u32);
+        RgbaImage::from_f32_chw(done.picture(i)?, width, height)?.enlarge(self.factor)
+    }
+
+    /// A file a picture.
+    fn separate(&self) -> Result<Vec<Report>> {
+        let mut names = Names::default();
+        self.rows(|row, i| {
+            for done in row {
+                let seed = done.report.seed.wrapping_add(i as u64);
+                let path = names.next(&self.args.output, &name(&done.report, i), seed);
+                write_png(&path, &self.picture(done, i)?.view(), &text(std::slice::from_ref(&done.report)))?;
+                eprintln!("{}", path.display());
+            }
+            Ok(())
+        })
+    }
+
+    /// All in one file, which is written row by row.
+    fn sheet(&self) -> Result<Vec<Report>> {
+        let layout = self.engine.layout();
+        let (columns, rows) = (self.subjects.len() as u64, u64::from(self.args.count));
+        let gap = if columns * rows > 1 { self.factor } else { 0 };
+        let extent = |cells: u64, cell: usize| {
+            cells * (cell as u64 * u64::from(self.factor) + u64::from(gap)) - u64::from(gap)
+        };
+        let (width, height) = (extent(columns, layout.width), extent(rows, layout.height));
+        if width.max(height) > i32::MAX as u64 {
+            let found = format!("a sheet of {width}x{height}: use --separate");
+            return Err(Error::invalid("--count", "at most 2147483647 pixels a side", found));
+        }
+        let (width, height) = (width as u32, height as u32);
+        let mut reports = Vec::new();
+        write_png_bands(&self.args.output, (width, height), |band| {
+            let mut first = true;
+            reports = self.rows(|row, i| {
+                if !std::mem::take(&mut first) && gap > 0 {
+                    band(&RgbaImage::filled(width, gap, [255; 4])?)?;
+                }
+                let row = row.iter().map(|done| self.picture(done, i)).collect::<Result<Vec<_>>>()?;
+                band(&RgbaImage::sheet(&row, columns as u32, gap, [255; 4])?)
+            })?;
+            Ok(text(&reports))
+        })?;
+        eprintln!("{} ({width}x{height})", self.args.output.display());
+        Ok(reports)
+    }
+}
+
+/// The report of a job and of the one for the pictures after it, as one.
+fn append(all: &mut Report, more: Report) {
+    fn extend<T>(all: &mut Option<Vec<T>>, more: Option<Vec<T>>) {
+        all.get_or_insert_default().extend(more.unwrap_or_default());
+    }
+    all.batch += more.batch;
+    all.classes.extend(more.classes);
+    all.labels.extend(more.labels);
+    all.prompts.extend(more.prompts);
+    all.milliseconds += more.milliseconds;
+    if more.kept_tokens.is_some() {
+        extend(&mut all.kept_tokens, more.kept_tokens);
+    }
+    if more.mean_max_probability.is_some() {
+        extend(&mut all.mean_max_probability, more.mean_max_probability);
+    }
+    if more.soft_hard_difference.is_some() {
+        extend(&mut all.soft_hard_difference, more.soft_hard_difference);
+    }
 }
 
 /// The picture to start from.
@@ -144,37 +283,6 @@ fn edit(args: &Args, size: (usize, usize)) -> Result<Option<Edit>> {
     Ok(Some(Edit { image: read_f32_chw(&picture.view())?, keep }))
 }
 
-fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
-    let report = &results[0].report;
-    let factor = args.enlarge.unwrap_or_else(|| (256 / report.width.max(1)).clamp(1, 16) as u32);
-    let mut sheet = Vec::new();
-    for seed in 0..args.count.max(1) {
-        for generated in results {
-            let r = &generated.report;
-            let picture = RgbaImage::from_f32_chw(generated.picture(seed)?, r.width as u32, r.height as u32)?;
-            let picture = picture.enlarge(factor)?;
-            if args.separate {
-                let label = name(r, seed);
-                let label: String =
-                    label.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-                let number = args.seed.wrapping_add(seed as u64);
-                let path = numbered(&args.output, &label, number);
-                write_png(&path, &picture.view(), &text(std::slice::from_ref(generated)))?;
-                eprintln!("{}", path.display());
-            } else {
-                sheet.push(picture);
-            }
-        }
-    }
-    if !args.separate {
-        let gap = if sheet.len() > 1 { factor } else { 0 };
-        let sheet = RgbaImage::sheet(&sheet, results.len() as u32, gap, [255; 4])?;
-        write_png(&args.output, &sheet.view(), &text(results))?;
-        eprintln!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
-    }
-    Ok(())
-}
-
 /// What a picture shows, for its file's name.
 fn name(r: &Report, picture: usize) -> String {
     match (r.prompts.get(picture), r.labels.get(picture), r.classes.get(picture)) {
@@ -186,14 +294,9 @@ fn name(r: &Report, picture: usize) -> String {
 }
 
 /// PNG text that reproduces the pictures: the report of each label's job.
-fn text(results: &[Arc<Generated>]) -> Vec<(String, String)> {
-    let reports: Vec<String> = results.iter().map(|g| g.report.json()).collect();
+fn text(reports: &[Report]) -> Vec<(String, String)> {
+    let reports: Vec<String> = reports.iter().map(Report::json).collect();
     let value = if reports.len() == 1 { reports[0].clone() } else { format!("[{}]", reports.join(",")) };
     let version = format!("softdimo {}", env!("CARGO_PKG_VERSION"));
     vec![("Software".into(), version), ("softdimo".into(), value)]
-}
-
-fn numbered(output: &Path, label: &str, seed: u64) -> PathBuf {
-    let stem = output.file_stem().unwrap_or_default().to_string_lossy();
-    output.with_file_name(format!("{stem}-{label}-{seed}.png"))
 }

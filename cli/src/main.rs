@@ -1,16 +1,19 @@
 //! The command line: `softdimo generate | optimize | inspect | convert | quantize | verify | bench`.
 //!
 //! Results go to stdout, messages and progress to stderr. Exit status: 0 done, 1 failed (or a verification
-//! that did not pass), 2 wrong usage.
+//! that did not pass), 2 wrong usage, 130 or 143 ended by SIGINT or SIGTERM.
 
 mod bench;
 mod convert;
 mod engine;
 mod generate;
 mod inspect;
+mod interrupt;
 mod optimize;
+mod output;
 mod picture;
 mod plot;
+mod progress;
 mod quantize;
 mod reward;
 mod verify;
@@ -29,8 +32,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Make pictures and write them as PNG
+    #[command(allow_negative_numbers = true)]
     Generate(generate::Args),
     /// Climb a reward's gradient through the model, and show before and after
+    #[command(allow_negative_numbers = true)]
     Optimize(optimize::Args),
     /// Print what a model file holds and check its hash
     Inspect(inspect::Args),
@@ -46,6 +51,7 @@ enum Command {
 
 fn main() -> ExitCode {
     end_quietly_on_closed_pipe();
+    interrupt::watch();
     let result = match Cli::parse().command {
         Command::Generate(args) => generate::run(args),
         Command::Optimize(args) => optimize::run(args),
@@ -56,6 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
     };
     match result {
+        Ok(_) if interrupt::interrupted() => interrupt::exit_code(),
         Ok(code) => code,
         Err(error) => {
             eprintln!("softdimo: {error}");

@@ -7,10 +7,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 use softdimo::Report;
 use softdimo::image::{RgbaImage, write_png};
+use softdimo::{BATCH_LIMIT, Iteration, OptimizationReport, Variables};
 use softdimo::{Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
-use softdimo::{Iteration, OptimizationReport, Variables};
 
-use crate::engine::{DecodeArg, EngineArgs, run_request};
+use crate::engine::{DecodeArg, EngineArgs, run_request, seed};
+use crate::output::check_png;
 use crate::plot::{self, Series};
 use crate::reward::Rewards;
 
@@ -24,11 +25,12 @@ pub struct Args {
     /// Class id
     #[arg(long, conflicts_with = "label")]
     class: Option<u32>,
-    #[arg(long, default_value_t = 0)]
+    /// Seed of the first picture
+    #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
     /// Pictures, with seeds seed, seed + 1, ...
-    #[arg(long, default_value_t = 1)]
-    count: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=BATCH_LIMIT as i64))]
+    count: u32,
     /// What to maximise, as [WEIGHT*]NAME: color=R,G,B | target=FILE.png | histogram=FILE.png | prior | closeness |
     /// FILE.softdimo.safetensors (of a classifier, with =CLASS by name or id); repeat to add. Colours and targets
     /// alone wreck the picture: add 0.15*prior to a colour, with --optimizer adam --lr 0.03
@@ -130,6 +132,8 @@ impl LoopArgs {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    check_png("--output", &args.output)?;
+    args.curve.iter().try_for_each(|path| check_png("--curve", path))?;
     let engine = args.engine.open()?;
     let layout = engine.layout();
     let mut rewards = Rewards::new((layout.width, layout.height), engine.options().weights);
@@ -145,13 +149,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(_) => args.prompt.clone(),
         None => Vec::new(),
     };
-    let (batch, seed) = (args.count, args.seed);
+    let (batch, seed) = (args.count as usize, args.seed);
     let plain = Request { labels, prompts, batch, seed, decode, steps: 1, ..Request::default() };
     let before = engine.generate(&plain)?;
 
     let (prompts, optimize) = (args.prompt.clone(), Some(args.loop_.settings(terms)));
     let request = Request { prompts, optimize, ..plain };
-    let after = run_request(&engine, &request, "optimising")?;
+    let Some(after) = run_request(&engine, &request, "optimising")? else {
+        eprintln!("softdimo: interrupted before the first iterate was done; nothing was written");
+        return Ok(ExitCode::FAILURE);
+    };
 
     if args.json {
         println!("{}", after.report.json());

@@ -1,6 +1,7 @@
 //! The command line, as scripts use it: exit statuses, outputs, PNG metadata, error texts.
 
 mod families;
+mod outputs;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -348,10 +349,11 @@ fn optimize_shows_before_after_and_the_course() {
 
 #[test]
 fn errors_say_what_was_expected() {
-    let out = "/nonexistent-folder/x.png";
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("x.png");
+    let out = out.to_str().unwrap();
     let message = fails(1, &["generate", "--label", "purple apple", "-o", out]);
     assert!(message.contains("close: red apple, green apple"), "{message}");
-    assert!(fails(1, &["generate", "--label", "dog", "-o", out]).contains("x.png"));
     assert!(fails(1, &["generate", "--class", "182", "-o", out]).contains("0 to 181"));
     assert!(fails(1, &["generate", "--provider", "tpu", "-o", out]).contains("'cpu' or 'cuda'"));
     let limited = fails(1, &["generate", "--memory-limit", "4096", "-o", out]);
@@ -369,6 +371,5 @@ fn errors_say_what_was_expected() {
     assert!(target.contains("sample.png: expected the model's 32x32 pixels, found"), "{target}");
     fails(2, &["generate"]);
     fails(2, &["frobnicate"]);
-    assert!(fails(1, &["generate", "--count", "300", "-o", out]).contains("1 to 256"));
     assert!(fails(1, &["generate", "--mask-ratio", "nan", "-o", out]).contains("mask_ratio"));
 }

@@ -11,7 +11,8 @@ use softdimo::convert::{About, Storage, Summary};
 use softdimo::families::FAMILIES;
 use softdimo::rewards::architecture::REWARDS;
 
-use crate::engine::progress_bar;
+use crate::output::check_file;
+use crate::progress::Progress;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -137,12 +138,10 @@ pub fn write(
     output: &Path,
     make: impl FnOnce(&Path, &mut dyn FnMut(usize, usize)) -> softdimo::Result<Summary>,
 ) -> softdimo::Result<ExitCode> {
-    let bar = progress_bar("writing");
-    let summary = make(output, &mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    })?;
-    bar.finish_and_clear();
+    check_file("--output", output)?;
+    let mut progress = Progress::new("tensors written");
+    let summary = make(output, &mut |done, total| progress.set(done as u64, total as u64))?;
+    progress.finish();
     println!(
         "{}: {} tensors, {} bytes, sha256 {}",
         output.display(),

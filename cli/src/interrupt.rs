@@ -1,0 +1,65 @@
+//! SIGINT and SIGTERM. Work that has something to hand over is asked to end; everything else ends here, and leaves no file
+//! behind that is not whole. A second signal ends the program at once.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use softdimo::atomic_file::abandon_all;
+
+/// The first signal; 0 before it.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// Somebody looks at [`interrupted`], and ends.
+static HANDED_OVER: AtomicBool = AtomicBool::new(false);
+
+/// Have signals end the program as above. Where no thread can be had they do so in the system's way.
+pub fn watch() {
+    #[cfg(unix)]
+    {
+        let Ok(mut signals) = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]) else {
+            return;
+        };
+        let look = move || {
+            for signal in signals.forever() {
+                let first = SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+                if !first || !HANDED_OVER.load(Ordering::SeqCst) {
+                    abandon_all();
+                    std::process::exit(status(signal));
+                }
+            }
+        };
+        let _ = std::thread::Builder::new().name("signals".into()).spawn(look);
+    }
+}
+
+/// Until the guard is dropped, the first signal only shows in [`interrupted`].
+pub fn hand_over() -> HandOver {
+    HANDED_OVER.store(true, Ordering::SeqCst);
+    HandOver
+}
+
+/// See [`hand_over`].
+pub struct HandOver;
+
+impl Drop for HandOver {
+    fn drop(&mut self) {
+        HANDED_OVER.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Whether there was a signal.
+pub fn interrupted() -> bool {
+    SIGNAL.load(Ordering::SeqCst) != 0
+}
+
+/// What a shell reports of a program that a signal ended; success if there was none.
+pub fn exit_code() -> ExitCode {
+    match SIGNAL.load(Ordering::SeqCst) {
+        0 => ExitCode::SUCCESS,
+        signal => ExitCode::from(status(signal) as u8),
+    }
+}
+
+fn status(signal: i32) -> i32 {
+    128 + signal
+}
