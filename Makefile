@@ -1,6 +1,7 @@
 # make sample    build the library, fetch ONNX Runtime, write sample.png
 # make test      run every test but those of full size; prints how long building and testing took
 # make test-full run those and the exit stress test: minutes, and gigabytes of memory and disk
+# make test-nightly the long gates (scripts/nightly): fuzzing, Valgrind, faults, stress, soak; two hours, and a summary
 # make lint      formatting, clippy and documentation without a warning
 # make docs      the Rust, C and C++ documentation (docs/docs.mk)
 # make install   PREFIX=/usr/local DESTDIR=
@@ -14,7 +15,7 @@ MODEL := models/emoji-32.softdimo.safetensors
 CFLAGS ?= -O2
 WARNINGS := -Wall -Wextra -pedantic -Werror
 
-.PHONY: sample test test-full lint check tools runtime build clean
+.PHONY: sample test test-full test-nightly lint check tools runtime build clean
 
 sample: build $(TARGET)/release/cli_sample
 	$(TARGET)/release/cli_sample $(MODEL) sample.png
@@ -50,6 +51,9 @@ test-full: tools runtime
 	$(CARGO) test -p softdimo-cli --test full_size -- --nocapture
 	$(CARGO) build -p libsoftdimo
 	$(CARGO) test -p libsoftdimo --test capi -- --ignored --nocapture
+
+test-nightly: tools runtime
+	scripts/nightly
 
 lint:
 	$(CARGO) fmt --all --check
