@@ -3,6 +3,7 @@
 //! a family; `docs/model-file.md` is the format.
 
 pub(crate) mod header;
+pub(crate) mod labels;
 pub(crate) mod write;
 
 use std::path::Path;

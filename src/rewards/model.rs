@@ -16,7 +16,8 @@ use super::prompt::{Tokenizer, TokenizerConfig, Tokens};
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::model_file::header::{ModelHeader, find_label, wrong};
+use crate::model_file::header::{ModelHeader, wrong};
+use crate::model_file::labels::find_label;
 use crate::model_file::{ClassLabel, REWARD_COMPONENT, WeightsMode};
 use crate::tensor::Dtype;
 use crate::weights::Weights;
@@ -140,10 +141,11 @@ impl RewardModel {
         self.architecture().classes()
     }
 
-    /// Class id of a classifier's label by its name, ignoring case.
+    /// Class id of a classifier's label by its name or one of its synonyms; case, spaces, hyphens, underscores and an
+    /// English plural do not matter.
     ///
     /// # Errors
-    /// [`Error::UnknownLabel`], which suggests close names.
+    /// [`Error::UnknownLabel`], which suggests close names; [`Error::InvalidArgument`] for a name of several classes.
     pub fn class_of(&self, label: &str) -> Result<usize> {
         find_label(&self.labels, label)
     }
