@@ -12,6 +12,7 @@ mod wordpiece;
 
 pub use clip_bpe::{ClipBpe, Flavor};
 pub use clip_files::ClipFiles;
+pub(crate) use clip_files::read_vocabulary;
 pub use prompt::PromptTokenizer;
 pub use wordpiece::WordPiece;
 

@@ -143,6 +143,9 @@ pub fn write(
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
+    for read in &summary.read_from {
+        eprintln!("{read}");
+    }
     println!(
         "{}: {} tensors, {} bytes, sha256 {}",
         output.display(),
