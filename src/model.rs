@@ -17,7 +17,7 @@ use crate::model_file::labels::{find_label, labels_like};
 use crate::model_file::{ClassLabel, WeightsMode};
 use crate::program::Program;
 use crate::tensor::Tensor;
-use crate::text::PromptTokenizer;
+use crate::text::{Overflow, PromptTokenizer};
 use crate::weights::Weights;
 
 /// Components a generator's file may hold.
@@ -137,6 +137,11 @@ impl Model {
     pub(crate) fn prompt_ids(&self, prompt: &str) -> Result<Tensor> {
         let tokenizer = self.tokenizer.as_ref();
         Ok(tokenizer.ok_or_else(|| Error::internal("a prompt for a class model"))?.encode_batch(&[prompt]))
+    }
+
+    /// What of a prompt the model's text encoder does not read.
+    pub(crate) fn overflow(&self, prompt: &str) -> Option<Overflow> {
+        self.tokenizer.as_ref()?.overflow(prompt)
     }
 
     /// Class id of a label by its name or one of its synonyms; case, spaces, hyphens, underscores and an English plural

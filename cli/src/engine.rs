@@ -140,5 +140,8 @@ pub fn run_request(engine: &Engine, request: &Request, what: &str) -> Result<Arc
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
+    for warning in &done.report.warnings {
+        eprintln!("softdimo: warning: {warning}");
+    }
     Ok(done)
 }

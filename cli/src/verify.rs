@@ -45,6 +45,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         for name in &result.not_checked {
             println!("{name:<42} not checked");
         }
+        if result.rows.iter().any(|row| row.name.contains("tteo/")) {
+            let growth = result.growth;
+            println!(
+                "tteo/grad_K and e_in_K: the bound of the first gradient times {growth}^K, as errors add up over K steps"
+            );
+        }
         let failed = result.rows.iter().filter(|r| !r.passed).count();
         println!("{} checked, {failed} failed, {} not checked", result.rows.len(), result.not_checked.len());
     }

@@ -195,7 +195,11 @@ pub(super) fn select<'n>(
 
 /// An average of most of the network's tensors under other names than the network's, as a list or with the dots left
 /// out, is what should be read and cannot be.
-fn refuse_nameless(plain: &[(String, &str)], chosen: &str, tensors: usize) -> std::result::Result<(), String> {
+fn refuse_nameless(
+    plain: &[(String, &str)],
+    chosen: &str,
+    tensors: usize,
+) -> std::result::Result<(), String> {
     let mut averages: BTreeMap<String, usize> = BTreeMap::new();
     for (name, _) in plain.iter().filter(|(name, _)| chosen.is_empty() || !name.starts_with(chosen)) {
         let segments: Vec<&str> = name.split('.').collect();
@@ -216,8 +220,10 @@ mod tests {
 
     /// A network of the tensors `anchor` and `body.weight`, wrapped in each of these prefixes.
     fn chosen(prefixes: &[&str], which: &str) -> Result<Option<Selection>> {
-        let names: Vec<String> =
-            prefixes.iter().flat_map(|p| ["anchor", "body.weight"].map(|name| format!("{p}{name}"))).collect();
+        let names: Vec<String> = prefixes
+            .iter()
+            .flat_map(|p| ["anchor", "body.weight"].map(|name| format!("{p}{name}")))
+            .collect();
         let sought = Sought { what: "a network", anchors: &["anchor"], which: which.parse().unwrap() };
         select(names.iter().map(String::as_str), &sought, "x.pth")
     }
@@ -296,7 +302,10 @@ mod tests {
             select(names.into_iter(), &sought, "x")
         };
         let message = of("auto").unwrap_err().to_string();
-        assert!(message.contains("--weights raw reads") && message.ends_with("'ema' without the names"), "{message}");
+        assert!(
+            message.contains("--weights raw reads") && message.ends_with("'ema' without the names"),
+            "{message}"
+        );
         assert_eq!(of("raw").unwrap().unwrap().read_from.dictionary, "model");
         // A single number about an average is none.
         let names = ["model.anchor", "model.body.weight", "model_ema.decay"];

@@ -11,9 +11,9 @@
 use std::path::{Path, PathBuf};
 
 use super::source::{Source, open_network};
-use crate::checkpoint::{Checkpoint, unknown};
 use crate::checkpoint::json::read_json;
 use crate::checkpoint::sizes::Given;
+use crate::checkpoint::{Checkpoint, unknown};
 use crate::error::{Error, Result};
 use crate::nn::clip::sizes::clip_text;
 use crate::nn::clip::{Activation, KeyLayout};
@@ -93,7 +93,8 @@ fn vocabulary(source: &Source, checkpoint: &Path) -> Result<ClipFiles> {
         return ClipFiles::open(path);
     }
     let Some(path) = beside(checkpoint, &ClipFiles::NAMES) else {
-        let expected = format!("a file, since none of {} is beside the text encoder", ClipFiles::NAMES.join(", "));
+        let expected =
+            format!("a file, since none of {} is beside the text encoder", ClipFiles::NAMES.join(", "));
         return Err(Error::invalid("--vocabulary", expected, "none"));
     };
     // With its vocab.json, merges.txt is a folder's: the ids are checked.

@@ -91,7 +91,10 @@ mod tests {
         let large = [1.0, -65520.0f32].map(f32::to_le_bytes).concat();
         assert_eq!(message(Dtype::F32, &large, Dtype::F32), None);
         let e = message(Dtype::F32, &large, Dtype::F16).unwrap();
-        assert!(e.contains("expected finite values, for f16 of at most 65504, found -65520 at [1, 0]"), "{e}");
+        assert!(
+            e.contains("expected finite values, for f16 of at most 65504, found -65520 at [1, 0]"),
+            "{e}"
+        );
         let half = [half::f16::MAX, half::f16::NEG_INFINITY].map(half::f16::to_le_bytes).concat();
         assert!(message(Dtype::F16, &half, Dtype::F16).unwrap().contains("found -inf at [1, 0]"));
         assert_eq!(message(Dtype::F16, &half[..2].repeat(2), Dtype::F16), None);

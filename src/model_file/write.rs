@@ -45,7 +45,7 @@ pub(crate) fn collect<'a>(
     build: impl FnOnce(&Graph, &Weights) -> Result<Value>,
 ) -> Result<()> {
     let g = Graph::new();
-    build(&g, &Weights::new(checkpoint))?;
+    build(&g, &Weights::new(checkpoint)).map_err(|error| with_neighbours(error, checkpoint))?;
     for name in g.weights() {
         let view =
             checkpoint.get(&name).ok_or_else(|| Error::internal(format!("tensor '{name}' vanished")))?;
@@ -53,6 +53,24 @@ pub(crate) fn collect<'a>(
         parts.push(Part { name: format!("{prefix}{name}"), view, stored, file: checkpoint.file() });
     }
     Ok(())
+}
+
+/// A missing tensor's error, with the names in the checkpoint that are most like it: of a network of other sizes or
+/// another version, they show what it has instead.
+fn with_neighbours(error: Error, checkpoint: &Checkpoint) -> Error {
+    const SHOWN: usize = 3;
+    let Error::MissingTensor { name, expected, file } = error else { return error };
+    let mut names: Vec<(f64, &str)> =
+        checkpoint.names().map(|have| (strsim::jaro_winkler(have, &name), have)).collect();
+    names.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let tensor = |(_, name): &(f64, &str)| {
+        let shape = checkpoint.get(name).map(|view| format!(" {}{}", view.dtype, view.shape));
+        let short: String = name.chars().take(80).collect();
+        format!("'{short}'{}", shape.unwrap_or_default())
+    };
+    let near: Vec<String> = names.iter().take(SHOWN).map(tensor).collect();
+    let file = format!("{file} ({} tensors; nearest: {})", names.len(), near.join(", "));
+    Error::MissingTensor { name, expected, file }
 }
 
 /// The dictionaries that checkpoints were read from, each once; those without any are left out.

@@ -20,6 +20,7 @@ use crate::model_file::header::{ModelHeader, wrong};
 use crate::model_file::labels::find_label;
 use crate::model_file::{ClassLabel, REWARD_COMPONENT, WeightsMode};
 use crate::tensor::Dtype;
+use crate::text::Overflow;
 use crate::weights::Weights;
 
 /// The tensor that holds the tokenizer's vocabulary.
@@ -134,6 +135,11 @@ impl RewardModel {
     #[doc(hidden)]
     pub fn tokens(&self, prompt: &str) -> Option<Tokens> {
         Some(self.tokenizer.as_ref()?.encode(prompt))
+    }
+
+    /// What of a prompt the reward does not read.
+    pub(crate) fn overflow(&self, prompt: &str) -> Option<Overflow> {
+        self.tokenizer.as_ref()?.overflow(prompt)
     }
 
     /// Number of classes of a classifier, 0 for others.

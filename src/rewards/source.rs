@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::prompt::TokenizerConfig;
 use super::scorer::{Scorer, TextInput, TokenizerKind};
-use crate::checkpoint::{Checkpoint, Sought, WhichWeights};
 use crate::checkpoint::json::read_json;
 use crate::checkpoint::sizes::Given;
+use crate::checkpoint::{Checkpoint, Sought, WhichWeights};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::model_file::About;
@@ -124,11 +124,7 @@ impl RewardSource {
 }
 
 /// The tokenizer of a vocabulary file or of its folder, its number of ids, and its bytes as a reward file holds them.
-fn tokenizer_of(
-    path: &Path,
-    text: TextInput,
-    flavor: Flavor,
-) -> Result<(TokenizerConfig, usize, Vec<u8>)> {
+fn tokenizer_of(path: &Path, text: TextInput, flavor: Flavor) -> Result<(TokenizerConfig, usize, Vec<u8>)> {
     Ok(match text.kind {
         TokenizerKind::WordPiece => {
             let path = if path.is_dir() { &path.join(BERT[0]) } else { path };

@@ -20,11 +20,19 @@ pub(crate) struct LogQueue {
 
 impl LogQueue {
     pub fn info(&self, message: String) {
+        self.push(LogLevel::Info, message);
+    }
+
+    pub fn warning(&self, message: String) {
+        self.push(LogLevel::Warning, message);
+    }
+
+    fn push(&self, level: LogLevel, message: String) {
         let mut queue = self.messages.lock().unwrap_or_else(|e| e.into_inner());
         if queue.len() == CAPACITY {
             queue.pop_front();
         }
-        queue.push_back((LogLevel::Info, message));
+        queue.push_back((level, message));
     }
 
     /// A session was prepared.

@@ -84,6 +84,11 @@ impl Sessions {
         self.options.provider
     }
 
+    /// A message for the host.
+    pub(crate) fn warn(&self, message: &str) {
+        self.log.warning(message.into());
+    }
+
     /// Prompt features that are known already.
     pub(crate) fn features(&mut self) -> &mut Features {
         &mut self.features

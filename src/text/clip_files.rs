@@ -56,7 +56,9 @@ impl ClipFiles {
         let file = path.display().to_string();
         match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') => ClipFiles::open_json(path.parent().unwrap_or(Path::new("")), path),
-            Some(0x1F) => Ok(ClipFiles { bpe: ClipBpe::parse_merges(&file, &unpack(&file, &bytes)?)?, pad_id: 0 }),
+            Some(0x1F) => {
+                Ok(ClipFiles { bpe: ClipBpe::parse_merges(&file, &unpack(&file, &bytes)?)?, pad_id: 0 })
+            }
             _ => Ok(ClipFiles { bpe: ClipBpe::parse_merges(&file, &bytes)?, pad_id: 0 }),
         }
     }

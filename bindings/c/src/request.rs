@@ -308,6 +308,28 @@ unsafe fn read_edit(r: &softdimo_request) -> Result<Option<Edit>> {
     Ok(Some(Edit { image, keep }))
 }
 
+/// Settings of an optimisation that is none are a mistake.
+fn refuse_unread(r: &softdimo_request) -> Result<()> {
+    let settings = [
+        ("lr", f64::from(r.lr), -1.0),
+        ("optimizer", f64::from(r.optimizer), f64::from(SOFTDIMO_OPTIMIZER_SGD)),
+        ("momentum", f64::from(r.momentum), 0.0),
+        ("clip", f64::from(r.clip), 0.0),
+        ("norm_regularizer", f64::from(r.norm_regularizer), 0.0),
+        ("variables", f64::from(r.variables), 0.0),
+        ("deadline_ms", r.deadline_ms as f64, -1.0),
+        ("recompute", f64::from(r.recompute), 0.0),
+    ];
+    match settings.into_iter().find(|(_, found, unset)| found != unset) {
+        Some((name, found, unset)) => Err(Error::invalid(
+            format!("request.{name}"),
+            format!("{unset} without rewards, which alone read it"),
+            found,
+        )),
+        None => Ok(()),
+    }
+}
+
 /// The optimisation a request asks for, if any.
 pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimize>> {
     // SAFETY: NULL with 0, or `reward_count` terms with live rewards, as documented.
@@ -316,7 +338,7 @@ pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimi
         if r.optimize_steps > 0 {
             return Err(Error::invalid("request.rewards", "at least one with optimize_steps", "NULL"));
         }
-        return Ok(None);
+        return refuse_unread(r).map(|()| None);
     };
     let mut list = Vec::new();
     for term in terms {

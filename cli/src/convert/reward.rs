@@ -70,7 +70,8 @@ impl Args {
     pub fn read(matches: &ArgMatches, d: &RewardDescription) -> Result<Args, clap::Error> {
         let Network { checkpoint, config, weights, common } = Network::from_arg_matches(matches)?;
         let (storage, about) = (common.storage(), common.about());
-        let mut source = RewardSource { config, weights, storage, about, ..RewardSource::new(d.name, checkpoint) };
+        let mut source =
+            RewardSource { config, weights, storage, about, ..RewardSource::new(d.name, checkpoint) };
         match d.takes {
             Takes::Vocabulary => source.vocabulary = Vocabulary::from_arg_matches(matches)?.vocabulary,
             Takes::Head => source.head = Head::from_arg_matches(matches)?.head,

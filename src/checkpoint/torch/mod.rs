@@ -199,7 +199,8 @@ impl<'a> Reader<'_, 'a> {
             let mut all = BTreeMap::new();
             self.flatten(self.pickle.root, "", 0, &mut 0, true, &mut all)?;
             if let Some(found) = select(all.keys().map(String::as_str), sought, self.file)? {
-                let tensors = found.names.into_iter().filter_map(|(name, stored)| Some((name, *all.get(&stored)?)));
+                let tensors =
+                    found.names.into_iter().filter_map(|(name, stored)| Some((name, *all.get(&stored)?)));
                 return Ok((self.placed(tensors)?, Some(found.read_from)));
             }
         }

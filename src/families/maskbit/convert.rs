@@ -19,7 +19,10 @@ pub fn read(source: &Source) -> Result<Pieces<MaskBit>> {
         // Public files may have this name, which the official loader renames too.
         generator.rename_prefix("token_emb.", "input_proj.");
     }
-    let (config_file, json) = read_config(source, &generators[0].1)?;
+    let (config_file, mut json) = read_config(source, &generators[0].1)?;
+    if let (Some(heads), Some(object)) = (source.heads, json.as_object_mut()) {
+        object.insert("heads".into(), heads.into());
+    }
     let (family, request_defaults) = config(&config_file, &json)?;
     let tokenizer =
         open_network(&source.tokenizer, "a MaskBit tokenizer's tensors", &["decoder.conv_in.weight"])?;

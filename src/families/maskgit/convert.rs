@@ -18,8 +18,7 @@ use crate::families::source::{Pieces, Source, open_network};
 /// Unreadable files, missing or misshapen tensors (all official names), sizes that contradict each other.
 pub fn read(source: &Source) -> Result<Pieces<MaskGit>> {
     let generators = source.generators("a MaskGIT transformer's tensors", "tok_emb.weight")?;
-    let tokenizer =
-        open_network(&source.tokenizer, "a taming VQGAN's tensors", &["post_quant_conv.weight"])?;
+    let tokenizer = open_network(&source.tokenizer, "a taming VQGAN's tensors", &["post_quant_conv.weight"])?;
     for (_, generator) in &generators {
         refuse_newer(generator, &tokenizer)?;
     }
@@ -50,9 +49,15 @@ pub fn read(source: &Source) -> Result<Pieces<MaskGit>> {
 /// The project of v1.0 has since published a model of other networks under similar names.
 fn refuse_newer(generator: &Checkpoint, tokenizer: &Checkpoint) -> Result<()> {
     let has = |checkpoint: &Checkpoint, name: &dyn Fn(&str) -> bool| checkpoint.names().any(name);
-    let ada = |name: &str| name.to_lowercase().contains("adaln") || name == "cls_emb.weight" || name == "head.weight";
+    let ada = |name: &str| {
+        name.to_lowercase().contains("adaln") || name == "cls_emb.weight" || name == "head.weight"
+    };
     let newer = [
-        (generator, "the AdaLN transformer", !has(generator, &|n| n == "first_layer.0.weight") && has(generator, &ada)),
+        (
+            generator,
+            "the AdaLN transformer",
+            !has(generator, &|n| n == "first_layer.0.weight") && has(generator, &ada),
+        ),
         (tokenizer, "the LlamaGen VQ tokenizer", has(tokenizer, &|n| n.starts_with("decoder.conv_blocks."))),
     ];
     match newer.into_iter().find(|(_, _, found)| *found) {

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
 use super::{Activation, KeyLayout, TextConfig, VisionConfig};
-use crate::checkpoint::{Checkpoint, unknown};
 use crate::checkpoint::sizes::{Given, Sizes, wrong};
+use crate::checkpoint::{Checkpoint, unknown};
 use crate::error::{Error, Result};
 
 /// One of these is in every checkpoint of both towers.

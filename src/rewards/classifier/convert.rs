@@ -3,8 +3,8 @@
 use serde_json::Value as Json;
 
 use super::{Classifier, efficientnet};
-use crate::checkpoint::{Checkpoint, unknown};
 use crate::checkpoint::sizes::{Given, wrong};
+use crate::checkpoint::{Checkpoint, unknown};
 use crate::error::Result;
 use crate::rewards::source::{RewardPieces, RewardSource, whole};
 
