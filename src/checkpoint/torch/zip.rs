@@ -52,7 +52,12 @@ impl Zip {
             expected: expected.into(),
             found,
         };
-        let unreadable = |e: rawzip::Error| broken("a readable zip directory", e.to_string());
+        let unreadable = |e: rawzip::Error| {
+            broken(
+                "a readable directory at the end of the file (one that was cut short has none)",
+                e.to_string(),
+            )
+        };
         let archive = ZipArchive::from_slice(bytes).map_err(unreadable)?;
         let mut all = HashMap::new();
         let mut records = archive.entries();
