@@ -53,7 +53,8 @@ pub struct softdimo_request {
     pub batch: u32,
     /// Seed of the first picture.
     pub seed: u64,
-    /// Class name for all pictures, UTF-8, case ignored; NULL when class_labels is used, or for no label.
+    /// Class name for all pictures or a synonym of one, UTF-8; case, spaces, hyphens, underscores and an English plural do
+    /// not matter. NULL when class_labels is used, or for no label.
     pub label: *const c_char,
     /// Class ids, one for all pictures or one each; the number of classes means no label. NULL for none.
     pub class_labels: *const i32,
@@ -100,7 +101,8 @@ pub struct softdimo_request {
     pub progress: softdimo_progress_fn,
     /// Given to `progress`; both must stay valid until the job is freed.
     pub progress_user_data: *mut c_void,
-    /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none.
+    /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none, and then the fields
+    /// of an optimisation below must be as softdimo_request_init leaves them.
     pub rewards: *const softdimo_reward_term,
     /// Terms at `rewards`, at most one of them a callback.
     pub reward_count: u32,

@@ -97,7 +97,7 @@ fn what_is_missing_is_named() {
     let message = fails(swapped);
     assert!(message.contains("'tok_emb.weight'") && message.contains("last.ckpt"), "{message}");
     let config = folder.path().join("codes.json");
-    std::fs::write(&config, r#"{"codebook_size": 47, "nclass": 8}"#).unwrap();
+    std::fs::write(&config, r#"{"codebook_size": 47, "nclass": 8, "heads": 4}"#).unwrap();
     let message = fails(Source { config: Some(config.clone()), ..good.clone() });
     assert!(message.contains("'codebook_size': expected the tokenizer's n_embed 48, found 47"), "{message}");
     std::fs::write(&config, "[1]").unwrap();
