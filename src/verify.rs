@@ -43,9 +43,8 @@ const F16: Bounds = Bounds { float: Float::Absolute(0.02), gradient: 0.1, intege
 const INT8: Bounds =
     Bounds { float: Float::Relative { value: 0.03, image: 0.01 }, gradient: 0.15, integer: 0.03 };
 
-/// By how much the bound of gradients, and of what is moved along them, grows with a step. A step adds the error of its
-/// gradient to what it moves, and the next gradient is taken there: an error that no step made larger would still double
-/// from the first step to the second.
+/// By how much the bound of gradients grows with a step. A step adds the error of its gradient to what it moves, and the
+/// next gradient is taken there: on the tiny networks a gradient is 2.2 to 4.1 times as far off as the one before.
 const GROWTH: f64 = 2.0;
 
 impl Bounds {
@@ -86,7 +85,7 @@ pub struct Verification {
     pub rows: Vec<Row>,
     /// Tensors of the golden file this library does not recompute.
     pub not_checked: Vec<String>,
-    /// By how much the tolerance of gradients and embeddings grows with a step of the optimisation.
+    /// By how much the tolerance of gradients, and so of the embeddings they move, grows with a step of the optimisation.
     pub growth: f64,
     pub passed: bool,
 }
@@ -248,11 +247,11 @@ fn compare(name: &str, found: &Tensor, expected: &Tensor, bounds: &Bounds) -> Re
     Ok(Row { name: name.into(), shape: expected.shape().to_vec(), max_abs, relative, tolerance, passed })
 }
 
-/// What a bound of the first gradient is multiplied by after the steps that `name` ends with: `tteo/grad_2` and
-/// `tteo/e_in_2` come after two.
+/// What the bound of the first gradient is multiplied by for a value of an optimisation: `tteo/grad_2` comes after two
+/// steps, and `tteo/e_in_2` was last moved along the gradient before, whose bound it has.
 fn growth(name: &str) -> f64 {
-    let steps = name.rsplit_once('_').and_then(|(_, step)| step.parse::<i32>().ok());
-    GROWTH.powi(steps.unwrap_or(0))
+    let step = name.rsplit_once('_').and_then(|(_, step)| step.parse::<i32>().ok()).unwrap_or(0);
+    GROWTH.powi(if name.contains("e_in_") { (step - 1).max(0) } else { step })
 }
 
 fn different<T: PartialEq>(a: &[T], b: &[T]) -> usize {
@@ -276,8 +275,9 @@ mod tests {
         }
         assert_eq!(bound("tteo/grad_2", 3.9e-4), (4e-4, true));
         assert_eq!(bound("tteo/grad_2", 4.1e-4), (4e-4, false));
-        assert_eq!(bound("tteo/e_in_3", 7.9e-4), (8e-4, true));
-        assert_eq!(bound("tteo/e_in_3", 8.1e-4), (8e-4, false));
+        assert_eq!(bound("tteo/e_in_1", 1.1e-4), (1e-4, false));
+        assert_eq!(bound("tteo/e_in_3", 3.9e-4), (4e-4, true));
+        assert_eq!(bound("tteo/e_in_3", 4.1e-4), (4e-4, false));
     }
 
     /// Neighbours that no float of 53 bits tells apart.

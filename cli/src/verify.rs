@@ -48,7 +48,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         if result.rows.iter().any(|row| row.name.contains("tteo/")) {
             let growth = result.growth;
             println!(
-                "tteo/grad_K and e_in_K: the bound of the first gradient times {growth}^K, as errors add up over K steps"
+                "tteo/grad_K, and e_in_(K+1) that it moves: the first gradient's bound times {growth}^K, as each step \
+                 moves the point where the next gradient is taken by the error of the last"
             );
         }
         let failed = result.rows.iter().filter(|r| !r.passed).count();
