@@ -155,7 +155,7 @@ pub(super) fn select<'n>(
             ("the dictionary that is asked for", named.copied().collect())
         }
     };
-    let all: Vec<String> = prefixes.iter().map(|prefix| dictionary(prefix)).collect();
+    let all: Vec<String> = prefixes.iter().map(dictionary).collect();
     let wrong = |expected: String, found: String| Error::Format {
         file: file.into(),
         what: format!("weights ({})", sought.which),

@@ -45,7 +45,9 @@ fn not_finite(view: &TensorView, limit: f32) -> Option<(usize, usize)> {
         Dtype::BF16 => find::<2>(view.data, |v| u32::from(u16::from_le_bytes(v) & 0x7fff) << 16 >= single),
         Dtype::F16 => find::<2>(view.data, |v| u16::from_le_bytes(v) & 0x7fff >= 0x7c00),
         // It is stored narrower, which its values must survive.
-        Dtype::F64 => find::<8>(view.data, |v| !((f64::from_le_bytes(v) as f32).abs() < limit)),
+        Dtype::F64 => {
+            find::<8>(view.data, |v| (f64::from_le_bytes(v) as f32).to_bits() & 0x7fff_ffff >= single)
+        }
         _ => None,
     }
 }

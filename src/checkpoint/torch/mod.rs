@@ -4,8 +4,9 @@
 //! as OpenAI's CLIP files: their attributes are the state dict, their code is never looked at. Tensors that are contiguous in their storage
 //! are views of the mapping; others are copied into row-major order when first asked for.
 //!
-//! Which dict is the state dict: descending from the top, the first of [`WRAPPERS`] whose value is a dict that
-//! leads to tensors; without one, the dict at hand. Dicts inside it are flattened with `.` between the keys.
+//! Which tensors are those of a network that is looked for, `checkpoint::selection` says. Else they are the state dict:
+//! descending from the top, the first of [`WRAPPERS`] whose value is a dict that leads to tensors; without one, the dict at
+//! hand. Dicts inside it are flattened with `.` between the keys.
 //! Values that are neither tensors nor dicts, and keys that are not strings, are left out.
 
 mod globals;
@@ -219,6 +220,22 @@ impl<'a> Reader<'_, 'a> {
         Ok((self.placed(found.into_iter())?, None))
     }
 
+    fn keep<'s>(
+        &self,
+        name: String,
+        tensor: &'s PickledTensor<'a>,
+        found: &mut BTreeMap<String, &'s PickledTensor<'a>>,
+    ) -> Result<()> {
+        if found.len() == MAX_TENSORS {
+            return Err(self.broken("state dict", format!("at most {MAX_TENSORS} tensors"), "more"));
+        }
+        if found.contains_key(&name) {
+            return Err(self.broken("state dict", "every name once", format!("'{name}' twice")));
+        }
+        found.insert(name, tensor);
+        Ok(())
+    }
+
     /// Checks tensors against their storages.
     fn placed<'t>(
         &self,
@@ -322,19 +339,7 @@ impl<'a> Reader<'_, 'a> {
             }
             let name = format!("{prefix}{key}");
             match self.pickle.value(value) {
-                PickleValue::Tensor(tensor) => {
-                    if found.len() == MAX_TENSORS {
-                        return Err(self.broken(
-                            "state dict",
-                            format!("at most {MAX_TENSORS} tensors"),
-                            "more",
-                        ));
-                    }
-                    if found.contains_key(&name) {
-                        return Err(self.broken("state dict", "every name once", format!("'{name}' twice")));
-                    }
-                    found.insert(name, tensor);
-                }
+                PickleValue::Tensor(tensor) => self.keep(name, tensor, found)?,
                 PickleValue::Dict(_) => {
                     self.flatten(value, &format!("{name}."), self.deeper(depth)?, visits, lists, found)?
                 }
@@ -342,7 +347,7 @@ impl<'a> Reader<'_, 'a> {
                     for (i, &item) in items.iter().enumerate() {
                         self.visit(visits)?;
                         if let PickleValue::Tensor(tensor) = self.pickle.value(item) {
-                            found.insert(format!("{name}.{i}"), tensor);
+                            self.keep(format!("{name}.{i}"), tensor, found)?;
                         }
                     }
                 }
