@@ -389,7 +389,8 @@ typedef struct softdimo_request {
   uint32_t batch;
   /// Seed of the first picture.
   uint64_t seed;
-  /// Class name for all pictures, UTF-8, case ignored; NULL when class_labels is used, or for no label.
+  /// Class name for all pictures or a synonym of one, UTF-8; case, spaces, hyphens, underscores and an English plural do
+  /// not matter. NULL when class_labels is used, or for no label.
   const char *label;
   /// Class ids, one for all pictures or one each; the number of classes means no label. NULL for none.
   const int32_t *class_labels;
@@ -436,7 +437,8 @@ typedef struct softdimo_request {
   softdimo_progress_fn progress;
   /// Given to `progress`; both must stay valid until the job is freed.
   void *progress_user_data;
-  /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none.
+  /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none, and then the fields
+  /// of an optimisation below must be as softdimo_request_init leaves them.
   const struct softdimo_reward_term *rewards;
   /// Terms at `rewards`, at most one of them a callback.
   uint32_t reward_count;
@@ -619,7 +621,7 @@ int32_t softdimo_job_embedding(const struct softdimo_job *job,
                                uint64_t *needed);
 
 /// JSON about the job: the request with every default filled in, model, runtime, confidence, the course of an
-/// optimisation, time. Text convention.
+/// optimisation, what of the request nothing read (`warnings`), time. Text convention.
 int32_t softdimo_job_report(const struct softdimo_job *job,
                             char *buffer,
                             uint64_t capacity,

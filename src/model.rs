@@ -12,11 +12,12 @@ use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::families::defaults::Defaults;
 use crate::families::{Architecture, FAMILIES};
-use crate::model_file::header::{ModelHeader, find_label, wrong};
+use crate::model_file::header::{ModelHeader, wrong};
+use crate::model_file::labels::{find_label, labels_like};
 use crate::model_file::{ClassLabel, WeightsMode};
 use crate::program::Program;
 use crate::tensor::Tensor;
-use crate::text::PromptTokenizer;
+use crate::text::{Overflow, PromptTokenizer};
 use crate::weights::Weights;
 
 /// Components a generator's file may hold.
@@ -138,8 +139,19 @@ impl Model {
         Ok(tokenizer.ok_or_else(|| Error::internal("a prompt for a class model"))?.encode_batch(&[prompt]))
     }
 
-    /// Class id of a label by its name, ignoring case; the error suggests close names.
+    /// What of a prompt the model's text encoder does not read.
+    pub(crate) fn overflow(&self, prompt: &str) -> Option<Overflow> {
+        self.tokenizer.as_ref()?.overflow(prompt)
+    }
+
+    /// Class id of a label by its name or one of its synonyms; case, spaces, hyphens, underscores and an English plural
+    /// do not matter. The error suggests close names, or lists the classes that share this one.
     pub fn class_of(&self, label: &str) -> Result<usize> {
         find_label(&self.labels, label)
+    }
+
+    /// Ids of the classes whose label holds `filter`; where none does, of those with a similar one, the most similar first.
+    pub fn classes_like(&self, filter: &str) -> Vec<usize> {
+        labels_like(&self.labels, filter)
     }
 }

@@ -95,6 +95,8 @@ pub(crate) struct Resolved {
     pub e_in: Option<Vec<f32>>,
     pub report_gap: bool,
     pub optimize: Option<Optimize>,
+    /// What of the request is not used.
+    pub warnings: Vec<String>,
 }
 
 impl Request {
@@ -223,9 +225,11 @@ impl Request {
         for term in self.optimize.iter().flat_map(|o| &o.terms) {
             term.reward.validate_classes(model, &classes)?;
         }
+        let prompts = self.prompts(model, batch)?;
         Ok(Resolved {
+            warnings: self.warnings(model, steps, &prompts),
             classes,
-            prompts: self.prompts(model, batch)?,
+            prompts,
             negative_prompt: self.negative_prompt.as_ref().unwrap_or(&teacher.negative_prompt).clone(),
             micro: self.micro(model)?,
             batch,
@@ -253,6 +257,59 @@ impl Request {
             report_gap: self.report_gap,
             optimize: self.optimize.clone(),
         })
+    }
+
+    /// What a well-formed request of `steps` steps says and nothing reads.
+    fn warnings(&self, model: &Model, steps: u32, prompts: &[String]) -> Vec<String> {
+        let (mut warnings, one_step) = (Vec::new(), steps == 1);
+        let mut unread = |given: bool, what: &str, why: &str| {
+            if given {
+                warnings.push(format!("{what} is not used: {why}"));
+            }
+        };
+        let teacher = "only the multi-step sampler reads it (steps > 1)";
+        unread(one_step && self.negative_prompt.is_some(), "negative_prompt", teacher);
+        unread(one_step && self.guidance_scale.is_some(), "guidance_scale", teacher);
+        unread(one_step && self.randomize_temperature.is_some(), "randomize_temperature", teacher);
+        let student = "only a one-step job reads it";
+        unread(!one_step && self.mask_ratio.is_some(), "mask_ratio", student);
+        unread(!one_step && self.sigma.is_some(), "sigma", student);
+        let embedded = "the start embedding is given";
+        unread(self.e_in.is_some() && self.mask_ratio.is_some(), "mask_ratio", embedded);
+        unread(self.e_in.is_some() && self.sigma.is_some(), "sigma", embedded);
+        let tokens = self.start_tokens.is_some() && self.mask_ratio.is_some();
+        unread(tokens, "mask_ratio", "the start tokens are given");
+        let none = self.optimize.as_ref().is_some_and(|o| o.steps == 0);
+        unread(none, "the gradient of the rewards", "0 optimisation steps only report what they score");
+        if self.labels.is_empty() && !model.labels().is_empty() {
+            warnings.push("no label is given: the pictures are of no class in particular".into());
+        }
+
+        let mut texts: Vec<(&str, &str)> = Vec::new();
+        texts.extend(prompts.iter().map(|prompt| ("prompt", prompt.as_str())));
+        if let (false, Some(text)) = (one_step, &self.negative_prompt) {
+            texts.push(("negative_prompt", text));
+        }
+        let rewards = self.optimize.iter().flat_map(|o| &o.terms).filter(|term| term.reward.reads_prompt());
+        let rewards: Vec<_> = rewards.collect();
+        for (i, (what, text)) in texts.iter().enumerate() {
+            if texts[..i].contains(&(what, text)) {
+                continue;
+            }
+            let start: String = text.chars().take(40).collect();
+            let mut note = |reader: &str, overflow| {
+                warnings.push(format!("{what} \"{start}…\" is too long for {reader}: {overflow}"));
+            };
+            if let Some(overflow) = model.overflow(text) {
+                note("the model", overflow);
+            }
+            for term in rewards.iter().filter(|_| *what == "prompt") {
+                if let Some(overflow) = term.reward.file().and_then(|file| file.overflow(text)) {
+                    note(&format!("the reward '{}'", term.reward.name()), overflow);
+                }
+            }
+        }
+        warnings
     }
 
     /// The prompt of every picture, or none. A prompt that nothing reads is refused: it would change nothing.

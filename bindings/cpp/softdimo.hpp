@@ -679,7 +679,7 @@ public:
     /// One picture, seed 0, no label.
     Request() { softdimo_request_init(&raw_, sizeof(raw_)); }
 
-    /// Class name for all pictures, case ignored.
+    /// Class name for all pictures, or a synonym of one; case, spaces, hyphens, underscores and plurals do not matter.
     Request& label(std::string name) { return label_ = std::move(name), *this; }
     /// Class id for all pictures; Layout::classes means no label.
     Request& class_label(std::int32_t id) { return class_labels({id}); }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use softdimo::Report;
 use softdimo::{
     Decode, Engine, Error, Generated, MemoryMode, Options, Provider, Request, Result, WeightsMode,
 };
@@ -96,29 +97,34 @@ impl EngineArgs {
     }
 
     pub fn path(&self) -> Result<PathBuf> {
-        if let Some(path) = &self.model {
-            return Ok(path.clone());
-        }
-        if let Some(path) = std::env::var_os("SOFTDIMO_MODEL").filter(|path| !path.is_empty()) {
-            return Ok(path.into());
-        }
-        let program = std::env::current_exe().unwrap_or_default();
-        // target/release/softdimo in a checkout; lib/softdimo/softdimo or lib/TRIPLE/softdimo/softdimo in an
-        // installation (bin/softdimo links there).
-        let share = "share/softdimo";
-        let places: Vec<PathBuf> = [(2, "models"), (1, share), (2, share), (3, share), (3, "models")]
-            .iter()
-            .filter_map(|(up, folder)| Some(program.ancestors().nth(up + 1)?.join(folder).join(BUNDLED)))
-            .collect();
-        places.iter().find(|p| p.exists()).cloned().ok_or_else(|| {
-            let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
-            Error::InvalidArgument {
-                what: "--model".into(),
-                expected: "a model file, $SOFTDIMO_MODEL, or the bundled model".into(),
-                found: format!("none of {}", tried.join(", ")),
-            }
-        })
+        model_path(self.model.as_ref())
     }
+}
+
+/// The model file that is meant: the given one, $SOFTDIMO_MODEL, or the bundled one.
+pub fn model_path(given: Option<&PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return Ok(path.clone());
+    }
+    if let Some(path) = std::env::var_os("SOFTDIMO_MODEL").filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    let program = std::env::current_exe().unwrap_or_default();
+    // target/release/softdimo in a checkout; lib/softdimo/softdimo or lib/TRIPLE/softdimo/softdimo in an
+    // installation (bin/softdimo links there).
+    let share = "share/softdimo";
+    let places: Vec<PathBuf> = [(2, "models"), (1, share), (2, share), (3, share), (3, "models")]
+        .iter()
+        .filter_map(|(up, folder)| Some(program.ancestors().nth(up + 1)?.join(folder).join(BUNDLED)))
+        .collect();
+    places.iter().find(|p| p.exists()).cloned().ok_or_else(|| {
+        let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        Error::InvalidArgument {
+            what: "--model".into(),
+            expected: "a model file, $SOFTDIMO_MODEL, or the bundled model".into(),
+            found: format!("none of {}", tried.join(", ")),
+        }
+    })
 }
 
 /// Generate, and say how far it is as `what`. `None` where a signal came before there was anything to show; after one the
@@ -141,9 +147,18 @@ pub fn run_request(engine: &Engine, request: &Request, what: &str) -> Result<Opt
             }
             other => {
                 progress.finish();
-                return other.map(Some);
+                let done = other?;
+                print_warnings(&done.report);
+                return Ok(Some(done));
             }
         }
+    }
+}
+
+/// What the report warns of, to stderr.
+pub fn print_warnings(report: &Report) {
+    for warning in &report.warnings {
+        eprintln!("softdimo: warning: {warning}");
     }
 }
 

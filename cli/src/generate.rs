@@ -8,7 +8,7 @@ use softdimo::Report;
 use softdimo::image::{RgbaImage, read_f32_chw, write_png, write_png_bands};
 use softdimo::{Edit, Engine, Error, Generated, Keep, Label, Request, Result};
 
-use crate::engine::{DecodeArg, EngineArgs, seed};
+use crate::engine::{DecodeArg, EngineArgs, print_warnings, seed};
 use crate::output::{Names, check_png};
 use crate::picture::read_of_size;
 use crate::progress::Progress;
@@ -189,7 +189,10 @@ impl Pictures<'_> {
             (0..batch as usize).try_for_each(|i| write(&row, i))?;
             let done = made.iter().map(|done| done.report.clone());
             match from {
-                0 => reports = done.collect(),
+                0 => {
+                    reports = done.collect();
+                    reports.iter().for_each(print_warnings);
+                }
                 _ => reports.iter_mut().zip(done).for_each(|(all, more)| append(all, more)),
             }
         }

@@ -1,4 +1,4 @@
-//! The command line: `softdimo generate | optimize | inspect | convert | quantize | verify | bench`.
+//! The command line: `softdimo generate | optimize | inspect | labels | convert | quantize | verify | bench`.
 //!
 //! Results go to stdout, messages and progress to stderr. Exit status: 0 done, 1 failed (or a verification
 //! that did not pass), 2 wrong usage, 130 or 143 ended by SIGINT or SIGTERM.
@@ -9,6 +9,7 @@ mod engine;
 mod generate;
 mod inspect;
 mod interrupt;
+mod labels;
 mod optimize;
 mod output;
 mod picture;
@@ -39,6 +40,8 @@ enum Command {
     Optimize(optimize::Args),
     /// Print what a model file holds and check its hash
     Inspect(inspect::Args),
+    /// List the class labels of a model
+    Labels(labels::Args),
     /// Make a model file from official checkpoints
     Convert(convert::Args),
     /// Write a model file again with narrower weights
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Optimize(args) => optimize::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Labels(args) => labels::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Verify(args) => verify::run(args),

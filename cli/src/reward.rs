@@ -1,6 +1,7 @@
 //! The `--reward` argument: `[WEIGHT*]NAME[=ARGUMENT]`, or the file of a network in the name's place.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use softdimo::image::{read_f32_chw, read_png};
@@ -10,7 +11,7 @@ use crate::picture::read_of_size;
 
 /// What may stand there, for messages.
 const FORMS: &str = "color=R,G,B, target=FILE.png, histogram=FILE.png, prior, closeness or \
-                     FILE.softdimo.safetensors[=CLASS]";
+                     a reward file[=CLASS]";
 /// How the file of a network ends.
 const FILE: &str = ".safetensors";
 
@@ -34,8 +35,13 @@ impl Rewards {
             expected: expected.into(),
             found: found.into(),
         };
+        // Paths may hold both signs: what is no number before '*' is the beginning of one.
         let (weight, rest) = match text.split_once('*') {
-            Some((weight, rest)) => (weight.parse().map_err(|_| bad("a number before '*'", weight))?, rest),
+            Some((weight, rest)) => match weight.trim().parse() {
+                Ok(weight) => (weight, rest),
+                Err(_) if names_a_file(text) => (1.0, text),
+                Err(_) => return Err(bad("a number before '*'", weight)),
+            },
             None => (1.0, text),
         };
         if let Some((path, class)) = split_file(rest) {
@@ -78,11 +84,34 @@ impl Rewards {
     }
 }
 
-/// `FILE.safetensors[=CLASS]` as file and class.
+/// Names of rewards that are no files.
+const BUILT_IN: [&str; 5] = ["color", "target", "histogram", "prior", "closeness"];
+
+/// Whether all of `text` is a file, or a file and a class.
+fn names_a_file(text: &str) -> bool {
+    split_file(text).is_some_and(|(path, _)| Path::new(path).is_file())
+}
+
+/// `FILE[=CLASS]` as file and class. A file is what ends like one, or whatever is one and has no reward's name; both
+/// its name and a class may hold '='.
 fn split_file(text: &str) -> Option<(&str, Option<&str>)> {
-    if let Some(at) = text.rfind(&format!("{FILE}=")) {
-        let end = at + FILE.len();
-        return Some((&text[..end], Some(&text[end + 1..])));
+    let (name, _) = text.split_once('=').unwrap_or((text, ""));
+    if BUILT_IN.contains(&name) {
+        return None;
     }
-    text.ends_with(FILE).then_some((text, None))
+    if Path::new(text).is_file() {
+        return Some((text, None));
+    }
+    let splits = text.rmatch_indices('=').map(|(at, _)| (&text[..at], &text[at + 1..]));
+    if let Some((path, class)) = splits.clone().find(|(path, _)| Path::new(path).is_file()) {
+        return Some((path, Some(class)));
+    }
+    // No such file: the error names the one that was meant.
+    if let Some((path, class)) = splits.clone().find(|(path, _)| path.ends_with(FILE)) {
+        return Some((path, Some(class)));
+    }
+    (text.ends_with(FILE) || name.contains(['/', '\\'])).then(|| match text.ends_with(FILE) {
+        true => (text, None),
+        false => text.split_once('=').map_or((text, None), |(path, class)| (path, Some(class))),
+    })
 }

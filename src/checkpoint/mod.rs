@@ -4,6 +4,7 @@
 //! a broken rule of a format is an error that names the file, the tensor, what was expected and what was found.
 
 mod content;
+mod directory;
 #[cfg(all(test, unix))]
 #[allow(unsafe_code)]
 mod guarded_tests;
@@ -11,6 +12,7 @@ pub(crate) mod json;
 #[allow(unsafe_code)]
 mod mapping;
 pub mod safetensors;
+mod selection;
 #[allow(unsafe_code)]
 pub mod sigbus;
 pub(crate) mod sizes;
@@ -23,8 +25,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use self::content::{reads_as_safetensors, unknown_format};
+use self::directory::find_in_directory;
 pub use self::mapping::Mapping;
 use self::safetensors::SafeTensors;
+pub(crate) use self::selection::Sought;
+use self::selection::select;
+pub use self::selection::{ReadFrom, WhichWeights};
 use self::torch::TorchFile;
 use crate::error::{Error, Result};
 use crate::tensor::TensorView;
@@ -33,16 +39,6 @@ use crate::tensor::TensorView;
 const MAX_JSON: u64 = 100_000_000;
 /// Most shards of one checkpoint; each keeps a file open.
 const MAX_SHARDS: usize = 1000;
-
-/// What is looked for in a directory, in this order; after these, a single `*.safetensors`.
-const IN_DIRECTORY: [&str; 6] = [
-    "model.safetensors",
-    "diffusion_pytorch_model.safetensors",
-    "model.safetensors.index.json",
-    "diffusion_pytorch_model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-];
 
 /// An opened checkpoint: named tensors, whatever file format they come from. Thread-safe.
 ///
@@ -56,6 +52,8 @@ pub struct Checkpoint {
     renamed: BTreeMap<String, String>,
     metadata: BTreeMap<String, String>,
     file: String,
+    /// Of a network that was looked for: where it was.
+    read_from: Option<ReadFrom>,
     /// Where the files lie; `None` for bytes without a path.
     directory: Option<PathBuf>,
 }
@@ -79,11 +77,34 @@ impl Checkpoint {
     /// `NotFound`, `Io`; `Format` for a broken rule or a directory with nothing to open; `Unsupported` for compressed
     /// or big-endian PyTorch files.
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
-        let path = path.as_ref();
+        Checkpoint::open_path(path.as_ref(), None)
+    }
+
+    /// As [`Checkpoint::open`], of one network: only its tensors, under its own names.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; `Format` for a checkpoint of something else, and for one that leaves open which dictionary
+    /// is meant.
+    pub(crate) fn open_network(path: &Path, sought: &Sought) -> Result<Checkpoint> {
+        let mut checkpoint = Checkpoint::open_path(path, Some(sought))?;
+        if checkpoint.read_from.is_some() {
+            return Ok(checkpoint);
+        }
+        let Some(found) = select(checkpoint.names(), sought, &checkpoint.file)? else {
+            return Err(unknown(&checkpoint, &sought.expected()));
+        };
+        let shard = |stored: &String| checkpoint.tensors.get(stored).copied().unwrap_or_default();
+        checkpoint.tensors = found.names.iter().map(|(name, stored)| (name.clone(), shard(stored))).collect();
+        checkpoint.renamed = found.names.into_iter().filter(|(name, stored)| name != stored).collect();
+        checkpoint.read_from = Some(found.read_from);
+        Ok(checkpoint)
+    }
+
+    fn open_path(path: &Path, sought: Option<&Sought>) -> Result<Checkpoint> {
         let mut checkpoint = if path.is_dir() {
-            Checkpoint::open_file(&find_in_directory(path)?)?
+            Checkpoint::open_file(&find_in_directory(path)?, sought)?
         } else {
-            Checkpoint::open_file(path)?
+            Checkpoint::open_file(path, sought)?
         };
         let directory = if path.is_dir() { Some(path) } else { path.parent() };
         checkpoint.directory = directory.map(Path::to_path_buf);
@@ -96,7 +117,7 @@ impl Checkpoint {
     /// `Format`, `Unsupported`, as [`Checkpoint::open`].
     pub fn from_mapping(mapping: Arc<Mapping>, file: impl Into<String>) -> Result<Checkpoint> {
         let file = file.into();
-        Ok(Checkpoint::of(Shard::open(mapping, &file)?, file))
+        Ok(Checkpoint::of(Shard::open(mapping, &file, None)?.0, file))
     }
 
     /// A safetensors file in bytes that are already there, and nothing else: a model file must never reach the reader of
@@ -126,14 +147,16 @@ impl Checkpoint {
         let tensors = shard.names().map(|name| (name.to_string(), 0)).collect();
         let metadata = shard.metadata().cloned().unwrap_or_default();
         let (shards, renamed) = (vec![shard], BTreeMap::new());
-        Checkpoint { shards, tensors, renamed, metadata, file, directory: None }
+        Checkpoint { shards, tensors, renamed, metadata, file, read_from: None, directory: None }
     }
 
-    fn open_file(path: &Path) -> Result<Checkpoint> {
+    fn open_file(path: &Path, sought: Option<&Sought>) -> Result<Checkpoint> {
         if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".index.json")) {
             return Checkpoint::open_index(path);
         }
-        Checkpoint::from_mapping(Arc::new(Mapping::map(path)?), display_name(path))
+        let file = display_name(path);
+        let (shard, read_from) = Shard::open(Arc::new(Mapping::map(path)?), &file, sought)?;
+        Ok(Checkpoint { read_from, ..Checkpoint::of(shard, file) })
     }
 
     fn open_index(path: &Path) -> Result<Checkpoint> {
@@ -176,7 +199,7 @@ impl Checkpoint {
                         ));
                     }
                     let shard = Arc::new(Mapping::map(path.with_file_name(shard_name))?);
-                    let shard = Shard::open(shard, shard_name)?;
+                    let shard = Shard::open(shard, shard_name, None)?.0;
                     for (key, value) in shard.metadata().into_iter().flatten() {
                         metadata.entry(key.clone()).or_insert_with(|| value.clone());
                     }
@@ -191,7 +214,8 @@ impl Checkpoint {
             }
             tensors.insert(tensor.clone(), at);
         }
-        Ok(Checkpoint { shards, tensors, renamed: BTreeMap::new(), metadata, file, directory: None })
+        let (renamed, read_from, directory) = (BTreeMap::new(), None, None);
+        Ok(Checkpoint { shards, tensors, renamed, metadata, file, read_from, directory })
     }
 
     /// Tensor names, sorted by bytes. Of a sharded checkpoint, those its index lists.
@@ -218,6 +242,11 @@ impl Checkpoint {
     /// The file's name for messages: without its directory.
     pub fn file(&self) -> String {
         self.file.clone()
+    }
+
+    /// Of a network that was looked for: where in the file it was.
+    pub(crate) fn read_from(&self) -> Option<&ReadFrom> {
+        self.read_from.as_ref()
     }
 
     /// Where the named tensor lies: offset and length in bytes, in the file that [`Checkpoint::mapping`] gives.
@@ -294,14 +323,19 @@ impl Checkpoint {
 }
 
 impl Shard {
-    fn open(mapping: Arc<Mapping>, file: &str) -> Result<Shard> {
+    /// The file, and of a PyTorch file where the network that is looked for was.
+    fn open(mapping: Arc<Mapping>, file: &str, sought: Option<&Sought>) -> Result<(Shard, Option<ReadFrom>)> {
         let bytes = mapping.bytes();
         // A safetensors file may have a header length that looks like a PyTorch file's first bytes.
         if TorchFile::sniff(bytes) && !SafeTensors::sniff(bytes) {
-            return Ok(Shard::Torch(TorchFile::open(mapping, file)?));
+            let (file, read_from) = match sought {
+                Some(sought) => TorchFile::open_network(mapping, file, sought)?,
+                None => (TorchFile::open(mapping, file)?, None),
+            };
+            return Ok((Shard::Torch(file), read_from));
         }
         if reads_as_safetensors(bytes, file) {
-            return Ok(Shard::SafeTensors(SafeTensors::open(mapping, file)?));
+            return Ok((Shard::SafeTensors(SafeTensors::open(mapping, file)?), None));
         }
         Err(unknown_format(file, bytes))
     }
@@ -335,33 +369,25 @@ impl Shard {
     }
 }
 
-fn find_in_directory(directory: &Path) -> Result<PathBuf> {
-    let candidate = IN_DIRECTORY.iter().map(|name| directory.join(name)).find(|path| path.is_file());
-    if let Some(path) = candidate {
-        return Ok(path);
-    }
-    let entries = std::fs::read_dir(directory).map_err(|e| Error::io(directory, e))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|e| Error::io(directory, e))?;
-        names.push(entry.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    let single: Vec<_> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
-    if let [name] = single[..] {
-        return Ok(directory.join(name));
-    }
-    let found = match names.len() {
-        0 => "nothing".into(),
-        n if n > 20 => format!("{} and {} more", names[..20].join(", "), n - 20),
-        _ => names.join(", "),
+/// The error for a checkpoint of something else: some of its tensors, from the first to the last, with their shapes.
+pub(crate) fn unknown(checkpoint: &Checkpoint, expected: &str) -> Error {
+    const SHOWN: usize = 5;
+    let names: Vec<&str> = checkpoint.names().collect();
+    let shown = names.len().min(SHOWN);
+    let tensor = |i: usize| {
+        let name = names[i * (names.len() - 1) / (shown - 1).max(1)];
+        let shape = checkpoint.get(name).map(|view| format!(" {}{}", view.dtype, view.shape));
+        let short: String = name.chars().take(80).collect();
+        format!("'{short}'{}", shape.unwrap_or_default())
     };
-    Err(Error::Format {
-        file: directory.display().to_string(),
-        what: "checkpoint directory".into(),
-        expected: format!("{} or a single *.safetensors", IN_DIRECTORY.join(", ")),
-        found,
-    })
+    let some: Vec<String> = (0..shown).map(tensor).collect();
+    let found = match names.len() {
+        0 => "none".into(),
+        n if n > shown => format!("{n} tensors, among them {}", some.join(", ")),
+        _ => some.join(", "),
+    };
+    let (what, expected) = ("tensors".into(), expected.into());
+    Error::Format { file: checkpoint.file(), what, expected, found }
 }
 
 fn read_json(path: &Path) -> Result<String> {
@@ -539,9 +565,9 @@ mod tests {
         assert_eq!(
             message(b"hello, world", "x.bin"),
             "x.bin: file format: expected a safetensors or PyTorch file (zip or legacy), \
-             found bytes 68 65 6c 6c 6f 2c 20 77"
+             found text, which begins 'hello, world'"
         );
-        assert!(message(b"hello, world", "x.safetensors").contains("header length"));
+        assert!(message(b"\x01\x02\x03\x04\x05\x06\x07\x08{}", "x.safetensors").contains("header length"));
         assert!(open(&zip, "x").unwrap().config_json().unwrap().is_none());
     }
 }

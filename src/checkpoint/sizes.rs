@@ -22,19 +22,6 @@ pub(crate) struct Given {
     pub json: Json,
 }
 
-/// The error for a checkpoint of something else.
-pub(crate) fn unknown(checkpoint: &Checkpoint, expected: &str) -> Error {
-    let names: Vec<&str> = checkpoint.names().collect();
-    let some: Vec<String> = names.iter().take(6).map(|name| format!("'{name}'")).collect();
-    let found = match names.len() {
-        0 => "none".into(),
-        n if n > some.len() => format!("{n} tensors, among them {}", some.join(", ")),
-        _ => some.join(", "),
-    };
-    let (what, expected) = ("tensors".into(), expected.into());
-    Error::Format { file: checkpoint.file(), what, expected, found }
-}
-
 pub(crate) fn wrong(file: &str, key: &str, expected: &str, found: impl ToString) -> Error {
     let (expected, found) = (expected.into(), found.to_string());
     Error::Config { file: file.into(), key: key.into(), expected, found }

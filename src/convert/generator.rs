@@ -8,7 +8,7 @@ use crate::families::condition::Condition;
 use crate::families::source::Source;
 use crate::model::Config;
 use crate::model_file::Summary;
-use crate::model_file::write::{Metadata, Part, collect, read_labels, write};
+use crate::model_file::write::{Metadata, Part, collect, read_from, read_labels, write};
 use crate::nn::text_encoder;
 use crate::tensor::{Dtype, Tensor, TensorView};
 
@@ -78,7 +78,11 @@ pub fn generator(source: &Source, output: &Path, mut progress: impl FnMut(usize,
         about: &source.about,
         storage,
     };
-    write(&parts, &metadata.entries(&parts)?, output, &mut progress)
+    let summary = write(&parts, &metadata.entries(&parts)?, output, &mut progress)?;
+    let generators = pieces.generators.iter().map(|(_, generator)| generator);
+    let text = pieces.text.iter().map(|(text, _)| text);
+    let read_from = read_from(generators.chain([&pieces.tokenizer]).chain(text));
+    Ok(Summary { read_from, ..summary })
 }
 
 fn vocabulary_part(vocabulary: &Tensor) -> Part<'_> {
@@ -87,5 +91,6 @@ fn vocabulary_part(vocabulary: &Tensor) -> Part<'_> {
         name: format!("text.{}", text_encoder::VOCABULARY),
         view: TensorView { dtype: Dtype::U8, shape, data },
         stored: Dtype::U8,
+        file: String::new(),
     }
 }

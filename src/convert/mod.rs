@@ -9,6 +9,7 @@ mod reward;
 pub use self::generator::generator;
 pub use self::quantize::quantize;
 pub use self::reward::reward;
+pub use crate::checkpoint::{ReadFrom, WhichWeights};
 pub use crate::families::source::Source;
 pub use crate::model_file::{About, Summary};
 pub use crate::quant::Storage;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::checkpoint::{Checkpoint, Mapping, safetensors};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::model_file::finite::require_finite;
 use crate::model_file::header::ModelHeader;
 use crate::model_file::write::{Part, write};
 use crate::model_file::{QUANTIZATION, Summary, WeightsMode};
@@ -40,7 +41,8 @@ pub fn quantize(
             });
         }
         let stored = storage.dtype(&view);
-        parts.push(Part { name: name.into(), view, stored });
+        require_finite(name, &view, stored, &file)?;
+        parts.push(Part { name: name.into(), view, stored, file: file.clone() });
     }
     let mut metadata = checkpoint.metadata().clone();
     metadata.insert(QUANTIZATION.into(), storage.name().into());

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::model_file::write::{Metadata, Part, collect, read_labels, write};
+use crate::model_file::write::{Metadata, Part, collect, read_from, read_labels, write};
 use crate::model_file::{REWARD_COMPONENT, Summary};
 use crate::rewards::architecture::{REWARDS, names};
 use crate::rewards::model::{RewardConfig, VOCABULARY};
@@ -45,7 +45,7 @@ pub fn reward(
     if !vocabulary.is_empty() {
         let (shape, data) = ([vocabulary.len()].into(), vocabulary.as_slice());
         let view = TensorView { dtype: Dtype::U8, shape, data };
-        parts.push(Part { name: VOCABULARY.into(), view, stored: Dtype::U8 });
+        parts.push(Part { name: VOCABULARY.into(), view, stored: Dtype::U8, file: String::new() });
     }
     let network = &config.architecture;
     let metadata = Metadata {
@@ -56,7 +56,9 @@ pub fn reward(
         about: &source.about,
         storage: source.storage,
     };
-    write(&parts, &metadata.entries(&parts)?, output, &mut progress)
+    let summary = write(&parts, &metadata.entries(&parts)?, output, &mut progress)?;
+    let read_from = read_from(pieces.networks.iter().map(|(checkpoint, _)| checkpoint.as_ref()));
+    Ok(Summary { read_from, ..summary })
 }
 
 /// A file that the conversion would not read is a mistake.

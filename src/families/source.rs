@@ -3,17 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use super::defaults::Defaults;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Sought, WhichWeights};
 use crate::error::{Error, Result};
 use crate::model_file::About;
 use crate::quant::Storage;
 use crate::text::ClipBpe;
 
-/// A checkpoint. Files saved from a wrapped module carry `module.`.
-pub(super) fn open(path: &Path) -> Result<Checkpoint> {
-    let mut checkpoint = Checkpoint::open(path)?;
-    checkpoint.rename_prefix("module.", "");
-    Ok(checkpoint)
+/// The checkpoint of a network that is no generator, whatever wraps its names: `what` in words, known by one of the
+/// tensors `anchors`.
+pub(super) fn open_network(path: &Path, what: &str, anchors: &[&str]) -> Result<Checkpoint> {
+    Checkpoint::open_network(path, &Sought { what, anchors, which: WhichWeights::Auto })
 }
 
 /// What to convert and what to say about it.
@@ -33,6 +32,10 @@ pub struct Source {
     pub vocabulary: Option<PathBuf>,
     /// JSON with the official configuration's keys; default: what lies with the checkpoints.
     pub config: Option<PathBuf>,
+    /// Attention heads of the generator, where neither tensors nor configuration show them.
+    pub heads: Option<usize>,
+    /// Which weights of the generators, where a checkpoint has several sets; of all others it is the averaged ones.
+    pub weights: WhichWeights,
     /// JSON list of class names, or of objects with `name`.
     pub labels: Option<PathBuf>,
     pub storage: Storage,
@@ -60,14 +63,13 @@ impl Source {
         Source { family: family.into(), ..Source::default() }
     }
 
-    /// The generators of the source, opened by `open`.
+    /// The generators of the source: `what` in words, known by the tensor `anchor`.
     ///
     /// # Errors
-    /// Neither student nor teacher.
-    pub(super) fn generators(
-        &self,
-        open: impl Fn(&Path) -> Result<Checkpoint>,
-    ) -> Result<Vec<(&'static str, Checkpoint)>> {
+    /// Neither student nor teacher; those of [`Checkpoint::open_network`].
+    pub(super) fn generators(&self, what: &str, anchor: &str) -> Result<Vec<(&'static str, Checkpoint)>> {
+        let sought = Sought { what, anchors: &[anchor], which: self.weights.clone() };
+        let open = |path: &Path| Checkpoint::open_network(path, &sought);
         let generators = [("student", &self.generator), ("teacher", &self.teacher)];
         let generators = generators.into_iter().filter_map(|(role, path)| Some((role, path.as_ref()?)));
         let generators =

@@ -10,10 +10,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::source::Source;
-use crate::checkpoint::Checkpoint;
+use super::source::{Source, open_network};
 use crate::checkpoint::json::read_json;
-use crate::checkpoint::sizes::{Given, unknown};
+use crate::checkpoint::sizes::Given;
+use crate::checkpoint::{Checkpoint, unknown};
 use crate::error::{Error, Result};
 use crate::nn::clip::sizes::clip_text;
 use crate::nn::clip::{Activation, KeyLayout};
@@ -40,8 +40,7 @@ pub(super) fn open(source: &Source, wanted: &Wanted) -> Result<(TextEncoder, Che
     let Some(path) = &source.text_encoder else {
         return Err(Error::invalid("--text-encoder", wanted.name, "none"));
     };
-    let mut checkpoint = Checkpoint::open(path)?;
-    checkpoint.rename_prefix("module.", "");
+    let checkpoint = open_network(path, "a CLIP text tower's tensors", &ANCHORS)?;
     let given = match &source.config {
         Some(config) => Some(Given { file: config.display().to_string(), json: read_json(config)? }),
         None => None,
@@ -65,10 +64,12 @@ pub(super) fn open(source: &Source, wanted: &Wanted) -> Result<(TextEncoder, Che
     Ok((encoder, checkpoint, files.bpe))
 }
 
+/// One of these is in every checkpoint of a text tower.
+const ANCHORS: [&str; 2] = ["text_model.embeddings.token_embedding.weight", "token_embedding.weight"];
+
 /// Whose names the text tower's tensors have; a file may hold no other tower.
 fn key_layout(checkpoint: &Checkpoint) -> Result<KeyLayout> {
-    let [hugging_face, open_clip] =
-        ["text_model.embeddings.token_embedding.weight", "token_embedding.weight"];
+    let [hugging_face, open_clip] = ANCHORS;
     if checkpoint.get(hugging_face).is_some() {
         return Ok(KeyLayout::HuggingFace);
     }
@@ -88,13 +89,12 @@ pub(super) fn beside(checkpoint: &Path, names: &[&str]) -> Option<PathBuf> {
 }
 
 fn vocabulary(source: &Source, checkpoint: &Path) -> Result<ClipFiles> {
-    const NAMES: [&str; 4] =
-        ["merges.txt", "tokenizer.json", "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt"];
     if let Some(path) = &source.vocabulary {
         return ClipFiles::open(path);
     }
-    let Some(path) = beside(checkpoint, &NAMES) else {
-        let expected = format!("a file, since none of {} is beside the text encoder", NAMES.join(", "));
+    let Some(path) = beside(checkpoint, &ClipFiles::NAMES) else {
+        let expected =
+            format!("a file, since none of {} is beside the text encoder", ClipFiles::NAMES.join(", "));
         return Err(Error::invalid("--vocabulary", expected, "none"));
     };
     // With its vocab.json, merges.txt is a folder's: the ids are checked.

@@ -50,6 +50,9 @@ pub(crate) fn prepare(sessions: &mut Sessions, batch: usize, cancel: &Cancel) ->
 pub(crate) fn execute(sessions: &mut Sessions, host: &dyn Host, r: &Resolved) -> Result<(Generated, bool)> {
     host.cancel().check()?;
     let start = Instant::now();
+    for warning in &r.warnings {
+        sessions.warn(warning.clone());
+    }
     let layout = sessions.model().architecture().layout();
     let total = match (r.steps, &r.optimize) {
         (1, None) => 2 + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
@@ -121,6 +124,7 @@ fn report(
         mean_max_probability: p.max_probability.as_ref().map(confidence).transpose()?,
         soft_hard_difference: p.other_images.as_ref().map(difference).transpose()?,
         optimization: p.optimization.clone(),
+        warnings: r.warnings.clone(),
         milliseconds: start.elapsed().as_secs_f64() * 1e3,
     })
 }

@@ -101,23 +101,3 @@ pub(crate) fn wrong(file: &str, key: &str, expected: &str, found: impl ToString)
     let (expected, found) = (expected.into(), found.to_string());
     Error::Config { file: file.into(), key: key.into(), expected, found }
 }
-
-/// Index of a label by its name, ignoring case; the error suggests close names.
-pub(crate) fn find_label(labels: &[ClassLabel], label: &str) -> Result<usize> {
-    let wanted = label.trim().to_lowercase();
-    if let Some(i) = labels.iter().position(|l| l.name.to_lowercase() == wanted) {
-        return Ok(i);
-    }
-    let near: Vec<&str> = labels
-        .iter()
-        .map(|l| l.name.as_str())
-        .filter(|n| {
-            let n = n.to_lowercase();
-            wanted.split_whitespace().any(|word| n.split_whitespace().any(|w| w == word))
-                || (!wanted.is_empty() && n.contains(&wanted))
-        })
-        .take(5)
-        .collect();
-    let hint = if near.is_empty() { String::new() } else { format!(" (close: {})", near.join(", ")) };
-    Err(Error::UnknownLabel { label: label.into(), count: labels.len(), hint })
-}

@@ -2,7 +2,9 @@
 //! `encoder.`, `decoder.`; a reward's `reward.`) and official names, everything else in `__metadata__`. Nothing here knows
 //! a family; `docs/model-file.md` is the format.
 
+pub(crate) mod finite;
 pub(crate) mod header;
+pub(crate) mod labels;
 pub(crate) mod write;
 
 use std::path::Path;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Mapping;
+use crate::checkpoint::{Mapping, ReadFrom};
 use crate::error::Result;
 
 /// Value of `softdimo.format` this library writes and reads.
@@ -73,4 +75,6 @@ pub struct Summary {
     pub bytes: u64,
     /// Digest of the tensor bytes, also in the file's metadata.
     pub sha256: String,
+    /// Of a conversion: the dictionaries that were read, of checkpoints whose tensors lie in one.
+    pub read_from: Vec<ReadFrom>,
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::finite::require_finite;
 use super::{About, ClassLabel, FORMAT, QUANTIZATION, Summary};
-use crate::checkpoint::{Checkpoint, safetensors};
+use crate::checkpoint::{Checkpoint, ReadFrom, safetensors};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::quant::{self, Storage};
@@ -20,6 +21,8 @@ pub(crate) struct Part<'a> {
     pub name: String,
     pub view: TensorView<'a>,
     pub stored: Dtype,
+    /// The file it is from, for messages.
+    pub file: String,
 }
 
 /// What the metadata of every model file is made of.
@@ -42,14 +45,44 @@ pub(crate) fn collect<'a>(
     build: impl FnOnce(&Graph, &Weights) -> Result<Value>,
 ) -> Result<()> {
     let g = Graph::new();
-    build(&g, &Weights::new(checkpoint))?;
+    build(&g, &Weights::new(checkpoint)).map_err(|error| with_neighbours(error, checkpoint))?;
     for name in g.weights() {
         let view =
             checkpoint.get(&name).ok_or_else(|| Error::internal(format!("tensor '{name}' vanished")))?;
         let stored = storage.dtype(&view);
-        parts.push(Part { name: format!("{prefix}{name}"), view, stored });
+        parts.push(Part { name: format!("{prefix}{name}"), view, stored, file: checkpoint.file() });
     }
     Ok(())
+}
+
+/// A missing tensor's error, with the names in the checkpoint that are most like it: of a network of other sizes or
+/// another version, they show what it has instead.
+fn with_neighbours(error: Error, checkpoint: &Checkpoint) -> Error {
+    const SHOWN: usize = 3;
+    let Error::MissingTensor { name, expected, file } = error else { return error };
+    let mut names: Vec<(f64, &str)> =
+        checkpoint.names().map(|have| (strsim::jaro_winkler(have, &name), have)).collect();
+    names.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let tensor = |(_, name): &(f64, &str)| {
+        let shape = checkpoint.get(name).map(|view| format!(" {}{}", view.dtype, view.shape));
+        let short: String = name.chars().take(80).collect();
+        format!("'{short}'{}", shape.unwrap_or_default())
+    };
+    let near: Vec<String> = names.iter().take(SHOWN).map(tensor).collect();
+    let file = format!("{file} ({} tensors; nearest: {})", names.len(), near.join(", "));
+    Error::MissingTensor { name, expected, file }
+}
+
+/// The dictionaries that checkpoints were read from, each once; those without any are left out.
+pub(crate) fn read_from<'a>(checkpoints: impl Iterator<Item = &'a Checkpoint>) -> Vec<ReadFrom> {
+    let mut all: Vec<ReadFrom> = Vec::new();
+    for found in checkpoints.filter_map(Checkpoint::read_from) {
+        let plain = found.dictionary.is_empty() && found.others.is_empty();
+        if !plain && !all.contains(found) {
+            all.push(found.clone());
+        }
+    }
+    all
 }
 
 /// Class names: a JSON list of names, or of objects with `name`. None without a path.
@@ -101,7 +134,7 @@ impl<C: Serialize> Metadata<'_, C> {
         if !self.labels.is_empty() {
             set("softdimo.labels", json(serde_json::to_string(self.labels))?);
         }
-        let digest = source_digest(parts);
+        let digest = source_digest(parts)?;
         let origin = serde_json::json!({ "origin": about.origin, "sha256": digest });
         set("softdimo.source", origin.to_string());
         set(safetensors::SHA256_KEY, String::new());
@@ -110,15 +143,16 @@ impl<C: Serialize> Metadata<'_, C> {
 }
 
 /// Digest of the source tensors (name, dtype, shape, bytes), whatever container they came in.
-fn source_digest(parts: &[Part]) -> String {
+fn source_digest(parts: &[Part]) -> Result<String> {
     let mut order: Vec<&Part> = parts.iter().collect();
     order.sort_by(|a, b| a.name.cmp(&b.name));
     let mut hash = Sha256::new();
     for part in order {
         hash.update(format!("{} {}{}\n", part.name, part.view.dtype, part.view.shape));
         hash.update(part.view.data);
+        require_finite(&part.name, &part.view, part.stored, &part.file)?;
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 pub(crate) fn write(
@@ -149,7 +183,7 @@ pub(crate) fn write(
         store(part, content)
     })?;
     let bytes = std::fs::metadata(output).map_err(|e| Error::io(output, e))?.len();
-    Ok(Summary { tensors: entries.len(), bytes, sha256 })
+    Ok(Summary { tensors: entries.len(), bytes, sha256, read_from: Vec::new() })
 }
 
 /// Which of a weight's tensors is written.

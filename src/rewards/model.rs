@@ -16,10 +16,12 @@ use super::prompt::{Tokenizer, TokenizerConfig, Tokens};
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::model_file::header::{ModelHeader, find_label, wrong};
+use crate::model_file::header::{ModelHeader, wrong};
+use crate::model_file::labels::find_label;
 use crate::model_file::{ClassLabel, REWARD_COMPONENT, WeightsMode};
 use crate::shortage;
 use crate::tensor::Dtype;
+use crate::text::Overflow;
 use crate::weights::Weights;
 
 /// The tensor that holds the tokenizer's vocabulary.
@@ -136,15 +138,21 @@ impl RewardModel {
         Some(self.tokenizer.as_ref()?.encode(prompt))
     }
 
+    /// What of a prompt the reward does not read.
+    pub(crate) fn overflow(&self, prompt: &str) -> Option<Overflow> {
+        self.tokenizer.as_ref()?.overflow(prompt)
+    }
+
     /// Number of classes of a classifier, 0 for others.
     pub fn classes(&self) -> usize {
         self.architecture().classes()
     }
 
-    /// Class id of a classifier's label by its name, ignoring case.
+    /// Class id of a classifier's label by its name or one of its synonyms; case, spaces, hyphens, underscores and an
+    /// English plural do not matter.
     ///
     /// # Errors
-    /// [`Error::UnknownLabel`], which suggests close names.
+    /// [`Error::UnknownLabel`], which suggests close names; [`Error::InvalidArgument`] for a name of several classes.
     pub fn class_of(&self, label: &str) -> Result<usize> {
         find_label(&self.labels, label)
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scorer::{TextInput, TokenizerKind};
 use crate::error::{Error, Result};
-use crate::text::{ClipBpe, Flavor, WordPiece};
+use crate::text::{ClipBpe, Flavor, Overflow, WordPiece, overflow};
 
 /// Most tokens a prompt may be padded to; published text encoders read 77 and 35.
 pub(super) const CONTEXT_LIMIT: usize = 1024;
@@ -92,6 +92,17 @@ impl Tokenizer {
     pub fn context(&self) -> usize {
         match self {
             Tokenizer::ClipBpe { context, .. } | Tokenizer::WordPiece { context, .. } => *context,
+        }
+    }
+
+    /// What of a prompt is not read.
+    pub fn overflow(&self, prompt: &str) -> Option<Overflow> {
+        let room = self.context().saturating_sub(2);
+        match self {
+            Tokenizer::ClipBpe { bpe, flavor, .. } => {
+                overflow(prompt, room, |text| bpe.encode(text, *flavor).len())
+            }
+            Tokenizer::WordPiece { pieces, .. } => overflow(prompt, room, |text| pieces.encode(text).len()),
         }
     }
 

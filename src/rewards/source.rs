@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use super::prompt::TokenizerConfig;
 use super::scorer::{Scorer, TextInput, TokenizerKind};
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::json::read_json;
 use crate::checkpoint::sizes::Given;
+use crate::checkpoint::{Checkpoint, Sought, WhichWeights};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::model_file::About;
 use crate::quant::Storage;
 use crate::tensor::Dtype;
-use crate::text::{ClipBpe, Flavor, WordPiece};
+use crate::text::{ClipBpe, ClipFiles, Flavor, WordPiece, read_vocabulary};
 use crate::weights::Weights;
+
+/// BERT's vocabulary, beside a checkpoint or in its folder.
+const BERT: [&str; 1] = ["vocab.txt"];
 
 /// What to convert and what to say about it.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +29,11 @@ pub struct RewardSource {
     pub head: Option<PathBuf>,
     /// JSON with what shapes do not tell; default: the official configuration beside the checkpoint, where there is one.
     pub config: Option<PathBuf>,
-    /// CLIP's merges or BERT's vocabulary; default: `merges.txt` or `vocab.txt` beside the checkpoint.
+    /// CLIP's vocabulary in any of [`ClipFiles`]' forms, or BERT's `vocab.txt`, packed or not, or its folder; default: what
+    /// lies beside the checkpoint.
     pub vocabulary: Option<PathBuf>,
+    /// Which weights, where the checkpoint has several sets.
+    pub weights: WhichWeights,
     /// Classifier: JSON list of class names, or of objects with `name`.
     pub labels: Option<PathBuf>,
     pub storage: Storage,
@@ -68,11 +74,10 @@ impl RewardSource {
         RewardSource { reward: reward.into(), checkpoint: checkpoint.into(), ..RewardSource::default() }
     }
 
-    /// The checkpoint. Files saved from a wrapped module carry `module.`.
-    pub(super) fn open(&self) -> Result<Arc<Checkpoint>> {
-        let mut checkpoint = Checkpoint::open(&self.checkpoint)?;
-        checkpoint.rename_prefix("module.", "");
-        Ok(Arc::new(checkpoint))
+    /// The checkpoint, whatever wraps its names: `what` in words, known by one of the tensors `anchors`.
+    pub(super) fn open(&self, what: &str, anchors: &[&str]) -> Result<Arc<Checkpoint>> {
+        let sought = Sought { what, anchors, which: self.weights.clone() };
+        Ok(Arc::new(Checkpoint::open_network(&self.checkpoint, &sought)?))
     }
 
     /// The first of these that lies in the checkpoint's directory.
@@ -97,18 +102,15 @@ impl RewardSource {
         flavor: Flavor,
         checkpoint: &Checkpoint,
     ) -> Result<Option<(TokenizerConfig, Vec<u8>)>> {
-        let (name, what) = match text.kind {
-            TokenizerKind::ClipBpe => ("merges.txt", "CLIP's merges"),
-            TokenizerKind::WordPiece => ("vocab.txt", "BERT's vocabulary"),
+        let (names, what) = match text.kind {
+            TokenizerKind::ClipBpe => (&ClipFiles::NAMES[..], "CLIP's merges"),
+            TokenizerKind::WordPiece => (&BERT[..], "BERT's vocabulary"),
         };
-        let Some(path) = self.vocabulary.clone().or_else(|| self.beside(&[name])) else {
-            return Err(Error::invalid(
-                "--vocabulary",
-                format!("{what}, since there is no {name} beside {}", checkpoint.file()),
-                "none",
-            ));
+        let Some(path) = self.vocabulary.clone().or_else(|| self.beside(names)) else {
+            let expected = format!("{what}, since there is no {} beside {}", names[0], checkpoint.file());
+            return Err(Error::invalid("--vocabulary", expected, "none"));
         };
-        let (tokenizer, ids, stored) = read_vocabulary(&path, text, flavor)?;
+        let (tokenizer, ids, stored) = tokenizer_of(&path, text, flavor)?;
         if ids > text.rows {
             return Err(Error::Config {
                 file: checkpoint.file(),
@@ -121,35 +123,23 @@ impl RewardSource {
     }
 }
 
-/// The tokenizer of a vocabulary file, its number of ids, and its bytes as a reward file holds them.
-fn read_vocabulary(
-    path: &Path,
-    text: TextInput,
-    flavor: Flavor,
-) -> Result<(TokenizerConfig, usize, Vec<u8>)> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let named = |e: Error| match e {
-        Error::Format { what, expected, found, .. } => {
-            Error::Format { file: path.display().to_string(), what, expected, found }
-        }
-        other => other,
-    };
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        return Err(Error::Format {
-            file: path.display().to_string(),
-            what: "vocabulary".into(),
-            expected: "text".into(),
-            found: "a gzip file; unpack it first".into(),
-        });
-    }
+/// The tokenizer of a vocabulary file or of its folder, its number of ids, and its bytes as a reward file holds them.
+fn tokenizer_of(path: &Path, text: TextInput, flavor: Flavor) -> Result<(TokenizerConfig, usize, Vec<u8>)> {
     Ok(match text.kind {
         TokenizerKind::WordPiece => {
-            let ids = WordPiece::from_vocabulary(&bytes).map_err(named)?.vocabulary();
+            let path = if path.is_dir() { &path.join(BERT[0]) } else { path };
+            let bytes = read_vocabulary(path)?;
+            let pieces = WordPiece::from_vocabulary(&bytes).map_err(|e| match e {
+                Error::Format { what, expected, found, .. } => {
+                    Error::Format { file: path.display().to_string(), what, expected, found }
+                }
+                other => other,
+            })?;
             let context = WordPiece::CONTEXT.min(text.positions);
-            (TokenizerConfig::WordPiece { context }, ids, bytes)
+            (TokenizerConfig::WordPiece { context }, pieces.vocabulary(), bytes)
         }
         TokenizerKind::ClipBpe => {
-            let bpe = ClipBpe::from_merges(&bytes).map_err(named)?;
+            let bpe = ClipFiles::open(path)?.bpe;
             let tokenizer = TokenizerConfig::ClipBpe { flavor, context: text.positions };
             (tokenizer, ClipBpe::VOCABULARY, bpe.vocabulary_bytes().to_vec())
         }

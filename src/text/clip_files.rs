@@ -34,6 +34,10 @@ pub struct ClipFiles {
 }
 
 impl ClipFiles {
+    /// Names under which a vocabulary lies beside its checkpoint, in the order of preference.
+    pub(crate) const NAMES: [&str; 4] =
+        ["merges.txt", "tokenizer.json", "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt"];
+
     /// Reads a container: a folder with `merges.txt` and `vocab.json`, or with `tokenizer.json`; or one file,
     /// a `tokenizer.json`, a merges file or a packed one, told apart by content.
     ///
@@ -52,7 +56,9 @@ impl ClipFiles {
         let file = path.display().to_string();
         match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') => ClipFiles::open_json(path.parent().unwrap_or(Path::new("")), path),
-            Some(0x1F) => Ok(ClipFiles { bpe: from_gzip(&file, &bytes)?, pad_id: 0 }),
+            Some(0x1F) => {
+                Ok(ClipFiles { bpe: ClipBpe::parse_merges(&file, &unpack(&file, &bytes)?)?, pad_id: 0 })
+            }
             _ => Ok(ClipFiles { bpe: ClipBpe::parse_merges(&file, &bytes)?, pad_id: 0 }),
         }
     }
@@ -159,8 +165,20 @@ struct Specials {
     pad_token: Option<Token>,
 }
 
-/// The merges of a gzip file; `file` is named in the errors.
-fn from_gzip(file: &str, bytes: &[u8]) -> Result<ClipBpe> {
+/// A vocabulary's bytes, unpacked where it is a gzip file.
+///
+/// # Errors
+/// `NotFound`, `Io`; `Format` for one that is too long or no gzip file in spite of how it begins.
+pub(crate) fn read_vocabulary(path: &Path) -> Result<Vec<u8>> {
+    let bytes = read(path)?;
+    match bytes.starts_with(&[0x1F, 0x8B]) {
+        true => unpack(&path.display().to_string(), &bytes),
+        false => Ok(bytes),
+    }
+}
+
+/// The contents of a gzip file; `file` is named in the errors.
+fn unpack(file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     let broken = |found: String| Error::Format {
         file: file.into(),
@@ -175,7 +193,7 @@ fn from_gzip(file: &str, bytes: &[u8]) -> Result<ClipBpe> {
     if text.len() as u64 > FILE_LIMIT {
         return Err(broken("more".into()));
     }
-    ClipBpe::parse_merges(file, &text)
+    Ok(text)
 }
 
 /// An error unless `vocabulary` has every symbol of `bpe` under its id, and no other.

@@ -7,11 +7,14 @@
 mod clip_bpe;
 mod clip_files;
 mod clip_text;
+mod fit;
 mod prompt;
 mod wordpiece;
 
 pub use clip_bpe::{ClipBpe, Flavor};
 pub use clip_files::ClipFiles;
+pub(crate) use clip_files::read_vocabulary;
+pub(crate) use fit::{Overflow, overflow};
 pub use prompt::PromptTokenizer;
 pub use wordpiece::WordPiece;
 

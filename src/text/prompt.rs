@@ -1,6 +1,7 @@
 //! A text encoder's tokenizer: prompt → the token ids of its input.
 
 use super::clip_bpe::{ClipBpe, Flavor};
+use super::fit::{Overflow, overflow};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -48,6 +49,11 @@ impl PromptTokenizer {
     pub fn encode(&self, prompt: &str) -> Vec<i64> {
         let ids = self.bpe.encode_padded(prompt, self.flavor, self.context_length, self.pad_id);
         ids.into_iter().map(i64::from).collect()
+    }
+
+    /// What of a prompt is not read.
+    pub(crate) fn overflow(&self, prompt: &str) -> Option<Overflow> {
+        overflow(prompt, self.context_length - 2, |text| self.bpe.encode(text, self.flavor).len())
     }
 
     /// The ids of all prompts, [B, context_length] (i64): the input of a text encoder.

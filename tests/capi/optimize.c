@@ -441,6 +441,9 @@ static void bad(void) {
   INVALID("request.rewards", r.rewards = NULL);
   INVALID("request.rewards", r.reward_count = 0);
   INVALID("request.rewards", (r.rewards = NULL, r.reward_count = 0));
+  INVALID("request.deadline_ms: expected -1 without rewards, which alone read it, found 5000",
+          (softdimo_request_init(&r, sizeof r), r.deadline_ms = 5000));
+  INVALID("request.lr: expected -1 without rewards", (softdimo_request_init(&r, sizeof r), r.lr = 0.5f));
   INVALID("request.optimizer", r.optimizer = 2);
   INVALID("request.variables", r.variables = 8);
   INVALID("optimize.variables", r.variables = SOFTDIMO_VARIABLE_EMBEDDING | SOFTDIMO_VARIABLE_NOISE);

@@ -1,7 +1,10 @@
 //! The command line, as scripts use it: exit statuses, outputs, PNG metadata, error texts.
 
+mod checkpoints;
 mod families;
+mod labels;
 mod outputs;
+mod rewards;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -130,7 +133,10 @@ fn convert_names_what_is_wrong() {
     }
     assert!(works(&convert(&out, &["--generator", g, "--tokenizer", t])).contains("165 tensors"));
     let cases: [(&[&str], &str); 5] = [
-        (&["--generator", t, "--tokenizer", g], "tensor 'input_proj.weight': expected shape [48, 14]"),
+        (
+            &["--generator", t, "--tokenizer", g],
+            "expected a MaskBit generator's tensors, such as 'class_emb.weight', found 117",
+        ),
         (&["--generator", "tests/data/maskbit/generator.bin", "--tokenizer", t], "config 'config'"),
         (&["--generator", "no-such-file", "--tokenizer", t], "file 'no-such-file' not found"),
         (&["--tokenizer", t], "a student (--generator) or a teacher (--teacher)"),
@@ -200,10 +206,12 @@ fn rewards_from_files() {
     let official = official::hpsv2(folder.path()).source;
     let (weights, vocabulary) = (official.checkpoint.to_string_lossy(), official.vocabulary.unwrap());
     let arguments = ["convert", "hpsv2", "--checkpoint", &weights, "-o"];
-    assert!(
-        fails(1, &[&arguments[..], &[&path("hps")]].concat())
-            .contains("--vocabulary: expected CLIP's merges")
-    );
+    std::fs::create_dir(path("alone")).unwrap();
+    let alone = path("alone/hps.safetensors");
+    std::fs::copy(&official.checkpoint, &alone).unwrap();
+    std::fs::copy(path("open_clip_config.json"), path("alone/open_clip_config.json")).unwrap();
+    let why = fails(1, &["convert", "hpsv2", "--checkpoint", &alone, "-o", &path("hps")]);
+    assert!(why.contains("--vocabulary: expected CLIP's merges"), "{why}");
     let vocabulary = vocabulary.to_string_lossy();
     works(&[&arguments[..], &[&path("hps.safetensors"), "--vocabulary", &vocabulary]].concat());
     let rewards = |name: &str| data(&format!("rewards/{name}")).to_string_lossy().into_owned();
@@ -251,7 +259,7 @@ fn rewards_from_files() {
     assert!(refused(climb(&["none.softdimo.safetensors"], &[])).contains("not found"));
     assert!(
         refused(climb(&["brightness"], &[]))
-            .contains("or FILE.softdimo.safetensors[=CLASS], found brightness")
+            .contains("closeness or a reward file[=CLASS], found brightness")
     );
     let generate = fails(1, &["generate", "--model", &file, "--label", "x", "-o", &sheet]);
     assert!(generate.contains("found the reward 'clip_score', which is opened as a reward"), "{generate}");

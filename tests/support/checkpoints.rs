@@ -41,32 +41,87 @@ pub fn directory(folder: &Path, tensors: &[(String, Tensor)], config: &Json) -> 
     folder.to_path_buf()
 }
 
+/// What `torch.save` is given.
+pub enum Saved<'a> {
+    /// A state dict.
+    Tensors(&'a [(String, Tensor)]),
+    /// A list of tensors without names.
+    List(&'a [(String, Tensor)]),
+    Dictionaries(Vec<(&'a str, Saved<'a>)>),
+}
+
 /// A state dict of f32 tensors as `torch.save` writes it. `tied` are (name, name of the tensor whose storage it
 /// shares).
 pub fn torch(path: &Path, tensors: &[(String, Tensor)], tied: &[(&str, &str)]) {
-    let mut pickle = b"\x80\x02}(".to_vec(); // protocol 2, a dict, its items
     let key = |name: &str| tensors.iter().position(|(n, _)| n == name).unwrap();
     let own = tensors.iter().map(|(name, _)| (name.as_str(), key(name)));
+    let mut pickle = b"\x80\x02}(".to_vec(); // protocol 2, a dict, its items
     for (name, key) in own.chain(tied.iter().map(|(name, of)| (*name, key(of)))) {
-        let (shape, strides) = (tensors[key].1.shape(), tensors[key].1.shape().strides());
         text(&mut pickle, name);
-        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-        text(&mut pickle, "storage");
-        pickle.extend(b"ctorch\nFloatStorage\n");
-        text(&mut pickle, &key.to_string());
-        text(&mut pickle, "cpu");
-        integers(&mut pickle, &[shape.len()]);
-        pickle.extend(b"tQ"); // the persistent id of a storage
-        integers(&mut pickle, &[0]);
-        for list in [&shape[..], &strides] {
-            pickle.push(b'(');
-            integers(&mut pickle, list);
-            pickle.push(b't');
-        }
-        pickle.extend(b"\x89ccollections\nOrderedDict\n)RtR"); // requires_grad, hooks; call
+        rebuild(&mut pickle, key, &tensors[key].1);
     }
     pickle.extend(b"u.");
+    let storages: Vec<&Tensor> = tensors.iter().map(|(_, t)| t).collect();
+    archive(path, &pickle, &storages);
+}
 
+/// Dictionaries of f32 tensors as `torch.save` writes them.
+pub fn torch_nested(path: &Path, saved: &Saved) {
+    fn add<'a>(pickle: &mut Vec<u8>, storages: &mut Vec<&'a Tensor>, saved: &Saved<'a>) {
+        match saved {
+            Saved::Dictionaries(all) => {
+                pickle.extend(b"}(");
+                for (name, saved) in all {
+                    text(pickle, name);
+                    add(pickle, storages, saved);
+                }
+                pickle.push(b'u');
+            }
+            Saved::Tensors(tensors) => {
+                pickle.extend(b"}(");
+                for (name, tensor) in tensors.iter() {
+                    text(pickle, name);
+                    rebuild(pickle, storages.len(), tensor);
+                    storages.push(tensor);
+                }
+                pickle.push(b'u');
+            }
+            Saved::List(tensors) => {
+                pickle.extend(b"](");
+                for (_, tensor) in tensors.iter() {
+                    rebuild(pickle, storages.len(), tensor);
+                    storages.push(tensor);
+                }
+                pickle.push(b'e');
+            }
+        }
+    }
+    let (mut pickle, mut storages) = (b"\x80\x02".to_vec(), Vec::new());
+    add(&mut pickle, &mut storages, saved);
+    pickle.push(b'.');
+    archive(path, &pickle, &storages);
+}
+
+/// A tensor in its own storage, which is all of it.
+fn rebuild(pickle: &mut Vec<u8>, key: usize, tensor: &Tensor) {
+    let (shape, strides) = (tensor.shape(), tensor.shape().strides());
+    pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+    text(pickle, "storage");
+    pickle.extend(b"ctorch\nFloatStorage\n");
+    text(pickle, &key.to_string());
+    text(pickle, "cpu");
+    integers(pickle, &[shape.len()]);
+    pickle.extend(b"tQ"); // the persistent id of a storage
+    integers(pickle, &[0]);
+    for list in [&shape[..], &strides] {
+        pickle.push(b'(');
+        integers(pickle, list);
+        pickle.push(b't');
+    }
+    pickle.extend(b"\x89ccollections\nOrderedDict\n)RtR"); // requires_grad, hooks; call
+}
+
+fn archive(path: &Path, pickle: &[u8], storages: &[&Tensor]) {
     let mut archive = ZipArchiveWriter::new(Vec::new());
     let mut add = |name: &str, bytes: &[u8]| {
         let file = archive.new_file(name).compression_method(CompressionMethod::STORE);
@@ -76,9 +131,9 @@ pub fn torch(path: &Path, tensors: &[(String, Tensor)], tied: &[(&str, &str)]) {
         let (_, descriptor) = writer.finish().unwrap();
         entry.finish(descriptor).unwrap();
     };
-    add("archive/data.pkl", &pickle);
+    add("archive/data.pkl", pickle);
     add("archive/byteorder", b"little");
-    for (key, (_, t)) in tensors.iter().enumerate() {
+    for (key, t) in storages.iter().enumerate() {
         add(&format!("archive/data/{key}"), t.bytes());
     }
     std::fs::write(path, archive.finish().unwrap()).unwrap();

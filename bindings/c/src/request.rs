@@ -53,7 +53,8 @@ pub struct softdimo_request {
     pub batch: u32,
     /// Seed of the first picture.
     pub seed: u64,
-    /// Class name for all pictures, UTF-8, case ignored; NULL when class_labels is used, or for no label.
+    /// Class name for all pictures or a synonym of one, UTF-8; case, spaces, hyphens, underscores and an English plural do
+    /// not matter. NULL when class_labels is used, or for no label.
     pub label: *const c_char,
     /// Class ids, one for all pictures or one each; the number of classes means no label. NULL for none.
     pub class_labels: *const i32,
@@ -100,7 +101,8 @@ pub struct softdimo_request {
     pub progress: softdimo_progress_fn,
     /// Given to `progress`; both must stay valid until the job is freed.
     pub progress_user_data: *mut c_void,
-    /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none.
+    /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none, and then the fields
+    /// of an optimisation below must be as softdimo_request_init leaves them.
     pub rewards: *const softdimo_reward_term,
     /// Terms at `rewards`, at most one of them a callback.
     pub reward_count: u32,
@@ -308,6 +310,28 @@ unsafe fn read_edit(r: &softdimo_request) -> Result<Option<Edit>> {
     Ok(Some(Edit { image, keep }))
 }
 
+/// Settings of an optimisation that is none are a mistake.
+fn refuse_unread(r: &softdimo_request) -> Result<()> {
+    let settings = [
+        ("lr", f64::from(r.lr), -1.0),
+        ("optimizer", f64::from(r.optimizer), f64::from(SOFTDIMO_OPTIMIZER_SGD)),
+        ("momentum", f64::from(r.momentum), 0.0),
+        ("clip", f64::from(r.clip), 0.0),
+        ("norm_regularizer", f64::from(r.norm_regularizer), 0.0),
+        ("variables", f64::from(r.variables), 0.0),
+        ("deadline_ms", r.deadline_ms as f64, -1.0),
+        ("recompute", f64::from(r.recompute), 0.0),
+    ];
+    match settings.into_iter().find(|(_, found, unset)| found != unset) {
+        Some((name, found, unset)) => Err(Error::invalid(
+            format!("request.{name}"),
+            format!("{unset} without rewards, which alone read it"),
+            found,
+        )),
+        None => Ok(()),
+    }
+}
+
 /// The optimisation a request asks for, if any.
 pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimize>> {
     // SAFETY: NULL with 0, or `reward_count` terms with live rewards, as documented.
@@ -316,7 +340,7 @@ pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimi
         if r.optimize_steps > 0 {
             return Err(Error::invalid("request.rewards", "at least one with optimize_steps", "NULL"));
         }
-        return Ok(None);
+        return refuse_unread(r).map(|()| None);
     };
     let mut list = Vec::new();
     for term in terms {

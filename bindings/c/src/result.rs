@@ -102,7 +102,7 @@ pub unsafe extern "C" fn softdimo_job_embedding(
 }
 
 /// JSON about the job: the request with every default filled in, model, runtime, confidence, the course of an
-/// optimisation, time. Text convention.
+/// optimisation, what of the request nothing read (`warnings`), time. Text convention.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_report(
     job: *const softdimo_job,

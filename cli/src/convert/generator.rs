@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches};
 use softdimo::Result;
-use softdimo::convert::{Source, generator};
+use softdimo::convert::{Source, WhichWeights, generator};
 use softdimo::families::family::{ConditionKind, FamilyDescription};
 
 use super::Common;
@@ -24,6 +24,9 @@ struct Class {
     /// JSON list of class names
     #[arg(long)]
     labels: Option<PathBuf>,
+    /// Attention heads of the generator, where neither its tensors nor a configuration show them (published MaskGit: 16)
+    #[arg(long)]
+    heads: Option<usize>,
     #[command(flatten)]
     common: Common,
 }
@@ -58,6 +61,10 @@ struct Networks {
     /// JSON with the official sizes; default: what lies with the checkpoints
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Weights of the generators, where a checkpoint has several sets: auto (averaged ones first), averaged, raw, or the
+    /// name of their dictionary
+    #[arg(long, default_value_t)]
+    weights: WhichWeights,
 }
 
 impl Networks {
@@ -67,6 +74,7 @@ impl Networks {
             teacher: self.teacher,
             tokenizer: self.tokenizer,
             config: self.config,
+            weights: self.weights,
             storage: common.storage(),
             about: common.about(),
             ..Source::new(family.name)
@@ -86,8 +94,8 @@ impl Args {
     pub fn read(matches: &ArgMatches, family: &FamilyDescription) -> Result<Args, clap::Error> {
         Ok(match family.condition {
             ConditionKind::ClassLabel => {
-                let Class { networks, labels, common } = Class::from_arg_matches(matches)?;
-                Args { source: Source { labels, ..networks.source(family, &common) }, common }
+                let Class { networks, labels, heads, common } = Class::from_arg_matches(matches)?;
+                Args { source: Source { labels, heads, ..networks.source(family, &common) }, common }
             }
             ConditionKind::Prompt => {
                 let Prompt { networks, text_encoder, vocabulary, common } =

@@ -142,6 +142,9 @@ pub fn write(
     let mut progress = Progress::new("tensors written");
     let summary = make(output, &mut |done, total| progress.set(done as u64, total as u64))?;
     progress.finish();
+    for read in &summary.read_from {
+        eprintln!("{read}");
+    }
     println!(
         "{}: {} tensors, {} bytes, sha256 {}",
         output.display(),

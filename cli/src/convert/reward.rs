@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches};
 use softdimo::Result;
-use softdimo::convert::{RewardSource, reward};
+use softdimo::convert::{RewardSource, WhichWeights, reward};
 use softdimo::rewards::scorer::{RewardDescription, Takes};
 
 use super::Common;
@@ -25,6 +25,10 @@ struct Network {
     /// JSON with the official sizes; default: config.json or its like beside the checkpoint, else the shapes
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Which weights, where a checkpoint has several sets: auto (averaged ones first), averaged, raw, or the name of their
+    /// dictionary
+    #[arg(long, default_value_t)]
+    weights: WhichWeights,
     #[command(flatten)]
     common: Common,
 }
@@ -32,7 +36,8 @@ struct Network {
 /// A reward that reads a prompt.
 #[derive(clap::Args)]
 struct Vocabulary {
-    /// CLIP's merges.txt or BERT's vocab.txt; default: beside the checkpoint
+    /// CLIP's bpe_simple_vocab_16e6.txt.gz, merges.txt or tokenizer.json, or BERT's vocab.txt, packed or not; or their
+    /// directory; default: beside the checkpoint
     #[arg(long)]
     vocabulary: Option<PathBuf>,
 }
@@ -63,9 +68,10 @@ impl Args {
     }
 
     pub fn read(matches: &ArgMatches, d: &RewardDescription) -> Result<Args, clap::Error> {
-        let Network { checkpoint, config, common } = Network::from_arg_matches(matches)?;
+        let Network { checkpoint, config, weights, common } = Network::from_arg_matches(matches)?;
         let (storage, about) = (common.storage(), common.about());
-        let mut source = RewardSource { config, storage, about, ..RewardSource::new(d.name, checkpoint) };
+        let mut source =
+            RewardSource { config, weights, storage, about, ..RewardSource::new(d.name, checkpoint) };
         match d.takes {
             Takes::Vocabulary => source.vocabulary = Vocabulary::from_arg_matches(matches)?.vocabulary,
             Takes::Head => source.head = Head::from_arg_matches(matches)?.head,

@@ -4,8 +4,9 @@
 //! as OpenAI's CLIP files: their attributes are the state dict, their code is never looked at. Tensors that are contiguous in their storage
 //! are views of the mapping; others are copied into row-major order when first asked for.
 //!
-//! Which dict is the state dict: descending from the top, the first of [`WRAPPERS`] whose value is a dict that
-//! leads to tensors; without one, the dict at hand. Dicts inside it are flattened with `.` between the keys.
+//! Which tensors are those of a network that is looked for, `checkpoint::selection` says. Else they are the state dict:
+//! descending from the top, the first of [`WRAPPERS`] whose value is a dict that leads to tensors; without one, the dict at
+//! hand. Dicts inside it are flattened with `.` between the keys.
 //! Values that are neither tensors nor dicts, and keys that are not strings, are left out.
 
 mod globals;
@@ -24,6 +25,7 @@ use self::pickle::Pickle;
 use self::value::{Element, Id, PickleValue, PickledStorage, PickledTensor};
 use self::zip::Zip;
 use super::mapping::Mapping;
+use super::selection::{ReadFrom, Sought, select};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Shape, TensorView};
 
@@ -87,8 +89,22 @@ impl TorchFile {
     /// # Errors
     /// `Format`; `Unsupported` for compressed or big-endian files.
     pub fn open(mapping: Arc<Mapping>, file: &str) -> Result<TorchFile> {
-        let tensors = read(mapping.bytes(), file)?;
+        let (tensors, _) = read(mapping.bytes(), file, None)?;
         Ok(TorchFile { mapping, tensors })
+    }
+
+    /// As [`TorchFile::open`], of one network: its dictionary, wherever in the file it is, under the network's own names.
+    /// Where the file has none, no dictionary is named and the tensors are those of the state dict.
+    ///
+    /// # Errors
+    /// As [`TorchFile::open`]; `Format` when the file leaves open which dictionary is meant.
+    pub(super) fn open_network(
+        mapping: Arc<Mapping>,
+        file: &str,
+        sought: &Sought,
+    ) -> Result<(TorchFile, Option<ReadFrom>)> {
+        let (tensors, read_from) = read(mapping.bytes(), file, Some(sought))?;
+        Ok((TorchFile { mapping, tensors }, read_from))
     }
 
     /// True when `bytes` begin like either form.
@@ -130,11 +146,13 @@ impl fmt::Debug for TorchFile {
     }
 }
 
-fn read(bytes: &[u8], file: &str) -> Result<BTreeMap<String, Placed>> {
+type Tensors = (BTreeMap<String, Placed>, Option<ReadFrom>);
+
+fn read(bytes: &[u8], file: &str, sought: Option<&Sought>) -> Result<Tensors> {
     if legacy::sniff(bytes) {
         let Legacy { object, storages } = Legacy::read(bytes, file)?;
         return Reader { file, file_len: bytes.len(), pickle: &object, storages: Storages::Legacy(storages) }
-            .tensors();
+            .tensors(sought);
     }
     let zip = Zip::read(bytes, file)?;
     if let Some(order) = zip.find("byteorder")?
@@ -147,7 +165,7 @@ fn read(bytes: &[u8], file: &str) -> Result<BTreeMap<String, Placed>> {
     }
     let range = zip.find("data.pkl")?.ok_or_else(|| Error::internal("data.pkl vanished"))?;
     let pickle = Pickle::read(&bytes[range], file, "data.pkl")?;
-    Reader { file, file_len: bytes.len(), pickle: &pickle, storages: Storages::Zip(zip) }.tensors()
+    Reader { file, file_len: bytes.len(), pickle: &pickle, storages: Storages::Zip(zip) }.tensors(sought)
 }
 
 enum Storages {
@@ -177,7 +195,16 @@ impl<'a> Reader<'_, 'a> {
         }
     }
 
-    fn tensors(&self) -> Result<BTreeMap<String, Placed>> {
+    fn tensors(&self, sought: Option<&Sought>) -> Result<Tensors> {
+        if let Some(sought) = sought {
+            let mut all = BTreeMap::new();
+            self.flatten(self.pickle.root, "", 0, &mut 0, true, &mut all)?;
+            if let Some(found) = select(all.keys().map(String::as_str), sought, self.file)? {
+                let tensors =
+                    found.names.into_iter().filter_map(|(name, stored)| Some((name, *all.get(&stored)?)));
+                return Ok((self.placed(tensors)?, Some(found.read_from)));
+            }
+        }
         let mut visits = 0;
         let state = self.state_dict(self.pickle.root, 0, &mut visits)?;
         let Some(state) = state else {
@@ -189,12 +216,38 @@ impl<'a> Reader<'_, 'a> {
             return Err(self.broken("state dict", "a dict of tensors", found));
         };
         let mut found = BTreeMap::new();
-        self.flatten(state, "", 0, &mut 0, &mut found)?;
+        self.flatten(state, "", 0, &mut 0, false, &mut found)?;
+        Ok((self.placed(found.into_iter())?, None))
+    }
 
+    fn keep<'s>(
+        &self,
+        name: String,
+        tensor: &'s PickledTensor<'a>,
+        found: &mut BTreeMap<String, &'s PickledTensor<'a>>,
+    ) -> Result<()> {
+        if found.len() == MAX_TENSORS {
+            return Err(self.broken("state dict", format!("at most {MAX_TENSORS} tensors"), "more"));
+        }
+        if found.contains_key(&name) {
+            return Err(self.broken("state dict", "every name once", format!("'{name}' twice")));
+        }
+        found.insert(name, tensor);
+        Ok(())
+    }
+
+    /// Checks tensors against their storages.
+    fn placed<'t>(
+        &self,
+        tensors: impl Iterator<Item = (String, &'t PickledTensor<'a>)>,
+    ) -> Result<BTreeMap<String, Placed>>
+    where
+        'a: 't,
+    {
         let mut placed = BTreeMap::new();
         let mut copies = 0usize;
         let limit = self.file_len.saturating_mul(COPIES_PER_BYTE).saturating_add(COPIES_FREE);
-        for (name, tensor) in found {
+        for (name, tensor) in tensors {
             let tensor = self.place(&name, tensor)?;
             if let Container::Strided { .. } = tensor.layout {
                 copies = copies.saturating_add(tensor.shape.len() * tensor.dtype.size());
@@ -267,41 +320,38 @@ impl<'a> Reader<'_, 'a> {
         Ok(false)
     }
 
+    /// The tensors below `id` under their path; those in lists, which have numbers for names, only with `lists`.
     fn flatten<'s>(
         &'s self,
         id: Id,
         prefix: &str,
         depth: usize,
         visits: &mut usize,
+        lists: bool,
         found: &mut BTreeMap<String, &'s PickledTensor<'a>>,
     ) -> Result<()> {
         for &(key, value) in self.dict(id).unwrap_or(&[]) {
             self.visit(visits)?;
-            let (PickleValue::Text(key), PickleValue::Tensor(_) | PickleValue::Dict(_)) =
-                (self.pickle.value(key), self.pickle.value(value))
-            else {
-                continue;
-            };
+            let PickleValue::Text(key) = self.pickle.value(key) else { continue };
             if prefix.len() + key.len() > MAX_NAME {
                 let found = format!("{} bytes", prefix.len() + key.len());
                 return Err(self.broken("tensor name", format!("at most {MAX_NAME} bytes"), found));
             }
             let name = format!("{prefix}{key}");
             match self.pickle.value(value) {
-                PickleValue::Tensor(tensor) => {
-                    if found.len() == MAX_TENSORS {
-                        return Err(self.broken(
-                            "state dict",
-                            format!("at most {MAX_TENSORS} tensors"),
-                            "more",
-                        ));
-                    }
-                    if found.contains_key(&name) {
-                        return Err(self.broken("state dict", "every name once", format!("'{name}' twice")));
-                    }
-                    found.insert(name, tensor);
+                PickleValue::Tensor(tensor) => self.keep(name, tensor, found)?,
+                PickleValue::Dict(_) => {
+                    self.flatten(value, &format!("{name}."), self.deeper(depth)?, visits, lists, found)?
                 }
-                _ => self.flatten(value, &format!("{name}."), self.deeper(depth)?, visits, found)?,
+                PickleValue::List(items) if lists => {
+                    for (i, &item) in items.iter().enumerate() {
+                        self.visit(visits)?;
+                        if let PickleValue::Tensor(tensor) = self.pickle.value(item) {
+                            self.keep(format!("{name}.{i}"), tensor, found)?;
+                        }
+                    }
+                }
+                _ => {}
             }
         }
         Ok(())

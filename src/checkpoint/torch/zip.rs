@@ -23,6 +23,23 @@ struct ZipEntry {
     stored: bool,
 }
 
+/// What a zip archive without a pickle is, as its entries tell.
+fn what_is<'e>(entries: impl Iterator<Item = &'e str> + Clone) -> Option<&'static str> {
+    let any = |end: &str| entries.clone().any(|name| name.ends_with(end));
+    let all = |end: &str| entries.clone().all(|name| name.ends_with(end));
+    match () {
+        () if entries.clone().next().is_none() => Some("an empty zip archive"),
+        () if all(".npy") => Some("a NumPy .npz archive; save the weights as safetensors"),
+        () if any("model.weights.h5") => Some("a Keras model; save its weights as safetensors"),
+        () if any("saved_model.pb") => Some("a TensorFlow SavedModel; its weights are not read"),
+        () if any(".safetensors") || any(".pth") || any(".ckpt") || any(".bin") || any(".pt") => {
+            Some("a zip archive around the checkpoint; unpack it first")
+        }
+        () if any("[Content_Types].xml") => Some("an office document"),
+        () => None,
+    }
+}
+
 impl Zip {
     /// Reads the central directory.
     ///
@@ -35,7 +52,12 @@ impl Zip {
             expected: expected.into(),
             found,
         };
-        let unreadable = |e: rawzip::Error| broken("a readable zip directory", e.to_string());
+        let unreadable = |e: rawzip::Error| {
+            broken(
+                "a readable directory at the end of the file (one that was cut short has none)",
+                e.to_string(),
+            )
+        };
         let archive = ZipArchive::from_slice(bytes).map_err(unreadable)?;
         let mut all = HashMap::new();
         let mut records = archive.entries();
@@ -62,7 +84,8 @@ impl Zip {
         let mut prefixes: Vec<_> = all.keys().filter_map(|name| name.strip_suffix("data.pkl")).collect();
         prefixes.retain(|prefix| prefix.is_empty() || prefix.ends_with('/'));
         let [prefix] = prefixes[..] else {
-            let found = format!("{} of {} entries", prefixes.len(), all.len());
+            let found = what_is(all.keys().map(String::as_str)).map(str::to_string);
+            let found = found.unwrap_or_else(|| format!("{} of {} entries", prefixes.len(), all.len()));
             return Err(broken("one 'data.pkl', as PyTorch 1.6 and later write it", found));
         };
         Ok(Zip { prefix: prefix.into(), entries: all })

@@ -1,7 +1,5 @@
 //! A MaskBit student, teacher or both, and its image tokenizer.
 
-use std::path::Path;
-
 use serde_json::Value as Json;
 
 use super::{MaskBit, generator, sampler, tokenizer};
@@ -9,26 +7,26 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::json::{parse_json, read_json};
 use crate::error::{Error, Result};
 use crate::families::defaults::Defaults;
-use crate::families::source::{Pieces, Source, open};
+use crate::families::source::{Pieces, Source, open_network};
 
 /// Read a MaskBit generator (student, teacher or both) and its tokenizer.
 ///
 /// # Errors
 /// Unreadable files, missing or misshapen tensors (all official names), an incomplete configuration.
 pub fn read(source: &Source) -> Result<Pieces<MaskBit>> {
-    let generators = source.generators(open_generator)?;
-    let (config_file, json) = read_config(source, &generators[0].1)?;
+    let mut generators = source.generators("a MaskBit generator's tensors", "class_emb.weight")?;
+    for (_, generator) in &mut generators {
+        // Public files may have this name, which the official loader renames too.
+        generator.rename_prefix("token_emb.", "input_proj.");
+    }
+    let (config_file, mut json) = read_config(source, &generators[0].1)?;
+    if let (Some(heads), Some(object)) = (source.heads, json.as_object_mut()) {
+        object.insert("heads".into(), heads.into());
+    }
     let (family, request_defaults) = config(&config_file, &json)?;
-    let tokenizer = Checkpoint::open(&source.tokenizer)?;
+    let tokenizer =
+        open_network(&source.tokenizer, "a MaskBit tokenizer's tensors", &["decoder.conv_in.weight"])?;
     Ok(Pieces { family, request_defaults, config_file, generators, tokenizer, text: None })
-}
-
-/// Public generator files may name `input_proj` as `token_emb` (the official loader renames it too), and
-/// files saved from a wrapped module carry `module.`.
-fn open_generator(path: &Path) -> Result<Checkpoint> {
-    let mut checkpoint = open(path)?;
-    checkpoint.rename_prefix("token_emb.", "input_proj.");
-    Ok(checkpoint)
 }
 
 /// The configuration's text and the name to blame for it.

@@ -19,7 +19,7 @@ use crate::checkpoint::json::read_json;
 use crate::error::{Error, Result};
 use crate::families::condition::MicroConditions;
 use crate::families::defaults::{Defaults, TeacherDefaults};
-use crate::families::source::{Pieces, Source, open};
+use crate::families::source::{Pieces, Source, open_network};
 use crate::families::text_encoder::{self, Wanted};
 use crate::nn::clip::Activation;
 use crate::nn::text_encoder::HiddenState;
@@ -41,11 +41,11 @@ const TEXT: Wanted = Wanted {
 /// Unreadable files, missing or misshapen tensors (all official names), no text encoder or vocabulary, an incomplete
 /// configuration or one of a variant that is not supported.
 pub fn read(source: &Source) -> Result<Pieces<MaskGen>> {
-    let generators = source.generators(open)?;
+    let generators = source.generators("a MaskGen generator's tensors", "text_embed_proj.weight")?;
     for (_, generator) in &generators {
         check_head(generator)?;
     }
-    let tokenizer = open(&source.tokenizer)?;
+    let tokenizer = open_network(&source.tokenizer, "a TA-TiTok's tensors", &["latent_tokens"])?;
     let official = MaskGenConfiguration::read(source, &generators[0].1, &tokenizer)?;
     let (text, checkpoint, bpe) = text_encoder::open(source, &TEXT)?;
     let family = MaskGen { generator: official.generator()?, tokenizer: official.tokenizer()?, text };

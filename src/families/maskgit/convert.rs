@@ -8,29 +8,67 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::json::{parse_json, read_json};
 use crate::error::{Error, Result};
 use crate::families::defaults::Defaults;
-use crate::families::source::{Pieces, Source, open};
-
-/// Attention heads of the published generators: no tensor shows them.
-const HEADS: usize = 16;
+use crate::families::source::{Pieces, Source, open_network};
 
 /// Read a MaskGIT generator (student, teacher or both) and its VQGAN. Every public layout is read: safetensors and
-/// PyTorch files, bare state dicts and those under `model_state_dict` or `state_dict`, with and without `module.`,
-/// with training's `loss.*`. A configuration, where there is one, has the official keys (`heads`, `ddconfig`, …) or
-/// `request_defaults`, and wins over what the tensors say.
+/// PyTorch files, bare state dicts and those that trainers have wrapped, with training's `loss.*`. A configuration, where there is one, has the official keys (`heads`, `ddconfig`, …) or
+/// `request_defaults`, and wins over what the tensors say; no tensor shows the heads.
 ///
 /// # Errors
 /// Unreadable files, missing or misshapen tensors (all official names), sizes that contradict each other.
 pub fn read(source: &Source) -> Result<Pieces<MaskGit>> {
-    let generators = source.generators(open)?;
-    let tokenizer = open(&source.tokenizer)?;
+    let generators = source.generators("a MaskGIT transformer's tensors", "tok_emb.weight")?;
+    let tokenizer = open_network(&source.tokenizer, "a taming VQGAN's tensors", &["post_quant_conv.weight"])?;
+    for (_, generator) in &generators {
+        refuse_newer(generator, &tokenizer)?;
+    }
     let generator = &generators[0].1;
     let mut json = sizes(generator, &tokenizer)?;
     let (config_file, given) = read_config(source, generator)?;
     for (key, value) in given {
         json[key] = value;
     }
+    match source.heads {
+        Some(heads) => json["heads"] = heads.into(),
+        None if json["heads"].is_null() => {
+            return Err(Error::Config {
+                file: config_file,
+                key: "heads".into(),
+                expected: "the number of attention heads, by --heads or --config: no tensor shows it (the published \
+                           generators have 16)"
+                    .into(),
+                found: "none".into(),
+            });
+        }
+        None => {}
+    }
     let (family, request_defaults) = config(&config_file, json)?;
     Ok(Pieces { family, request_defaults, config_file, generators, tokenizer, text: None })
+}
+
+/// The project of v1.0 has since published a model of other networks under similar names.
+fn refuse_newer(generator: &Checkpoint, tokenizer: &Checkpoint) -> Result<()> {
+    let has = |checkpoint: &Checkpoint, name: &dyn Fn(&str) -> bool| checkpoint.names().any(name);
+    let ada = |name: &str| {
+        name.to_lowercase().contains("adaln") || name == "cls_emb.weight" || name == "head.weight"
+    };
+    let newer = [
+        (
+            generator,
+            "the AdaLN transformer",
+            !has(generator, &|n| n == "first_layer.0.weight") && has(generator, &ada),
+        ),
+        (tokenizer, "the LlamaGen VQ tokenizer", has(tokenizer, &|n| n.starts_with("decoder.conv_blocks."))),
+    ];
+    match newer.into_iter().find(|(_, _, found)| *found) {
+        Some((checkpoint, network, _)) => Err(Error::Unsupported {
+            what: format!("{network} in {}", checkpoint.file()),
+            reason: "it is of Halton-MaskGIT after v1.0; v1.0's transformer, which is Di[M]O's too, with its taming VQGAN \
+                     is what is read"
+                .into(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The configuration, empty where there is none, and the file to blame for the sizes.
@@ -74,7 +112,6 @@ fn sizes(generator: &Checkpoint, tokenizer: &Checkpoint) -> Result<Json> {
         "hidden_dim": dimension(g, "tok_emb.weight", 1, "[V + 1 + classes + 1, D]")?,
         "codebook_size": codes,
         "depth": count(g, |i| format!("transformer.layers.{i}.0.norm.weight")),
-        "heads": HEADS,
         "mlp_dim": dimension(g, "transformer.layers.0.1.fn.net.0.weight", 0, "[mlp_dim, D]")?,
         "nclass": rows.saturating_sub(codes + 2),
         "n_embed": codes,

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::families::condition::MicroConditions;
 use crate::families::defaults::{Defaults, TeacherDefaults};
 use crate::families::family::Family;
-use crate::families::source::{Pieces, Source, open};
+use crate::families::source::{Pieces, Source, open_network};
 use crate::families::text_encoder::{self, Wanted, beside};
 use crate::nn::clip::Activation;
 use crate::nn::text_encoder::HiddenState;
@@ -47,8 +47,8 @@ const TEXT: Wanted = Wanted {
 /// configuration or one of a variant that is not supported.
 pub fn read(source: &Source) -> Result<Pieces<Meissonic>> {
     let source = &located(source);
-    let generators = source.generators(open)?;
-    let tokenizer = open(&source.tokenizer)?;
+    let generators = source.generators("a Meissonic transformer's tensors", "context_embedder.weight")?;
+    let tokenizer = open_network(&source.tokenizer, "a VQ-VAE's tensors", &["post_quant_conv.weight"])?;
     let official = MeissonicConfiguration::read(source)?;
     let (text, checkpoint, bpe) = text_encoder::open(source, &TEXT)?;
     let sizes = official.generator(source)?;

@@ -14,13 +14,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
 use super::{Activation, KeyLayout, TextConfig, VisionConfig};
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::sizes::{Given, Sizes, unknown, wrong};
+use crate::checkpoint::sizes::{Given, Sizes, wrong};
+use crate::checkpoint::{Checkpoint, unknown};
 use crate::error::{Error, Result};
+
+/// One of these is in every checkpoint of both towers.
+pub(crate) const ANCHORS: [&str; 2] = ["vision_model.embeddings.class_embedding", "visual.class_embedding"];
 
 /// Which of the two sets of names a CLIP checkpoint has.
 pub(crate) fn key_layout(checkpoint: &Checkpoint) -> Result<KeyLayout> {
-    let [hugging_face, open_clip] = ["vision_model.embeddings.class_embedding", "visual.class_embedding"];
+    let [hugging_face, open_clip] = ANCHORS;
     if checkpoint.get(hugging_face).is_some() {
         return Ok(KeyLayout::HuggingFace);
     }

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::Aesthetic;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Sought};
 use crate::error::Result;
-use crate::nn::clip::sizes::{clip_vision, key_layout};
+use crate::nn::clip::sizes::{ANCHORS, clip_vision, key_layout};
 use crate::nn::clip::{self, Activation};
 use crate::rewards::clip::convert::CONFIGS;
 use crate::rewards::mark;
@@ -14,9 +14,13 @@ use crate::rewards::source::{Build, RewardPieces, RewardSource};
 use crate::tensor::Dtype;
 
 pub fn read(source: &RewardSource) -> Result<RewardPieces<Aesthetic>> {
-    let checkpoint = source.open()?;
+    let checkpoint = source.open("CLIP's tensors", &ANCHORS)?;
     let head = match &source.head {
-        Some(path) => Arc::new(Checkpoint::open(path)?),
+        Some(path) => {
+            let (what, anchors) = ("an aesthetic head's tensors", &["layers.7.weight"][..]);
+            let sought = Sought { what, anchors, which: source.weights.clone() };
+            Arc::new(Checkpoint::open_network(path, &sought)?)
+        }
         None => checkpoint.clone(),
     };
     let given = source.config(&CONFIGS)?;

@@ -3,13 +3,13 @@
 use serde_json::Value as Json;
 
 use super::{Classifier, efficientnet};
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::sizes::{Given, unknown, wrong};
+use crate::checkpoint::sizes::{Given, wrong};
+use crate::checkpoint::{Checkpoint, unknown};
 use crate::error::Result;
 use crate::rewards::source::{RewardPieces, RewardSource, whole};
 
 pub fn read(source: &RewardSource) -> Result<RewardPieces<Classifier>> {
-    let checkpoint = source.open()?;
+    let checkpoint = source.open("EfficientNet-Lite0's tensors", &["_fc.weight"])?;
     let given = source.config(&[])?;
     let architecture = Classifier { classifier: classifier(&checkpoint, given.as_ref())? };
     Ok(RewardPieces { networks: whole(architecture.clone(), checkpoint), architecture, tokenizer: None })

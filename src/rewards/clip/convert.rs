@@ -10,7 +10,7 @@
 
 use super::{ClipScore, HpsV2, PickScore, Towers};
 use crate::error::Result;
-use crate::nn::clip::sizes::{clip_text, clip_vision, key_layout};
+use crate::nn::clip::sizes::{ANCHORS, clip_text, clip_vision, key_layout};
 use crate::nn::clip::{Activation, KeyLayout};
 use crate::rewards::scorer::Scorer;
 use crate::rewards::source::{RewardPieces, RewardSource, whole};
@@ -35,7 +35,7 @@ fn read<R: Scorer + Clone + 'static>(
     source: &RewardSource,
     reward: impl Fn(Towers) -> R,
 ) -> Result<RewardPieces<R>> {
-    let checkpoint = source.open()?;
+    let checkpoint = source.open("CLIP's tensors", &ANCHORS)?;
     let given = source.config(&CONFIGS)?;
     let keys = key_layout(&checkpoint)?;
     let vision = clip_vision(&checkpoint, keys, given.as_ref(), Activation::Gelu)?;

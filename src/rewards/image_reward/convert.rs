@@ -3,18 +3,14 @@
 
 use super::{ImageReward, blip};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::sizes::{Given, Sizes, shape, unknown};
+use crate::checkpoint::sizes::{Given, Sizes, shape};
 use crate::error::Result;
 use crate::rewards::scorer::{TextInput, TokenizerKind};
 use crate::rewards::source::{RewardPieces, RewardSource, whole};
 use crate::text::Flavor;
 
 pub fn read(source: &RewardSource) -> Result<RewardPieces<ImageReward>> {
-    let checkpoint = source.open()?;
-    if checkpoint.get("blip.visual_encoder.cls_token").is_none() {
-        let expected = "ImageReward's tensors, such as 'blip.visual_encoder.cls_token'";
-        return Err(unknown(&checkpoint, expected));
-    }
+    let checkpoint = source.open("ImageReward's tensors", &["blip.visual_encoder.cls_token"])?;
     let given = source.config(&["med_config.json"])?;
     let text = blip_text(&checkpoint, given.as_ref())?;
     let vision = blip_vision(&checkpoint, given.as_ref())?;

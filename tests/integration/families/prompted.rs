@@ -1,6 +1,6 @@
 //! What the pipelines must do on the tiny model of any text-to-image family.
 
-use softdimo::{Edit, Engine, Generated, Keep, Request};
+use softdimo::{Edit, Engine, Generated, Keep, LogLevel, Request};
 use support::compare::assert_close;
 use support::{prompt, tokens};
 
@@ -63,4 +63,28 @@ pub fn the_teacher_samples(engine: &Engine, codes: u32) -> Request {
         assert_ne!(tokens(&done), tokens(&generate(engine, &other)), "{other:?}");
     }
     request
+}
+
+/// What is cut off a prompt, and what a job of one step leaves aside, is in its report and in the log.
+pub fn what_is_not_read_is_told(engine: &Engine) {
+    let warnings = |request: &Request| {
+        engine.take_log();
+        let report = generate(engine, request).report;
+        let logged = engine.take_log().into_iter().filter(|(level, _)| *level == LogLevel::Warning);
+        assert_eq!(logged.map(|(_, text)| text).collect::<Vec<_>>(), report.warnings);
+        report.warnings
+    };
+    let room = engine.model().architecture().text().unwrap().context_length - 2;
+    assert!(warnings(&prompt(&"dog ".repeat(room))).is_empty());
+    let long = format!("{} dogs in a red barn", "dog ".repeat(room - 1));
+    let [warning] = &warnings(&prompt(&long))[..] else { panic!("one warning") };
+    let told = format!("tokens, of which {room} are read; not used: \"");
+    assert!(warning.starts_with("prompt \"dog dog") && warning.contains(&told), "{warning}");
+    assert!(warning.ends_with("in a red barn\"") && warning.len() < 300, "{warning}");
+    let negative = Request { negative_prompt: Some("a blue dog".into()), ..prompt("a red apple") };
+    assert_eq!(
+        warnings(&negative),
+        ["negative_prompt is not used: only the multi-step sampler reads it (steps > 1)"]
+    );
+    assert!(warnings(&Request { steps: 2, ..negative }).is_empty());
 }

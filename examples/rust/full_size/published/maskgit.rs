@@ -1,5 +1,7 @@
 //! MaskGIT at 256×256 as published: a generator of 174 M parameters, the VQGAN of 16 pixels and 1024 codes. The
-//! files carry no configuration, as the published ones.
+//! files carry no configuration, as the published ones: only the heads are given.
+
+use serde_json::json;
 
 use super::{List, Published, Tensors};
 
@@ -9,7 +11,7 @@ pub fn published() -> Published {
         generator: generator(),
         tokenizer: vqgan(),
         text_encoder: None,
-        config: None,
+        config: Some(json!({ "heads": 16 })),
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Published {
     pub generator: Tensors,
     pub tokenizer: Tensors,
     pub text_encoder: Option<Tensors>,
-    /// What goes to `--config`; MaskGIT's carry none.
+    /// What goes to `--config`, or nothing.
     pub config: Option<Value>,
 }
 

@@ -35,6 +35,7 @@ fn a_warm_engine_prepares_nothing_more() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::open(fixture(folder.path()), Options::default()).unwrap();
     prompted::a_warm_engine_prepares_nothing_more(&engine);
+    prompted::what_is_not_read_is_told(&engine);
 }
 
 #[test]
@@ -158,9 +159,12 @@ fn what_is_missing_or_wrong_is_named() {
     let message = fails(Source { config: None, ..good.clone() });
     assert!(message.ends_with("expected --config FILE, or config.json beside the generator, found neither"));
     let swapped = Source { tokenizer: data("generator.safetensors"), ..good.clone() };
-    assert!(fails(swapped).contains("tensor 'quantize.embedding.weight': expected shape [96, 16]"));
+    assert!(fails(swapped).contains("expected a TA-TiTok's tensors, such as 'latent_tokens', found"));
     let swapped = Source { generator: Some(data("tokenizer.safetensors")), ..good.clone() };
-    assert!(fails(swapped).contains("tensor 'embeddings.weight': expected shape [108, 64]"));
+    assert!(
+        fails(swapped)
+            .contains("expected a MaskGen generator's tensors, such as 'text_embed_proj.weight', found")
+    );
 
     let with = |pointer: &str, value: serde_json::Value| {
         let mut config = files::config();

@@ -6,7 +6,6 @@ use std::sync::OnceLock;
 
 use softdimo::checkpoint::Checkpoint;
 use softdimo::convert::{self, Source};
-use softdimo::families::Architecture;
 use softdimo::{Decode, Engine, Label, MemoryMode, Optimize, Options, Request, Reward, RewardTerm};
 use softdimo::{Edit, Keep};
 
@@ -45,12 +44,15 @@ fn every_published_layout_gives_the_same_model() {
     let file = Checkpoint::open(&output).unwrap();
     assert!(file.names().all(|name| !name.contains("loss.")));
 
-    // Without a configuration the heads are those of the published models.
+    // No tensor shows the heads: without a configuration they are asked for.
     let bare = Source { config: None, ..source(folder.path(), "MaskGIT.pth") };
-    convert::generator(&bare, &output, |_, _| ()).unwrap();
-    let engine = Engine::open(&output, Options::default()).unwrap();
-    let Architecture::MaskGit(family) = engine.model().architecture() else { panic!("another family") };
-    assert_eq!((family.generator.heads, family.generator.depth, family.generator.nclass), (16, 2, 7));
+    let error = convert::generator(&bare, &output, |_, _| ()).unwrap_err().to_string();
+    assert!(error.contains("config 'heads': expected the number of attention heads, by --heads"), "{error}");
+    convert::generator(&Source { heads: Some(4), ..bare }, &output, |_, _| ()).unwrap();
+    assert!(
+        files[0] == std::fs::read(&output).unwrap(),
+        "heads given alone differ from those of a configuration"
+    );
 }
 
 /// A tokenizer without its encoder: `ch` is not in it, the products are.
@@ -87,14 +89,15 @@ fn what_is_missing_is_named() {
     let swapped = Source { tokenizer: data().join("pytorch_model.bin"), ..good.clone() };
     let message = fails(swapped);
     assert!(
-        message.contains("'quantize.embedding.weight'") && message.contains("pytorch_model.bin"),
+        message.contains("a taming VQGAN's tensors, such as 'post_quant_conv.weight'")
+            && message.contains("pytorch_model.bin"),
         "{message}"
     );
     let swapped = Source { generator: Some(data().join("last.ckpt")), ..good.clone() };
     let message = fails(swapped);
     assert!(message.contains("'tok_emb.weight'") && message.contains("last.ckpt"), "{message}");
     let config = folder.path().join("codes.json");
-    std::fs::write(&config, r#"{"codebook_size": 47, "nclass": 8}"#).unwrap();
+    std::fs::write(&config, r#"{"codebook_size": 47, "nclass": 8, "heads": 4}"#).unwrap();
     let message = fails(Source { config: Some(config.clone()), ..good.clone() });
     assert!(message.contains("'codebook_size': expected the tokenizer's n_embed 48, found 47"), "{message}");
     std::fs::write(&config, "[1]").unwrap();

@@ -186,7 +186,7 @@ fn what_is_missing_or_wrong_is_named() {
         "config 'config': expected config.json beside it, or --config FILE with 'transformer', found neither";
     assert!(message.ends_with(expected), "{message}");
     let swapped = Source { tokenizer: pipeline.join("transformer"), ..good.clone() };
-    assert!(fails(swapped).contains("missing field `block_out_channels`"));
+    assert!(fails(swapped).contains("expected a VQ-VAE's tensors, such as 'post_quant_conv.weight', found"));
 
     // A tensor that is missing, and one of another shape.
     let mut tensors = files::tensors("transformer");

@@ -30,6 +30,7 @@ fn a_warm_engine_prepares_nothing_more() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::open(files::model(folder.path()), Options::default()).unwrap();
     prompted::a_warm_engine_prepares_nothing_more(&engine);
+    prompted::what_is_not_read_is_told(&engine);
 }
 
 fn refused(request: Request) -> String {

@@ -199,7 +199,9 @@ fn what_is_missing_or_wrong_is_named() {
 
     // Vocabularies.
     let mut official = official::hpsv2(folder.path());
-    let merges = official.source.vocabulary.take().unwrap();
+    let beside = official.source.vocabulary.take().unwrap();
+    let merges = folder.path().join("elsewhere.txt");
+    std::fs::rename(beside, &merges).unwrap();
     fails(
         &official.source,
         "--vocabulary: expected CLIP's merges, since there is no merges.txt beside HPS_v2.1",
@@ -208,7 +210,7 @@ fn what_is_missing_or_wrong_is_named() {
     fails(&official.source, "bert-vocab.txt: line 1: expected a header with '#version'");
     std::fs::write(folder.path().join("packed.gz"), b"\x1f\x8b\x08\0").unwrap();
     official.source.vocabulary = Some(folder.path().join("packed.gz"));
-    fails(&official.source, "packed.gz: vocabulary: expected text, found a gzip file; unpack it first");
+    fails(&official.source, "packed.gz: contents: expected gzip data of at most");
     let mut trimmed = RewardSource::new("hpsv2", rewards("hpsv2.safetensors"));
     trimmed.vocabulary = Some(merges.clone());
     std::fs::write(
