@@ -2,9 +2,12 @@
 //!
 //! Values are sRGB-encoded everywhere, as the decoders produce them; nothing converts to linear light.
 
+mod png_chunks;
 mod png_file;
 mod rgba;
 
+#[doc(hidden)]
+pub use png_file::decode_png;
 pub use png_file::{read_png, write_png};
 pub use rgba::RgbaImage;
 
