@@ -46,7 +46,9 @@ pub fn torch(bytes: &[u8]) {
 
 pub fn png(bytes: &[u8]) {
     match softdimo::image::decode_png(bytes, Path::new("fuzz")) {
-        Ok((image, _)) => assert_eq!(image.data().len() as u64, 4 * u64::from(image.width()) * u64::from(image.height())),
+        Ok((image, _)) => {
+            assert_eq!(image.data().len() as u64, 4 * u64::from(image.width()) * u64::from(image.height()))
+        }
         // The decoder's own panics are caught; what leads there is to be refused before.
         Err(error) => assert!(!error.to_string().contains("panics"), "{error}"),
     }
@@ -83,7 +85,9 @@ pub fn tokenizer(bytes: &[u8]) {
     let (prompt, rest) = bytes.split_at(at);
     let vocabulary = rest.strip_prefix(b"\n").unwrap_or(rest);
     let prompt = String::from_utf8_lossy(prompt);
-    for clip in [ClipBpe::from_merges(vocabulary), ClipBpe::from_vocabulary_bytes(vocabulary)].into_iter().flatten() {
+    for clip in
+        [ClipBpe::from_merges(vocabulary), ClipBpe::from_vocabulary_bytes(vocabulary)].into_iter().flatten()
+    {
         for flavor in [Flavor::OpenClip, Flavor::HuggingFace] {
             assert_eq!(clip.encode_padded(&prompt, flavor, 77, 0).len(), 77);
         }

@@ -37,7 +37,7 @@ impl Opened {
     fn open(path: &PathBuf) -> Result<Opened> {
         match Model::open(path, WeightsMode::Map, Default::default()) {
             Err(Error::Config { key, .. }) if key == "family" => {
-                RewardModel::open(path, WeightsMode::Map, Default::default()).map(|reward| Opened::Reward(Box::new(reward)))
+                RewardModel::open(path, WeightsMode::Map).map(|reward| Opened::Reward(Box::new(reward)))
             }
             model => Ok(Opened::Generator(Box::new(model?))),
         }

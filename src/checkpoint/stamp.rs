@@ -107,7 +107,8 @@ impl Seen {
 
     fn is_fresh(&self) -> bool {
         let (seconds, nanoseconds) = self.changed;
-        let changed = Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0));
+        let changed =
+            Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0));
         // A time in the future is the clock of another machine.
         std::time::UNIX_EPOCH.elapsed().is_ok_and(|now| now.saturating_sub(changed) < CLOCK_STEP)
     }

@@ -17,7 +17,11 @@ pub(super) struct Broken {
 }
 
 fn broken(what: impl Display, expected: impl Display, found: impl Display) -> Broken {
-    Broken { what: format!("PNG {what}").trim_end().into(), expected: expected.to_string(), found: found.to_string() }
+    Broken {
+        what: format!("PNG {what}").trim_end().into(),
+        expected: expected.to_string(),
+        found: found.to_string(),
+    }
 }
 
 /// IHDR's field that says how samples are coloured.
@@ -98,9 +102,11 @@ fn header(content: &[u8]) -> Result<u8, Broken> {
     if !depths.contains(&depth) {
         return Err(broken("bit depth", format!("one of {depths:?} for colour type {color}"), depth));
     }
-    for (what, value, most) in
-        [("compression method", compression, 0), ("filter method", filter, 0), ("interlace method", interlace, 1)]
-    {
+    for (what, value, most) in [
+        ("compression method", compression, 0),
+        ("filter method", filter, 0),
+        ("interlace method", interlace, 1),
+    ] {
         if value > most {
             return Err(broken(what, if most == 0 { "0" } else { "0 or 1" }, value));
         }

@@ -93,8 +93,7 @@ pub fn decode_png(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, 
 
 fn decode(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, String)>)> {
     let error = |e| decoding_error(path, e);
-    let mut decoder =
-        png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: MAX_METADATA });
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: MAX_METADATA });
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(
         png::Transformations::EXPAND | png::Transformations::ALPHA | png::Transformations::STRIP_16,
@@ -372,7 +371,8 @@ mod tests {
         };
         let (pixels, end) = (idat(&[0, 0, 1]), chunk(b"IEND", b""));
         let palette = |length: usize| chunk(b"PLTE", &vec![7; length]);
-        let indexed = |chunks: &[Vec<u8>]| png(&[&[ihdr(3, 8)], chunks, &[pixels.clone(), end.clone()]].concat());
+        let indexed =
+            |chunks: &[Vec<u8>]| png(&[&[ihdr(3, 8)], chunks, &[pixels.clone(), end.clone()]].concat());
         read(&indexed(&[palette(6)])).unwrap();
         read(&indexed(&[palette(6), chunk(b"tRNS", &[3])])).unwrap();
         for (file, message) in [
@@ -382,19 +382,31 @@ mod tests {
             (indexed(&[palette(771)]), "PNG PLTE: expected 1 to 256 colours of 3 bytes, found 771 bytes"),
             (indexed(&[palette(6), palette(6)]), "PNG PLTE: expected one, before the pixels, found another"),
             (indexed(&[]), "PNG PLTE: expected a palette before the pixels, found none"),
-            (indexed(&[chunk(b"tRNS", &[3]), palette(6)]), "PNG tRNS: expected a palette before it, found none"),
+            (
+                indexed(&[chunk(b"tRNS", &[3]), palette(6)]),
+                "PNG tRNS: expected a palette before it, found none",
+            ),
             (indexed(&[palette(6), chunk(b"tRNS", &[3; 257])]), "PNG tRNS: expected at most 256 bytes"),
             (indexed(&[ihdr(3, 8)]), "PNG: expected IHDR once, found IHDR as chunk 1"),
             (png(&[ihdr(0, 8), palette(6)]), "PNG PLTE: expected none in a picture without colours"),
             (png(&[ihdr(0, 8), chunk(b"tRNS", &[1])]), "PNG tRNS: expected 2 bytes, found 1 bytes"),
             (png(&[ihdr(2, 8), chunk(b"tRNS", &[1; 7])]), "PNG tRNS: expected 6 bytes, found 7 bytes"),
-            (png(&[ihdr(6, 8), chunk(b"tRNS", &[1; 6])]), "PNG tRNS: expected none in a picture with an alpha"),
+            (
+                png(&[ihdr(6, 8), chunk(b"tRNS", &[1; 6])]),
+                "PNG tRNS: expected none in a picture with an alpha",
+            ),
             (png(&[ihdr(3, 16)]), "PNG bit depth: expected one of [1, 2, 4, 8] for colour type 3, found 16"),
             (png(&[ihdr(5, 8)]), "PNG colour type: expected 0, 2, 3, 4 or 6, found 5"),
             (png(&[chunk(b"IHDR", &[0; 12])]), "PNG IHDR: expected 13 bytes, found 12"),
             (png(&[chunk(b"IHDR", &[0; 13])]), "PNG size: expected 1 to 2147483647 pixels a side, found 0x0"),
-            (png(std::slice::from_ref(&pixels)), "PNG: expected IHDR as the first chunk, found IDAT as chunk 0"),
-            (png(&[ihdr(0, 8), b"\xff\xff\xff\xffIDAT".to_vec()]), "PNG IDAT: expected at most 2147483647 bytes"),
+            (
+                png(std::slice::from_ref(&pixels)),
+                "PNG: expected IHDR as the first chunk, found IDAT as chunk 0",
+            ),
+            (
+                png(&[ihdr(0, 8), b"\xff\xff\xff\xffIDAT".to_vec()]),
+                "PNG IDAT: expected at most 2147483647 bytes",
+            ),
             (png(&[ihdr(0, 8), b"\0\0\0\x09a\0bc".to_vec()]), "PNG a\\x00bc: expected 9 bytes, found 0"),
         ] {
             let error = read(&file).unwrap_err().to_string();
@@ -418,7 +430,8 @@ mod tests {
         let path = dir.path().join("a.png");
         write_png(&path, &picture().view(), &pairs(&[("a", "b"), ("c", "北")])).unwrap();
         let mut files = vec![fs::read(&path).unwrap()];
-        for (color, depth, interlaced) in [(0, 1, 1), (0, 16, 0), (2, 8, 1), (3, 2, 0), (3, 8, 1), (4, 16, 1)] {
+        for (color, depth, interlaced) in [(0, 1, 1), (0, 16, 0), (2, 8, 1), (3, 2, 0), (3, 8, 1), (4, 16, 1)]
+        {
             files.push(sample(color, depth, interlaced));
         }
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;

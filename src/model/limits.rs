@@ -31,10 +31,17 @@ impl Limits {
     /// `Unsupported` above the work limit, `OutOfMemory` above the memory limit.
     pub fn check_layout(&self, layout: &Layout, file: &str) -> Result<()> {
         let rows = layout.positions as u64 / TOGETHER;
-        self.check_work(|| format!("{file}: a model of {} positions", layout.positions), rows.saturating_mul(rows))?;
+        self.check_work(
+            || format!("{file}: a model of {} positions", layout.positions),
+            rows.saturating_mul(rows),
+        )?;
         let needed = layout.host_bytes(1);
         if self.memory != 0 && needed > self.memory {
-            return Err(Error::OutOfMemory { what: format!("{file}: a picture"), needed, limit: self.memory });
+            return Err(Error::OutOfMemory {
+                what: format!("{file}: a picture"),
+                needed,
+                limit: self.memory,
+            });
         }
         Ok(())
     }

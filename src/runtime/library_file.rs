@@ -50,7 +50,10 @@ impl<S: Read + Seek> Bytes<S> {
             Some(end) if end <= self.size => Ok(()),
             end => {
                 let end = end.map_or("more than 2^64".into(), |end| end.to_string());
-                Err(format!("expected {end} bytes, to the end of its {what}, found {}: it was cut short", self.size))
+                Err(format!(
+                    "expected {end} bytes, to the end of its {what}, found {}: it was cut short",
+                    self.size
+                ))
             }
         }
     }
@@ -113,7 +116,9 @@ impl<S: Read + Seek> Bytes<S> {
                 1 => {
                     loaded = true;
                     if in_file > in_memory {
-                        return Err(format!("expected a segment of at most {in_memory} bytes, found {in_file}"));
+                        return Err(format!(
+                            "expected a segment of at most {in_memory} bytes, found {in_file}"
+                        ));
                     }
                 }
                 2 => dynamic = in_file > 0,
@@ -123,7 +128,10 @@ impl<S: Read + Seek> Bytes<S> {
         }
         match (loaded, dynamic) {
             (true, true) => Ok(()),
-            _ => Err(format!("{expected} an ELF file without {}", if loaded { "a dynamic segment" } else { "segments" })),
+            _ => Err(format!(
+                "{expected} an ELF file without {}",
+                if loaded { "a dynamic segment" } else { "segments" }
+            )),
         }
     }
 
@@ -145,9 +153,14 @@ impl<S: Read + Seek> Bytes<S> {
             _ => None,
         };
         if machine.is_some_and(|machine| machine != number(&h, 4, 2)) || number(&h, 22, 2) & 0x2000 == 0 {
-            return Err(format!("{expected} machine {:#x}, flags {:#x}", number(&h, 4, 2), number(&h, 22, 2)));
+            return Err(format!(
+                "{expected} machine {:#x}, flags {:#x}",
+                number(&h, 4, 2),
+                number(&h, 22, 2)
+            ));
         }
-        let sections = self.read(at + 24 + number(&h, 20, 2), 40 * number(&h, 6, 2).min(MOST), "section headers")?;
+        let sections =
+            self.read(at + 24 + number(&h, 20, 2), 40 * number(&h, 6, 2).min(MOST), "section headers")?;
         sections.chunks_exact(40).try_for_each(|s| self.holds(number(s, 20, 4), number(s, 16, 4), "sections"))
     }
 
@@ -171,7 +184,11 @@ impl<S: Read + Seek> Bytes<S> {
             _ => None,
         };
         if machine.is_some_and(|machine| machine != number(&start, 4, 4)) || number(&start, 12, 4) != 6 {
-            return Err(format!("{expected} machine {:#x}, type {}", number(&start, 4, 4), number(&start, 12, 4)));
+            return Err(format!(
+                "{expected} machine {:#x}, type {}",
+                number(&start, 4, 4),
+                number(&start, 12, 4)
+            ));
         }
         let commands = self.read(32, number(&start, 20, 4), "load commands")?;
         let mut rest = commands.as_slice();
@@ -266,14 +283,17 @@ mod tests {
         let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(16, 0);
         let push = |file: &mut Vec<u8>, n: u64, size: usize| file.extend(&n.to_le_bytes()[..size]);
-        for (n, size) in [(3, 2), (62, 2), (1, 4), (0, 8), (64, 8), (200, 8), (0, 4), (64, 2), (56, 2), (2, 2)] {
+        for (n, size) in
+            [(3, 2), (62, 2), (1, 4), (0, 8), (64, 8), (200, 8), (0, 4), (64, 2), (56, 2), (2, 2)]
+        {
             push(&mut file, n, size);
         }
         for (n, size) in [(64, 2), (1, 2), (0, 2)] {
             push(&mut file, n, size);
         }
         for (kind, offset, bytes) in [(1, 176, 16), (2, 184, 8)] {
-            for (n, size) in [(kind, 4), (5, 4), (offset, 8), (0, 8), (0, 8), (bytes, 8), (bytes, 8), (8, 8)] {
+            for (n, size) in [(kind, 4), (5, 4), (offset, 8), (0, 8), (0, 8), (bytes, 8), (bytes, 8), (8, 8)]
+            {
                 push(&mut file, n, size);
             }
         }
@@ -352,7 +372,16 @@ mod tests {
         assert!(pe(&dll).unwrap_err().contains("129 bytes, to the end of its sections, found 128"));
 
         let mut dylib = vec![0; 32 + 72];
-        for (at, n) in [(0, 0xfeed_facf_u32), (4, 0x0100_0007), (12, 6), (16, 1), (20, 72), (32, 0x19), (36, 72), (80, 104)] {
+        for (at, n) in [
+            (0, 0xfeed_facf_u32),
+            (4, 0x0100_0007),
+            (12, 6),
+            (16, 1),
+            (20, 72),
+            (32, 0x19),
+            (36, 72),
+            (80, 104),
+        ] {
             dylib[at..at + 4].copy_from_slice(&n.to_le_bytes());
         }
         let mach_o = |file: &[u8]| Bytes { source: Cursor::new(file), size: file.len() as u64 }.mach_o();

@@ -282,7 +282,11 @@ impl Sessions {
     pub(crate) fn check_host_buffers(&self, layout: &Layout, batch: usize) -> Result<()> {
         let (needed, limit) = (layout.host_bytes(batch), self.options.memory_limit);
         if limit != 0 && needed > limit {
-            return Err(Error::OutOfMemory { what: format!("the buffers of {batch} pictures"), needed, limit });
+            return Err(Error::OutOfMemory {
+                what: format!("the buffers of {batch} pictures"),
+                needed,
+                limit,
+            });
         }
         Ok(())
     }

@@ -27,8 +27,11 @@ fn declarations(header: &str) -> Vec<String> {
     code += rest;
     let lines = code.lines().map(|line| line.split("//").next().unwrap().trim());
     let (directives, lines): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with('#'));
-    let mut found: Vec<String> =
-        directives.into_iter().filter(|line| line.starts_with("#define SOFTDIMO_")).map(String::from).collect();
+    let mut found: Vec<String> = directives
+        .into_iter()
+        .filter(|line| line.starts_with("#define SOFTDIMO_"))
+        .map(String::from)
+        .collect();
     let (mut declaration, mut depth) = (String::new(), 0);
     let text = lines.join(" ").replace("extern \"C\" {", "");
     for c in text.chars() {
@@ -60,7 +63,8 @@ fn declared(text: &str) -> &str {
 fn table(header: &Path) -> Table {
     let text = std::fs::read_to_string(header).unwrap();
     let mut table = Table::new();
-    let mut program = String::from("#include <softdimo.h>\n#include <stddef.h>\n#include <stdio.h>\nint main(void) {\n");
+    let mut program =
+        String::from("#include <softdimo.h>\n#include <stddef.h>\n#include <stdio.h>\nint main(void) {\n");
     for declaration in declarations(&text) {
         if let Some(rest) = declaration.strip_prefix("#define ") {
             let mut words = rest.splitn(2, ' ');
@@ -98,7 +102,9 @@ fn table(header: &Path) -> Table {
     let (source, binary) = (folder.path().join("abi.c"), folder.path().join("abi"));
     std::fs::write(&source, program).unwrap();
     let mut cc = compiler("cc");
-    process::run(cc.args(["-std=c99", "-I"]).arg(header.parent().unwrap()).arg(source).arg("-o").arg(&binary));
+    process::run(
+        cc.args(["-std=c99", "-I"]).arg(header.parent().unwrap()).arg(source).arg("-o").arg(&binary),
+    );
     for line in process::run(&mut std::process::Command::new(binary)).lines() {
         let (name, value) = line.split_once('=').unwrap();
         table.insert(name.into(), value.into());
@@ -235,7 +241,10 @@ fn every_declaration_is_in_the_table() {
     let count = |kind: &str| table.keys().filter(|name| name.starts_with(kind)).count();
     let lines = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
     assert_eq!(count("constant "), lines("#define SOFTDIMO_") - 1, "all but the guard");
-    assert_eq!(count("struct "), text.matches("typedef struct").count() - count("type softdimo_") + callbacks(&table));
+    assert_eq!(
+        count("struct "),
+        text.matches("typedef struct").count() - count("type softdimo_") + callbacks(&table)
+    );
     assert!(count("function ") >= 33 && count("field ") >= 80, "{table:#?}");
 }
 

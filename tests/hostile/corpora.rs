@@ -25,7 +25,14 @@ fn made(target: &str, folder: &Path) -> Vec<Vec<u8>> {
             vec![File::read(&convert(&clip, folder, "clip")).bytes()]
         }
         "tokenizer" => ["clip-merges.txt", "bert-vocab.txt"]
-            .map(|name| [b"a red apple <|endoftext|> na\xc3\xafve".as_slice(), b"\n", &read(&data("tokenizer").join(name))].concat())
+            .map(|name| {
+                [
+                    b"a red apple <|endoftext|> na\xc3\xafve".as_slice(),
+                    b"\n",
+                    &read(&data("tokenizer").join(name)),
+                ]
+                .concat()
+            })
             .into(),
         "png" => Vec::new(),
         other => panic!("no seeds for {other}"),

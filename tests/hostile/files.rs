@@ -65,7 +65,11 @@ fn use_file(kind: Kind, path: &Path) -> softdimo::Result<String> {
         }
         Kind::Checkpoint => {
             let checkpoint = Checkpoint::open(path)?;
-            let bytes = checkpoint.names().filter_map(|name| checkpoint.get(name)).map(|view| view.data.len()).sum::<usize>();
+            let bytes = checkpoint
+                .names()
+                .filter_map(|name| checkpoint.get(name))
+                .map(|view| view.data.len())
+                .sum::<usize>();
             Ok(format!("{bytes} bytes of tensors"))
         }
         Kind::Reward => {
@@ -73,7 +77,8 @@ fn use_file(kind: Kind, path: &Path) -> softdimo::Result<String> {
             Ok(format!("a reward, {} tokens", model.tokens("a red apple").map_or(0, |t| t.ids.len())))
         }
         Kind::Golden => {
-            let found = Engine::open(bundled(), Options { threads: 1, ..Options::default() })?.verify(path, None)?;
+            let found =
+                Engine::open(bundled(), Options { threads: 1, ..Options::default() })?.verify(path, None)?;
             Ok(format!("{} rows", found.rows.len()))
         }
         Kind::Png => {
@@ -167,7 +172,12 @@ fn hostile_files_get_an_error_or_a_picture() {
     for case in &cases {
         let Outcome { said, peak, time, fault } = run(case);
         let short: String = said.replace(folder.path().to_str().unwrap(), "").chars().take(160).collect();
-        println!("{:<34} {:<12} {:>8} {peak:>12}  {short}", case.name, format!("{:?}", case.kind), time.as_millis());
+        println!(
+            "{:<34} {:<12} {:>8} {peak:>12}  {short}",
+            case.name,
+            format!("{:?}", case.kind),
+            time.as_millis()
+        );
         faults.extend(fault.map(|fault| format!("{}: {fault}", case.name)));
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
