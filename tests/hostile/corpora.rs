@@ -7,6 +7,8 @@ use support::rewards::{clip_score, convert};
 use support::safetensors_file::File;
 use support::{data, maskbit, root};
 
+use super::{Random, mutate};
+
 #[path = "../../fuzz/bodies.rs"]
 mod bodies;
 
@@ -39,42 +41,12 @@ fn made(target: &str, folder: &Path) -> Vec<Vec<u8>> {
     }
 }
 
-/// Marsaglia's xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n.max(1) as u64) as usize
-    }
-
-    /// Changes a few bytes: within the first 64 KiB, where headers are, more often than not.
-    fn mutate(&mut self, file: &mut Vec<u8>) {
-        for _ in 0..=self.below(4) {
-            let within = if self.below(4) > 0 { file.len().min(1 << 16) } else { file.len() };
-            let at = self.below(within);
-            match self.below(7) {
-                _ if file.is_empty() => return,
-                0 => file[at] ^= 1 << self.below(8),
-                1 => file[at] = [0, 1, 0x7f, 0x80, 0xff, b'9', b'-', b'"', b'[', b'}'][self.below(10)],
-                2 => drop(file.drain(at..(at + 1 + self.below(16)).min(file.len()))),
-                3 => {
-                    let from = self.below(file.len());
-                    let piece = file[from..(from + 1 + self.below(40)).min(file.len())].to_vec();
-                    file.splice(at..at, piece);
-                }
-                4 => file.truncate(at),
-                // A digit for a digit: sizes, offsets and shapes in JSON.
-                _ => {
-                    let digit = file[at..within].iter().position(u8::is_ascii_digit);
-                    if let Some(digit) = digit {
-                        file[at + digit] = b'0' + self.below(10) as u8;
-                    }
-                }
-            }
-        }
+/// A digit for a digit, somewhere in the first 64 KiB: sizes, offsets and shapes in JSON.
+fn change_digit(file: &mut [u8], random: &mut Random) {
+    let reach = file.len().min(1 << 16);
+    let at = random.below(reach);
+    if let Some(digit) = file[at..reach].iter().position(u8::is_ascii_digit) {
+        file[at + digit] = b'0' + random.below(10) as u8;
     }
 }
 
@@ -99,7 +71,12 @@ fn replay(name: &str, rounds: usize) {
     for round in 0..rounds {
         let seed = &seeds[round % seeds.len()];
         let mut file = seed.clone();
-        random.mutate(&mut file);
+        for _ in 0..=random.below(4) {
+            match random.below(2) {
+                0 => mutate(&mut file, &mut random),
+                _ => change_digit(&mut file, &mut random),
+            }
+        }
         let header = seed.get(..8).map(|b| u64::from_le_bytes(b.try_into().unwrap()) as usize);
         if let Some(data) = header.and_then(|n| seed.len().checked_sub(8 + n))
             && random.below(4) > 0
