@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use softdimo::checkpoint::safetensors::SafeTensors;
 use softdimo::checkpoint::torch::TorchFile;
 use softdimo::checkpoint::{Checkpoint, Mapping};
+use softdimo::image::RgbaImage;
 use softdimo::model::{Limits, Model};
 use softdimo::text::{ClipBpe, Flavor, WordPiece};
 use softdimo::{RewardModel, WeightsMode};
@@ -45,7 +46,7 @@ pub fn torch(bytes: &[u8]) {
 }
 
 pub fn png(bytes: &[u8]) {
-    match softdimo::image::decode_png(bytes, Path::new("fuzz")) {
+    match RgbaImage::from_png(bytes, Path::new("fuzz")) {
         Ok((image, _)) => {
             assert_eq!(image.data().len() as u64, 4 * u64::from(image.width()) * u64::from(image.height()))
         }
@@ -69,7 +70,7 @@ pub fn golden(bytes: &[u8]) {
         Arc::new(Model::open(Path::new(file), WeightsMode::Map, Limits::default()).unwrap())
     });
     if let Ok(golden) = Checkpoint::from_mapping(mapping(bytes), "fuzz") {
-        let _ = softdimo::replay_graphs(model, &golden);
+        let _ = model.replay_graphs(&golden);
     }
 }
 

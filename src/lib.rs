@@ -76,8 +76,6 @@ pub use runtime::{MemoryMode, Options, Provider};
 pub use sessions::MemoryUse;
 pub use tensor::{Dtype, Shape, Tensor};
 pub use tteo::{Iteration, OptimizationReport, Optimize, Optimizer, Variables};
-#[doc(hidden)]
-pub use verify::replay_graphs;
 pub use verify::{Row, Verification};
 
 // Hosts share these between threads.

@@ -136,20 +136,23 @@ pub(crate) fn verify(
     Ok(Verification { rows, not_checked, passed })
 }
 
-/// Build, and do not run, the graphs that replay a golden file on a model: what of its bytes is believed before anything
-/// is computed.
-///
-/// # Errors
-/// The file's.
-pub fn replay_graphs(model: &Model, golden: &Checkpoint) -> Result<()> {
-    for batch in
-        (0..).map(|i| format!("b{i}")).take_while(|b| golden.get(&format!("{b}/in/tokens")).is_some())
-    {
-        let g = Graph::new();
-        model.architecture().golden_outputs(&g, &Replay::new(model.weights(), golden, &batch))?;
-        simplify(&g)?;
+impl Model {
+    /// Build, and do not run, the graphs that replay a golden file on this model: what of its bytes is believed before anything
+    /// is computed.
+    ///
+    /// # Errors
+    /// The file's.
+    #[doc(hidden)]
+    pub fn replay_graphs(&self, golden: &Checkpoint) -> Result<()> {
+        for batch in
+            (0..).map(|i| format!("b{i}")).take_while(|b| golden.get(&format!("{b}/in/tokens")).is_some())
+        {
+            let g = Graph::new();
+            self.architecture().golden_outputs(&g, &Replay::new(self.weights(), golden, &batch))?;
+            simplify(&g)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Every tensor this library recomputes, under its golden name.

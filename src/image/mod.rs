@@ -6,8 +6,6 @@ mod png_chunks;
 mod png_file;
 mod rgba;
 
-#[doc(hidden)]
-pub use png_file::decode_png;
 pub use png_file::{read_png, write_png};
 pub use rgba::RgbaImage;
 

@@ -48,7 +48,7 @@ pub fn write_png(path: impl AsRef<Path>, image: &ImageView<'_>, text: &[(String,
 /// [`MAX_PIXELS`](super::MAX_PIXELS), or whose text expands beyond 1 MiB.
 pub fn read_png(path: impl AsRef<Path>) -> Result<(RgbaImage, Vec<(String, String)>)> {
     let path = path.as_ref();
-    decode_png(&read_file(path)?, path)
+    RgbaImage::from_png(&read_file(path)?, path)
 }
 
 /// The bytes of a file that may be a PNG; one that is none is not read to its end.
@@ -71,24 +71,28 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// [`read_png`] of bytes that are already there; `path` is their name in messages.
-#[doc(hidden)]
-pub fn decode_png(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, String)>)> {
-    png_chunks::check(bytes).map_err(|broken| Error::Format {
-        file: path.display().to_string(),
-        what: broken.what,
-        expected: broken.expected,
-        found: broken.found,
-    })?;
-    // The decoder is not this library's: should it panic, the file is at fault and the host is not to hear of it.
-    catch_unwind(AssertUnwindSafe(|| panic_wall::quietly(|| decode(bytes, path)))).unwrap_or_else(|payload| {
-        Err(Error::Format {
+impl RgbaImage {
+    /// [`read_png`] of bytes that are already there; `path` is their name in messages.
+    #[doc(hidden)]
+    pub fn from_png(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, String)>)> {
+        png_chunks::check(bytes).map_err(|broken| Error::Format {
             file: path.display().to_string(),
-            what: "PNG".into(),
-            expected: "a file that the decoder reads".into(),
-            found: format!("one on which it panics: {}", panic_wall::message(payload.as_ref())),
-        })
-    })
+            what: broken.what,
+            expected: broken.expected,
+            found: broken.found,
+        })?;
+        // The decoder is not this library's: should it panic, the file is at fault and the host is not to hear of it.
+        catch_unwind(AssertUnwindSafe(|| panic_wall::quietly(|| decode(bytes, path)))).unwrap_or_else(
+            |payload| {
+                Err(Error::Format {
+                    file: path.display().to_string(),
+                    what: "PNG".into(),
+                    expected: "a file that the decoder reads".into(),
+                    found: format!("one on which it panics: {}", panic_wall::message(payload.as_ref())),
+                })
+            },
+        )
+    }
 }
 
 fn decode(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, String)>)> {
@@ -463,7 +467,7 @@ mod tests {
                 }
             }
             repair(&mut file);
-            match decode_png(&file, Path::new("mutated")) {
+            match RgbaImage::from_png(&file, Path::new("mutated")) {
                 Ok((image, _)) => pictures += usize::from(image.width() > 0),
                 Err(error) => assert!(!error.to_string().contains("panics"), "{error}: {file:?}"),
             }
