@@ -231,8 +231,12 @@ typedef struct softdimo_engine_options {
   void *log_user_data;
   /// Least severe messages wanted, `SOFTDIMO_LOG_*`; default SOFTDIMO_LOG_WARNING.
   int32_t log_level;
+  /// Billions of multiply-adds that one network may take for a picture; 0 = 40000, ten times what the largest
+  /// published model needs. What takes more, or has a node for every two billion, is refused when it is opened:
+  /// SOFTDIMO_ERR_UNSUPPORTED. Since ABI 1.1.
+  uint32_t work_limit;
   /// Must be zero.
-  uint32_t reserved[7];
+  uint32_t reserved[6];
 } softdimo_engine_options;
 
 /// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown
@@ -853,7 +857,7 @@ void softdimo_reward_free(struct softdimo_reward *reward);
 
 /// ABI of this header: major << 16 | minor. A library with another major number must be refused; one with
 /// a larger minor number only adds to what is declared here.
-#define SOFTDIMO_ABI_VERSION 65536
+#define SOFTDIMO_ABI_VERSION 65537
 
 /// `SOFTDIMO_ABI_VERSION` of the loaded library.
 uint32_t softdimo_abi_version(void);

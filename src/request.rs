@@ -411,7 +411,7 @@ mod tests {
     fn start_tokens_that_nothing_would_read_are_refused() {
         let file =
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
-        let model = Model::open(&file, WeightsMode::default()).unwrap();
+        let model = Model::open(&file, WeightsMode::default(), Default::default()).unwrap();
         let layout = model.architecture().layout();
         let tokens = Request { start_tokens: Some(vec![0; layout.slots()]), ..Request::default() };
         tokens.resolve(&model).unwrap();

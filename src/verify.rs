@@ -142,6 +142,25 @@ pub(crate) fn verify(
     Ok(Verification { rows, not_checked, growth: GROWTH, passed })
 }
 
+impl Model {
+    /// Build, and do not run, the graphs that replay a golden file on this model: what of its bytes is believed before anything
+    /// is computed.
+    ///
+    /// # Errors
+    /// The file's.
+    #[doc(hidden)]
+    pub fn replay_graphs(&self, golden: &Checkpoint) -> Result<()> {
+        for batch in
+            (0..).map(|i| format!("b{i}")).take_while(|b| golden.get(&format!("{b}/in/tokens")).is_some())
+        {
+            let g = Graph::new();
+            self.architecture().golden_outputs(&g, &Replay::new(self.weights(), golden, &batch))?;
+            simplify(&g)?;
+        }
+        Ok(())
+    }
+}
+
 /// Every tensor this library recomputes, under its golden name.
 fn forward(sessions: &mut Sessions, replay: &Replay, cancel: &Cancel) -> Result<Named> {
     let g = Graph::new();

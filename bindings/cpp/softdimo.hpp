@@ -496,6 +496,8 @@ public:
     Options& device_id(std::int32_t id) { return raw_.device_id = id, *this; }
     /// Bytes the engine may hold beyond mapped pages; 0 = no limit.
     Options& memory_limit(std::uint64_t bytes) { return raw_.memory_limit = bytes, *this; }
+    /// Billions of multiply-adds that one network may take for a picture; 0 = 40000.
+    Options& work_limit(std::uint32_t billions) { return raw_.work_limit = billions, *this; }
     /// "cpu" or "cuda".
     Options& provider(std::string name) { return provider_ = std::move(name), *this; }
     /// Path of the ONNX Runtime library.

@@ -47,6 +47,9 @@ pub struct RunArgs {
     /// Bytes to hold beyond mapped pages; 0 = no limit
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub memory_limit: u64,
+    /// Billions of multiply-adds a network may take for a picture; 0 = 40000
+    #[arg(long, value_name = "BILLIONS", default_value_t = 0)]
+    pub work_limit: u32,
     /// Copy the file into memory instead of mapping it
     #[arg(long)]
     pub read: bool,
@@ -85,6 +88,7 @@ impl RunArgs {
             weights: if self.read { WeightsMode::Read } else { WeightsMode::Map },
             threads: self.threads,
             memory_limit: self.memory_limit,
+            work_limit: self.work_limit,
             ort_library: self.ort_library.clone(),
             ..Options::default()
         })

@@ -35,7 +35,7 @@ enum Opened {
 
 impl Opened {
     fn open(path: &PathBuf) -> Result<Opened> {
-        match Model::open(path, WeightsMode::Map) {
+        match Model::open(path, WeightsMode::Map, Default::default()) {
             Err(Error::Config { key, .. }) if key == "family" => {
                 RewardModel::open(path, WeightsMode::Map).map(|reward| Opened::Reward(Box::new(reward)))
             }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use softdimo::model::Model;
+use softdimo::model::{Limits, Model};
 use softdimo::{Error, Result, WeightsMode};
 
 use crate::engine::model_path;
@@ -20,7 +20,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let path = model_path(args.model.as_ref())?;
-    let model = Model::open(&path, WeightsMode::Map)?;
+    let model = Model::open(&path, WeightsMode::Map, Limits::default())?;
     if model.labels().is_empty() {
         return Err(Error::Config {
             file: path.display().to_string(),

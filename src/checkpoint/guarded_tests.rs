@@ -156,6 +156,57 @@ fn child() {
             drop(Mapping::map_guarded(file.path()).unwrap());
             assert_eq!(current(), libc::SIG_DFL);
         }
+        "rewritten" => {
+            let rewrites: [fn(&std::path::Path); 4] = [
+                // Never read in between: no page is lost, and the size is right again.
+                |path| std::fs::write(path, vec![0; LEN]).unwrap(),
+                |path| {
+                    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+                    file.set_len(0).unwrap();
+                    file.set_len(LEN as u64).unwrap();
+                },
+                |path| {
+                    let file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+                    file.set_len(LEN as u64 + 1).unwrap();
+                },
+                // With the time put back, as copying tools do.
+                |path| {
+                    let modified = std::fs::metadata(path).unwrap().modified().unwrap();
+                    std::fs::write(path, vec![0; LEN]).unwrap();
+                    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+                    file.set_modified(modified).unwrap();
+                },
+            ];
+            let said = ["time of modification", "time of modification", "file size", "time of change"];
+            for (rewrite, said) in rewrites.iter().zip(said) {
+                let file = self::file();
+                let mapping = Mapping::map_guarded(file.path()).unwrap();
+                mapping.recheck().unwrap();
+                rewrite(file.path());
+                let message = mapping.recheck().unwrap_err().to_string();
+                assert!(message.contains(&format!(": {said}: expected ")), "{message}");
+                assert!(message.ends_with(": the file was written since it was opened"), "{message}");
+            }
+        }
+        "renamed" => {
+            use std::os::unix::fs::PermissionsExt;
+            let mapping = Mapping::map_guarded(file.path()).unwrap();
+            std::fs::set_permissions(file.path(), PermissionsExt::from_mode(0o400)).unwrap();
+            mapping.recheck().unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let moved = folder.path().join("moved");
+            let mapping = Mapping::map_guarded(file.path()).unwrap();
+            std::fs::copy(file.path(), folder.path().join("new")).unwrap();
+            std::fs::hard_link(file.path(), &moved).unwrap();
+            mapping.recheck().unwrap();
+            std::fs::rename(folder.path().join("new"), file.path()).unwrap();
+            std::fs::write(file.path(), "another").unwrap();
+            mapping.recheck().unwrap();
+            std::fs::rename(&moved, folder.path().join("again")).unwrap();
+            std::fs::remove_file(folder.path().join("again")).unwrap();
+            mapping.recheck().unwrap();
+            assert_eq!(last_byte(&mapping), 9);
+        }
         "table" => {
             let all: Vec<_> = (0..SLOTS).map(|_| Mapping::map_guarded(file.path()).unwrap()).collect();
             let message = Mapping::map_guarded(file.path()).unwrap_err().to_string();
@@ -197,6 +248,16 @@ fn sent_signals_reach_the_previous_handler() {
 #[test]
 fn a_handler_installed_later_is_left_alone() {
     assert_eq!(run("handler on top").code(), Some(0));
+}
+
+#[test]
+fn a_guarded_file_that_is_written_is_reported() {
+    assert_eq!(run("rewritten").code(), Some(0));
+}
+
+#[test]
+fn names_and_attributes_of_a_guarded_file_may_change() {
+    assert_eq!(run("renamed").code(), Some(0));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use memmap2::{Mmap, MmapMut};
 
 use super::sigbus::Guard;
+use super::stamp::Stamp;
 use crate::error::{Error, Result};
 
 /// Read-only bytes of one file, shared behind an `Arc` by every view into them.
@@ -25,10 +26,16 @@ pub struct Mapping {
 enum Backing {
     // The guard is declared, and so dropped, before the map: the range must leave the table before
     // its addresses can be handed out again.
-    Mapped { guard: Option<Guard>, map: Mmap, file: File },
+    Mapped { guard: Option<Guarded>, map: Mmap, file: File },
     Read(Mmap),
     Owned(Vec<u8>),
     Foreign(Foreign),
+}
+
+/// What a guarded mapping has beside its pages.
+struct Guarded {
+    pages: Guard,
+    stamp: Stamp,
 }
 
 impl Mapping {
@@ -39,7 +46,10 @@ impl Mapping {
     /// `NotFound` or `Io` when the file cannot be opened or mapped, `Format` when it is not a regular file.
     pub fn map(path: impl AsRef<Path>) -> Result<Mapping> {
         let path = path.as_ref();
-        let (file, _) = open_regular(path)?;
+        Mapping::map_open(open_regular(path)?.0, path)
+    }
+
+    fn map_open(file: File, path: &Path) -> Result<Mapping> {
         // SAFETY: the map is only ever read. Others may write or truncate the file meanwhile; the type's
         // documentation says what that means, and no reader below trusts a value it read twice.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
@@ -47,16 +57,21 @@ impl Mapping {
     }
 
     /// Like [`Mapping::map`], with the process-wide `SIGBUS` guard on this range: when the file is truncated
-    /// or its disk fails, reads give zeros and [`Mapping::recheck`] reports it, instead of the process dying.
+    /// or its disk fails, reads give zeros and [`Mapping::recheck`] reports it, instead of the process dying. It also
+    /// reports a file whose content may be another one since: written, or truncated and grown again.
     ///
     /// The guard installs a `SIGBUS` handler that chains to the previous one; see [`super::sigbus`].
     ///
     /// # Errors
     /// As [`Mapping::map`]; `Unsupported` off Unix or when every slot of the guard is taken.
     pub fn map_guarded(path: impl AsRef<Path>) -> Result<Mapping> {
-        let mut mapping = Mapping::map(path)?;
+        let path = path.as_ref();
+        let (file, _) = open_regular(path)?;
+        // Before the file is mapped: no byte is read that the stamp does not cover.
+        let stamp = Stamp::of(&file, path)?;
+        let mut mapping = Mapping::map_open(file, path)?;
         if let Backing::Mapped { guard, map, .. } = &mut mapping.source {
-            *guard = Some(Guard::register(map)?);
+            *guard = Some(Guarded { pages: Guard::register(map)?, stamp });
         }
         Ok(mapping)
     }
@@ -120,18 +135,20 @@ impl Mapping {
         matches!(self.source, Backing::Mapped { .. })
     }
 
-    /// Checks that a mapped file still has every byte that was mapped. One `fstat`; other kinds always pass.
+    /// Checks that a mapped file still has every byte that was mapped, and a guarded one that nobody has written to it:
+    /// its size and times are those it was opened with. An `fstat` or two; other kinds always pass.
     ///
     /// # Errors
-    /// `Format` when the file has shrunk or the guard had to replace pages of it; the latter is permanent for this
-    /// mapping. `Io` when the file cannot be examined.
+    /// `Format` when the file has shrunk or, guarded, was written or lost pages; the latter is permanent for this mapping.
+    /// `Io` when the file cannot be examined.
     pub fn recheck(&self) -> Result<()> {
         let Backing::Mapped { guard, map, file } = &self.source else { return Ok(()) };
         let found = file.metadata().map_err(|e| Error::io(&self.name, e))?.len();
         if found < map.len() as u64 {
             return Err(broken(&self.name, "file size", format!("{} bytes", map.len()), found));
         }
-        if guard.as_ref().is_some_and(Guard::poisoned) {
+        let Some(guarded) = guard else { return Ok(()) };
+        if guarded.pages.poisoned() {
             return Err(Error::Format {
                 file: self.name.clone(),
                 what: "mapped pages".into(),
@@ -139,7 +156,13 @@ impl Mapping {
                 found: "pages lost since the file was opened, now read as zeros".into(),
             });
         }
-        Ok(())
+        match guarded.stamp.difference(file)? {
+            None => Ok(()),
+            Some([what, expected, found]) => {
+                let found = format!("{found}: the file was written since it was opened");
+                Err(Error::Format { file: self.name.clone(), what, expected, found })
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod selection;
 #[allow(unsafe_code)]
 pub mod sigbus;
 pub(crate) mod sizes;
+mod stamp;
 pub mod torch;
 
 use std::collections::BTreeMap;
@@ -274,7 +275,7 @@ impl Checkpoint {
         }
     }
 
-    /// Checks that no file has shrunk since it was mapped; see [`Mapping::recheck`].
+    /// Checks that no file has lost bytes since it was mapped; see [`Mapping::recheck`].
     pub fn recheck(&self) -> Result<()> {
         self.shards.iter().try_for_each(|shard| shard.mapping().recheck())
     }

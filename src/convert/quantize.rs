@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoint, Mapping, safetensors};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Limits, Model};
 use crate::model_file::finite::require_finite;
 use crate::model_file::header::ModelHeader;
 use crate::model_file::write::{Part, write};
@@ -54,6 +54,6 @@ pub fn quantize(
 fn check(checkpoint: &Checkpoint, mapping: Arc<Mapping>, file: &str) -> Result<()> {
     match ModelHeader::read(checkpoint, file)?.is_reward() {
         true => RewardModel::from_mapping(mapping, file).map(drop),
-        false => Model::from_mapping(mapping, file).map(drop),
+        false => Model::from_mapping(mapping, file, Limits::default()).map(drop),
     }
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, LogLevel, Result};
 use crate::families::family::Layout;
 use crate::generated::Generated;
 use crate::graph::Graph;
-use crate::model::Model;
+use crate::model::{Limits, Model};
 use crate::request::{BATCH_LIMIT, Request};
 use crate::runtime::{Cancel, Options, Runtime};
 use crate::sessions::MemoryUse;
@@ -48,14 +48,14 @@ impl Engine {
     /// # Errors
     /// The file's, or that ONNX Runtime or the provider is not usable.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Engine> {
-        let model = Model::open(path.as_ref(), options.weights)?;
+        let model = Model::open(path.as_ref(), options.weights, limits(&options))?;
         Engine::of(model, options)
     }
 
     /// Open a model whose bytes are already in memory; `file` is its name in messages.
     #[doc(hidden)]
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str, options: Options) -> Result<Engine> {
-        let model = Model::from_mapping(mapping, file)?;
+        let model = Model::from_mapping(mapping, file, limits(&options))?;
         Engine::of(model, options)
     }
 
@@ -150,7 +150,7 @@ impl Engine {
             move |sessions| {
                 let result = generate::execute(sessions, shared.as_ref(), &resolved);
                 let result = shortage::checked("the result", result);
-                // A truncated file shows as wrong numbers, not as an error, when the guard is on.
+                // A truncated or rewritten file shows as wrong numbers, not as an error, when the guard is on.
                 let mut files = resolved.optimize.iter().flat_map(Optimize::files);
                 let intact = sessions.model().mapping().recheck();
                 let intact = intact.and_then(|()| files.try_for_each(|file| file.recheck()));
@@ -249,6 +249,11 @@ impl Engine {
     pub fn memory(&self) -> Result<MemoryUse> {
         self.worker.call(|sessions| Ok(sessions.memory()))
     }
+}
+
+/// What the options allow a model.
+fn limits(options: &Options) -> Limits {
+    Limits { work: options.work_limit, memory: options.memory_limit }
 }
 
 #[cfg(test)]

@@ -205,8 +205,12 @@ impl Worker {
         check_turn()?;
         let (reply, result) = channel();
         let panicked = reply.clone();
-        let work = move |sessions: &mut Sessions| shortage::checked("the engine", work(sessions));
-        self.enqueue(move |sessions| drop(reply.send(work(sessions))), move |e| drop(panicked.send(Err(e))))?;
+        let work = move |sessions: &mut Sessions| {
+            let result = shortage::checked("the engine", work(sessions));
+            let intact = sessions.model().mapping().recheck();
+            drop(reply.send(intact.and(result)));
+        };
+        self.enqueue(work, move |e| drop(panicked.send(Err(e))))?;
         loop {
             match result.recv_timeout(LOOK) {
                 Ok(result) => return result,

@@ -68,6 +68,22 @@ impl Layout {
     pub fn slots(&self) -> usize {
         self.positions * self.splits
     }
+
+    /// Bytes that the buffers of `batch` pictures take on the host: noise and start embedding, logits, tokens and the
+    /// pictures themselves.
+    pub(crate) fn host_bytes(&self, batch: usize) -> u64 {
+        let product = |factors: &[usize]| factors.iter().fold(1, |n: u64, &f| n.saturating_mul(f as u64));
+        let slots = [self.positions, self.splits];
+        // f32, except for a token: an id of 8 bytes for the networks, one of 4 for callers, and its probability.
+        [
+            product(&[batch, self.positions, self.embedding, 2 * 4]),
+            product(&[batch, slots[0], slots[1], self.codes, 4]),
+            product(&[batch, slots[0], slots[1], 16]),
+            product(&[batch, 3, self.width, self.height, 4]),
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
 }
 
 /// One model family: a generator (student and teacher alike) and its image tokenizer. `w` is the scope of the

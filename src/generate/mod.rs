@@ -54,6 +54,7 @@ pub(crate) fn execute(sessions: &mut Sessions, host: &dyn Host, r: &Resolved) ->
         sessions.warn(warning.clone());
     }
     let layout = sessions.model().architecture().layout();
+    sessions.check_host_buffers(&layout, r.batch)?;
     let total = match (r.steps, &r.optimize) {
         (1, None) => 2 + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
         (1, Some(o)) => 3 + o.steps + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),

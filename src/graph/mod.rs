@@ -13,6 +13,7 @@ mod op;
 mod print;
 mod recompute;
 mod simplify;
+mod work;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;

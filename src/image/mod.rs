@@ -3,6 +3,7 @@
 //! Values are sRGB-encoded everywhere, as the decoders produce them; nothing converts to linear light.
 
 mod png_bands;
+mod png_chunks;
 mod png_file;
 mod rgba;
 

@@ -1,18 +1,23 @@
 //! PNG files with text chunks, which carry what is needed to reproduce a picture.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufWriter, Cursor, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use super::png_chunks::{self, SIGNATURE};
 use super::rgba::checked_bytes;
-use super::{ImageView, PixelFormat, RgbaImage};
+use super::{ImageView, MAX_PIXELS, PixelFormat, RgbaImage};
 use crate::atomic_file::AtomicFile;
 use crate::error::{Error, Result};
+use crate::panic_wall;
 
 /// Bytes of compressed text a file may expand to, per chunk.
 const MAX_TEXT: usize = 1 << 20;
 /// Bytes the PNG reader may allocate besides the pixels.
 const MAX_METADATA: usize = 64 << 20;
+/// Bytes of the longest file: the largest picture, at 8 bytes a pixel and not compressed, with room for its text.
+const MAX_FILE: u64 = 8 * MAX_PIXELS + (128 << 20);
 
 /// Writes an 8-bit sRGB PNG: RGB for an RGB8 view, RGBA for all others.
 ///
@@ -43,10 +48,56 @@ pub fn write_png(path: impl AsRef<Path>, image: &ImageView<'_>, text: &[(String,
 /// [`MAX_PIXELS`](super::MAX_PIXELS), or whose text expands beyond 1 MiB.
 pub fn read_png(path: impl AsRef<Path>) -> Result<(RgbaImage, Vec<(String, String)>)> {
     let path = path.as_ref();
+    RgbaImage::from_png(&read_file(path)?, path)
+}
+
+/// The bytes of a file that may be a PNG; one that is none is not read to its end.
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let error = |e| Error::io(path, e);
+    let file = File::open(path).map_err(error)?;
+    let mut bytes = Vec::new();
+    (&file).take(SIGNATURE.len() as u64).read_to_end(&mut bytes).map_err(error)?;
+    if bytes == SIGNATURE {
+        file.take(MAX_FILE).read_to_end(&mut bytes).map_err(error)?;
+    }
+    match bytes.len() as u64 {
+        0..=MAX_FILE => Ok(bytes),
+        _ => Err(Error::Format {
+            file: path.display().to_string(),
+            what: "PNG file size".into(),
+            expected: format!("at most {MAX_FILE} bytes"),
+            found: "more".into(),
+        }),
+    }
+}
+
+impl RgbaImage {
+    /// [`read_png`] of bytes that are already there; `path` is their name in messages.
+    #[doc(hidden)]
+    pub fn from_png(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, String)>)> {
+        png_chunks::check(bytes).map_err(|broken| Error::Format {
+            file: path.display().to_string(),
+            what: broken.what,
+            expected: broken.expected,
+            found: broken.found,
+        })?;
+        // The decoder is not this library's: should it panic, the file is at fault and the host is not to hear of it.
+        catch_unwind(AssertUnwindSafe(|| panic_wall::quietly(|| decode(bytes, path)))).unwrap_or_else(
+            |payload| {
+                Err(Error::Format {
+                    file: path.display().to_string(),
+                    what: "PNG".into(),
+                    expected: "a file that the decoder reads".into(),
+                    found: format!("one on which it panics: {}", panic_wall::message(payload.as_ref())),
+                })
+            },
+        )
+    }
+}
+
+fn decode(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, String)>)> {
     let error = |e| decoding_error(path, e);
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut decoder =
-        png::Decoder::new_with_limits(BufReader::new(file), png::Limits { bytes: MAX_METADATA });
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: MAX_METADATA });
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(
         png::Transformations::EXPAND | png::Transformations::ALPHA | png::Transformations::STRIP_16,
@@ -56,7 +107,7 @@ pub fn read_png(path: impl AsRef<Path>) -> Result<(RgbaImage, Vec<(String, Strin
     let bytes = checked_bytes(u64::from(width), u64::from(height)).map_err(|_| Error::Format {
         file: path.display().to_string(),
         what: "PNG size".into(),
-        expected: format!("1 to {} pixels", super::MAX_PIXELS),
+        expected: format!("1 to {MAX_PIXELS} pixels"),
         found: format!("{width}x{height}"),
     })?;
 
@@ -307,6 +358,65 @@ mod tests {
             "{error}"
         );
 
+        // Palettes the decoder panics on, and other lies in chunks whose checksums are right.
+        let chunk = |name: &[u8; 4], content: &[u8]| {
+            let mut sum = flate2::Crc::new();
+            sum.update(name);
+            sum.update(content);
+            let length = (content.len() as u32).to_be_bytes();
+            [&length[..], name, content, &sum.sum().to_be_bytes()].concat()
+        };
+        let ihdr = |color: u8, depth: u8| chunk(b"IHDR", &[0, 0, 0, 2, 0, 0, 0, 1, depth, color, 0, 0, 0]);
+        let png = |chunks: &[Vec<u8>]| [&SIGNATURE[..], &chunks.concat()].concat();
+        let idat = |data: &[u8]| {
+            let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+            zlib.write_all(data).unwrap();
+            chunk(b"IDAT", &zlib.finish().unwrap())
+        };
+        let (pixels, end) = (idat(&[0, 0, 1]), chunk(b"IEND", b""));
+        let palette = |length: usize| chunk(b"PLTE", &vec![7; length]);
+        let indexed =
+            |chunks: &[Vec<u8>]| png(&[&[ihdr(3, 8)], chunks, &[pixels.clone(), end.clone()]].concat());
+        read(&indexed(&[palette(6)])).unwrap();
+        read(&indexed(&[palette(6), chunk(b"tRNS", &[3])])).unwrap();
+        for (file, message) in [
+            (indexed(&[palette(4)]), "PNG PLTE: expected 1 to 256 colours of 3 bytes, found 4 bytes"),
+            (indexed(&[palette(49), chunk(b"tRNS", &[0; 17])]), "PNG PLTE: expected 1 to 256 colours"),
+            (indexed(&[palette(0)]), "PNG PLTE: expected 1 to 256 colours of 3 bytes, found 0 bytes"),
+            (indexed(&[palette(771)]), "PNG PLTE: expected 1 to 256 colours of 3 bytes, found 771 bytes"),
+            (indexed(&[palette(6), palette(6)]), "PNG PLTE: expected one, before the pixels, found another"),
+            (indexed(&[]), "PNG PLTE: expected a palette before the pixels, found none"),
+            (
+                indexed(&[chunk(b"tRNS", &[3]), palette(6)]),
+                "PNG tRNS: expected a palette before it, found none",
+            ),
+            (indexed(&[palette(6), chunk(b"tRNS", &[3; 257])]), "PNG tRNS: expected at most 256 bytes"),
+            (indexed(&[ihdr(3, 8)]), "PNG: expected IHDR once, found IHDR as chunk 1"),
+            (png(&[ihdr(0, 8), palette(6)]), "PNG PLTE: expected none in a picture without colours"),
+            (png(&[ihdr(0, 8), chunk(b"tRNS", &[1])]), "PNG tRNS: expected 2 bytes, found 1 bytes"),
+            (png(&[ihdr(2, 8), chunk(b"tRNS", &[1; 7])]), "PNG tRNS: expected 6 bytes, found 7 bytes"),
+            (
+                png(&[ihdr(6, 8), chunk(b"tRNS", &[1; 6])]),
+                "PNG tRNS: expected none in a picture with an alpha",
+            ),
+            (png(&[ihdr(3, 16)]), "PNG bit depth: expected one of [1, 2, 4, 8] for colour type 3, found 16"),
+            (png(&[ihdr(5, 8)]), "PNG colour type: expected 0, 2, 3, 4 or 6, found 5"),
+            (png(&[chunk(b"IHDR", &[0; 12])]), "PNG IHDR: expected 13 bytes, found 12"),
+            (png(&[chunk(b"IHDR", &[0; 13])]), "PNG size: expected 1 to 2147483647 pixels a side, found 0x0"),
+            (
+                png(std::slice::from_ref(&pixels)),
+                "PNG: expected IHDR as the first chunk, found IDAT as chunk 0",
+            ),
+            (
+                png(&[ihdr(0, 8), b"\xff\xff\xff\xffIDAT".to_vec()]),
+                "PNG IDAT: expected at most 2147483647 bytes",
+            ),
+            (png(&[ihdr(0, 8), b"\0\0\0\x09a\0bc".to_vec()]), "PNG a\\x00bc: expected 9 bytes, found 0"),
+        ] {
+            let error = read(&file).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}\nexpected {message}");
+        }
+
         // Text that expands to 2 MiB from a few KiB.
         let mut bomb = Vec::new();
         let mut encoder = png::Encoder::new(&mut bomb, 1, 1);
@@ -315,5 +425,90 @@ mod tests {
         assert!(matches!(read(&bomb).unwrap_err(), Error::Format { .. }));
 
         assert!(matches!(read_png(dir.path().join("none.png")).unwrap_err(), Error::NotFound { .. }));
+    }
+
+    /// Whatever the bytes, an error or a picture, and not a word: what reaches the decoder does not make it panic.
+    #[test]
+    fn mutations_never_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.png");
+        write_png(&path, &picture().view(), &pairs(&[("a", "b"), ("c", "北")])).unwrap();
+        let mut files = vec![fs::read(&path).unwrap()];
+        for (color, depth, interlaced) in [(0, 1, 1), (0, 16, 0), (2, 8, 1), (3, 2, 0), (3, 8, 1), (4, 16, 1)]
+        {
+            files.push(sample(color, depth, interlaced));
+        }
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        let mut pictures = 0;
+        for round in 0..200_000 {
+            let mut file = files[round % files.len()].clone();
+            for _ in 0..=next(3) {
+                if file.is_empty() {
+                    break;
+                }
+                let at = next(file.len());
+                match next(6) {
+                    0 => file[at] ^= 1 << next(8),
+                    1 => file[at] = [0, 1, 0x7f, 0x80, 0xff][next(5)],
+                    2 => drop(file.drain(at..(at + 1 + next(8)).min(file.len()))),
+                    3 => file.insert(at, next(256) as u8),
+                    4 => file.truncate(at.max(1)),
+                    _ => {
+                        let from = next(file.len());
+                        let piece = file[from..(from + 1 + next(24)).min(file.len())].to_vec();
+                        file.splice(at..at, piece);
+                    }
+                }
+            }
+            repair(&mut file);
+            match RgbaImage::from_png(&file, Path::new("mutated")) {
+                Ok((image, _)) => pictures += usize::from(image.width() > 0),
+                Err(error) => assert!(!error.to_string().contains("panics"), "{error}: {file:?}"),
+            }
+        }
+        assert!(pictures > 1000, "{pictures} of the files were read: the mutations reach no decoder");
+    }
+
+    /// A picture of 5 x 3 samples that are all zero.
+    fn sample(color: u8, depth: u8, interlaced: u8) -> Vec<u8> {
+        let mut file = SIGNATURE.to_vec();
+        let mut push = |name: &[u8; 4], content: &[u8]| {
+            file.extend((content.len() as u32).to_be_bytes());
+            file.extend(name);
+            file.extend(content);
+            file.extend([0; 4]);
+        };
+        push(b"IHDR", &[0, 0, 0, 5, 0, 0, 0, 3, depth, color, 0, 0, interlaced]);
+        if color == 3 {
+            push(b"PLTE", &[9; 9]);
+            push(b"tRNS", &[5; 2]);
+        }
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(&[0; 300]).unwrap();
+        push(b"IDAT", &zlib.finish().unwrap());
+        push(b"IEND", &[]);
+        repair(&mut file);
+        file
+    }
+
+    /// Sets the checksums right, as far as the chunks can be followed.
+    fn repair(file: &mut [u8]) {
+        let mut at = SIGNATURE.len();
+        while let Some(head) = file.get(at..at + 8) {
+            let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            let Some(body) = file.get(at + 4..at + 8 + length) else { return };
+            let mut sum = flate2::Crc::new();
+            sum.update(body);
+            at += 8 + length;
+            let Some(checksum) = file.get_mut(at..at + 4) else { return };
+            checksum.copy_from_slice(&sum.sum().to_be_bytes());
+            at += 4;
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::prompt::{Tokenizer, TokenizerConfig, Tokens};
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::model::Limits;
 use crate::model_file::header::{ModelHeader, wrong};
 use crate::model_file::labels::find_label;
 use crate::model_file::{ClassLabel, REWARD_COMPONENT, WeightsMode};
@@ -92,7 +93,8 @@ impl RewardModel {
             None if a.classes() > 0 => a.score(&g, &w, image, Some(g.input("class", Dtype::I64, [1])?)),
             None => a.score(&g, &w, image, None),
         }
-        .map(drop)
+        .map(drop)?;
+        Limits::default().check_graph("reward", &g, self.mapping.name())
     }
 
     #[doc(hidden)]

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use ort::memory::Allocator;
 
 use crate::error::Result;
-use crate::graph::{Graph, Op};
+use crate::graph::Graph;
 use crate::shortage;
 
 /// Bytes of packed copies, which are f32, by the weight's name and whether it is packed transposed: a gradient reads both
@@ -159,17 +159,5 @@ impl Arena {
 
 /// Whether computing `graph` is worth waking other threads: by its multiplications and results.
 pub(crate) fn pays_for_a_pool(graph: &Graph) -> bool {
-    let nodes = graph.nodes();
-    let work = nodes.iter().filter(|n| !n.op.is_source() && !n.op.is_view()).map(|n| {
-        let operand = |at: usize| &nodes[n.inputs[at].index()].shape;
-        // Products per result.
-        let inner = match &n.op {
-            Op::MatMul => operand(0).last().copied().unwrap_or(1),
-            Op::Gemm { trans_a, .. } => operand(0)[usize::from(!trans_a)],
-            Op::Conv { .. } | Op::ConvTranspose { .. } => operand(1)[1..].iter().product(),
-            _ => 1,
-        };
-        (n.shape.len() as u64).saturating_mul(inner as u64)
-    });
-    work.fold(0, u64::saturating_add) >= POOL_WORK
+    graph.work() >= POOL_WORK
 }

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use ort::environment::Environment;
 
 use super::error::failed;
+use super::library_file;
 use crate::error::{Error, Result};
 use crate::shortage;
 
@@ -57,6 +58,7 @@ pub fn load(library: Option<&Path>) -> Result<Runtime> {
         };
     }
     super::unwinder::warm()?;
+    enough_files()?;
     let mut tried = Vec::new();
     for (origin, path) in candidates(library) {
         if let Ok(file) = std::fs::metadata(&path) {
@@ -73,6 +75,35 @@ pub fn load(library: Option<&Path>) -> Result<Runtime> {
         }
     }
     Err(Error::RuntimeNotFound { tried })
+}
+
+/// Files that loading the runtime opens at a time, with room to spare.
+const FILES: usize = 24;
+
+/// Refuse to load the runtime where the process can open no more files: its library of processors' features would say so
+/// on stderr and guess.
+#[cfg(unix)]
+fn enough_files() -> Result<()> {
+    let mut open = Vec::with_capacity(FILES);
+    for count in 0..FILES {
+        match std::fs::File::open("/") {
+            Ok(file) => open.push(file),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                return Err(Error::Runtime {
+                    stage: "start-up".into(),
+                    message: format!("expected {FILES} files that can be opened, found {count}: {e}"),
+                });
+            }
+            // Not a lack of files.
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn enough_files() -> Result<()> {
+    Ok(())
 }
 
 /// The file of a library that the loader takes `path` for, if it is loaded already. A bare name is what the
@@ -185,7 +216,17 @@ fn own_folder() -> Option<PathBuf> {
 /// Open a candidate and read its version; the reason when it is not usable.
 #[allow(unsafe_code)]
 fn probe(path: &Path) -> std::result::Result<(PathBuf, String), String> {
-    let path = if path.components().count() > 1 { canonical(path) } else { path.to_path_buf() };
+    let path = match path.components().count() {
+        // The loader searches for a bare name, and takes an empty one for the program.
+        0 | 1 => {
+            library_file::check_search(path)?;
+            path.to_path_buf()
+        }
+        _ => {
+            library_file::check(path)?;
+            canonical(path)
+        }
+    };
     // SAFETY: loading runs the library's initialisers; the caller named it, or it carries ONNX Runtime's name.
     let library = unsafe { libloading::Library::new(&path) }.map_err(|e| {
         let text = std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string());

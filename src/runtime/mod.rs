@@ -12,6 +12,7 @@ mod error;
 pub(crate) mod exit;
 pub(crate) mod heap;
 mod library;
+mod library_file;
 mod options;
 pub(crate) mod process;
 mod provider;

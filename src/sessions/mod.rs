@@ -18,6 +18,7 @@ use self::memory::{Ledger, sum};
 use self::store::Store;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::families::family::Layout;
 use crate::graph::{Graph, Op};
 use crate::model::Model;
 use crate::program::Program;
@@ -252,7 +253,7 @@ impl Sessions {
             copied: own.map(bytes).sum(),
             shared: packed.into_iter().map(|key| (key.clone(), bytes(&key.0))).collect(),
             files: files.collect(),
-            nodes: graph.nodes().iter().filter(|n| !n.op.is_source()).count(),
+            nodes: graph.computing_nodes(),
             pooled: pays_for_a_pool(graph),
             planned: graph.planned_activation_bytes(),
             ..Cost::default()
@@ -283,6 +284,22 @@ impl Sessions {
         let (sources, sharing) = (Sources::of(checkpoint), Sharing::Nothing);
         let cost = self.cost(graph, &sources, Runs::Many, sharing);
         self.build("graph", graph, &sources, sharing, cost, cancel)?.run(inputs, cancel)
+    }
+
+    /// Refuse a job whose buffers on the host alone exceed the memory limit, before any of them is allocated.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub(crate) fn check_host_buffers(&self, layout: &Layout, batch: usize) -> Result<()> {
+        let (needed, limit) = (layout.host_bytes(batch), self.options.memory_limit);
+        if limit != 0 && needed > limit {
+            return Err(Error::OutOfMemory {
+                what: format!("the buffers of {batch} pictures"),
+                needed,
+                limit,
+            });
+        }
+        Ok(())
     }
 
     /// Drop kept sessions, those used longest ago first, until one more fits into the memory limit and has a thread

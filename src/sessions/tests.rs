@@ -23,7 +23,7 @@ fn on_model(path: &Path, options: Options, work: impl FnOnce(&mut Sessions) -> R
     let threads = Arc::new(Threads::new(0, 0));
     let pool = threads.clone();
     let worker = threads.spawn("softdimo-test", move || {
-        let model = Arc::new(Model::open(&path, options.weights).unwrap());
+        let model = Arc::new(Model::open(&path, options.weights, Default::default()).unwrap());
         let runtime = load(None).unwrap();
         let mut sessions = Sessions::new(model, options, runtime, pool, Arc::default());
         work(&mut sessions).unwrap();

@@ -314,7 +314,10 @@ static void options(const char *model) {
   OPTIONS(INVALID_ARGUMENT, "options.log_level: expected 1 (error) to 3 (info), found 4", o.log_level = 4);
   OPTIONS(INVALID_ARGUMENT, "options.log_level", o.log_level = 0);
   OPTIONS(INVALID_ARGUMENT, "options.reserved: expected 0, found 1", o.reserved[0] = 1);
-  OPTIONS(INVALID_ARGUMENT, "options.reserved: expected 0, found 1", o.reserved[6] = 1);
+  OPTIONS(INVALID_ARGUMENT, "options.reserved: expected 0, found 1", o.reserved[5] = 1);
+  OPTIONS(UNSUPPORTED, "expected at most 0 nodes (work_limit / 2), found", o.work_limit = 1);
+  OPTIONS(UNSUPPORTED, "expected at most 10 nodes (work_limit / 2), found", o.work_limit = 20);
+  OPTIONS(OUT_OF_MEMORY, "a picture: needs ", o.memory_limit = 1000);
   OPTIONS(INVALID_ARGUMENT, "ort_library: expected the library this process already loaded",
           o.ort_library = "/nowhere/libonnxruntime.so");
   OPTIONS(INVALID_ARGUMENT, "options.ort_library: expected UTF-8", o.ort_library = "\xff");

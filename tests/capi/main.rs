@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 
 mod abi;
+mod abi_record;
 #[path = "../bindings/mod.rs"]
 mod bindings;
 mod faults;
@@ -16,6 +17,7 @@ mod prompts;
 
 use programs::{example, program, run};
 use support::built::{library, place};
+use support::program::compile;
 use support::{bundled, data, maskbit, root, runtime};
 
 #[test]
@@ -62,13 +64,40 @@ fn no_usable_runtime() {
     // The option and the environment variable are orders: nothing else is tried.
     check(&keep, "/nowhere/libonnxruntime.so", &["tried: option '/nowhere/libonnxruntime.so': "]);
     check(&keep, "libm.so.6", &["option 'libm.so.6': it does not export OrtGetApiBase"]);
-    check(&keep, text.to_str().unwrap(), &["text.so': ", "file too short"]);
-    check(&keep, folder.path().to_str().unwrap(), &["option '"]);
+    let found = "text.so': expected an ELF shared library for x86_64, found a file of 13 bytes";
+    check(&keep, text.to_str().unwrap(), &[found, "\"not a library\""]);
+    check(&keep, folder.path().to_str().unwrap(), &["': expected a regular file, found a directory"]);
     check(&keep, "", &["option ''"]);
     let environment = |c: &mut std::process::Command| {
         c.env("SOFTDIMO_ORT_LIBRARY", "/nowhere/x.so");
     };
     check(&environment, "-", &["tried: SOFTDIMO_ORT_LIBRARY '/nowhere/x.so': "]);
+
+    // What the loader would die of, or wait for.
+    let whole = std::fs::read(runtime()).unwrap();
+    let cut = folder.path().join("cut.so");
+    for (length, words) in [
+        (1_000_000, "to the end of its section headers, found 1000000: it was cut short"),
+        (whole.len() - 1, "it was cut short"),
+        (40, "to the end of its ELF header, found 40"),
+        (0, "found an empty file"),
+    ] {
+        std::fs::write(&cut, &whole[..length]).unwrap();
+        check(&keep, cut.to_str().unwrap(), &[words]);
+    }
+    for (at, value, words) in
+        [(4, 1, "one of 32 bits"), (18, 183, "one for machine 183"), (0, b'M', "a file of")]
+    {
+        let mut other = whole.clone();
+        other[at] = value;
+        std::fs::write(&cut, other).unwrap();
+        check(&keep, cut.to_str().unwrap(), &[words]);
+    }
+    let fifo = folder.path().join("fifo.so");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for path in [fifo.to_str().unwrap(), "/dev/zero"] {
+        check(&keep, path, &["expected a regular file, found a device, pipe or socket"]);
+    }
 
     // Without either: beside the library, then the system loader, which here finds junk under both names.
     let alone = folder.path().join("alone");
@@ -87,6 +116,16 @@ fn no_usable_runtime() {
         format!("beside libsoftdimo '{}/libonnxruntime.so': ", alone.canonicalize().unwrap().display());
     let words = [&beside, "system loader 'libonnxruntime.so': ", "system loader 'libonnxruntime.so.1': "];
     check(&search, "-", &words);
+    // The loader would map what was cut short.
+    std::fs::write(junk.join("libonnxruntime.so"), &whole[..1_000_000]).unwrap();
+    check(&search, "-", &["junk/libonnxruntime.so: expected ", "found 1000000: it was cut short"]);
+}
+
+/// The process may open no file, one, two and so on: an error, then pictures, and nothing printed.
+#[test]
+fn open_files_exhausted() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("files").arg(maskbit::labelled(folder.path())));
 }
 
 #[test]
@@ -128,7 +167,7 @@ fn stress() {
 #[test]
 #[ignore = "minutes: `make test-nightly` runs it"]
 fn nightly_stress() {
-    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos() / 1000;
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_micros();
     for k in 0..20 {
         run(program("stress").arg(bundled()).args(["1000", &(seed + k).to_string()]));
     }
@@ -226,4 +265,19 @@ fn parity() {
     let batches = models::golden(folder.path());
     let golden = data("maskbit/golden.safetensors");
     run(program("parity").arg(maskbit::labelled(folder.path())).arg(golden).args(batches));
+}
+
+/// Programs built with the released headers, each against this library.
+#[test]
+fn released_headers() {
+    for header in abi_record::released() {
+        let folder = tempfile::tempdir().unwrap();
+        let version = header.parent().unwrap();
+        let include = format!("-I{}", version.display());
+        let name = format!("released-{}", version.file_name().unwrap().to_str().unwrap());
+        // Before the folder of today's header.
+        let options = ["-std=c99", "-D_GNU_SOURCE", "-g", "-O1", &include];
+        let mut program = compile("cc", &options, &root().join("tests/capi/released.c"), &name);
+        run(program.arg(maskbit::labelled(folder.path())).arg(folder.path()));
+    }
 }

@@ -84,6 +84,31 @@ int main(int argc, char **argv) {
       CHECK(found.sa_handler == handler_of_the_host);
     }
 
+    /* Emptied and filled again between two jobs, or while one computes: with the guard the job fails, whatever the pages
+     * hold, and so does every later one. */
+    for (int i = 0; i < 4; i++) {
+      softdimo_engine *engine = open_copy(argv[1], SOFTDIMO_WEIGHTS_MAP_GUARDED, memory);
+      OK(generate(engine));
+      struct stat whole;
+      CHECK(stat(path, &whole) == 0);
+      softdimo_request request = long_request();
+      request.steps = 300;
+      softdimo_job *job = i % 2 ? submit(engine, &request) : NULL;
+      if (job) wait_until_running(job, (uint32_t)i);
+      CHECK(truncate(path, 0) == 0);
+      if (i < 2) copy(argv[1], path);
+      CHECK(truncate(path, whole.st_size) == 0);
+      if (job) {
+        CHECK(softdimo_job_wait(job, -1) == SOFTDIMO_ERR_FORMAT);
+        softdimo_job_free(job);
+      }
+      CHECK(generate(engine) == SOFTDIMO_ERR_FORMAT);
+      CHECK(strstr(last_error(), "copy.safetensors: "));
+      if (!i && !memory) printf("# %s\n", last_error());
+      CHECK(softdimo_engine_warmup(engine, 2) == SOFTDIMO_ERR_FORMAT);
+      softdimo_engine_free(engine);
+    }
+
     /* Read once: the file may go. */
     softdimo_engine *engine = open_copy(argv[1], SOFTDIMO_WEIGHTS_READ, memory);
     CHECK(truncate(path, 0) == 0);

@@ -258,8 +258,7 @@ fn rewards_from_files() {
     assert!(refused(climb(&[MODEL], &[])).contains("a generator is opened as an engine"));
     assert!(refused(climb(&["none.softdimo.safetensors"], &[])).contains("not found"));
     assert!(
-        refused(climb(&["brightness"], &[]))
-            .contains("closeness or a reward file[=CLASS], found brightness")
+        refused(climb(&["brightness"], &[])).contains("closeness or a reward file[=CLASS], found brightness")
     );
     let generate = fails(1, &["generate", "--model", &file, "--label", "x", "-o", &sheet]);
     assert!(generate.contains("found the reward 'clip_score', which is opened as a reward"), "{generate}");

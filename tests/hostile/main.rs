@@ -1,6 +1,9 @@
 //! Hostile checkpoints: whatever the bytes, opening gives tensors inside the file or an error that names what
 //! is wrong. Never a panic, never code run, never memory out of proportion to the file.
 
+mod broken_files;
+mod corpora;
+mod files;
 mod truncated_reward;
 
 use std::alloc::{GlobalAlloc, Layout, System};

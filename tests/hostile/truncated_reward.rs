@@ -66,3 +66,24 @@ fn a_truncated_file_is_noticed() {
     }
     engine.generate(&Request::class(7)).unwrap();
 }
+
+/// Emptied and written again with the same bytes but the last: the size is right, and no page was lost.
+#[test]
+fn a_rewritten_file_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = clip_score(&folder.path().join("clip")).source;
+    let engine = open(&bundled(), MemoryMode::Lean);
+    let path = convert(&clip, folder.path(), "clip");
+    let model = RewardModel::open(&path, WeightsMode::MapGuarded).unwrap();
+    let reward = Arc::new(Reward::network(Arc::new(model), None).unwrap());
+    let terms = vec![RewardTerm { reward, weight: 1.0 }];
+    let optimize = Some(Optimize { lr: 0.05, clip: 1.0, ..Optimize::new(terms, 1) });
+    let request = Request { prompts: vec!["red apple".into()], optimize, ..Request::class(7) };
+    engine.generate(&request).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = engine.submit(&request).unwrap_err().to_string();
+    assert!(error.contains("clip.softdimo.safetensors: time of modification: expected "), "{error}");
+    engine.generate(&Request::class(7)).unwrap();
+}

@@ -265,7 +265,7 @@ fn a_model_with_a_wrong_scale_does_not_open() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(&path, bytes).unwrap();
-    let error = Model::open(&path, WeightsMode::Map).unwrap_err().to_string();
+    let error = Model::open(&path, WeightsMode::Map, Default::default()).unwrap_err().to_string();
     assert!(error.contains(&format!("tensor '{name}': expected finite scales")), "{error}");
     let options = Options { provider: Provider::Cpu, ..Options::default() };
     assert_eq!(Engine::open(&path, options).unwrap_err().to_string(), error);

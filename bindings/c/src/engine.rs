@@ -74,8 +74,12 @@ pub struct softdimo_engine_options {
     pub log_user_data: *mut c_void,
     /// Least severe messages wanted, `SOFTDIMO_LOG_*`; default SOFTDIMO_LOG_WARNING.
     pub log_level: i32,
+    /// Billions of multiply-adds that one network may take for a picture; 0 = 40000, ten times what the largest
+    /// published model needs. What takes more, or has a node for every two billion, is refused when it is opened:
+    /// SOFTDIMO_ERR_UNSUPPORTED. Since ABI 1.1.
+    pub work_limit: u32,
     /// Must be zero.
-    pub reserved: [u32; 7],
+    pub reserved: [u32; 6],
 }
 
 /// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown
@@ -99,7 +103,8 @@ pub unsafe extern "C" fn softdimo_engine_options_init(
             log: None,
             log_user_data: std::ptr::null_mut(),
             log_level: SOFTDIMO_LOG_WARNING,
-            reserved: [0; 7],
+            work_limit: 0,
+            reserved: [0; 6],
         };
         // SAFETY: NULL, or the caller's struct of `struct_size` bytes.
         unsafe { init_struct(options, struct_size, "options", value) }
@@ -161,6 +166,7 @@ pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Re
         threads: o.threads as usize,
         niceness: o.niceness,
         memory_limit: o.memory_limit,
+        work_limit: o.work_limit,
         ort_library: library.map(Into::into),
     };
     Ok((options, (o.log, o.log_user_data, LogLevel::try_from(o.log_level)?)))

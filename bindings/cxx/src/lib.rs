@@ -66,6 +66,8 @@ mod ffi {
         niceness: i32,
         /// Bytes beyond mapped pages; 0 = no limit.
         memory_limit: u64,
+        /// Billions of multiply-adds that one network may take for a picture; 0 = 40000.
+        work_limit: u32,
         /// Path of the ONNX Runtime library; empty: the environment variable SOFTDIMO_ORT_LIBRARY, then the
         /// folder of the program, then the system loader.
         ort_library: String,

@@ -16,6 +16,7 @@ pub fn default_options() -> Result<ffi::Options> {
             threads: 0,
             niceness: 0,
             memory_limit: 0,
+            work_limit: 0,
             ort_library: String::new(),
         })
     })
@@ -72,6 +73,7 @@ pub fn read_options(o: &ffi::Options) -> softdimo::Result<softdimo::Options> {
         threads: o.threads as usize,
         niceness: o.niceness,
         memory_limit: o.memory_limit,
+        work_limit: o.work_limit,
         ort_library: (!o.ort_library.is_empty()).then(|| (&o.ort_library).into()),
     })
 }

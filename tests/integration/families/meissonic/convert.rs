@@ -88,7 +88,7 @@ fn every_published_layout_gives_the_same_model() {
 #[test]
 fn the_configuration_is_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let model = Model::open(&files::model(folder.path()), WeightsMode::Map).unwrap();
+    let model = Model::open(&files::model(folder.path()), WeightsMode::Map, Default::default()).unwrap();
     let Architecture::Meissonic(family) = model.architecture() else { panic!("another family") };
     assert_eq!((family.generator.clone(), family.tokenizer.clone()), configs());
     // The folder's padding, not the default.
@@ -109,7 +109,7 @@ fn the_pipeline_decides_the_schedule() {
     let (source, output) = (files::source(folder.path()), folder.path().join("x"));
     files::scheduler(&source.tokenizer, 55, "linear");
     convert(&source, &output).unwrap();
-    let model = Model::open(&output, WeightsMode::Map).unwrap();
+    let model = Model::open(&output, WeightsMode::Map, Default::default()).unwrap();
     assert_eq!(model.defaults().teacher.schedule, Schedule::Linear);
     let fails = |mask: usize, schedule: &str| {
         files::scheduler(&source.tokenizer, mask, schedule);

@@ -2,12 +2,15 @@
 //!
 //! The format: [`crate::model_file`].
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::limits::{DEFAULT_WORK, Limits};
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, Result};
 use crate::families::defaults::Defaults;
@@ -59,18 +62,20 @@ pub struct Model {
 impl Model {
     /// Open and validate a model file: header, configuration, and that every tensor of every component
     /// is there with the right shape. Of the weights, only the scales of int8 are read.
-    pub fn open(path: &Path, mode: WeightsMode) -> Result<Model> {
-        Model::from_mapping(mode.open(path)?, &path.display().to_string())
+    /// Models too large for `limits` are refused before a session is prepared.
+    pub fn open(path: &Path, mode: WeightsMode, limits: Limits) -> Result<Model> {
+        Model::from_mapping(mode.open(path)?, &path.display().to_string(), limits)
     }
 
     /// Validate a model file whose bytes are already at hand; `file` is its name in messages.
-    pub fn from_mapping(mapping: Arc<Mapping>, file: &str) -> Result<Model> {
+    pub fn from_mapping(mapping: Arc<Mapping>, file: &str, limits: Limits) -> Result<Model> {
         let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file)?;
         let header = ModelHeader::read(&checkpoint, file)?;
         let families: Vec<&str> = FAMILIES.iter().map(|family| family.description.name).collect();
         header.refuse_reward(&families)?;
         let config: Config = header.config()?;
         config.validate(file)?;
+        limits.check_layout(&config.architecture.layout(), file)?;
         let labels = header.labels(config.architecture.layout().classes)?;
         let text = config.architecture.text();
         let tokenizer = text.map(|text| text.tokenizer(&Weights::new(&checkpoint).at("text"))).transpose()?;
@@ -83,7 +88,8 @@ impl Model {
         }
         for program in Program::ALL {
             if program.available(model.architecture(), &model.weights()) {
-                program.graph(model.architecture(), &model.weights(), 1)?;
+                let graph = program.graph(model.architecture(), &model.weights(), 1)?;
+                limits.check_graph(program.name(), &graph, file)?;
             }
         }
         Ok(model)
