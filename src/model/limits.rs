@@ -20,30 +20,19 @@ const TOGETHER: u64 = 4;
 pub struct Limits {
     /// Billions of multiply-adds; 0 = [`DEFAULT_WORK`].
     pub work: u32,
-    /// Bytes; 0 = no limit.
-    pub memory: u64,
 }
 
 impl Limits {
     /// Whether pictures of this layout can be made within the limits at all; asked before a graph is built.
     ///
     /// # Errors
-    /// `Unsupported` above the work limit, `OutOfMemory` above the memory limit.
+    /// `Unsupported` above the work limit.
     pub fn check_layout(&self, layout: &Layout, file: &str) -> Result<()> {
         let rows = layout.positions as u64 / TOGETHER;
         self.check_work(
             || format!("{file}: a model of {} positions", layout.positions),
             rows.saturating_mul(rows),
-        )?;
-        let needed = layout.host_bytes(1);
-        if self.memory != 0 && needed > self.memory {
-            return Err(Error::OutOfMemory {
-                what: format!("{file}: a picture"),
-                needed,
-                limit: self.memory,
-            });
-        }
-        Ok(())
+        )
     }
 
     /// Whether a network's graph for one picture is within the limits; asked before a session is prepared.

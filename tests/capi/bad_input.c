@@ -317,7 +317,6 @@ static void options(const char *model) {
   OPTIONS(INVALID_ARGUMENT, "options.reserved: expected 0, found 1", o.reserved[5] = 1);
   OPTIONS(UNSUPPORTED, "expected at most 0 nodes (work_limit / 2), found", o.work_limit = 1);
   OPTIONS(UNSUPPORTED, "expected at most 10 nodes (work_limit / 2), found", o.work_limit = 20);
-  OPTIONS(OUT_OF_MEMORY, "a picture: needs ", o.memory_limit = 1000);
   OPTIONS(INVALID_ARGUMENT, "ort_library: expected the library this process already loaded",
           o.ort_library = "/nowhere/libonnxruntime.so");
   OPTIONS(INVALID_ARGUMENT, "options.ort_library: expected UTF-8", o.ort_library = "\xff");

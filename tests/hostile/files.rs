@@ -26,7 +26,7 @@ const TIME: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Model,
-    /// With a memory limit of 100 MB.
+    /// With a memory limit of 100 MB, and none of work.
     LimitedModel,
     Checkpoint,
     Reward,
@@ -58,8 +58,10 @@ pub struct Case {
 fn use_file(kind: Kind, path: &Path) -> softdimo::Result<String> {
     match kind {
         Kind::Model | Kind::LimitedModel => {
-            let memory_limit = if kind == Kind::LimitedModel { 100_000_000 } else { 0 };
-            let engine = Engine::open(path, Options { threads: 1, memory_limit, ..Options::default() })?;
+            let (memory_limit, work_limit) =
+                if kind == Kind::LimitedModel { (100_000_000, u32::MAX) } else { (0, 0) };
+            let engine =
+                Engine::open(path, Options { threads: 1, memory_limit, work_limit, ..Options::default() })?;
             let done = engine.generate(&Request::default())?;
             Ok(format!("a picture {}", done.images.shape()))
         }
