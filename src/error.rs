@@ -63,7 +63,7 @@ pub enum Error {
     #[error("{what}: needs {needed} bytes, expected at most the memory limit of {limit} bytes")]
     OutOfMemory { what: String, needed: u64, limit: u64 },
     /// The system has no memory left for what the call needs: `bytes`, 0 where many small things may have been refused.
-    #[error("{what}: {}found no {}memory free", needed(*.bytes), if *.bytes == 0 { "more " } else { "such " })]
+    #[error("{what}: {}", shortage(*.bytes))]
     Exhausted { what: String, bytes: u64 },
     /// The job was cancelled by its owner.
     #[error("the job was cancelled")]
@@ -85,8 +85,11 @@ pub enum Error {
 }
 
 /// For [`Error::Exhausted`].
-fn needed(bytes: u64) -> String {
-    if bytes == 0 { String::new() } else { format!("needs {bytes} bytes more, ") }
+fn shortage(bytes: u64) -> String {
+    match bytes {
+        0 => "found no more memory free".into(),
+        _ => format!("needs {bytes} bytes more, found no such memory free"),
+    }
 }
 
 /// The C ABI's status codes. Values are frozen: new ones are appended, none is ever reused.
