@@ -275,16 +275,18 @@ mod tests {
 
         // A job queued behind the panic never computes on what the panic left.
         let (start, started) = channel::<()>();
+        let (begin, begun) = channel::<()>();
         let panics = std::thread::spawn({
             let broken = broken.clone();
             move || {
                 broken.worker.call(move |_| -> Result<()> {
+                    begin.send(()).unwrap();
                     let _ = started.recv();
                     panic!("on purpose: {}", 40 + 2)
                 })
             }
         });
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        begun.recv().unwrap();
         let queued = broken.submit(&Request::default()).unwrap();
         drop(start);
         let error = panics.join().unwrap().unwrap_err();

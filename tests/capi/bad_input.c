@@ -335,7 +335,7 @@ static void options(const char *model) {
   softdimo_engine *small = open_engine(model, &o);
   softdimo_request r = default_request(7);
   softdimo_image image = picture(pixels);
-  REFUSED(OUT_OF_MEMORY, "preparing 'class (student)': needs", softdimo_generate(small, &r, &image, 1));
+  REFUSED(OUT_OF_MEMORY, "the buffers of 1 pictures: needs", softdimo_generate(small, &r, &image, 1));
   REFUSED(OUT_OF_MEMORY, "expected at most the memory limit of 100 bytes", softdimo_generate(small, &r, &image, 1));
   REFUSED(OUT_OF_MEMORY, "preparing", softdimo_engine_warmup(small, 1));
   softdimo_memory memory;
