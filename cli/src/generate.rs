@@ -212,7 +212,7 @@ impl Pictures<'_> {
             for done in row {
                 let seed = done.report.seed.wrapping_add(i as u64);
                 let path = names.next(&self.args.output, &name(&done.report, i), seed);
-                write_png(&path, &self.picture(done, i)?.view(), &text(std::slice::from_ref(&done.report)))?;
+                write_png(&path, &self.picture(done, i)?.view(), &text(&[alone(&done.report, i)]))?;
                 eprintln!("{}", path.display());
             }
             Ok(())
@@ -269,6 +269,23 @@ fn append(all: &mut Report, more: Report) {
     if more.soft_hard_difference.is_some() {
         extend(&mut all.soft_hard_difference, more.soft_hard_difference);
     }
+}
+
+/// What the report of a job of one picture would say, for picture `i` of a job of several: it has the seed that makes it alone.
+fn alone(report: &Report, i: usize) -> Report {
+    fn only<T: Clone>(all: &[T], i: usize) -> Vec<T> {
+        all.get(i).cloned().into_iter().collect()
+    }
+    let mut one = report.clone();
+    one.seed = report.seed.wrapping_add(i as u64);
+    one.batch = 1;
+    one.classes = only(&report.classes, i);
+    one.labels = only(&report.labels, i);
+    one.prompts = only(&report.prompts, i);
+    one.kept_tokens = report.kept_tokens.as_ref().map(|all| only(all, i));
+    one.mean_max_probability = report.mean_max_probability.as_ref().map(|all| only(all, i));
+    one.soft_hard_difference = report.soft_hard_difference.as_ref().map(|all| only(all, i));
+    one
 }
 
 /// The picture to start from.

@@ -35,6 +35,31 @@ fn two_pictures_never_share_a_name() {
     assert_eq!(files(folder.path()), ["p-rocket-0-2.png", "p-rocket-0.png"]);
 }
 
+/// Also beyond the pictures that are made at once, and at the end of the seeds.
+#[test]
+fn each_file_says_what_makes_it_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (many, one) = (folder.path().join("many.png"), folder.path().join("one.png"));
+    for (first, count) in [(4_u64, 10_u64), (u64::MAX, 2)] {
+        let (seed, count_text) = (first.to_string(), count.to_string());
+        let arguments: &[&str] = &["generate", "--label", "rocket"];
+        let several = ["--seed", &seed, "--count", &count_text, "--separate", "-o", many.to_str().unwrap()];
+        works(&[arguments, &several].concat());
+        for i in 0..count {
+            let seed = first.wrapping_add(i);
+            let (picture, text) = read_png(folder.path().join(format!("many-rocket-{seed}.png"))).unwrap();
+            let text = &text.iter().find(|(keyword, _)| keyword == "softdimo").unwrap().1;
+            let said: serde_json::Value = serde_json::from_str(text).unwrap();
+            assert_eq!((&said["seed"], &said["batch"]), (&seed.into(), &1.into()), "{text}");
+            assert_eq!(said["classes"].as_array().unwrap().len(), 1, "{text}");
+            assert_eq!(said["mean_max_probability"].as_array().unwrap().len(), 1, "{text}");
+            let seed = said["seed"].to_string();
+            works(&[arguments, &["--seed", &seed, "-o", one.to_str().unwrap()]].concat());
+            assert!(read_png(&one).unwrap().0 == picture, "seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn a_link_stays_a_link() {
     let folder = tempfile::tempdir().unwrap();
