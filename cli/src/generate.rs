@@ -9,7 +9,9 @@ use softdimo::image::{RgbaImage, read_f32_chw, write_png};
 use softdimo::{Edit, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{DecodeArg, EngineArgs, run_request};
+use crate::like::warn_of_other_files;
 use crate::picture::read_of_size;
+use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, of_picture, text, value_name};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -78,6 +80,9 @@ pub struct Args {
     /// One file per picture (OUT-LABEL-SEED.png) instead of a sheet: a row per seed, a column per label
     #[arg(long)]
     separate: bool,
+    /// Make this PNG again: its options, except those given beside this one
+    #[arg(long, value_name = "FILE.png")]
+    like: Option<PathBuf>,
     /// Print a JSON report per label
     #[arg(long)]
     json: bool,
@@ -88,6 +93,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let engine = args.engine.open()?;
+    let hashing = hashing(&args)?;
     let layout = engine.layout();
     let edit = edit(&args, (layout.width, layout.height))?;
     let names = args.label.iter().map(|l| Label::Name(l.clone()));
@@ -125,7 +131,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         results.push(done);
     }
-    write(&args, &results)?;
+    let files = hashing.finish()?;
+    warn_of_other_files(args.like.as_deref(), &files)?;
+    write(&args, &results, &files)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -144,12 +152,61 @@ fn edit(args: &Args, size: (usize, usize)) -> Result<Option<Edit>> {
     Ok(Some(Edit { image: read_f32_chw(&picture.view())?, keep }))
 }
 
-fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
+/// Hashes of the model and the pictures.
+fn hashing(args: &Args) -> Result<Hashing> {
+    let mut files = vec![("model", args.engine.path()?)];
+    files.extend(args.edit.iter().map(|path| ("edit", path.clone())));
+    files.extend(args.mask.iter().map(|path| ("mask", path.clone())));
+    Ok(Hashing::start(files))
+}
+
+/// How the pictures are made again: all, or picture `picture` of label or prompt `subject`.
+fn recipe(args: &Args, enlarge: u32, one: Option<(usize, usize)>, files: &[SourceFile]) -> Recipe {
+    let mut o = RecipeOptions::of_engine(&args.engine);
+    let mut subjects = RecipeOptions::default();
+    subjects.push("label", &args.label);
+    subjects.push("class", &args.class);
+    subjects.push("prompt", &args.prompt);
+    let (seed, count) = match one {
+        None => {
+            o.0.extend(subjects.0);
+            (args.seed, args.count)
+        }
+        Some((subject, picture)) => {
+            o.0.extend(subjects.0.into_iter().skip(subject).take(1));
+            (args.seed.wrapping_add(picture as u64), 1)
+        }
+    };
+    o.push("negative-prompt", &args.negative_prompt);
+    o.push("aesthetic-score", args.aesthetic_score);
+    if let Some(edit) = &args.edit {
+        o.push("edit", [edit.display()]);
+        match &args.mask {
+            Some(mask) => o.push("mask", [mask.display()]),
+            None => o.push("keep", [args.keep.unwrap_or(0.5)]),
+        }
+    }
+    o.push("seed", [seed]);
+    o.push("count", [count]);
+    o.push("steps", [args.steps]);
+    o.push("decode", value_name(args.decode));
+    o.push("temperature", args.temperature);
+    o.push("top-k", args.top_k);
+    o.push("top-p", args.top_p);
+    o.push("mask-ratio", args.mask_ratio);
+    o.push("sigma", args.sigma);
+    o.push("guidance-scale", args.guidance_scale);
+    o.push("randomize-temperature", args.randomize_temperature);
+    o.push("enlarge", [enlarge]);
+    Recipe { command: "generate".into(), options: o.0, files: files.to_vec() }
+}
+
+fn write(args: &Args, results: &[Arc<Generated>], files: &[SourceFile]) -> Result<()> {
     let report = &results[0].report;
     let factor = args.enlarge.unwrap_or_else(|| (256 / report.width.max(1)).clamp(1, 16) as u32);
     let mut sheet = Vec::new();
     for seed in 0..args.count.max(1) {
-        for generated in results {
+        for (subject, generated) in results.iter().enumerate() {
             let r = &generated.report;
             let picture = RgbaImage::from_f32_chw(generated.picture(seed)?, r.width as u32, r.height as u32)?;
             let picture = picture.enlarge(factor)?;
@@ -159,7 +216,8 @@ fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
                     label.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
                 let number = args.seed.wrapping_add(seed as u64);
                 let path = numbered(&args.output, &label, number);
-                write_png(&path, &picture.view(), &text(std::slice::from_ref(generated)))?;
+                let recipe = recipe(args, factor, Some((subject, seed)), files);
+                write_png(&path, &picture.view(), &text(&[of_picture(r, seed)], &recipe))?;
                 eprintln!("{}", path.display());
             } else {
                 sheet.push(picture);
@@ -169,7 +227,8 @@ fn write(args: &Args, results: &[Arc<Generated>]) -> Result<()> {
     if !args.separate {
         let gap = if sheet.len() > 1 { factor } else { 0 };
         let sheet = RgbaImage::sheet(&sheet, results.len() as u32, gap, [255; 4])?;
-        write_png(&args.output, &sheet.view(), &text(results))?;
+        let reports: Vec<Report> = results.iter().map(|g| g.report.clone()).collect();
+        write_png(&args.output, &sheet.view(), &text(&reports, &recipe(args, factor, None, files)))?;
         eprintln!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
     }
     Ok(())
@@ -183,14 +242,6 @@ fn name(r: &Report, picture: usize) -> String {
         (None, _, Some(class)) => format!("class-{class}"),
         (None, _, None) => "picture".into(),
     }
-}
-
-/// PNG text that reproduces the pictures: the report of each label's job.
-fn text(results: &[Arc<Generated>]) -> Vec<(String, String)> {
-    let reports: Vec<String> = results.iter().map(|g| g.report.json()).collect();
-    let value = if reports.len() == 1 { reports[0].clone() } else { format!("[{}]", reports.join(",")) };
-    let version = format!("softdimo {}", env!("CARGO_PKG_VERSION"));
-    vec![("Software".into(), version), ("softdimo".into(), value)]
 }
 
 fn numbered(output: &Path, label: &str, seed: u64) -> PathBuf {

@@ -8,16 +8,18 @@ mod convert;
 mod engine;
 mod generate;
 mod inspect;
+mod like;
 mod optimize;
 mod picture;
 mod plot;
+mod provenance;
 mod quantize;
 mod reward;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(name = "softdimo", version, about = "One-step image generation", propagate_version = true)]
@@ -46,7 +48,8 @@ enum Command {
 
 fn main() -> ExitCode {
     end_quietly_on_closed_pipe();
-    let result = match Cli::parse().command {
+    let arguments = like::expand(&Cli::command(), std::env::args_os().collect());
+    let result = arguments.and_then(|arguments| match Cli::parse_from(arguments).command {
         Command::Generate(args) => generate::run(args),
         Command::Optimize(args) => optimize::run(args),
         Command::Inspect(args) => inspect::run(args),
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
-    };
+    });
     match result {
         Ok(code) => code,
         Err(error) => {

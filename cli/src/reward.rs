@@ -78,6 +78,13 @@ impl Rewards {
     }
 }
 
+/// The file that a `--reward` reads, if any.
+pub fn file_of(text: &str) -> Option<&str> {
+    let rest = text.split_once('*').map_or(text, |(_, rest)| rest);
+    let picture = || rest.strip_prefix("target=").or_else(|| rest.strip_prefix("histogram="));
+    split_file(rest).map(|(file, _)| file).or_else(picture)
+}
+
 /// `FILE.safetensors[=CLASS]` as file and class.
 fn split_file(text: &str) -> Option<(&str, Option<&str>)> {
     if let Some(at) = text.rfind(&format!("{FILE}=")) {
