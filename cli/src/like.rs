@@ -91,7 +91,7 @@ pub fn expand(command: &clap::Command, arguments: Vec<OsString>) -> Result<Vec<O
     let subcommand = command.find_subcommand(name).ok_or_else(|| Error::internal("a command has no name"))?;
     let recipe = read(path)?;
     if recipe.command != name {
-        let found = format!("one of `softdimo {}`", recipe.command.escape_debug());
+        let found = format!("one of `softdimo {}`", printable(&recipe.command));
         let expected =
             format!("a picture made by `softdimo {name}`; use --like with the command that made it");
         return Err(Error::invalid(format!("--like {}", path.display()), expected, found));
@@ -148,7 +148,7 @@ fn check_file(picture: &Path, option: &str, value: &str) -> Result<()> {
     match file {
         Some(file) if !Path::new(file).is_file() => Err(Error::invalid(
             format!("--like {}", picture.display()),
-            format!("the file '{}' it was made with; or give --{option} beside --like", file.escape_debug()),
+            format!("the file '{}' it was made with; or give --{option} beside --like", printable(file)),
             "no such file",
         )),
         _ => Ok(()),
@@ -181,14 +181,21 @@ fn read(path: &Path) -> Result<Recipe> {
     Ok(recipe)
 }
 
-/// Bad text of a picture; what was found may hold anything, so it is escaped and cut.
+/// Bad text of a picture.
 fn broken(path: &Path, expected: &str, found: &str) -> Error {
     Error::Format {
         file: path.display().to_string(),
         what: format!("PNG text '{KEYWORD}'"),
         expected: expected.into(),
-        found: found.chars().take(200).collect::<String>().escape_debug().to_string(),
+        found: printable(found),
     }
+}
+
+/// Text that may hold anything, cut short, and with escapes for what a terminal would obey.
+fn printable(text: &str) -> String {
+    let quote = |c: &char| matches!(c, '\'' | '"');
+    let escaped = |c: char| if quote(&c) { c.to_string() } else { c.escape_debug().to_string() };
+    text.chars().take(200).map(escaped).collect()
 }
 
 /// Say which files are not those that the picture of `--like` was made with.
@@ -208,7 +215,7 @@ pub fn warn_of_other_files(like: Option<&Path>, files: &[SourceFile]) -> Result<
                 now.path,
                 path.display(),
                 now.sha256,
-                then.sha256.chars().take(64).collect::<String>().escape_debug(),
+                printable(&then.sha256),
             );
         }
     }

@@ -1,6 +1,7 @@
 //! The command line, as scripts use it: exit statuses, outputs, PNG metadata, error texts.
 
 mod families;
+mod like;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
