@@ -154,10 +154,9 @@ fn edit(args: &Args, size: (usize, usize)) -> Result<Option<Edit>> {
 
 /// Hashes of the model and the pictures.
 fn hashing(args: &Args) -> Result<Hashing> {
-    let mut files = vec![("model", args.engine.path()?)];
-    files.extend(args.edit.iter().map(|path| ("edit", path.clone())));
+    let mut files: Vec<_> = args.edit.iter().map(|path| ("edit", path.clone())).collect();
     files.extend(args.mask.iter().map(|path| ("mask", path.clone())));
-    Ok(Hashing::start(files))
+    Hashing::start(&args.engine, files)
 }
 
 /// How the pictures are made again: all, or picture `picture` of label or prompt `subject`.

@@ -136,9 +136,8 @@ impl LoopArgs {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let engine = args.engine.open()?;
-    let mut files = vec![("model", args.engine.path()?)];
-    files.extend(args.reward.iter().filter_map(|r| file_of(r)).map(|path| ("reward", path.into())));
-    let hashing = Hashing::start(files);
+    let files = args.reward.iter().filter_map(|r| file_of(r)).map(|path| ("reward", path.into()));
+    let hashing = Hashing::start(&args.engine, files.collect())?;
     let layout = engine.layout();
     let mut rewards = Rewards::new((layout.width, layout.height), engine.options().weights);
     let terms = args.reward.iter().map(|r| rewards.parse(r)).collect::<Result<Vec<_>>>()?;

@@ -41,21 +41,37 @@ pub struct SourceFile {
 pub struct Hashing(JoinHandle<Result<Vec<SourceFile>>>);
 
 impl Hashing {
-    /// Start with these files, each with the option that names it.
-    pub fn start(files: Vec<(&'static str, PathBuf)>) -> Hashing {
-        Hashing(std::thread::spawn(move || {
-            let hashed = |(option, path): (&str, PathBuf)| {
+    /// Start with the model and these files, each with the option that names it. A model that nobody named is told by
+    /// its file's name: where it lies is not for those who get the picture.
+    ///
+    /// # Errors
+    /// As [`EngineArgs::path`].
+    pub fn start(engine: &EngineArgs, more: Vec<(&'static str, PathBuf)>) -> Result<Hashing> {
+        let model = engine.path()?;
+        let name = match is_named(engine) {
+            true => model.clone(),
+            false => model.file_name().unwrap_or_default().into(),
+        };
+        Ok(Hashing(std::thread::spawn(move || {
+            let mut files = vec![("model", model, name)];
+            files.extend(more.into_iter().map(|(option, path)| (option, path.clone(), path)));
+            let hashed = |(option, path, name): (&str, PathBuf, PathBuf)| {
                 let (option, sha256) = (option.to_string(), sha256(&path)?);
-                Ok(SourceFile { option, path: path.display().to_string(), sha256 })
+                Ok(SourceFile { option, path: name.display().to_string(), sha256 })
             };
             files.into_iter().map(hashed).collect()
-        }))
+        })))
     }
 
     /// Wait for the hashes.
     pub fn finish(self) -> Result<Vec<SourceFile>> {
         self.0.join().unwrap_or_else(|_| Err(Error::internal("hashing the files of a picture")))
     }
+}
+
+/// Whether the model is one that somebody named, not the bundled one.
+fn is_named(engine: &EngineArgs) -> bool {
+    engine.model.is_some() || std::env::var_os("SOFTDIMO_MODEL").is_some()
 }
 
 fn sha256(path: &Path) -> Result<String> {
@@ -79,7 +95,7 @@ impl RecipeOptions {
     /// Those of how the model is run that may change a picture's last bits, and the model where one was named.
     pub fn of_engine(engine: &EngineArgs) -> RecipeOptions {
         let mut options = RecipeOptions::default();
-        if engine.model.is_some() || std::env::var_os("SOFTDIMO_MODEL").is_some() {
+        if is_named(engine) {
             options.push("model", engine.path().ok().map(|path| path.display().to_string()));
         }
         options.push("provider", Some(&engine.run.provider));

@@ -57,6 +57,10 @@ fn every_kind_of_generated_picture_is_made_again() {
     let files = &saved(&path("masked.png"), "softdimo-request")["files"];
     let named: Vec<&str> = files.as_array().unwrap().iter().map(|f| f["option"].as_str().unwrap()).collect();
     assert_eq!(named, ["model", "edit", "mask"]);
+    assert_eq!(
+        files[0]["path"], "emoji-32.softdimo.safetensors",
+        "where nobody named it is nobody's business"
+    );
 
     // What is given beside it takes its place: the label that of all labels and classes.
     let (sheet, other, plain) = (path("sheet.png"), path("other.png"), path("plain.png"));
