@@ -1,5 +1,6 @@
 //! `softdimo generate`: labels or prompts and seeds to a sheet, or to one PNG each; or a picture changed.
 
+use std::cell::{Cell, OnceCell};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,9 +10,11 @@ use softdimo::image::{RgbaImage, read_f32_chw, write_png, write_png_bands};
 use softdimo::{Edit, Engine, Error, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{DecodeArg, EngineArgs, print_warnings, seed};
+use crate::like::warn_of_other_files;
 use crate::output::{Names, check_png};
 use crate::picture::read_of_size;
 use crate::progress::Progress;
+use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, of_picture, text, value_name};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -80,6 +83,9 @@ pub struct Args {
     /// One file per picture (OUT-LABEL-SEED.png) instead of a sheet: a row per seed, a column per label
     #[arg(long)]
     separate: bool,
+    /// Make this PNG again: its options, except those given beside this one
+    #[arg(long, value_name = "FILE.png")]
+    like: Option<PathBuf>,
     /// Print a JSON report per label
     #[arg(long)]
     json: bool,
@@ -133,6 +139,8 @@ struct Pictures<'a> {
     subjects: Vec<Subject>,
     edit: Option<Edit>,
     factor: u32,
+    hashing: Cell<Option<Hashing>>,
+    files: OnceCell<Vec<SourceFile>>,
 }
 
 impl Pictures<'_> {
@@ -140,7 +148,18 @@ impl Pictures<'_> {
         let layout = engine.layout();
         let edit = edit(args, (layout.width, layout.height))?;
         let factor = args.enlarge.unwrap_or_else(|| (256 / layout.width.max(1)).clamp(1, 16) as u32);
-        Ok(Pictures { args, engine, subjects, edit, factor })
+        let hashing = Cell::new(Some(hashing(args)?));
+        Ok(Pictures { args, engine, subjects, edit, factor, hashing, files: OnceCell::new() })
+    }
+
+    /// The files that the pictures come from, with their hashes.
+    fn files(&self) -> Result<&[SourceFile]> {
+        if let Some(hashing) = self.hashing.take() {
+            let files = hashing.finish()?;
+            warn_of_other_files(self.args.like.as_deref(), &files)?;
+            let _ = self.files.set(files);
+        }
+        Ok(self.files.get().map_or(&[], Vec::as_slice))
     }
 
     fn request(&self, (labels, prompts): &Subject, from: u32, batch: u32) -> Request {
@@ -209,10 +228,12 @@ impl Pictures<'_> {
     fn separate(&self) -> Result<Vec<Report>> {
         let mut names = Names::default();
         self.rows(|row, i| {
-            for done in row {
-                let seed = done.report.seed.wrapping_add(i as u64);
-                let path = names.next(&self.args.output, &name(&done.report, i), seed);
-                write_png(&path, &self.picture(done, i)?.view(), &text(&[alone(&done.report, i)]))?;
+            for (subject, done) in row.iter().enumerate() {
+                let report = of_picture(&done.report, i);
+                let path = names.next(&self.args.output, &name(&report, 0), report.seed);
+                let picture = report.seed.wrapping_sub(self.args.seed) as u32;
+                let recipe = recipe(self.args, self.factor, Some((subject, picture)), self.files()?);
+                write_png(&path, &self.picture(done, i)?.view(), &text(&[report], &recipe))?;
                 eprintln!("{}", path.display());
             }
             Ok(())
@@ -243,7 +264,7 @@ impl Pictures<'_> {
                 let row = row.iter().map(|done| self.picture(done, i)).collect::<Result<Vec<_>>>()?;
                 band(&RgbaImage::sheet(&row, columns as u32, gap, [255; 4])?)
             })?;
-            Ok(text(&reports))
+            Ok(text(&reports, &recipe(self.args, self.factor, None, self.files()?)))
         })?;
         eprintln!("{} ({width}x{height})", self.args.output.display());
         Ok(reports)
@@ -271,23 +292,6 @@ fn append(all: &mut Report, more: Report) {
     }
 }
 
-/// What the report of a job of one picture would say, for picture `i` of a job of several: it has the seed that makes it alone.
-fn alone(report: &Report, i: usize) -> Report {
-    fn only<T: Clone>(all: &[T], i: usize) -> Vec<T> {
-        all.get(i).cloned().into_iter().collect()
-    }
-    let mut one = report.clone();
-    one.seed = report.seed.wrapping_add(i as u64);
-    one.batch = 1;
-    one.classes = only(&report.classes, i);
-    one.labels = only(&report.labels, i);
-    one.prompts = only(&report.prompts, i);
-    one.kept_tokens = report.kept_tokens.as_ref().map(|all| only(all, i));
-    one.mean_max_probability = report.mean_max_probability.as_ref().map(|all| only(all, i));
-    one.soft_hard_difference = report.soft_hard_difference.as_ref().map(|all| only(all, i));
-    one
-}
-
 /// The picture to start from.
 fn edit(args: &Args, size: (usize, usize)) -> Result<Option<Edit>> {
     let Some(path) = &args.edit else { return Ok(None) };
@@ -303,6 +307,54 @@ fn edit(args: &Args, size: (usize, usize)) -> Result<Option<Edit>> {
     Ok(Some(Edit { image: read_f32_chw(&picture.view())?, keep }))
 }
 
+/// Hashes of the model and the pictures.
+fn hashing(args: &Args) -> Result<Hashing> {
+    let mut files: Vec<_> = args.edit.iter().map(|path| ("edit", path.clone())).collect();
+    files.extend(args.mask.iter().map(|path| ("mask", path.clone())));
+    Hashing::start(&args.engine, files)
+}
+
+/// How the pictures are made again: all, or picture `picture` of label or prompt `subject`.
+fn recipe(args: &Args, enlarge: u32, one: Option<(usize, u32)>, files: &[SourceFile]) -> Recipe {
+    let mut o = RecipeOptions::of_engine(&args.engine);
+    let mut subjects = RecipeOptions::default();
+    subjects.push("label", &args.label);
+    subjects.push("class", &args.class);
+    subjects.push("prompt", &args.prompt);
+    let (seed, count) = match one {
+        None => {
+            o.0.extend(subjects.0);
+            (args.seed, args.count)
+        }
+        Some((subject, picture)) => {
+            o.0.extend(subjects.0.into_iter().skip(subject).take(1));
+            (args.seed.wrapping_add(picture.into()), 1)
+        }
+    };
+    o.push("negative-prompt", &args.negative_prompt);
+    o.push("aesthetic-score", args.aesthetic_score);
+    if let Some(edit) = &args.edit {
+        o.push("edit", [edit.display()]);
+        match &args.mask {
+            Some(mask) => o.push("mask", [mask.display()]),
+            None => o.push("keep", [args.keep.unwrap_or(0.5)]),
+        }
+    }
+    o.push("seed", [seed]);
+    o.push("count", [count]);
+    o.push("steps", [args.steps]);
+    o.push("decode", value_name(args.decode));
+    o.push("temperature", args.temperature);
+    o.push("top-k", args.top_k);
+    o.push("top-p", args.top_p);
+    o.push("mask-ratio", args.mask_ratio);
+    o.push("sigma", args.sigma);
+    o.push("guidance-scale", args.guidance_scale);
+    o.push("randomize-temperature", args.randomize_temperature);
+    o.push("enlarge", [enlarge]);
+    Recipe { command: "generate".into(), options: o.0, files: files.to_vec() }
+}
+
 /// What a picture shows, for its file's name.
 fn name(r: &Report, picture: usize) -> String {
     match (r.prompts.get(picture), r.labels.get(picture), r.classes.get(picture)) {
@@ -311,12 +363,4 @@ fn name(r: &Report, picture: usize) -> String {
         (None, _, Some(class)) => format!("class-{class}"),
         (None, _, None) => "picture".into(),
     }
-}
-
-/// PNG text that reproduces the pictures: the report of each label's job.
-fn text(reports: &[Report]) -> Vec<(String, String)> {
-    let reports: Vec<String> = reports.iter().map(Report::json).collect();
-    let value = if reports.len() == 1 { reports[0].clone() } else { format!("[{}]", reports.join(",")) };
-    let version = format!("softdimo {}", env!("CARGO_PKG_VERSION"));
-    vec![("Software".into(), version), ("softdimo".into(), value)]
 }

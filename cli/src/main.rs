@@ -10,18 +10,20 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod labels;
+mod like;
 mod optimize;
 mod output;
 mod picture;
 mod plot;
 mod progress;
+mod provenance;
 mod quantize;
 mod reward;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(name = "softdimo", version, about = "One-step image generation", propagate_version = true)]
@@ -55,7 +57,8 @@ enum Command {
 fn main() -> ExitCode {
     end_quietly_on_closed_pipe();
     interrupt::watch();
-    let result = match Cli::parse().command {
+    let arguments = like::expand(&Cli::command(), std::env::args_os().collect());
+    let result = arguments.and_then(|arguments| match Cli::parse_from(arguments).command {
         Command::Generate(args) => generate::run(args),
         Command::Optimize(args) => optimize::run(args),
         Command::Inspect(args) => inspect::run(args),
@@ -64,7 +67,7 @@ fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
-    };
+    });
     match result {
         Ok(_) if interrupt::interrupted() => interrupt::exit_code(),
         Ok(code) => code,

@@ -11,9 +11,11 @@ use softdimo::{BATCH_LIMIT, Iteration, OptimizationReport, Variables};
 use softdimo::{Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
 
 use crate::engine::{DecodeArg, EngineArgs, run_request, seed};
+use crate::like::warn_of_other_files;
 use crate::output::check_png;
 use crate::plot::{self, Series};
-use crate::reward::Rewards;
+use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, text, value_name};
+use crate::reward::{Rewards, file_of};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -34,7 +36,7 @@ pub struct Args {
     /// What to maximise, as [WEIGHT*]NAME: color=R,G,B | target=FILE.png | histogram=FILE.png | prior | closeness |
     /// FILE.softdimo.safetensors (of a classifier, with =CLASS by name or id); repeat to add. Colours and targets
     /// alone wreck the picture: add 0.15*prior to a colour, with --optimizer adam --lr 0.03
-    #[arg(long, required = true, allow_hyphen_values = true)]
+    #[arg(long, required_unless_present = "like", allow_hyphen_values = true)]
     reward: Vec<String>,
     /// What a text-to-image model paints, and what a reward that reads a prompt scores pictures against; one for all,
     /// or repeat for one each
@@ -45,6 +47,9 @@ pub struct Args {
     /// Which picture to write: sampled codes, or the soft embedding that was optimised
     #[arg(long, value_enum, default_value_t = DecodeArg::Hard)]
     decode: DecodeArg,
+    /// Make this PNG again: its options, except those given beside this one
+    #[arg(long, value_name = "FILE.png")]
+    like: Option<PathBuf>,
     /// Print the report as JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -135,6 +140,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     check_png("--output", &args.output)?;
     args.curve.iter().try_for_each(|path| check_png("--curve", path))?;
     let engine = args.engine.open()?;
+    let files = args.reward.iter().filter_map(|r| file_of(r)).map(|path| ("reward", path.into()));
+    let hashing = Hashing::start(&args.engine, files.collect())?;
     let layout = engine.layout();
     let mut rewards = Rewards::new((layout.width, layout.height), engine.options().weights);
     let terms = args.reward.iter().map(|r| rewards.parse(r)).collect::<Result<Vec<_>>>()?;
@@ -165,9 +172,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     } else if let Some(optimization) = &after.report.optimization {
         print_optimization(optimization);
     }
-    write(&args, &before, &after)?;
+    let files = hashing.finish()?;
+    warn_of_other_files(args.like.as_deref(), &files)?;
+    let text = text(std::slice::from_ref(&after.report), &recipe(&args, &after.report, files));
+    write(&args, &before, &after, &text)?;
     if let (Some(path), Some(optimization)) = (&args.curve, &after.report.optimization) {
-        write_curve(path, optimization, &after.report)?;
+        write_curve(path, optimization, &after.report, &text)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -207,7 +217,12 @@ fn sparkline(values: &[f32]) -> String {
 }
 
 /// A panel for the total, and one a reward where there are several or a weighted one.
-fn write_curve(path: &Path, optimization: &OptimizationReport, report: &Report) -> Result<()> {
+fn write_curve(
+    path: &Path,
+    optimization: &OptimizationReport,
+    report: &Report,
+    text: &[(String, String)],
+) -> Result<()> {
     let panel = |title: &str, of: &dyn Fn(&Iteration) -> Vec<f32>| {
         let steps: Vec<Vec<f32>> = optimization.iterations.iter().map(of).collect();
         let picture = |b: usize| steps.iter().map(|at| at[b]).collect();
@@ -226,20 +241,36 @@ fn write_curve(path: &Path, optimization: &OptimizationReport, report: &Report) 
         }
     }
     let sheet = RgbaImage::sheet(&panels, 1, 4, [255; 4])?;
-    write_png(path, &sheet.view(), &text(report))?;
+    write_png(path, &sheet.view(), text)?;
     eprintln!("{} ({}x{})", path.display(), sheet.width(), sheet.height());
     Ok(())
 }
 
-/// What a PNG says about how it came to be.
-fn text(report: &Report) -> [(String, String); 2] {
-    [
-        ("Software".to_string(), format!("softdimo {}", env!("CARGO_PKG_VERSION"))),
-        ("softdimo".to_string(), report.json()),
-    ]
+/// How the pictures are made again. A loop that ended early is one of as many steps as it took.
+fn recipe(args: &Args, report: &Report, files: Vec<SourceFile>) -> Recipe {
+    let loop_ = &args.loop_;
+    let taken = report.optimization.as_ref().filter(|o| o.ended != "steps").map(|o| o.iterations.len());
+    let steps = taken.map_or(loop_.steps, |iterations| iterations.saturating_sub(1) as u32);
+    let mut o = RecipeOptions::of_engine(&args.engine);
+    o.push("label", &args.label);
+    o.push("class", args.class);
+    o.push("prompt", &args.prompt);
+    o.push("seed", [args.seed]);
+    o.push("count", [args.count]);
+    o.push("reward", &args.reward);
+    o.push("steps", [steps]);
+    o.push("lr", [loop_.lr]);
+    o.push("optimizer", value_name(loop_.optimizer));
+    o.push("momentum", [loop_.momentum]);
+    o.push("clip", [loop_.clip]);
+    o.push("variable", loop_.variable.iter().filter_map(|v| value_name(*v)));
+    o.push("norm-regularizer", [loop_.norm_regularizer]);
+    o.push("recompute", loop_.recompute.then_some(""));
+    o.push("decode", value_name(args.decode));
+    Recipe { command: "optimize".into(), options: o.0, files }
 }
 
-fn write(args: &Args, before: &Generated, after: &Generated) -> Result<()> {
+fn write(args: &Args, before: &Generated, after: &Generated, text: &[(String, String)]) -> Result<()> {
     let (width, height) = (after.report.width as u32, after.report.height as u32);
     let factor = (256 / width.max(1)).clamp(1, 8);
     let mut pictures = Vec::new();
@@ -249,7 +280,7 @@ fn write(args: &Args, before: &Generated, after: &Generated) -> Result<()> {
         }
     }
     let sheet = RgbaImage::sheet(&pictures, after.report.batch as u32, factor, [255; 4])?;
-    write_png(&args.output, &sheet.view(), &text(&after.report))?;
+    write_png(&args.output, &sheet.view(), text)?;
     eprintln!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
     Ok(())
 }

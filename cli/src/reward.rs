@@ -84,6 +84,16 @@ impl Rewards {
     }
 }
 
+/// The file that a `--reward` reads, if any.
+pub fn file_of(text: &str) -> Option<&str> {
+    let rest = match text.split_once('*') {
+        Some((weight, rest)) if weight.trim().parse::<f32>().is_ok() => rest,
+        _ => text,
+    };
+    let picture = || rest.strip_prefix("target=").or_else(|| rest.strip_prefix("histogram="));
+    split_file(rest).map(|(file, _)| file).or_else(picture)
+}
+
 /// Names of rewards that are no files.
 const BUILT_IN: [&str; 5] = ["color", "target", "histogram", "prior", "closeness"];
 

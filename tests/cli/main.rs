@@ -3,6 +3,7 @@
 mod checkpoints;
 mod families;
 mod labels;
+mod like;
 mod outputs;
 mod rewards;
 
