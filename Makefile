@@ -50,7 +50,7 @@ test: tools runtime
 test-full: tools runtime
 	$(CARGO) test -p softdimo-cli --test full_size -- --nocapture
 	$(CARGO) build -p libsoftdimo
-	$(CARGO) test -p libsoftdimo --test capi -- --ignored --nocapture
+	$(CARGO) test -p libsoftdimo --test capi -- full_ --ignored --nocapture
 
 test-nightly: tools runtime
 	scripts/nightly
