@@ -7,6 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::panic::{Location, PanicHookInfo};
 use std::sync::Once;
 
+use crate::shortage;
+
 thread_local! {
     static BEHIND_WALL: Cell<u32> = const { Cell::new(0) };
     static RECORD: RefCell<Option<Record>> = const { RefCell::new(None) };
@@ -57,9 +59,11 @@ pub fn message(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// The calls that led to this thread's last panic behind a wall, a line each; told once.
+/// The calls that led to this thread's last panic behind a wall, a line each; told once. None where memory is short: names are
+/// looked up in the debug information, which takes megabytes.
 pub fn take_backtrace() -> Option<String> {
-    RECORD.try_with(|last| last.borrow_mut().take()).ok().flatten().map(|record| record.trace.to_string())
+    let record = RECORD.try_with(|last| last.borrow_mut().take()).ok().flatten()?;
+    (!shortage::noted()).then(|| record.trace.to_string())
 }
 
 /// What a test of this crate writes to stderr in a process of its own, where nothing captures it.

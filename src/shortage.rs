@@ -21,6 +21,11 @@ pub fn note() {
     let _ = SPENT.try_with(|spent| spent.set(true));
 }
 
+/// Whether this thread was, since the last look, which this is none of.
+pub fn noted() -> bool {
+    SPENT.try_with(Cell::get).unwrap_or(false)
+}
+
 /// Forget what earlier work of this thread noted.
 pub fn forget() {
     let _ = SPENT.try_with(|spent| spent.set(false));

@@ -7,6 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use ort::environment::ThreadManager;
 
 use crate::error::{Error, Result};
+use crate::shortage;
 
 /// Most sessions of an engine that have a pool of threads; the others compute on the worker alone.
 ///
@@ -40,6 +41,12 @@ impl Threads {
 
     /// Spawn a thread of this engine.
     pub fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+        // The standard library takes a thread's handle from the system itself, past any reserve, and ends the process where
+        // there is none: a block of that size shows first whether there is.
+        drop(std::hint::black_box(Box::new([0_u64; 8])));
+        if shortage::noted() {
+            return Err(Error::Exhausted { what: "starting a thread".into(), bytes: 0 });
+        }
         let niceness = self.niceness;
         let spawn = || {
             Builder::new().name(name.into()).spawn(move || {
