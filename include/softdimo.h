@@ -231,8 +231,8 @@ typedef struct softdimo_engine_options {
   void *log_user_data;
   /// Least severe messages wanted, `SOFTDIMO_LOG_*`; default SOFTDIMO_LOG_WARNING.
   int32_t log_level;
-  /// Billions of multiply-adds that one network may take for a picture; 0 = 40000, ten times what the largest
-  /// published model needs. What takes more, or has a node for every two billion, is refused when it is opened:
+  /// Billions of multiply-adds that one network may take for a picture; 0 = 40000, more than four times what
+  /// Meissonic needs at 1024x1024. What takes more, or has a node for every two billion, is refused when it is opened:
   /// SOFTDIMO_ERR_UNSUPPORTED. Since ABI 1.1.
   uint32_t work_limit;
   /// Must be zero.

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run golden -- -max_total_time=600`
+//! `scripts/fuzz golden 600`
 #![no_main]
 
 #[path = "../bodies.rs"]

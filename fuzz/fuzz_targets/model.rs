@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run model -- -max_total_time=600`
+//! `scripts/fuzz model 600`
 #![no_main]
 
 #[path = "../bodies.rs"]

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run png -- -max_total_time=600`
+//! `scripts/fuzz png 600`
 #![no_main]
 
 #[path = "../bodies.rs"]

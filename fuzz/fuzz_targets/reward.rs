@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run reward -- -max_total_time=600`
+//! `scripts/fuzz reward 600`
 #![no_main]
 
 #[path = "../bodies.rs"]

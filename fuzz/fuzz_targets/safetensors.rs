@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run safetensors -- -max_total_time=600`
+//! `scripts/fuzz safetensors 600`
 #![no_main]
 
 #[path = "../bodies.rs"]

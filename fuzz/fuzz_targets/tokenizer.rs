@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run tokenizer -- -max_total_time=600`
+//! `scripts/fuzz tokenizer 600`
 #![no_main]
 
 #[path = "../bodies.rs"]

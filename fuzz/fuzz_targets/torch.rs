@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run torch -- -max_total_time=600`
+//! `scripts/fuzz torch 600`
 #![no_main]
 
 #[path = "../bodies.rs"]

@@ -181,9 +181,9 @@ impl Compiler {
         let loading = cancel.begin_load(&b)?;
         // A session that fails may have packed some of them.
         self.packed.extend(cost.shared.clone());
-        let bytes = if cost.in_place { 0 } else { cost.copied + cost.shared.values().sum::<u64>() };
         let parts = Parts { builder: b, model, _weights: values.clone(), _files: files.0.clone() };
-        let session = self.aside.commit(parts, (graph.nodes().len(), bytes), &self.threads, &loading)?;
+        let session =
+            self.aside.commit(parts, (graph.nodes().len(), cost.expanded()), &self.threads, &loading)?;
         exit::install();
         let session = loading.outcome(session, |e| provider.failure(&stage, e))?;
         drop(loading);

@@ -65,11 +65,15 @@ impl Cost {
         self.arena.get().map_or(0, |arena| arena.most_in_use().saturating_sub(arena.prepared))
     }
 
+    /// Bytes of weights that preparing it reads and copies.
+    pub fn expanded(&self) -> u64 {
+        self.copied + self.shared.values().sum::<u64>()
+    }
+
     /// Bytes that must be free to prepare it.
     pub fn preparing(&self) -> u64 {
-        let shared = self.shared.values().sum::<u64>();
         // The graph in three forms, and what optimisers make of weights that they may read.
-        (self.nodes as u64 * 4 * NODE).saturating_add(2 * (self.copied + shared)).saturating_add(SCRATCH)
+        (self.nodes as u64 * 4 * NODE).saturating_add(2 * self.expanded()).saturating_add(SCRATCH)
     }
 
     /// That the runtime will find memory for a run: in one of its threads a failed allocation would end the process.

@@ -30,8 +30,8 @@ pub struct Options {
     pub niceness: i32,
     /// Bytes this engine may hold beyond mapped pages; 0 = no limit.
     pub memory_limit: u64,
-    /// Billions of multiply-adds that one network may take for a picture; 0 = 40000, ten times what the largest published
-    /// model needs. A model that takes more is refused when it is opened, as is one with a node for every two billion.
+    /// Billions of multiply-adds that one network may take for a picture; 0 = 40000, more than four times what
+    /// Meissonic needs at 1024×1024. A model that takes more is refused when it is opened, as is one with a node for every two billion.
     pub work_limit: u32,
     /// The ONNX Runtime library file; `None` searches.
     pub ort_library: Option<PathBuf>,

@@ -160,4 +160,25 @@ static inline softdimo_request long_request(void) {
   return request;
 }
 
+/* Bytes of anonymous memory of this process. */
+static inline uint64_t anonymous(void) {
+  FILE *status = fopen("/proc/self/status", "r");
+  CHECK(status);
+  char line[256];
+  unsigned long kib = 0;
+  while (fgets(line, sizeof line, status) && sscanf(line, "RssAnon: %lu kB", &kib) != 1) continue;
+  fclose(status);
+  CHECK(kib > 0);
+  return (uint64_t)kib * 1024;
+}
+
+/* A reward callback: every picture is worth the same, and brighter is better. */
+static inline int32_t likes(void *data, const float *pixels, uint32_t batch, uint32_t width, uint32_t height,
+                            float *scores, float *gradient) {
+  (void)data, (void)pixels;
+  for (uint32_t b = 0; b < batch; b++) scores[b] = 1;
+  for (size_t i = 0; i < (size_t)batch * 3 * width * height; i++) gradient[i] = 1e-3F;
+  return SOFTDIMO_CONTINUE;
+}
+
 #endif

@@ -7,18 +7,6 @@
 
 static const char *model;
 
-/* Bytes of anonymous memory of this process. */
-static uint64_t anonymous(void) {
-  FILE *status = fopen("/proc/self/status", "r");
-  CHECK(status);
-  char line[256];
-  unsigned long kib = 0;
-  while (fgets(line, sizeof line, status) && sscanf(line, "RssAnon: %lu kB", &kib) != 1) continue;
-  fclose(status);
-  CHECK(kib > 0);
-  return (uint64_t)kib * 1024;
-}
-
 /* Threads of this process that are an engine's pool's. */
 static unsigned pool_threads(void) {
   DIR *tasks = opendir("/proc/self/task");

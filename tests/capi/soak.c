@@ -5,17 +5,6 @@
  * Arguments: model file[, pictures[, optimisations]]. */
 #include "check.h"
 
-static uint64_t anonymous_kib(void) {
-  FILE *status = fopen("/proc/self/status", "r");
-  CHECK(status);
-  char line[256];
-  unsigned long kib = 0;
-  while (fgets(line, sizeof line, status) && sscanf(line, "RssAnon: %lu kB", &kib) != 1) continue;
-  fclose(status);
-  CHECK(kib > 0);
-  return kib;
-}
-
 static void work(const softdimo_engine *engine, uint64_t seed, uint32_t batch, uint32_t steps,
                  const softdimo_reward *reward) {
   softdimo_request request = default_request(seed);
@@ -57,7 +46,7 @@ int main(int argc, char **argv) {
     work(other, 1, 2, 0, NULL);
     softdimo_engine_free(other);
     OK(softdimo_engine_trim(engine));
-    uint64_t now = anonymous_kib();
+    uint64_t now = anonymous() / 1024;
     printf("# after %ld pictures, %ld optimisations: %lu KiB\n", pictures / PARTS * (part + 1),
            optimisations / PARTS * (part + 1), (unsigned long)now);
     fflush(stdout);

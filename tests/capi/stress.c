@@ -24,14 +24,6 @@ static unsigned next(unsigned *state) {
   return *state >> 10;
 }
 
-static int32_t likes(void *data, const float *pixels, uint32_t batch, uint32_t width, uint32_t height, float *scores,
-                     float *gradient) {
-  (void)data, (void)pixels;
-  for (uint32_t b = 0; b < batch; b++) scores[b] = 1;
-  for (size_t i = 0; i < (size_t)batch * 3 * width * height; i++) gradient[i] = 1e-3F;
-  return SOFTDIMO_CONTINUE;
-}
-
 static softdimo_job *some_job(const softdimo_engine *engine, unsigned *random, unsigned *seed, int *climbs) {
   *seed = next(random) % SEEDS;
   *climbs = next(random) % 4 == 0;

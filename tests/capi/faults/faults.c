@@ -25,14 +25,6 @@ static int32_t may(const char *what, int32_t status) {
 }
 #define MAY(call) may(#call, call)
 
-static int32_t likes(void *data, const float *pixels, uint32_t batch, uint32_t width, uint32_t height, float *scores,
-                     float *gradient) {
-  (void)data, (void)pixels;
-  for (uint32_t b = 0; b < batch; b++) scores[b] = 1;
-  for (size_t i = 0; i < (size_t)batch * 3 * width * height; i++) gradient[i] = 1e-3F;
-  return SOFTDIMO_CONTINUE;
-}
-
 /* Every kind of work, as far as it gets. */
 static void life(void) {
   static uint8_t pixels[3][PIXELS * 4];
