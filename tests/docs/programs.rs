@@ -33,7 +33,8 @@ fn source(name: &str, text: &str) -> (PathBuf, &'static str, &'static str) {
 /// Compile and run a program: it makes a picture, and fails with a message that names the thing.
 fn check(name: &str, text: &str, options: &[&str]) {
     let (source, compiler, standard) = source(name, text);
-    let picture = source.with_extension("png");
+    // `smallest.c` and `smallest.cpp` run side by side.
+    let picture = source.with_file_name(format!("{name}.png"));
     // As the pages say: MODEL LABEL OUT.png.
     let run = |model: &Path, label: &str| {
         let _ = std::fs::remove_file(&picture);
