@@ -10,7 +10,7 @@ use softdimo::image::{RgbaImage, read_f32_chw, write_png, write_png_bands};
 use softdimo::{Edit, Engine, Error, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{DecodeArg, EngineArgs, print_warnings, seed};
-use crate::like::warn_of_other_files;
+use crate::like::Like;
 use crate::output::{Names, check_png};
 use crate::picture::read_of_size;
 use crate::progress::Progress;
@@ -100,11 +100,11 @@ const AT_ONCE: u32 = 8;
 /// What one column of the sheet shows.
 type Subject = (Vec<Label>, Vec<String>);
 
-pub fn run(args: Args) -> Result<ExitCode> {
+pub fn run(args: Args, like: Option<Like>) -> Result<ExitCode> {
     check_png("--output", &args.output)?;
     let engine = args.engine.open()?;
     let subjects = subjects(&args, &engine)?;
-    let pictures = Pictures::new(&args, &engine, subjects)?;
+    let pictures = Pictures::new(&args, &engine, subjects, like)?;
     let reports = if args.separate { pictures.separate()? } else { pictures.sheet()? };
     if args.json {
         reports.iter().for_each(|report| println!("{}", report.json()));
@@ -139,27 +139,33 @@ struct Pictures<'a> {
     subjects: Vec<Subject>,
     edit: Option<Edit>,
     factor: u32,
+    like: Option<Like>,
     hashing: Cell<Option<Hashing>>,
     files: OnceCell<Vec<SourceFile>>,
 }
 
 impl Pictures<'_> {
-    fn new<'a>(args: &'a Args, engine: &'a Engine, subjects: Vec<Subject>) -> Result<Pictures<'a>> {
+    fn new<'a>(
+        args: &'a Args,
+        engine: &'a Engine,
+        subjects: Vec<Subject>,
+        like: Option<Like>,
+    ) -> Result<Pictures<'a>> {
         let layout = engine.layout();
         let edit = edit(args, (layout.width, layout.height))?;
         let factor = args.enlarge.unwrap_or_else(|| (256 / layout.width.max(1)).clamp(1, 16) as u32);
         let hashing = Cell::new(Some(hashing(args)?));
-        Ok(Pictures { args, engine, subjects, edit, factor, hashing, files: OnceCell::new() })
+        Ok(Pictures { args, engine, subjects, edit, factor, like, hashing, files: OnceCell::new() })
     }
 
     /// The files that the pictures come from, with their hashes.
-    fn files(&self) -> Result<&[SourceFile]> {
+    fn files(&self) -> &[SourceFile] {
         if let Some(hashing) = self.hashing.take() {
-            let files = hashing.finish()?;
-            warn_of_other_files(self.args.like.as_deref(), &files)?;
+            let files = hashing.finish();
+            self.like.iter().for_each(|like| like.warn_of_other_files(&files));
             let _ = self.files.set(files);
         }
-        Ok(self.files.get().map_or(&[], Vec::as_slice))
+        self.files.get().map_or(&[], Vec::as_slice)
     }
 
     fn request(&self, (labels, prompts): &Subject, from: u32, batch: u32) -> Request {
@@ -232,7 +238,7 @@ impl Pictures<'_> {
                 let report = of_picture(&done.report, i);
                 let path = names.next(&self.args.output, &name(&report, 0), report.seed);
                 let picture = report.seed.wrapping_sub(self.args.seed) as u32;
-                let recipe = recipe(self.args, self.factor, Some((subject, picture)), self.files()?);
+                let recipe = recipe(self.args, self.factor, Some((subject, picture)), self.files());
                 write_png(&path, &self.picture(done, i)?.view(), &text(&[report], &recipe))?;
                 eprintln!("{}", path.display());
             }
@@ -264,7 +270,7 @@ impl Pictures<'_> {
                 let row = row.iter().map(|done| self.picture(done, i)).collect::<Result<Vec<_>>>()?;
                 band(&RgbaImage::sheet(&row, columns as u32, gap, [255; 4])?)
             })?;
-            Ok(text(&reports, &recipe(self.args, self.factor, None, self.files()?)))
+            Ok(text(&reports, &recipe(self.args, self.factor, None, self.files())))
         })?;
         eprintln!("{} ({width}x{height})", self.args.output.display());
         Ok(reports)

@@ -15,6 +15,7 @@ mod optimize;
 mod output;
 mod picture;
 mod plot;
+mod printed;
 mod progress;
 mod provenance;
 mod quantize;
@@ -58,9 +59,9 @@ fn main() -> ExitCode {
     end_quietly_on_closed_pipe();
     interrupt::watch();
     let arguments = like::expand(&Cli::command(), std::env::args_os().collect());
-    let result = arguments.and_then(|arguments| match Cli::parse_from(arguments).command {
-        Command::Generate(args) => generate::run(args),
-        Command::Optimize(args) => optimize::run(args),
+    let result = arguments.and_then(|(arguments, like)| match Cli::parse_from(arguments).command {
+        Command::Generate(args) => generate::run(args, like),
+        Command::Optimize(args) => optimize::run(args, like),
         Command::Inspect(args) => inspect::run(args),
         Command::Labels(args) => labels::run(args),
         Command::Convert(args) => convert::run(args),
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
         Ok(_) if interrupt::interrupted() => interrupt::exit_code(),
         Ok(code) => code,
         Err(error) => {
-            eprintln!("softdimo: {error}");
+            eprintln!("softdimo: {}", printed::printed(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -11,7 +11,7 @@ use softdimo::{BATCH_LIMIT, Iteration, OptimizationReport, Variables};
 use softdimo::{Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
 
 use crate::engine::{DecodeArg, EngineArgs, run_request, seed};
-use crate::like::warn_of_other_files;
+use crate::like::Like;
 use crate::output::check_png;
 use crate::plot::{self, Series};
 use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, text, value_name};
@@ -136,7 +136,7 @@ impl LoopArgs {
     }
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
+pub fn run(args: Args, like: Option<Like>) -> Result<ExitCode> {
     check_png("--output", &args.output)?;
     args.curve.iter().try_for_each(|path| check_png("--curve", path))?;
     let engine = args.engine.open()?;
@@ -172,8 +172,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     } else if let Some(optimization) = &after.report.optimization {
         print_optimization(optimization);
     }
-    let files = hashing.finish()?;
-    warn_of_other_files(args.like.as_deref(), &files)?;
+    let files = hashing.finish();
+    like.iter().for_each(|like| like.warn_of_other_files(&files));
     let text = text(std::slice::from_ref(&after.report), &recipe(&args, &after.report, files));
     write(&args, &before, &after, &text)?;
     if let (Some(path), Some(optimization)) = (&args.curve, &after.report.optimization) {

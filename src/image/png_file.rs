@@ -15,7 +15,7 @@ use crate::panic_wall;
 /// Bytes of compressed text a file may expand to, per chunk.
 const MAX_TEXT: usize = 1 << 20;
 /// Bytes the PNG reader may allocate besides the pixels.
-const MAX_METADATA: usize = 64 << 20;
+pub(super) const MAX_METADATA: usize = 64 << 20;
 /// Bytes of the longest file: the largest picture, at 8 bytes a pixel and not compressed, with room for its text.
 const MAX_FILE: u64 = 8 * MAX_PIXELS + (128 << 20);
 
