@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use softdimo::checkpoint::safetensors::SafeTensors;
 use softdimo::checkpoint::torch::TorchFile;
 use softdimo::checkpoint::{Checkpoint, Mapping};
-use softdimo::image::{RgbaImage, png_text};
+use softdimo::image::RgbaImage;
 use softdimo::model::{Limits, Model};
 use softdimo::text::{ClipBpe, Flavor, WordPiece};
 use softdimo::{RewardModel, WeightsMode};
@@ -48,7 +48,7 @@ pub fn torch(bytes: &[u8]) {
 
 pub fn png(bytes: &[u8]) {
     let name = Path::new("fuzz");
-    let alone = png_text(&mut Cursor::new(bytes), name);
+    let alone = RgbaImage::text_of_png(&mut Cursor::new(bytes), name);
     match RgbaImage::from_png(bytes, name) {
         Ok((image, text)) => {
             assert_eq!(image.data().len() as u64, 4 * u64::from(image.width()) * u64::from(image.height()));

@@ -11,8 +11,6 @@ mod rgba;
 pub use png_bands::write_png_bands;
 pub use png_file::{read_png, write_png};
 pub use png_text::read_png_text;
-#[doc(hidden)]
-pub use png_text::text as png_text;
 pub use rgba::RgbaImage;
 
 use crate::error::{Error, Result};

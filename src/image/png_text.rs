@@ -20,21 +20,23 @@ const MOST: u32 = 1 << 24;
 pub fn read_png_text(path: impl AsRef<Path>) -> Result<Vec<(String, String)>> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    text(&mut BufReader::new(file), path)
+    RgbaImage::text_of_png(&mut BufReader::new(file), path)
 }
 
-/// [`read_png_text`] of a file that is open, or of bytes; `path` is its name in messages.
-#[doc(hidden)]
-pub fn text(file: &mut (impl Read + Seek), path: &Path) -> Result<Vec<(String, String)>> {
-    let chunks = chunks(file).map_err(|e| match e.kind() {
-        ErrorKind::UnexpectedEof => broken(path, "a chunk IEND at the end", "the file's end"),
-        ErrorKind::InvalidData => broken(path, "a PNG with at most 64 MiB of text", &e.to_string()),
-        _ => Error::io(path, e),
-    })?;
-    // What decodes text decodes a picture: it gets one of a pixel with the text of this one.
-    let pixel = pixel().map_err(|e| Error::internal(format!("writing a PNG of a pixel: {e}")))?;
-    let (before, end) = pixel.split_at(pixel.len() - END);
-    RgbaImage::from_png(&[before, &chunks, end].concat(), path).map(|(_, text)| text)
+impl RgbaImage {
+    /// [`read_png_text`] of a file that is open, or of bytes; `path` is its name in messages.
+    #[doc(hidden)]
+    pub fn text_of_png(file: &mut (impl Read + Seek), path: &Path) -> Result<Vec<(String, String)>> {
+        let chunks = chunks(file).map_err(|e| match e.kind() {
+            ErrorKind::UnexpectedEof => broken(path, "a chunk IEND at the end", "the file's end"),
+            ErrorKind::InvalidData => broken(path, "a PNG with at most 64 MiB of text", &e.to_string()),
+            _ => Error::io(path, e),
+        })?;
+        // What decodes text decodes a picture: it gets one of a pixel with the text of this one.
+        let pixel = pixel().map_err(|e| Error::internal(format!("writing a PNG of a pixel: {e}")))?;
+        let (before, end) = pixel.split_at(pixel.len() - END);
+        RgbaImage::from_png(&[before, &chunks, end].concat(), path).map(|(_, text)| text)
+    }
 }
 
 fn broken(path: &Path, expected: &str, found: &str) -> Error {
