@@ -34,7 +34,7 @@ impl Refused {
     /// As an error of what somebody asked for, an option and its value.
     pub fn of_option(self, what: &str) -> Error {
         match self {
-            Refused::Nameless => Error::invalid(what, "a file name", "a folder's"),
+            Refused::Nameless => Error::invalid(what, "a file name", "a folder's name"),
             Refused::Kept { expected, found } => Error::invalid(what, expected, found),
             Refused::System(error) => Error::invalid(what, "a file that can be written", error),
         }
