@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use softdimo::Report;
@@ -11,10 +11,11 @@ use softdimo::{Edit, Engine, Error, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{DecodeArg, EngineArgs, print_warnings, seed};
 use crate::like::Like;
-use crate::output::{Names, check_png};
+use crate::output::{Names, check_apart, check_file, check_folder, check_png};
 use crate::picture::read_of_size;
 use crate::progress::Progress;
 use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, of_picture, text, value_name};
+use crate::say::{say, tell};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -101,15 +102,32 @@ const AT_ONCE: u32 = 8;
 type Subject = (Vec<Label>, Vec<String>);
 
 pub fn run(args: Args, like: Option<Like>) -> Result<ExitCode> {
-    check_png("--output", &args.output)?;
+    let model = args.engine.path()?;
+    let inputs = inputs(&args, &model);
+    if args.separate {
+        check_folder("--output", &args.output)?;
+    } else {
+        check_png("--output", &args.output)?;
+        check_apart(&[("--output", &args.output)], &inputs)?;
+    }
     let engine = args.engine.open()?;
     let subjects = subjects(&args, &engine)?;
     let pictures = Pictures::new(&args, &engine, subjects, like)?;
+    if args.separate {
+        pictures.check_names(&inputs)?;
+    }
     let reports = if args.separate { pictures.separate()? } else { pictures.sheet()? };
     if args.json {
-        reports.iter().for_each(|report| println!("{}", report.json()));
+        reports.iter().try_for_each(|report| say!("{}", report.json()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The files that are read, with their options.
+fn inputs<'a>(args: &'a Args, model: &'a Path) -> Vec<(&'static str, &'a Path)> {
+    let given = [("--edit", &args.edit), ("--mask", &args.mask), ("--like", &args.like)];
+    let given = given.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)));
+    given.chain([("--model", model)]).collect()
 }
 
 /// The labels or prompts, of which the model reads one kind.
@@ -137,6 +155,8 @@ struct Pictures<'a> {
     args: &'a Args,
     engine: &'a Engine,
     subjects: Vec<Subject>,
+    /// What each subject is called in a file's name.
+    titles: Vec<String>,
     edit: Option<Edit>,
     factor: u32,
     like: Option<Like>,
@@ -152,10 +172,11 @@ impl Pictures<'_> {
         like: Option<Like>,
     ) -> Result<Pictures<'a>> {
         let layout = engine.layout();
+        let titles = subjects.iter().map(|subject| title(engine, subject)).collect::<Result<_>>()?;
         let edit = edit(args, (layout.width, layout.height))?;
         let factor = args.enlarge.unwrap_or_else(|| (256 / layout.width.max(1)).clamp(1, 16) as u32);
         let hashing = Cell::new(Some(hashing(args)?));
-        Ok(Pictures { args, engine, subjects, edit, factor, like, hashing, files: OnceCell::new() })
+        Ok(Pictures { args, engine, subjects, titles, edit, factor, like, hashing, files: OnceCell::new() })
     }
 
     /// The files that the pictures come from, with their hashes.
@@ -230,17 +251,30 @@ impl Pictures<'_> {
         RgbaImage::from_f32_chw(done.picture(i)?, width, height)?.enlarge(self.factor)
     }
 
+    /// That all files of [`Pictures::separate`] can be written, and none is read.
+    fn check_names(&self, inputs: &[(&str, &Path)]) -> Result<()> {
+        let mut names = Names::default();
+        for i in 0..u64::from(self.args.count) {
+            for title in &self.titles {
+                let path = names.next(&self.args.output, title, self.args.seed.wrapping_add(i));
+                check_file("--separate", &path)?;
+                check_apart(&[("--separate", &path)], inputs)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A file a picture.
     fn separate(&self) -> Result<Vec<Report>> {
         let mut names = Names::default();
         self.rows(|row, i| {
             for (subject, done) in row.iter().enumerate() {
                 let report = of_picture(&done.report, i);
-                let path = names.next(&self.args.output, &name(&report, 0), report.seed);
+                let path = names.next(&self.args.output, &self.titles[subject], report.seed);
                 let picture = report.seed.wrapping_sub(self.args.seed) as u32;
                 let recipe = recipe(self.args, self.factor, Some((subject, picture)), self.files());
                 write_png(&path, &self.picture(done, i)?.view(), &text(&[report], &recipe))?;
-                eprintln!("{}", path.display());
+                tell!("{}", path.display());
             }
             Ok(())
         })
@@ -272,7 +306,7 @@ impl Pictures<'_> {
             })?;
             Ok(text(&reports, &recipe(self.args, self.factor, None, self.files())))
         })?;
-        eprintln!("{} ({width}x{height})", self.args.output.display());
+        tell!("{} ({width}x{height})", self.args.output.display());
         Ok(reports)
     }
 }
@@ -361,12 +395,16 @@ fn recipe(args: &Args, enlarge: u32, one: Option<(usize, u32)>, files: &[SourceF
     Recipe { command: "generate".into(), options: o.0, files: files.to_vec() }
 }
 
-/// What a picture shows, for its file's name.
-fn name(r: &Report, picture: usize) -> String {
-    match (r.prompts.get(picture), r.labels.get(picture), r.classes.get(picture)) {
-        (Some(prompt), _, _) => prompt.chars().take(40).collect(),
-        (None, Some(Some(label)), _) => label.clone(),
-        (None, _, Some(class)) => format!("class-{class}"),
-        (None, _, None) => "picture".into(),
+/// What a subject's pictures show, for the names of their files.
+fn title(engine: &Engine, (labels, prompts): &Subject) -> Result<String> {
+    let model = engine.model();
+    if model.architecture().text().is_some() {
+        return Ok(prompts.iter().flat_map(|prompt| prompt.chars().take(40)).collect());
     }
+    let class = match labels.first() {
+        Some(Label::Name(name)) => model.class_of(name)?,
+        Some(Label::Class(id)) => *id as usize,
+        _ => engine.layout().classes,
+    };
+    Ok(model.labels().get(class).map_or_else(|| format!("class-{class}"), |label| label.name.clone()))
 }

@@ -14,6 +14,7 @@ use softdimo::{Error, Result};
 use crate::printed::printed;
 use crate::provenance::{KEYWORD, Recipe, SourceFile};
 use crate::reward;
+use crate::say::tell;
 
 /// Bytes of a recipe.
 const MAX_RECIPE: usize = 1 << 20;
@@ -215,7 +216,7 @@ impl Like {
                 now.option == then.option && (now.option == "model" || now.path == then.path)
             };
             if let Some(now) = files.iter().find(same).filter(|now| now.sha256 != then.sha256) {
-                eprintln!(
+                tell!(
                     "softdimo: warning: --{} '{}' is not the file that '{}' was made with (sha256 {}, then {}): \
                      the pictures may differ",
                     now.option,

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use softdimo::{Error, Report, Result};
 
 use crate::engine::EngineArgs;
+use crate::say::tell;
 
 /// Keyword of the PNG text that holds a [`Recipe`].
 pub const KEYWORD: &str = "softdimo-request";
@@ -61,7 +62,7 @@ impl Hashing {
                 }
                 // The picture is made; what it was made with cannot be told any more.
                 Err(error) => {
-                    eprintln!("softdimo: warning: {error}: the PNG will not tell the hash of its --{option}");
+                    tell!("softdimo: warning: {error}: the PNG will not tell the hash of its --{option}");
                     None
                 }
             };

@@ -23,7 +23,7 @@ const MAX_FILE: u64 = 8 * MAX_PIXELS + (128 << 20);
 ///
 /// `text` becomes one chunk per (keyword, text), in this order: `tEXt` where the text is Latin-1, else
 /// UTF-8 `iTXt`. The file appears under its name complete or not at all: it is written beside it,
-/// synced and renamed. It replaces an existing file, and nothing but a file.
+/// synced and renamed. It replaces an existing file that may be written, and nothing but a file.
 ///
 /// # Errors
 /// As [`ImageView::validate`]; `InvalidArgument` for a keyword or text PNG cannot hold;
