@@ -49,12 +49,18 @@ pub(crate) fn prepare(sessions: &mut Sessions, batch: usize, cancel: &Cancel) ->
 /// [`Error::Cancelled`](crate::Error::Cancelled), or what went wrong while running.
 pub(crate) fn execute(sessions: &mut Sessions, host: &dyn Host, r: &Resolved) -> Result<(Generated, bool)> {
     host.cancel().check()?;
+    let layout = sessions.model().architecture().layout();
+    sessions.begin_job(&layout, r.batch)?;
+    let done = run(sessions, host, r, layout);
+    sessions.end_job();
+    done
+}
+
+fn run(sessions: &mut Sessions, host: &dyn Host, r: &Resolved, layout: Layout) -> Result<(Generated, bool)> {
     let start = Instant::now();
     for warning in &r.warnings {
         sessions.warn(warning.clone());
     }
-    let layout = sessions.model().architecture().layout();
-    sessions.check_host_buffers(&layout, r.batch)?;
     let total = match (r.steps, &r.optimize) {
         (1, None) => 2 + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
         (1, Some(o)) => 3 + o.steps + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),

@@ -61,6 +61,8 @@ pub struct Sessions {
     /// Of every session that lives, kept programs and the pipelines' own.
     ledger: Ledger,
     features: Features,
+    /// Bytes of the buffers of the job at hand.
+    host: u64,
     log: Arc<LogQueue>,
 }
 
@@ -74,7 +76,7 @@ impl Sessions {
     ) -> Sessions {
         let compiler = Compiler::new(runtime, options.clone(), threads);
         let (ledger, features) = Default::default();
-        Sessions { model, options, kept: Store::new(), compiler, ledger, features, log }
+        Sessions { model, options, kept: Store::new(), compiler, ledger, features, host: 0, log }
     }
 
     pub fn model(&self) -> &Arc<Model> {
@@ -288,13 +290,17 @@ impl Sessions {
         self.build("graph", graph, &sources, sharing, cost, cancel)?.run(inputs, cancel)
     }
 
-    /// Refuse a job whose buffers on the host alone exceed the memory limit, before any of them is allocated.
+    /// Have the buffers of `batch` pictures on the host count against the memory limit, until [`Sessions::end_job`]. Refuses
+    /// those that exceed it, with the weights that are read instead of mapped, before any of them is allocated.
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub(crate) fn check_host_buffers(&self, layout: &Layout, batch: usize) -> Result<()> {
-        let (needed, limit) = (layout.host_bytes(batch), self.options.memory_limit);
+    pub(crate) fn begin_job(&mut self, layout: &Layout, batch: usize) -> Result<()> {
+        self.host = layout.host_bytes(batch);
+        let needed = sum([], Cost::held, &Packed::new(), self.own_file()).limited().saturating_add(self.host);
+        let limit = self.options.memory_limit;
         if limit != 0 && needed > limit {
+            self.end_job();
             return Err(Error::OutOfMemory {
                 what: format!("the buffers of {batch} pictures"),
                 needed,
@@ -302,6 +308,10 @@ impl Sessions {
             });
         }
         Ok(())
+    }
+
+    pub(crate) fn end_job(&mut self) {
+        self.host = 0;
     }
 
     /// Drop kept sessions, those used longest ago first, until one more fits into the memory limit and has a thread
@@ -322,7 +332,8 @@ impl Sessions {
             let none = Packed::new();
             let packed =
                 if staying.iter().any(|c| !c.shared.is_empty()) { s.compiler.packed() } else { &none };
-            sum(staying.into_iter().chain([cost]), Cost::reserved, packed, s.own_file()).limited()
+            let sum = sum(staying.into_iter().chain([cost]), Cost::reserved, packed, s.own_file());
+            sum.limited().saturating_add(s.host)
         };
         while needed(self) > limit {
             if left == 0 {
@@ -337,7 +348,7 @@ impl Sessions {
             let living = s.ledger.living();
             let all = living.iter().map(Rc::as_ref).chain([cost]);
             let sum = sum(all, Cost::reserved, s.compiler.packed(), s.own_file());
-            sum.limited().saturating_add(s.features.bytes())
+            sum.limited().saturating_add(s.features.bytes()).saturating_add(s.host)
         };
         while reserved(self) > limit {
             if !self.drop_something(|| format!("for '{name}', memory limit of {limit} bytes")) {
@@ -359,7 +370,7 @@ impl Sessions {
     /// weights and free pages of the heap.
     pub(crate) fn settle(&mut self) {
         let limit = self.options.memory_limit;
-        while limit != 0 && self.memory().limited() > limit {
+        while limit != 0 && self.memory().limited().saturating_add(self.host) > limit {
             if !self.drop_something(|| format!("memory limit of {limit} bytes")) {
                 break;
             }
