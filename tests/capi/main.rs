@@ -250,7 +250,7 @@ fn exit_while_running() {
 #[ignore = "minutes: `make test-full` runs it"]
 fn full_exit_while_running() {
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
-    run(program("exit_optimize").arg(bundled()).args(["200", "-1", &seed.to_string()]));
+    run(program("exit_optimize").arg(bundled()).args(["300", "-1", &seed.to_string()]));
 }
 
 #[test]
