@@ -95,6 +95,7 @@ impl Worker {
                     sessions.check_provider()?;
                     sessions.rehearse();
                     exit::install();
+                    shortage::check("the engine")?;
                     Ok((runtime, sessions))
                 });
                 drop(entered);

@@ -34,6 +34,7 @@ use crate::model::Model;
 use crate::nn;
 use crate::runtime::Cancel;
 use crate::sessions::Sessions;
+use crate::shortage;
 use crate::tensor::{Dtype, Tensor};
 
 /// A reward with its weight in the sum that is maximised.
@@ -300,22 +301,27 @@ impl Reward {
         let name = |part: &str| format!("r{k}.{part}");
         // Normalised so that the weighted sum over pixels is a mean over the mask.
         let weights = |mask: &Option<Vec<f32>>, shape: &[usize]| {
-            let mask = mask.clone().unwrap_or_else(|| vec![1.0; h * w]);
-            let sum: f32 = mask.iter().sum();
-            let weights: Vec<f32> = mask.iter().map(|m| m / sum).collect();
-            (name("weights"), Tensor::from_f32(shape, &weights))
+            let what = "the weights of a reward";
+            let mut weights = match mask {
+                Some(mask) => shortage::copied(what, mask)?,
+                None => shortage::filled(what, h * w, 1.0)?,
+            };
+            let sum: f32 = weights.iter().sum();
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+            Ok::<_, Error>((name("weights"), Tensor::from_f32_vec(shape, weights)))
         };
         let map = [1, 1, h, w];
         Ok(match self {
             Reward::Target { target, mask } => {
-                vec![(name("target"), Tensor::from_f32([1, 3, h, w], target)), weights(mask, &map)]
+                let target = shortage::copied("the target of a reward", target)?;
+                vec![(name("target"), Tensor::from_f32_vec([1, 3, h, w], target)), weights(mask, &map)?]
             }
             Reward::Color { rgb, mask } => {
-                vec![(name("rgb"), Tensor::from_f32([1, 3, 1, 1], rgb)), weights(mask, &map)]
+                vec![(name("rgb"), Tensor::from_f32([1, 3, 1, 1], rgb)), weights(mask, &map)?]
             }
             Reward::Histogram { histogram, mask } => {
                 let sums = histogram::running_sums(histogram);
-                vec![(name("running_sums"), sums), weights(mask, &[h * w, 1])]
+                vec![(name("running_sums"), sums), weights(mask, &[h * w, 1])?]
             }
             Reward::Network(network) => {
                 let feeds = network.feeds(sessions, prompts, classes.i64s()?, cancel)?;

@@ -5,18 +5,15 @@ use super::*;
 
 /// Write a handle of the reward that `make` makes, if there is a place for it.
 unsafe fn hand_out(reward: *mut *mut softdimo_reward, make: impl FnOnce() -> Result<Reward>) -> i32 {
-    wall(|| {
-        read::required(reward, "reward")?;
-        let handle = Box::into_raw(Box::new(softdimo_reward { reward: Arc::new(make()?) }));
-        // SAFETY: an out pointer, as the callers promise.
-        unsafe { out(reward, "reward", handle) }
-    })
+    let make = || Ok(Box::new(softdimo_reward { reward: Arc::new(make()?) }));
+    // SAFETY: an out pointer, as the callers promise.
+    unsafe { wall_making(reward, "reward", make) }
 }
 
 /// A mask over pixels, row-major from the top: `count` = width·height weights of 0 or more, or NULL for all.
 unsafe fn read_mask(mask: *const f32, count: u64) -> Result<Option<Vec<f32>>> {
     // SAFETY: NULL with 0, or `count` floats.
-    Ok(unsafe { array(mask, count, "mask")? }.map(<[_]>::to_vec))
+    Ok(unsafe { array(mask, count, "mask")? }.map(|mask| shortage::copied("mask", mask)).transpose()?)
 }
 
 /// A reward for looking like `target` (the model's picture size): −mean squared difference over the mask.
@@ -32,7 +29,10 @@ pub unsafe extern "C" fn softdimo_reward_target(
     // SAFETY: an image view, an array and an out pointer, as documented.
     unsafe {
         hand_out(reward, || {
-            Ok(Reward::Target { target: read::picture(target)?, mask: read_mask(mask, mask_count)? })
+            Ok(Reward::Target {
+                target: read::picture(target, |_| Ok(()))?,
+                mask: read_mask(mask, mask_count)?,
+            })
         })
     }
 }
@@ -70,8 +70,8 @@ pub unsafe extern "C" fn softdimo_reward_histogram(
     unsafe {
         hand_out(reward, || {
             let shares = match (target.is_null(), array(histogram, histogram_count, "histogram")?) {
-                (true, Some(shares)) => shares.to_vec(),
-                (false, None) => softdimo::histogram(&read::picture(target)?, BINS)?,
+                (true, Some(shares)) => shortage::copied("histogram", shares)?,
+                (false, None) => softdimo::histogram(&read::picture(target, |_| Ok(()))?, BINS)?,
                 (true, None) => return Err(Error::NullArgument { what: "target" }),
                 (false, Some(_)) => {
                     return Err(Error::invalid("histogram", "NULL when target is given", "an array"));
@@ -199,13 +199,15 @@ pub unsafe extern "C" fn softdimo_reward_open_memory(
 ) -> i32 {
     // SAFETY: bytes, options or NULL, and an out pointer, as documented.
     unsafe {
-        hand_out(reward, || {
+        wall_making(reward, "reward", || {
             let (mapping, armed) = read::foreign(data, length, release, user_data)?;
             let options = read_options(options)?;
             read::weights_mode(options.weights_mode)?;
             let opened = network(RewardModel::from_mapping(mapping, "(memory)")?, &options)?;
+            let made = Box::new(softdimo_reward { reward: Arc::new(opened) });
+            shortage::check("reward")?;
             armed.store(true, Ordering::SeqCst);
-            Ok(opened)
+            Ok(made)
         })
     }
 }
