@@ -203,6 +203,7 @@ impl Worker {
         work: impl FnOnce(&mut Sessions) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let check_turn = || self.state.turns.check("waiting for the engine", None);
+        let _queued = self.state.turns.queue();
         check_turn()?;
         let (reply, result) = channel();
         let panicked = reply.clone();

@@ -4,6 +4,7 @@
 
 pub mod aesthetic;
 pub mod architecture;
+pub mod callback;
 pub mod classifier;
 pub mod clip;
 mod histogram;
@@ -19,8 +20,9 @@ pub mod scorer;
 pub mod source;
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use self::callback::Callback;
 use self::inputs::RewardInputs;
 pub use histogram::{BINS, histogram};
 pub use model::{RewardConfig, RewardModel};
@@ -77,8 +79,6 @@ pub struct RewardAnswer<'a> {
     pub gradient: &'a mut [f32],
 }
 
-type Callback = dyn FnMut(&RewardImage, &mut RewardAnswer) -> ControlFlow<()> + Send;
-
 /// A differentiable reward, one score per picture, maximised.
 #[non_exhaustive]
 pub enum Reward {
@@ -101,7 +101,7 @@ pub enum Reward {
     Network(Network),
     /// The host's own function, which runs only on the thread that waits for the job: [`Reward::callback`].
     #[doc(hidden)]
-    Callback(Mutex<Box<Callback>>),
+    Callback(Callback),
 }
 
 impl std::fmt::Debug for Reward {
@@ -115,7 +115,7 @@ impl Reward {
     pub fn callback(
         f: impl FnMut(&RewardImage, &mut RewardAnswer) -> ControlFlow<()> + Send + 'static,
     ) -> Reward {
-        Reward::Callback(Mutex::new(Box::new(f)))
+        Reward::Callback(Callback::new(f))
     }
 
     /// The network of a reward file. `class` is a classifier's, for all pictures; without one a picture should show
@@ -145,6 +145,17 @@ impl Reward {
     /// Whether the host computes it.
     pub fn is_callback(&self) -> bool {
         matches!(self, Reward::Callback(_))
+    }
+
+    /// The host's function.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for any other reward.
+    pub(crate) fn as_callback(&self) -> Result<&Callback> {
+        match self {
+            Reward::Callback(callback) => Ok(callback),
+            _ => Err(Error::internal("only callbacks are asked")),
+        }
     }
 
     /// Whether its score depends on the request's prompt.

@@ -206,6 +206,12 @@ fn optimize() {
 }
 
 #[test]
+fn callbacks() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("callbacks").arg(maskbit::labelled(folder.path())));
+}
+
+#[test]
 fn rewards() {
     let folder = tempfile::tempdir().unwrap();
     let files = folder.path().join("files");
