@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::file_limit::Limited;
 
 /// Temporary files under way, for [`abandon_all`].
 static UNDER_WAY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -65,6 +66,11 @@ impl AtomicFile {
             }
         }
         unreachable!("numbers do not end")
+    }
+
+    /// For what the file holds: a limit of its size is an error, and no signal.
+    pub(crate) fn writer(&self) -> Limited<'_> {
+        Limited(&self.file)
     }
 
     /// Give the file its name.

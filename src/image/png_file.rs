@@ -37,7 +37,7 @@ pub fn write_png(path: impl AsRef<Path>, image: &ImageView<'_>, text: &[(String,
     image.validate()?;
     text.iter().try_for_each(check_text)?;
     let target = AtomicFile::create(path)?;
-    encode(&target.file, image, text, path)?;
+    encode(target.writer(), image, text, path)?;
     target.commit()
 }
 
@@ -140,7 +140,7 @@ fn decode(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, String)>
     Ok((RgbaImage::new(width, height, data)?, text))
 }
 
-fn encode(file: &File, image: &ImageView<'_>, text: &[(String, String)], path: &Path) -> Result<()> {
+fn encode(file: impl Write, image: &ImageView<'_>, text: &[(String, String)], path: &Path) -> Result<()> {
     let error = |e| encoding_error(path, e);
     let mut out = BufWriter::new(file);
     let mut encoder = png::Encoder::new(&mut out, image.width, image.height);

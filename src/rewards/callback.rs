@@ -38,7 +38,7 @@ impl Callback {
     ///
     /// # Errors
     /// Who is inside it.
-    pub fn enter(&self) -> Result<Entered<'_>, Busy> {
+    pub fn enter(&self) -> Result<Inside<'_>, Busy> {
         let this = std::thread::current().id();
         let function = match self.function.try_lock() {
             Ok(function) => function,
@@ -49,7 +49,7 @@ impl Callback {
             }
         };
         *self.caller() = Some(this);
-        Ok(Entered { callback: self, function })
+        Ok(Inside { callback: self, function })
     }
 }
 
@@ -60,25 +60,25 @@ impl std::fmt::Debug for Callback {
 }
 
 /// See [`Callback::enter`].
-pub struct Entered<'a> {
+pub struct Inside<'a> {
     callback: &'a Callback,
     function: MutexGuard<'a, Box<Function>>,
 }
 
-impl Entered<'_> {
+impl Inside<'_> {
     /// Call it.
     pub fn call(&mut self, image: &RewardImage, answer: &mut RewardAnswer) -> ControlFlow<()> {
         (self.function)(image, answer)
     }
 }
 
-impl std::fmt::Debug for Entered<'_> {
+impl std::fmt::Debug for Inside<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Entered")
+        f.write_str("Inside")
     }
 }
 
-impl Drop for Entered<'_> {
+impl Drop for Inside<'_> {
     fn drop(&mut self) {
         *self.callback.caller() = None;
     }

@@ -212,6 +212,12 @@ fn callbacks() {
 }
 
 #[test]
+fn host_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("host_threads").arg(bundled()).arg(folder.path()));
+}
+
+#[test]
 fn rewards() {
     let folder = tempfile::tempdir().unwrap();
     let files = folder.path().join("files");

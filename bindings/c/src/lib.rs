@@ -7,6 +7,7 @@
 #![allow(unsafe_code, non_camel_case_types, missing_debug_implementations, clippy::missing_safety_doc)]
 
 mod allocator;
+mod cancel;
 mod describe;
 mod edit;
 mod engine;

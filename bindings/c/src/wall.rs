@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::cancel::Deferred;
 use super::read::{out, required};
 use softdimo::panic_wall;
 use softdimo::runtime::check_process;
@@ -17,6 +18,7 @@ thread_local! {
 /// Run a fallible body behind the wall: its error or panic becomes a status and the last error. In a forked
 /// child it does not run at all: it could wait for a lock whose owner was not forked.
 pub(super) fn wall(body: impl FnOnce() -> Result<()>) -> i32 {
+    let _deferred = Deferred::new();
     // A call from inside a callback leaves to the outer one what that has noted.
     let outer = shortage::noted();
     shortage::forget();
@@ -62,6 +64,7 @@ fn behind_wall(body: impl FnOnce() -> Result<()>) -> i32 {
 
 /// Run a body that cannot fail (the `_free` functions) behind the wall.
 pub(super) fn guard(body: impl FnOnce()) {
+    let _deferred = Deferred::new();
     let _ = catch_unwind(AssertUnwindSafe(|| panic_wall::quietly(body)));
 }
 
