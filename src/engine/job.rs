@@ -9,7 +9,7 @@ use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::generated::Generated;
 use crate::host::{Host, Progress};
-use crate::rewards::callback::{Busy, Inside};
+use crate::rewards::callback::{Admitted, Busy};
 use crate::rewards::{Reward, RewardAnswer, RewardImage};
 use crate::runtime::{Cancel, exit};
 use crate::shortage;
@@ -174,7 +174,7 @@ fn unwritten() -> impl Iterator<Item = f32> {
 }
 
 /// Run the callback on this thread and check its answer.
-fn answer(callback: &mut Inside, image: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
+fn answer(callback: &mut Admitted, image: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
     let shape = image.shape().clone();
     let pixels = image.f32s()?;
     let mut scores = shortage::collected("scores of the reward callback", shape[0], unwritten())?;
@@ -277,7 +277,7 @@ impl Job {
     ) -> Result<Arc<Generated>> {
         // What the clock cannot hold is as long as it takes.
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-        let _waiting = self.shared.turn.wait()?;
+        let _waiting = self.shared.turn.wait(deadline.is_none())?;
         let mut reported = Progress::default();
         let mut state = self.shared.lock();
         loop {

@@ -18,7 +18,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(super) struct Turns(Mutex<Weak<Turn>>);
 
-/// Which worker each thread of the process waits for, if any; a thread inside a callback may wait for several.
+/// Which worker each thread of the process waits for, as long as it takes; a thread inside a callback may wait for several.
 static WAITS: Mutex<Vec<(ThreadId, Weak<Turns>)>> = Mutex::new(Vec::new());
 
 /// Engines whose callbacks wait for one another that are looked through: more are not taken to be a circle.
@@ -28,7 +28,7 @@ fn waits() -> MutexGuard<'static, Vec<(ThreadId, Weak<Turns>)>> {
     WAITS.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// This thread waits for a worker until the guard is dropped.
+/// This thread waits for a worker, as long as it takes, until the guard is dropped.
 pub(super) struct Queued(Weak<Turns>);
 
 impl Drop for Queued {
@@ -138,12 +138,12 @@ impl Turn {
         self.lock().answering = None;
     }
 
-    /// This thread waits for the job, and answers what it asks, until the guard is dropped.
+    /// This thread waits for the job, and answers what it asks, until the guard is dropped; `forever`, or for some time.
     ///
     /// # Errors
     /// As [`Turns::check`].
-    pub fn wait(self: &Arc<Turn>) -> Result<Waiting<'_>> {
-        let queued = self.turns.queue();
+    pub fn wait(self: &Arc<Turn>, forever: bool) -> Result<Waiting<'_>> {
+        let queued = forever.then(|| self.turns.queue());
         self.check()?;
         self.lock().waiting.push(std::thread::current().id());
         Ok(Waiting(self, queued))
@@ -177,7 +177,7 @@ impl Turn {
 }
 
 /// See [`Turn::wait`].
-pub(super) struct Waiting<'a>(&'a Turn, #[allow(dead_code)] Queued);
+pub(super) struct Waiting<'a>(&'a Turn, #[allow(dead_code)] Option<Queued>);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {

@@ -152,6 +152,7 @@ fn encode(file: impl Write, image: &ImageView<'_>, text: &[(String, String)], pa
         } else {
             encoder.add_itxt_chunk(keyword.clone(), text.clone()).map_err(error)?;
         }
+        shortage::check("the text of a picture")?;
     }
     let data = match image.format {
         PixelFormat::Rgb8 => {

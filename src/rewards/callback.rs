@@ -38,7 +38,7 @@ impl Callback {
     ///
     /// # Errors
     /// Who is inside it.
-    pub fn enter(&self) -> Result<Inside<'_>, Busy> {
+    pub fn enter(&self) -> Result<Admitted<'_>, Busy> {
         let this = std::thread::current().id();
         let function = match self.function.try_lock() {
             Ok(function) => function,
@@ -49,7 +49,7 @@ impl Callback {
             }
         };
         *self.caller() = Some(this);
-        Ok(Inside { callback: self, function })
+        Ok(Admitted { callback: self, function })
     }
 }
 
@@ -60,25 +60,25 @@ impl std::fmt::Debug for Callback {
 }
 
 /// See [`Callback::enter`].
-pub struct Inside<'a> {
+pub struct Admitted<'a> {
     callback: &'a Callback,
     function: MutexGuard<'a, Box<Function>>,
 }
 
-impl Inside<'_> {
+impl Admitted<'_> {
     /// Call it.
     pub fn call(&mut self, image: &RewardImage, answer: &mut RewardAnswer) -> ControlFlow<()> {
         (self.function)(image, answer)
     }
 }
 
-impl std::fmt::Debug for Inside<'_> {
+impl std::fmt::Debug for Admitted<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Inside")
+        f.write_str("Admitted")
     }
 }
 
-impl Drop for Inside<'_> {
+impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         *self.callback.caller() = None;
     }

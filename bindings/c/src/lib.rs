@@ -31,10 +31,10 @@ use std::time::Duration;
 use read::{array, cstr, handle, init_struct, optional_cstr, out, read_struct, write_struct, write_text};
 use wall::{guard, wall, wall_making};
 
-use softdimo::Generated;
 use softdimo::image;
 use softdimo::runtime::check_process;
 use softdimo::shortage;
+use softdimo::{BATCH_LIMIT, Generated};
 use softdimo::{BINS, Reward, RewardModel, RewardTerm};
 use softdimo::{Decode, Request};
 use softdimo::{Edit, Keep};

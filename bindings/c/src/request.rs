@@ -222,8 +222,9 @@ pub(super) unsafe fn read_request(
         let prompt = optional_cstr(r.prompt, "request.prompt")?;
         let negative_prompt = optional_cstr(r.negative_prompt, "request.negative_prompt")?;
         let ids = array(r.class_labels, u64::from(r.class_label_count), "request.class_labels")?;
-        let mut labels: Vec<Label> = Vec::new();
-        for &id in ids.unwrap_or_default() {
+        let ids = ids.unwrap_or_default();
+        let mut labels = shortage::reserved("request.class_labels", ids.len().max(1))?;
+        for &id in ids {
             let id = u32::try_from(id)
                 .map_err(|_| Error::invalid("request.class_labels", "ids of 0 or more", id))?;
             labels.push(Label::Class(id));
@@ -353,7 +354,7 @@ pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimi
         }
         return refuse_unread(r).map(|()| None);
     };
-    let mut list = Vec::new();
+    let mut list = shortage::reserved("request.rewards", terms.len())?;
     for term in terms {
         read::zero(&[term.reserved], "request.rewards[..].reserved")?;
         // SAFETY: a live handle, or NULL.

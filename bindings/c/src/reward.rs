@@ -13,7 +13,7 @@ unsafe fn hand_out(reward: *mut *mut softdimo_reward, make: impl FnOnce() -> Res
 /// A mask over pixels, row-major from the top: `count` = width·height weights of 0 or more, or NULL for all.
 unsafe fn read_mask(mask: *const f32, count: u64) -> Result<Option<Vec<f32>>> {
     // SAFETY: NULL with 0, or `count` floats.
-    Ok(unsafe { array(mask, count, "mask")? }.map(|mask| shortage::copied("mask", mask)).transpose()?)
+    unsafe { array(mask, count, "mask")? }.map(|mask| shortage::copied("mask", mask)).transpose()
 }
 
 /// A reward for looking like `target` (the model's picture size): −mean squared difference over the mask.
@@ -104,8 +104,8 @@ pub unsafe extern "C" fn softdimo_reward_closeness(reward: *mut *mut softdimo_re
 /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll` for the job; without such a thread the job
 /// stands still. SOFTDIMO_STOP ends the optimisation like a cancel. Must not throw, and must not free the job.
 /// Calls of this library that would wait for the callback itself return SOFTDIMO_ERR_UNSUPPORTED: those that wait for its
-/// engine, for another job that needs the same reward, or for an engine whose callback waits for this one's. It must
-/// not wait in another way for a thread that waits for its job: nobody can tell, and both wait for ever.
+/// engine, for another job that needs the same reward, or for an engine whose callback waits, without a timeout, for this
+/// one's. It must not wait in another way for a thread that waits for its job: nobody can tell, and both wait for ever.
 pub type softdimo_reward_fn = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,

@@ -92,8 +92,15 @@ int main(int argc, char **argv) {
   STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_image_write_png(&wide, path, NULL, 0));
   wide.format = SOFTDIMO_FORMAT_RGB8;
   STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_image_write_png(&wide, path, NULL, 0));
+  /* Texts of 1 MiB, of which the reserve would hold a few. */
+  static char value[1 << 20];
+  const char *text[2 * 40];
+  memset(value, 'x', sizeof value - 1);
+  for (int i = 0; i < 2 * 40; i++) text[i] = i % 2 ? value : "a";
+  softdimo_image small = picture(pixels);
+  STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_image_write_png(&small, path, text, 40));
   plenty();
-  CHECK(!reward && !job);
+  CHECK(!reward && !job && access(path, F_OK) != 0);
   no_handle_holds_the_reserve();
 
   OK(softdimo_image_write_png(&wide, path, NULL, 0));
