@@ -1,6 +1,7 @@
 //! What the fuzz targets do with their bytes: plain functions, which a test of the library replays the corpora with. Whatever
 //! the bytes, each returns; a panic is a finding.
 
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -46,9 +47,12 @@ pub fn torch(bytes: &[u8]) {
 }
 
 pub fn png(bytes: &[u8]) {
-    match RgbaImage::from_png(bytes, Path::new("fuzz")) {
-        Ok((image, _)) => {
-            assert_eq!(image.data().len() as u64, 4 * u64::from(image.width()) * u64::from(image.height()))
+    let name = Path::new("fuzz");
+    let alone = RgbaImage::text_of_png(&mut Cursor::new(bytes), name);
+    match RgbaImage::from_png(bytes, name) {
+        Ok((image, text)) => {
+            assert_eq!(image.data().len() as u64, 4 * u64::from(image.width()) * u64::from(image.height()));
+            assert!(alone.is_ok_and(|alone| alone.len() >= text.len()));
         }
         // The decoder's own panics are caught; what leads there is to be refused before.
         Err(error) => assert!(!error.to_string().contains("panics"), "{error}"),

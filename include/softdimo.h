@@ -339,7 +339,7 @@ int32_t softdimo_image_init(struct softdimo_image *image,
 /// Write a picture of any size as PNG (RGB8 becomes RGB, all else RGBA with 8 bits a channel). `text` holds
 /// `pair_count` pairs of keyword and value for `tEXt`/`iTXt` chunks (NULL and 0 for none): put
 /// `softdimo_job_report` there to be able to make the picture again. The file appears complete or not at all,
-/// and replaces one of its name.
+/// and replaces one of its name, unless that is read-only.
 int32_t softdimo_image_write_png(const struct softdimo_image *image,
                                  const char *path,
                                  const char *const *text,

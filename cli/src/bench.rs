@@ -8,6 +8,7 @@ use std::time::Instant;
 use softdimo::{Decode, Engine, Optimize, Request, Result, Reward, RewardTerm};
 
 use crate::engine::EngineArgs;
+use crate::say::say;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -82,31 +83,26 @@ fn generate(args: &Generate) -> Result<ExitCode> {
     times.sort_by(f64::total_cmp);
     let after = Memory::now();
 
-    println!("model          {}", path.display());
-    println!("runtime        ONNX Runtime {}, {}", engine.runtime().version, args.engine.run.provider);
-    println!(
-        "mode           {:?}, {} threads, batch {}",
-        args.engine.run.memory,
-        engine.threads(),
-        args.batch
-    );
-    println!("cpu            {}", cpu());
-    println!("open           {:.1} ms", open.as_secs_f64() * 1e3);
-    println!("first run      {:.1} ms (prepares sessions)", first.as_secs_f64() * 1e3);
+    say!("model          {}", path.display())?;
+    say!("runtime        ONNX Runtime {}, {}", engine.runtime().version, args.engine.run.provider)?;
+    say!("mode           {:?}, {} threads, batch {}", args.engine.run.memory, engine.threads(), args.batch)?;
+    say!("cpu            {}", cpu())?;
+    say!("open           {:.1} ms", open.as_secs_f64() * 1e3)?;
+    say!("first run      {:.1} ms (prepares sessions)", first.as_secs_f64() * 1e3)?;
     if let (Some(best), Some(worst)) = (times.first(), times.last()) {
-        println!("run            median {:.1} ms (min {best:.1}, max {worst:.1})", times[times.len() / 2]);
+        say!("run            median {:.1} ms (min {best:.1}, max {worst:.1})", times[times.len() / 2])?;
     }
-    println!(
+    say!(
         "RssAnon        +{} KiB after open, +{} KiB after runs",
         opened.anon - before.anon,
         after.anon - before.anon
-    );
-    println!(
+    )?;
+    say!(
         "RssFile        +{} KiB after open, +{} KiB after runs",
         opened.file - before.file,
         after.file - before.file
-    );
-    println!("peak resident  {} KiB", after.peak);
+    )?;
+    say!("peak resident  {} KiB", after.peak)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -148,27 +144,27 @@ fn optimize(args: &Optimise) -> Result<ExitCode> {
         list.sort_by(f64::total_cmp);
     }
     let median = |v: &[f64]| v[v.len() / 2];
-    println!("model          {}", path.display());
-    println!("runtime        ONNX Runtime {}, {}", engine.runtime().version, args.engine.run.provider);
-    println!(
+    say!("model          {}", path.display())?;
+    say!("runtime        ONNX Runtime {}, {}", engine.runtime().version, args.engine.run.provider)?;
+    say!(
         "mode           {:?}, {} threads, batch {}{}",
         args.engine.run.memory,
         engine.threads(),
         args.batch,
         if args.recompute { ", recomputing" } else { "" }
-    );
-    println!("cpu            {}", cpu());
-    println!("forward        median {:.1} ms (min {:.1})", median(&forward), forward[0]);
-    println!("step           median {:.1} ms (min {:.1})", median(&steps), steps[0]);
-    println!(
+    )?;
+    say!("cpu            {}", cpu())?;
+    say!("forward        median {:.1} ms (min {:.1})", median(&forward), forward[0])?;
+    say!("step           median {:.1} ms (min {:.1})", median(&steps), steps[0])?;
+    say!(
         "step/forward   median {:.2} (min {:.2}, max {:.2})",
         median(&ratios),
         ratios[0],
         ratios[ratios.len() - 1]
-    );
-    println!("activations    {} KiB at once in a step, at least", activations / 1024);
-    println!("RssAnon        +{} KiB in a step", peak - before.anon);
-    println!("peak resident  {} KiB", Memory::now().peak);
+    )?;
+    say!("activations    {} KiB at once in a step, at least", activations / 1024)?;
+    say!("RssAnon        +{} KiB in a step", peak - before.anon)?;
+    say!("peak resident  {} KiB", Memory::now().peak)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,8 +11,9 @@ use softdimo::{
     Decode, Engine, Error, Generated, MemoryMode, Options, Provider, Request, Result, WeightsMode,
 };
 
-use crate::interrupt;
+use crate::interrupt::{self, HandOver};
 use crate::progress::Progress;
+use crate::say::tell;
 
 /// How often a wait looks for signals.
 const LOOK: Duration = Duration::from_millis(100);
@@ -132,9 +133,13 @@ pub fn model_path(given: Option<&PathBuf>) -> Result<PathBuf> {
 }
 
 /// Generate, and say how far it is as `what`. `None` where a signal came before there was anything to show; after one the
-/// result is the best so far.
-pub fn run_request(engine: &Engine, request: &Request, what: &str) -> Result<Option<Arc<Generated>>> {
-    let _hand_over = interrupt::hand_over();
+/// result is the best so far, which the caller hands over before the guard is dropped.
+pub fn run_request(
+    engine: &Engine,
+    request: &Request,
+    what: &str,
+    _: &HandOver,
+) -> Result<Option<Arc<Generated>>> {
     let job = engine.submit(request)?;
     let mut progress = Progress::new(what);
     loop {
@@ -162,7 +167,7 @@ pub fn run_request(engine: &Engine, request: &Request, what: &str) -> Result<Opt
 /// What the report warns of, to stderr.
 pub fn print_warnings(report: &Report) {
     for warning in &report.warnings {
-        eprintln!("softdimo: warning: {warning}");
+        tell!("softdimo: warning: {warning}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use softdimo::Report;
@@ -10,11 +10,12 @@ use softdimo::image::{RgbaImage, read_f32_chw, write_png, write_png_bands};
 use softdimo::{Edit, Engine, Error, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{DecodeArg, EngineArgs, print_warnings, seed};
-use crate::like::warn_of_other_files;
-use crate::output::{Names, check_png};
+use crate::like::Like;
+use crate::output::{Names, check_apart, check_file, check_folder, check_png};
 use crate::picture::read_of_size;
 use crate::progress::Progress;
 use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, of_picture, text, value_name};
+use crate::say::{say, tell};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -100,16 +101,33 @@ const AT_ONCE: u32 = 8;
 /// What one column of the sheet shows.
 type Subject = (Vec<Label>, Vec<String>);
 
-pub fn run(args: Args) -> Result<ExitCode> {
-    check_png("--output", &args.output)?;
+pub fn run(args: Args, like: Option<Like>) -> Result<ExitCode> {
+    let model = args.engine.path()?;
+    let inputs = inputs(&args, &model);
+    if args.separate {
+        check_folder("--output", &args.output)?;
+    } else {
+        check_png("--output", &args.output)?;
+        check_apart(&[("--output", &args.output)], &inputs)?;
+    }
     let engine = args.engine.open()?;
     let subjects = subjects(&args, &engine)?;
-    let pictures = Pictures::new(&args, &engine, subjects)?;
+    let pictures = Pictures::new(&args, &engine, subjects, like)?;
+    if args.separate {
+        pictures.check_names(&inputs)?;
+    }
     let reports = if args.separate { pictures.separate()? } else { pictures.sheet()? };
     if args.json {
-        reports.iter().for_each(|report| println!("{}", report.json()));
+        reports.iter().try_for_each(|report| say!("{}", report.json()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The files that are read, with their options.
+fn inputs<'a>(args: &'a Args, model: &'a Path) -> Vec<(&'static str, &'a Path)> {
+    let given = [("--edit", &args.edit), ("--mask", &args.mask), ("--like", &args.like)];
+    let given = given.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)));
+    given.chain([("--model", model)]).collect()
 }
 
 /// The labels or prompts, of which the model reads one kind.
@@ -137,29 +155,38 @@ struct Pictures<'a> {
     args: &'a Args,
     engine: &'a Engine,
     subjects: Vec<Subject>,
+    /// What each subject is called in a file's name.
+    titles: Vec<String>,
     edit: Option<Edit>,
     factor: u32,
+    like: Option<Like>,
     hashing: Cell<Option<Hashing>>,
     files: OnceCell<Vec<SourceFile>>,
 }
 
 impl Pictures<'_> {
-    fn new<'a>(args: &'a Args, engine: &'a Engine, subjects: Vec<Subject>) -> Result<Pictures<'a>> {
+    fn new<'a>(
+        args: &'a Args,
+        engine: &'a Engine,
+        subjects: Vec<Subject>,
+        like: Option<Like>,
+    ) -> Result<Pictures<'a>> {
         let layout = engine.layout();
+        let titles = subjects.iter().map(|subject| title(engine, subject)).collect::<Result<_>>()?;
         let edit = edit(args, (layout.width, layout.height))?;
         let factor = args.enlarge.unwrap_or_else(|| (256 / layout.width.max(1)).clamp(1, 16) as u32);
         let hashing = Cell::new(Some(hashing(args)?));
-        Ok(Pictures { args, engine, subjects, edit, factor, hashing, files: OnceCell::new() })
+        Ok(Pictures { args, engine, subjects, titles, edit, factor, like, hashing, files: OnceCell::new() })
     }
 
     /// The files that the pictures come from, with their hashes.
-    fn files(&self) -> Result<&[SourceFile]> {
+    fn files(&self) -> &[SourceFile] {
         if let Some(hashing) = self.hashing.take() {
-            let files = hashing.finish()?;
-            warn_of_other_files(self.args.like.as_deref(), &files)?;
+            let files = hashing.finish();
+            self.like.iter().for_each(|like| like.warn_of_other_files(&files));
             let _ = self.files.set(files);
         }
-        Ok(self.files.get().map_or(&[], Vec::as_slice))
+        self.files.get().map_or(&[], Vec::as_slice)
     }
 
     fn request(&self, (labels, prompts): &Subject, from: u32, batch: u32) -> Request {
@@ -224,17 +251,30 @@ impl Pictures<'_> {
         RgbaImage::from_f32_chw(done.picture(i)?, width, height)?.enlarge(self.factor)
     }
 
+    /// That all files of [`Pictures::separate`] can be written, and none is read.
+    fn check_names(&self, inputs: &[(&str, &Path)]) -> Result<()> {
+        let mut names = Names::default();
+        for i in 0..u64::from(self.args.count) {
+            for title in &self.titles {
+                let path = names.next(&self.args.output, title, self.args.seed.wrapping_add(i));
+                check_file("--separate", &path)?;
+                check_apart(&[("--separate", &path)], inputs)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A file a picture.
     fn separate(&self) -> Result<Vec<Report>> {
         let mut names = Names::default();
         self.rows(|row, i| {
             for (subject, done) in row.iter().enumerate() {
                 let report = of_picture(&done.report, i);
-                let path = names.next(&self.args.output, &name(&report, 0), report.seed);
+                let path = names.next(&self.args.output, &self.titles[subject], report.seed);
                 let picture = report.seed.wrapping_sub(self.args.seed) as u32;
-                let recipe = recipe(self.args, self.factor, Some((subject, picture)), self.files()?);
+                let recipe = recipe(self.args, self.factor, Some((subject, picture)), self.files());
                 write_png(&path, &self.picture(done, i)?.view(), &text(&[report], &recipe))?;
-                eprintln!("{}", path.display());
+                tell!("{}", path.display());
             }
             Ok(())
         })
@@ -264,9 +304,9 @@ impl Pictures<'_> {
                 let row = row.iter().map(|done| self.picture(done, i)).collect::<Result<Vec<_>>>()?;
                 band(&RgbaImage::sheet(&row, columns as u32, gap, [255; 4])?)
             })?;
-            Ok(text(&reports, &recipe(self.args, self.factor, None, self.files()?)))
+            Ok(text(&reports, &recipe(self.args, self.factor, None, self.files())))
         })?;
-        eprintln!("{} ({width}x{height})", self.args.output.display());
+        tell!("{} ({width}x{height})", self.args.output.display());
         Ok(reports)
     }
 }
@@ -355,12 +395,16 @@ fn recipe(args: &Args, enlarge: u32, one: Option<(usize, u32)>, files: &[SourceF
     Recipe { command: "generate".into(), options: o.0, files: files.to_vec() }
 }
 
-/// What a picture shows, for its file's name.
-fn name(r: &Report, picture: usize) -> String {
-    match (r.prompts.get(picture), r.labels.get(picture), r.classes.get(picture)) {
-        (Some(prompt), _, _) => prompt.chars().take(40).collect(),
-        (None, Some(Some(label)), _) => label.clone(),
-        (None, _, Some(class)) => format!("class-{class}"),
-        (None, _, None) => "picture".into(),
+/// What a subject's pictures show, for the names of their files.
+fn title(engine: &Engine, (labels, prompts): &Subject) -> Result<String> {
+    let model = engine.model();
+    if model.architecture().text().is_some() {
+        return Ok(prompts.iter().flat_map(|prompt| prompt.chars().take(40)).collect());
     }
+    let class = match labels.first() {
+        Some(Label::Name(name)) => model.class_of(name)?,
+        Some(Label::Class(id)) => *id as usize,
+        _ => engine.layout().classes,
+    };
+    Ok(model.labels().get(class).map_or_else(|| format!("class-{class}"), |label| label.name.clone()))
 }

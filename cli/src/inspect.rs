@@ -12,6 +12,8 @@ use softdimo::model_file::{ClassLabel, QUANTIZATION};
 use softdimo::quant::scale_name;
 use softdimo::{Dtype, Error, Result, RewardModel, WeightsMode};
 
+use crate::say::say;
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Model file
@@ -134,33 +136,33 @@ pub fn run(args: Args) -> Result<ExitCode> {
             "file": args.model, "metadata": metadata, "config": model.config(), "components": parts,
             "dtypes": dtypes, "labels": model.labels(), "sha256_matches": intact,
         });
-        println!("{value}");
+        say!("{value}")?;
     } else {
-        println!("file          {}", args.model.display());
+        say!("file          {}", args.model.display())?;
         for (key, value) in metadata {
             if let Some(key) = key.strip_prefix("modelspec.") {
-                println!("{key:<13} {value}");
+                say!("{key:<13} {value}")?;
             }
         }
         for (name, value) in model.lines() {
-            println!("{name:<13} {value}");
+            say!("{name:<13} {value}")?;
         }
         for (name, (n, params, bytes)) in &components {
-            println!("{name:<13} {n} tensors, {params} parameters, {bytes} bytes");
+            say!("{name:<13} {n} tensors, {params} parameters, {bytes} bytes")?;
         }
         let dtypes: Vec<String> = dtypes.iter().map(|(d, b)| format!("{d} {b} bytes")).collect();
-        println!("storage       {}", dtypes.join(", "));
-        println!("quantization  {quantization}");
-        println!("config        {}", model.config());
+        say!("storage       {}", dtypes.join(", "))?;
+        say!("quantization  {quantization}")?;
+        say!("config        {}", model.config())?;
         let verdict = match intact {
             None => "not checked",
             Some(true) => "matches the tensors",
             Some(false) => "DOES NOT MATCH the tensors",
         };
-        println!("sha256        {stated}: {verdict}");
+        say!("sha256        {stated}: {verdict}")?;
         if args.tensors {
             for (name, info) in file.tensors() {
-                println!("{name} {}{}", info.dtype, info.shape);
+                say!("{name} {}{}", info.dtype, info.shape)?;
             }
         }
     }

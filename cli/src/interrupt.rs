@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM. Work that has something to hand over is asked to end; everything else ends here, and leaves no file
+//! SIGINT, SIGTERM and SIGHUP. Work that has something to hand over is asked to end; everything else ends here, and leaves no file
 //! behind that is not whole. A second signal ends the program at once.
 
 use std::process::ExitCode;
@@ -12,14 +12,18 @@ static SIGNAL: AtomicI32 = AtomicI32::new(0);
 /// Somebody looks at [`interrupted`], and ends.
 static HANDED_OVER: AtomicBool = AtomicBool::new(false);
 
-/// Have signals end the program as above. Where no thread can be had they do so in the system's way.
-pub fn watch() {
+/// Have signals end the program as above, unless `nohup` says that SIGHUP is ignored. Where no thread can be had, they do so
+/// in the system's way.
+pub fn watch(nohup: bool) {
     #[cfg(unix)]
     {
-        let Ok(mut signals) = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]) else {
-            return;
-        };
+        let mut signals = vec![libc::SIGINT, libc::SIGTERM];
+        signals.extend((!nohup).then_some(libc::SIGHUP));
+        let (ready, caught) = std::sync::mpsc::channel();
+        // Signals are caught by the thread itself: once they are, somebody looks.
         let look = move || {
+            let Ok(mut signals) = signal_hook::iterator::Signals::new(signals) else { return };
+            drop(ready);
             for signal in signals.forever() {
                 let first = SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_ok();
                 if !first || !HANDED_OVER.load(Ordering::SeqCst) {
@@ -29,7 +33,11 @@ pub fn watch() {
             }
         };
         let _ = std::thread::Builder::new().name("signals".into()).spawn(look);
+        // Nothing is ever sent: once the other end is gone, signals are caught, or there is no thread.
+        let _: Result<(), _> = caught.recv();
     }
+    #[cfg(not(unix))]
+    let _ = nohup;
 }
 
 /// Until the guard is dropped, the first signal only shows in [`interrupted`].

@@ -1,6 +1,5 @@
 //! `softdimo labels`: the classes of a model, a line each: id, tab, label.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,6 +7,7 @@ use softdimo::model::{Limits, Model};
 use softdimo::{Error, Result, WeightsMode};
 
 use crate::engine::model_path;
+use crate::say::{say, tell};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -34,12 +34,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let filter = args.filter.unwrap_or_default();
     let classes = model.classes_like(&filter);
-    let mut out = std::io::stdout().lock();
     for &class in &classes {
-        writeln!(out, "{class}\t{}", model.labels()[class].name).map_err(|e| Error::io("stdout", e))?;
+        say!("{class}\t{}", model.labels()[class].name)?;
     }
     if classes.is_empty() {
-        eprintln!("softdimo: none of {} labels holds or resembles '{filter}'", model.labels().len());
+        tell!("softdimo: none of {} labels holds or resembles '{filter}'", model.labels().len());
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

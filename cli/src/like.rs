@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use softdimo::image::read_png;
+use softdimo::image::read_png_text;
 use softdimo::{Error, Result};
 
+use crate::printed::printed;
 use crate::provenance::{KEYWORD, Recipe, SourceFile};
 use crate::reward;
+use crate::say::tell;
 
 /// Bytes of a recipe.
 const MAX_RECIPE: usize = 1 << 20;
@@ -77,17 +79,23 @@ const ALLOWED: [(&str, &[&str]); 2] = [
 /// Options of which one takes the others' place.
 const TOGETHER: [&[&str]; 2] = [&["label", "class", "prompt"], &["keep", "mask"]];
 
-/// The arguments of the program with `--like` filled in.
+/// The picture of `--like`, as it was when the program began: it may be what is written.
+pub struct Like {
+    path: PathBuf,
+    files: Vec<SourceFile>,
+}
+
+/// The arguments of the program with `--like` filled in, and its picture if it was given.
 ///
 /// # Errors
 /// As [`read`]; `InvalidArgument` for a picture of another command, or a file of it that is gone.
-pub fn expand(command: &clap::Command, arguments: Vec<OsString>) -> Result<Vec<OsString>> {
+pub fn expand(command: &clap::Command, arguments: Vec<OsString>) -> Result<(Vec<OsString>, Option<Like>)> {
     let matches = command.clone().get_matches_from(&arguments);
-    let Some((name, given)) = matches.subcommand() else { return Ok(arguments) };
+    let Some((name, given)) = matches.subcommand() else { return Ok((arguments, None)) };
     let Some((_, allowed)) = ALLOWED.iter().find(|(command, _)| *command == name) else {
-        return Ok(arguments);
+        return Ok((arguments, None));
     };
-    let Some(path) = given.get_one::<PathBuf>("like") else { return Ok(arguments) };
+    let Some(path) = given.get_one::<PathBuf>("like") else { return Ok((arguments, None)) };
     let subcommand = command.find_subcommand(name).ok_or_else(|| Error::internal("a command has no name"))?;
     let recipe = read(path)?;
     if recipe.command != name {
@@ -119,7 +127,7 @@ pub fn expand(command: &clap::Command, arguments: Vec<OsString>) -> Result<Vec<O
         let found = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
         return Err(broken(path, &format!("options of `softdimo {name}`"), found));
     }
-    Ok(all)
+    Ok((all, Some(Like { path: path.clone(), files: recipe.files })))
 }
 
 /// Whether the option, or one that takes its place, was given beside `--like`.
@@ -145,22 +153,26 @@ fn check_file(picture: &Path, option: &str, value: &str) -> Result<()> {
         "reward" => reward::file_of(value),
         _ => None,
     };
-    match file {
-        Some(file) if !Path::new(file).is_file() => Err(Error::invalid(
-            format!("--like {}", picture.display()),
-            format!("the file '{}' it was made with; or give --{option} beside --like", printable(file)),
-            "no such file",
-        )),
-        _ => Ok(()),
-    }
+    let Some(file) = file else { return Ok(()) };
+    // Files of /proc and /sys say that they are empty, and reading some of them never ends or does something.
+    let found = match std::fs::metadata(file) {
+        Ok(found) if found.is_file() && found.len() > 0 => return Ok(()),
+        Ok(found) if found.is_file() => "an empty one",
+        _ => "no such file",
+    };
+    Err(Error::invalid(
+        format!("--like {}", picture.display()),
+        format!("the file '{}' it was made with; or give --{option} beside --like", printable(file)),
+        found,
+    ))
 }
 
 /// The recipe of a picture.
 ///
 /// # Errors
-/// As [`read_png`]; `Format` where it holds none that can be read.
+/// As [`read_png_text`]; `Format` where it holds none that can be read.
 fn read(path: &Path) -> Result<Recipe> {
-    let (_, text) = read_png(path)?;
+    let text = read_png_text(path)?;
     let mut recipes = text.iter().filter(|(keyword, _)| keyword == KEYWORD).map(|(_, text)| text);
     let Some(text) = recipes.next() else {
         let expected = "PNG text 'softdimo-request', as `softdimo generate` and `softdimo optimize` write it";
@@ -191,33 +203,29 @@ fn broken(path: &Path, expected: &str, found: &str) -> Error {
     }
 }
 
-/// Text that may hold anything, cut short, and with escapes for what a terminal would obey.
+/// Text that may hold anything, cut short.
 fn printable(text: &str) -> String {
-    let quote = |c: &char| matches!(c, '\'' | '"');
-    let escaped = |c: char| if quote(&c) { c.to_string() } else { c.escape_debug().to_string() };
-    text.chars().take(200).map(escaped).collect()
+    printed(&text.chars().take(200).collect::<String>()).replace('\n', "\\n")
 }
 
-/// Say which files are not those that the picture of `--like` was made with.
-///
-/// # Errors
-/// As [`read`].
-pub fn warn_of_other_files(like: Option<&Path>, files: &[SourceFile]) -> Result<()> {
-    let Some(path) = like else { return Ok(()) };
-    for then in &read(path)?.files {
-        let same =
-            |now: &&SourceFile| now.option == then.option && (now.option == "model" || now.path == then.path);
-        if let Some(now) = files.iter().find(same).filter(|now| now.sha256 != then.sha256) {
-            eprintln!(
-                "softdimo: warning: --{} '{}' is not the file that '{}' was made with (sha256 {}, then {}): the \
-                 pictures may differ",
-                now.option,
-                now.path,
-                path.display(),
-                now.sha256,
-                printable(&then.sha256),
-            );
+impl Like {
+    /// Say which files are not those that the picture was made with.
+    pub fn warn_of_other_files(&self, files: &[SourceFile]) {
+        for then in &self.files {
+            let same = |now: &&SourceFile| {
+                now.option == then.option && (now.option == "model" || now.path == then.path)
+            };
+            if let Some(now) = files.iter().find(same).filter(|now| now.sha256 != then.sha256) {
+                tell!(
+                    "softdimo: warning: --{} '{}' is not the file that '{}' was made with (sha256 {}, then {}): \
+                     the pictures may differ",
+                    now.option,
+                    now.path,
+                    self.path.display(),
+                    now.sha256,
+                    printable(&then.sha256),
+                );
+            }
         }
     }
-    Ok(())
 }

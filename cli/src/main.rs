@@ -1,7 +1,7 @@
 //! The command line: `softdimo generate | optimize | inspect | labels | convert | quantize | verify | bench`.
 //!
 //! Results go to stdout, messages and progress to stderr. Exit status: 0 done, 1 failed (or a verification
-//! that did not pass), 2 wrong usage, 130 or 143 ended by SIGINT or SIGTERM.
+//! that did not pass), 2 wrong usage, 129, 130 or 143 ended by SIGHUP, SIGINT or SIGTERM.
 
 mod bench;
 mod convert;
@@ -15,10 +15,12 @@ mod optimize;
 mod output;
 mod picture;
 mod plot;
+mod printed;
 mod progress;
 mod provenance;
 mod quantize;
 mod reward;
+mod say;
 mod verify;
 
 use std::process::ExitCode;
@@ -55,12 +57,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    end_quietly_on_closed_pipe();
-    interrupt::watch();
+    outlive_size_limits();
+    interrupt::watch(survives_its_terminal());
     let arguments = like::expand(&Cli::command(), std::env::args_os().collect());
-    let result = arguments.and_then(|arguments| match Cli::parse_from(arguments).command {
-        Command::Generate(args) => generate::run(args),
-        Command::Optimize(args) => optimize::run(args),
+    let result = arguments.and_then(|(arguments, like)| match Cli::parse_from(arguments).command {
+        Command::Generate(args) => generate::run(args, like),
+        Command::Optimize(args) => optimize::run(args, like),
         Command::Inspect(args) => inspect::run(args),
         Command::Labels(args) => labels::run(args),
         Command::Convert(args) => convert::run(args),
@@ -72,17 +74,29 @@ fn main() -> ExitCode {
         Ok(_) if interrupt::interrupted() => interrupt::exit_code(),
         Ok(code) => code,
         Err(error) => {
-            eprintln!("softdimo: {error}");
+            say::tell!("softdimo: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// `softdimo ... | head` ends like any Unix filter; Rust's runtime would panic on the write instead.
-fn end_quietly_on_closed_pipe() {
+/// Writing beyond a limit (`ulimit -f`) is an error that is told, after which nothing is left behind; not the end.
+fn outlive_size_limits() {
     #[cfg(unix)]
-    // SAFETY: the first statement of the program, before any thread or handler exists.
+    // SAFETY: ignoring a signal needs nothing.
     unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
+}
+
+/// Whether it was started to go on when its terminal is closed, as by `nohup`.
+fn survives_its_terminal() -> bool {
+    #[cfg(unix)]
+    // SAFETY: only asks; the structure is plain data, which the call fills.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGHUP, std::ptr::null(), &mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+    }
+    #[cfg(not(unix))]
+    false
 }

@@ -11,11 +11,13 @@ use softdimo::{BATCH_LIMIT, Iteration, OptimizationReport, Variables};
 use softdimo::{Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
 
 use crate::engine::{DecodeArg, EngineArgs, run_request, seed};
-use crate::like::warn_of_other_files;
-use crate::output::check_png;
+use crate::interrupt::hand_over;
+use crate::like::Like;
+use crate::output::{check_apart, check_png};
 use crate::plot::{self, Series};
 use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, text, value_name};
 use crate::reward::{Rewards, file_of};
+use crate::say::{say, tell};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -136,9 +138,8 @@ impl LoopArgs {
     }
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
-    check_png("--output", &args.output)?;
-    args.curve.iter().try_for_each(|path| check_png("--curve", path))?;
+pub fn run(args: Args, like: Option<Like>) -> Result<ExitCode> {
+    check_outputs(&args)?;
     let engine = args.engine.open()?;
     let files = args.reward.iter().filter_map(|r| file_of(r)).map(|path| ("reward", path.into()));
     let hashing = Hashing::start(&args.engine, files.collect())?;
@@ -162,24 +163,41 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
     let (prompts, optimize) = (args.prompt.clone(), Some(args.loop_.settings(terms)));
     let request = Request { prompts, optimize, ..plain };
-    let Some(after) = run_request(&engine, &request, "optimising")? else {
-        eprintln!("softdimo: interrupted before the first iterate was done; nothing was written");
+    // Until all files are there, a signal ends the loop and nothing else.
+    let guard = hand_over();
+    let Some(after) = run_request(&engine, &request, "optimising", &guard)? else {
+        tell!("softdimo: interrupted before the first iterate was done; nothing was written");
         return Ok(ExitCode::FAILURE);
     };
 
-    if args.json {
-        println!("{}", after.report.json());
-    } else if let Some(optimization) = &after.report.optimization {
-        print_optimization(optimization);
-    }
-    let files = hashing.finish()?;
-    warn_of_other_files(args.like.as_deref(), &files)?;
+    let files = hashing.finish();
+    like.iter().for_each(|like| like.warn_of_other_files(&files));
     let text = text(std::slice::from_ref(&after.report), &recipe(&args, &after.report, files));
     write(&args, &before, &after, &text)?;
     if let (Some(path), Some(optimization)) = (&args.curve, &after.report.optimization) {
         write_curve(path, optimization, &after.report, &text)?;
     }
+    drop(guard);
+    if args.json {
+        say!("{}", after.report.json())?;
+    } else if let Some(optimization) = &after.report.optimization {
+        print_optimization(optimization)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// That both files can be written, and are neither one nor read.
+fn check_outputs(args: &Args) -> Result<()> {
+    let mut outputs: Vec<(&str, &Path)> = vec![("--output", &args.output)];
+    outputs.extend(args.curve.iter().map(|path| ("--curve", path.as_path())));
+    outputs.iter().try_for_each(|(option, path)| check_png(option, path))?;
+    let model = args.engine.path()?;
+    let mut inputs: Vec<(&str, &Path)> = vec![("--model", &model)];
+    inputs.extend(
+        args.reward.iter().filter_map(|reward| file_of(reward)).map(|file| ("--reward", file.as_ref())),
+    );
+    inputs.extend(args.like.iter().map(|path| ("--like", path.as_path())));
+    check_apart(&outputs, &inputs)
 }
 
 fn mean(values: &[f32]) -> f32 {
@@ -187,23 +205,23 @@ fn mean(values: &[f32]) -> f32 {
 }
 
 /// One line an iteration (means over the pictures), then the totals as a curve.
-fn print_optimization(optimization: &OptimizationReport) {
+fn print_optimization(optimization: &OptimizationReport) -> Result<()> {
     let names: String = optimization.rewards.iter().map(|n| format!("{n:>12}")).collect();
-    println!("{:>5} {:>12} {names} {:>10} {:>10} {:>8}", "step", "total", "gradient", "max prob", "ms");
+    say!("{:>5} {:>12} {names} {:>10} {:>10} {:>8}", "step", "total", "gradient", "max prob", "ms")?;
     for i in &optimization.iterations {
         let rewards: String = i.rewards.iter().map(|r| format!("{:>12.5}", mean(r))).collect();
-        println!(
+        say!(
             "{:>5} {:>12.5} {rewards} {:>10.3e} {:>10.4} {:>8.1}",
             i.step,
             mean(&i.total),
             mean(&i.gradient_norm),
             mean(&i.mean_max_probability),
             i.milliseconds
-        );
+        )?;
     }
     let totals: Vec<f32> = optimization.iterations.iter().map(|i| mean(&i.total)).collect();
-    println!("total  {}", sparkline(&totals));
-    println!("ended: {}; best iterate per picture: {:?}", optimization.ended, optimization.best_step);
+    say!("total  {}", sparkline(&totals))?;
+    say!("ended: {}; best iterate per picture: {:?}", optimization.ended, optimization.best_step)
 }
 
 /// Values as eighth blocks from the smallest to the largest; a difference that the table does not show is none.
@@ -242,7 +260,7 @@ fn write_curve(
     }
     let sheet = RgbaImage::sheet(&panels, 1, 4, [255; 4])?;
     write_png(path, &sheet.view(), text)?;
-    eprintln!("{} ({}x{})", path.display(), sheet.width(), sheet.height());
+    tell!("{} ({}x{})", path.display(), sheet.width(), sheet.height());
     Ok(())
 }
 
@@ -281,7 +299,7 @@ fn write(args: &Args, before: &Generated, after: &Generated, text: &[(String, St
     }
     let sheet = RgbaImage::sheet(&pictures, after.report.batch as u32, factor, [255; 4])?;
     write_png(&args.output, &sheet.view(), text)?;
-    eprintln!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
+    tell!("{} ({}x{})", args.output.display(), sheet.width(), sheet.height());
     Ok(())
 }
 

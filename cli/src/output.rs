@@ -1,15 +1,37 @@
-//! What is written, and where: looked at before the work begins, so that no work is lost.
+//! What is written, and where: tried before the work begins, so that no work is lost.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use softdimo::atomic_file::{check, same_place};
 use softdimo::{Error, Result};
 
 /// Longest file name of common file systems, bytes.
 const NAME: usize = 255;
 
-/// That a file can be written there: its folder is one, and it is none.
+/// Of a folder, for [`check_folder`]: nobody's.
+const PROBE: &str = ".softdimo-probe";
+
+/// That a file can be written there.
 pub fn check_file(option: &str, path: &Path) -> Result<()> {
+    check_name(option, path)?;
+    check(&format!("{option} {}", path.display()), path)
+}
+
+/// That no output is another one, or an input. Each is with its option.
+pub fn check_apart(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> Result<()> {
+    for (i, (option, path)) in outputs.iter().enumerate() {
+        let mut others = outputs[..i].iter().chain(inputs);
+        if let Some((other, taken)) = others.find(|(_, taken)| same_place(path, taken)) {
+            let expected = format!("another file than {other} {}", taken.display());
+            return Err(Error::invalid(format!("{option} {}", path.display()), expected, "the same"));
+        }
+    }
+    Ok(())
+}
+
+/// That it is a file's name in a folder.
+fn check_name(option: &str, path: &Path) -> Result<()> {
     let refused = |expected: &str, found: String| {
         Err(Error::invalid(format!("{option} {}", path.display()), expected, found))
     };
@@ -30,6 +52,18 @@ pub fn check_file(option: &str, path: &Path) -> Result<()> {
 
 /// The same of a picture, which is a PNG.
 pub fn check_png(option: &str, path: &Path) -> Result<()> {
+    check_suffix(option, path)?;
+    check_file(option, path)
+}
+
+/// That pictures can be written beside `path`, under names made of it.
+pub fn check_folder(option: &str, path: &Path) -> Result<()> {
+    check_suffix(option, path)?;
+    check_name(option, path)?;
+    check(&format!("{option} {}", path.display()), &path.with_file_name(PROBE))
+}
+
+fn check_suffix(option: &str, path: &Path) -> Result<()> {
     let suffix = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     if suffix.as_deref().is_some_and(|suffix| suffix != "png") {
         let what = format!("{option} {}", path.display());
@@ -39,7 +73,7 @@ pub fn check_png(option: &str, path: &Path) -> Result<()> {
             suffix.unwrap_or_default(),
         ));
     }
-    check_file(option, path)
+    Ok(())
 }
 
 /// Names of one run's pictures, no two alike, whatever the file system makes of capitals.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::say::tell;
+
 /// Between two lines where stderr is not a terminal; work that is done sooner says nothing.
 const EVERY: Duration = Duration::from_secs(10);
 
@@ -34,7 +36,7 @@ impl Progress {
             bar.set_position(done);
         } else if self.told.elapsed() >= every() {
             self.told = Instant::now();
-            eprintln!("{}: {done} of {total}, {} s", self.what, self.began.elapsed().as_secs());
+            tell!("{}: {done} of {total}, {} s", self.what, self.began.elapsed().as_secs());
         }
     }
 

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use softdimo::{Error, Report, Result};
 
 use crate::engine::EngineArgs;
+use crate::say::tell;
 
 /// Keyword of the PNG text that holds a [`Recipe`].
 pub const KEYWORD: &str = "softdimo-request";
@@ -38,7 +39,7 @@ pub struct SourceFile {
 }
 
 /// Files being hashed on a thread of their own, while the pictures are made.
-pub struct Hashing(JoinHandle<Result<Vec<SourceFile>>>);
+pub struct Hashing(JoinHandle<Vec<SourceFile>>);
 
 impl Hashing {
     /// Start with the model and these files, each with the option that names it. A model that nobody named is told by
@@ -55,17 +56,23 @@ impl Hashing {
         Ok(Hashing(std::thread::spawn(move || {
             let mut files = vec![("model", model, name)];
             files.extend(more.into_iter().map(|(option, path)| (option, path.clone(), path)));
-            let hashed = |(option, path, name): (&str, PathBuf, PathBuf)| {
-                let (option, sha256) = (option.to_string(), sha256(&path)?);
-                Ok(SourceFile { option, path: name.display().to_string(), sha256 })
+            let hashed = |(option, path, name): (&str, PathBuf, PathBuf)| match sha256(&path) {
+                Ok(sha256) => {
+                    Some(SourceFile { option: option.into(), path: name.display().to_string(), sha256 })
+                }
+                // The picture is made; what it was made with cannot be told any more.
+                Err(error) => {
+                    tell!("softdimo: warning: {error}: the PNG will not tell the hash of its --{option}");
+                    None
+                }
             };
-            files.into_iter().map(hashed).collect()
+            files.into_iter().filter_map(hashed).collect()
         })))
     }
 
-    /// Wait for the hashes.
-    pub fn finish(self) -> Result<Vec<SourceFile>> {
-        self.0.join().unwrap_or_else(|_| Err(Error::internal("hashing the files of a picture")))
+    /// Wait for the hashes: of the files that could be read to their ends.
+    pub fn finish(self) -> Vec<SourceFile> {
+        self.0.join().unwrap_or_default()
     }
 }
 

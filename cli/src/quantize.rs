@@ -32,5 +32,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Dtype::F16 => Storage::F16,
         Dtype::Int8 => Storage::Int8,
     };
-    write(&args.output, |output, progress| quantize(&args.model, storage, output, progress))
+    write(&args.output, &[("MODEL", &args.model)], |output, progress| {
+        quantize(&args.model, storage, output, progress)
+    })
 }

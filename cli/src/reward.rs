@@ -50,8 +50,9 @@ impl Rewards {
         let (name, argument) = rest.split_once('=').unwrap_or((rest, ""));
         let reward = match name {
             "color" => {
-                let values: Vec<f32> = argument.split(',').filter_map(|v| v.trim().parse().ok()).collect();
-                let rgb = <[f32; 3]>::try_from(values).map_err(|_| bad("color=R,G,B", argument))?;
+                let values: Option<Vec<f32>> = argument.split(',').map(|v| v.trim().parse().ok()).collect();
+                let rgb = values.and_then(|values| <[f32; 3]>::try_from(values).ok());
+                let rgb = rgb.ok_or_else(|| bad("color=R,G,B, three numbers", argument))?;
                 Reward::Color { rgb, mask: None }
             }
             "target" => {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use softdimo::{Engine, Result};
 
 use crate::engine::RunArgs;
+use crate::say::say;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -28,11 +29,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let engine = Engine::open(&args.model, args.run.options()?)?;
     let result = engine.verify(&args.golden, args.tolerance)?;
     if args.json {
-        println!("{}", result.json());
+        say!("{}", result.json())?;
     } else {
-        println!("{:<42} {:>18} {:>10} {:>10} {:>9}", "tensor", "shape", "max abs", "rel L2", "bound");
+        say!("{:<42} {:>18} {:>10} {:>10} {:>9}", "tensor", "shape", "max abs", "rel L2", "bound")?;
         for row in &result.rows {
-            println!(
+            say!(
                 "{:<42} {:>18} {:>10.2e} {:>10.2e} {:>9.1e} {}",
                 row.name,
                 format!("{:?}", row.shape),
@@ -40,20 +41,20 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 row.relative,
                 row.tolerance,
                 if row.passed { "ok" } else { "FAILED" }
-            );
+            )?;
         }
         for name in &result.not_checked {
-            println!("{name:<42} not checked");
+            say!("{name:<42} not checked")?;
         }
         if result.rows.iter().any(|row| row.name.contains("tteo/")) {
             let growth = result.growth;
-            println!(
+            say!(
                 "tteo/grad_K, and e_in_(K+1) that it moves: the first gradient's bound times {growth}^K, as each step \
                  moves the point where the next gradient is taken by the error of the last"
-            );
+            )?;
         }
         let failed = result.rows.iter().filter(|r| !r.passed).count();
-        println!("{} checked, {failed} failed, {} not checked", result.rows.len(), result.not_checked.len());
+        say!("{} checked, {failed} failed, {} not checked", result.rows.len(), result.not_checked.len())?;
     }
     Ok(if result.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

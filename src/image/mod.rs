@@ -5,10 +5,12 @@
 mod png_bands;
 mod png_chunks;
 mod png_file;
+mod png_text;
 mod rgba;
 
 pub use png_bands::write_png_bands;
 pub use png_file::{read_png, write_png};
+pub use png_text::read_png_text;
 pub use rgba::RgbaImage;
 
 use self::rgba::checked_bytes;

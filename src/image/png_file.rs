@@ -15,7 +15,7 @@ use crate::{panic_wall, shortage};
 /// Bytes of compressed text a file may expand to, per chunk.
 const MAX_TEXT: usize = 1 << 20;
 /// Bytes the PNG reader may allocate besides the pixels.
-const MAX_METADATA: usize = 64 << 20;
+pub(super) const MAX_METADATA: usize = 64 << 20;
 /// Bytes of the longest file: the largest picture, at 8 bytes a pixel and not compressed, with room for its text.
 const MAX_FILE: u64 = 8 * MAX_PIXELS + (128 << 20);
 
@@ -27,7 +27,7 @@ const WHOLE: usize = 1 << 20;
 ///
 /// `text` becomes one chunk per (keyword, text), in this order: `tEXt` where the text is Latin-1, else
 /// UTF-8 `iTXt`. The file appears under its name complete or not at all: it is written beside it,
-/// synced and renamed. It replaces an existing file, and nothing but a file.
+/// synced and renamed. It replaces an existing file that may be written, and nothing but a file.
 ///
 /// # Errors
 /// As [`ImageView::validate`]; `InvalidArgument` for a keyword or text PNG cannot hold;

@@ -2,6 +2,7 @@
 //! passes of its optimisers, which take seconds over thousands of nodes. Such a session is prepared on a thread of its own:
 //! the worker leaves when the job is cancelled or late, and what comes of it is dropped there.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::JoinHandle;
@@ -12,10 +13,12 @@ use ort::session::builder::SessionBuilder;
 use ort::value::DynValue;
 
 use super::cancel::Loading;
+use super::cost::Cost;
 use super::exit;
 use super::threads::Threads;
 use crate::checkpoint::Mapping;
 use crate::error::Result;
+use crate::shortage;
 
 /// Nodes that are prepared within some tens of milliseconds; more are prepared aside.
 const FEW_NODES: usize = 1000;
@@ -51,19 +54,20 @@ impl Parts {
 /// The preparations of one engine.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
-    /// Threads that were left, the one in use last.
-    threads: Vec<JoinHandle<()>>,
+    /// Threads that were left, the one in use last, and what each adds to memory until it is gone.
+    threads: Vec<(JoinHandle<()>, Rc<Cost>)>,
 }
 
 impl Aside {
-    /// Prepare a session of `nodes` nodes for which `bytes` of weights are read.
+    /// Prepare a session of a graph of `nodes` nodes.
     ///
     /// # Errors
     /// As [`Loading::check`]: at once. That no thread can be had. The inner result is the runtime's.
     pub fn commit(
         &mut self,
         mut parts: Parts,
-        (nodes, bytes): (usize, u64),
+        nodes: usize,
+        cost: &Rc<Cost>,
         threads: &Threads,
         loading: &Loading,
     ) -> Result<ort::Result<Session>> {
@@ -71,36 +75,43 @@ impl Aside {
             loading.check()?;
             std::thread::sleep(LOOK);
         }
-        if nodes <= FEW_NODES && bytes <= FEW_BYTES {
+        if nodes <= FEW_NODES && cost.expanded() <= FEW_BYTES {
             return Ok(parts.commit());
         }
         let (reply, result) = channel();
         let thread = threads.spawn("softdimo-prepare", move || {
-            if let Some(_entered) = exit::enter() {
-                let prepared = parts.commit();
-                // Dropped here where nobody waits for it any more, before what it reads.
-                drop(reply.send(prepared));
-            }
+            let Some(_entered) = exit::enter() else {
+                // The runtime's objects are being destroyed: nothing of it may be called, not even to free.
+                return std::mem::forget(parts);
+            };
+            let prepared = parts.commit();
+            // Dropped here where nobody waits for it any more, before what it reads.
+            drop(reply.send((prepared, shortage::noted())));
             drop(parts);
         })?;
-        self.threads.push(thread);
+        self.threads.push((thread, cost.clone()));
         let prepared = loop {
             match result.recv_timeout(LOOK) {
-                Ok(prepared) => break prepared,
-                Err(RecvTimeoutError::Timeout) => loading.check()?,
+                Ok((prepared, short)) => {
+                    if short {
+                        shortage::note();
+                    }
+                    break prepared;
+                }
+                Err(RecvTimeoutError::Timeout) => loading.check().inspect_err(|_| loading.leave())?,
                 Err(RecvTimeoutError::Disconnected) => {
                     loading.check()?;
                     break Err(ort::Error::new("the thread that prepared the session died"));
                 }
             }
         };
-        let _ = self.threads.pop().map(JoinHandle::join);
+        let _ = self.threads.pop().map(|(thread, _)| thread.join());
         Ok(prepared)
     }
 
     /// How many are still under way.
-    fn left(&mut self) -> usize {
-        for ended in self.threads.extract_if(.., |thread| thread.is_finished()) {
+    pub fn left(&mut self) -> usize {
+        for (ended, _) in self.threads.extract_if(.., |(thread, _)| thread.is_finished()) {
             let _ = ended.join();
         }
         self.threads.len()
@@ -110,6 +121,6 @@ impl Aside {
 /// No thread outlives its engine.
 impl Drop for Aside {
     fn drop(&mut self) {
-        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+        self.threads.drain(..).for_each(|(thread, _)| drop(thread.join()));
     }
 }

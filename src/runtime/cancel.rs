@@ -68,6 +68,23 @@ impl Cancel {
         if self.is_cancelled() { Err(Error::Cancelled) } else { shortage::check("the job") }
     }
 
+    /// That a session may be prepared.
+    ///
+    /// # Errors
+    /// As [`Cancel::check`]; [`Error::Timeout`] after the deadline.
+    pub(crate) fn check_preparing(&self) -> Result<()> {
+        self.check()?;
+        let late = self.deadline().map(|deadline| Instant::now().saturating_duration_since(deadline));
+        match late.filter(|late| *late > Duration::ZERO) {
+            Some(late) => Err(Error::Timeout { milliseconds: late.as_millis() as u64 }),
+            None => Ok(()),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        *self.deadline.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Begin a run: until it is dropped, cancelling ends it early.
     pub(super) fn begin(&self) -> Result<Running<'_>> {
         let options = Arc::new(RunOptions::new().map_err(runtime_error("running a graph"))?);
@@ -84,10 +101,9 @@ impl Cancel {
     pub(super) fn begin_load(&self, builder: &SessionBuilder) -> Result<Loading<'_>> {
         let at_exit = builder.canceler();
         let call = exit::ended_by(move || drop(at_exit.cancel()))?;
-        let deadline = *self.deadline.lock().unwrap_or_else(|e| e.into_inner());
-        let timer = deadline.and_then(|deadline| Timer::start(deadline, builder.canceler()));
+        let timer = self.deadline().and_then(|deadline| Timer::start(deadline, builder.canceler()));
         *self.lock() = UnderWay::Load(builder.canceler());
-        let loading = Loading { cancel: self, deadline, _timer: timer, _call: call };
+        let loading = Loading { cancel: self, _timer: timer, _call: call };
         loading.check()?;
         Ok(loading)
     }
@@ -125,20 +141,20 @@ impl Drop for Running<'_> {
 /// A preparation that its token can end.
 pub(super) struct Loading<'a> {
     cancel: &'a Cancel,
-    deadline: Option<Instant>,
     _timer: Option<Timer>,
     _call: exit::Call,
 }
 
 impl Loading<'_> {
-    /// [`Error::Cancelled`]; [`Error::Timeout`] after the deadline.
+    /// As [`Cancel::check_preparing`].
     pub fn check(&self) -> Result<()> {
-        self.cancel.check()?;
-        match self.deadline.map(|deadline| Instant::now().saturating_duration_since(deadline)) {
-            Some(late) if late > Duration::ZERO => {
-                Err(Error::Timeout { milliseconds: late.as_millis() as u64 })
-            }
-            _ => Ok(()),
+        self.cancel.check_preparing()
+    }
+
+    /// Nobody waits for it any more: it ends as soon as it can, whatever the reason.
+    pub fn leave(&self) {
+        if let UnderWay::Load(load) = &*self.cancel.lock() {
+            let _ = load.cancel();
         }
     }
 

@@ -117,6 +117,11 @@ impl Compiler {
         self.packed.clear();
     }
 
+    /// How many preparations that were left are still under way.
+    pub fn left(&mut self) -> usize {
+        self.aside.left()
+    }
+
     /// Packed copies that are held until [`Compiler::clear`], whichever sessions they were made for.
     pub fn packed(&self) -> &Packed {
         &self.packed
@@ -182,8 +187,7 @@ impl Compiler {
         // A session that fails may have packed some of them.
         self.packed.extend(cost.shared.clone());
         let parts = Parts { builder: b, model, _weights: values.clone(), _files: files.0.clone() };
-        let session =
-            self.aside.commit(parts, (graph.nodes().len(), cost.expanded()), &self.threads, &loading)?;
+        let session = self.aside.commit(parts, graph.nodes().len(), &cost, &self.threads, &loading)?;
         exit::install();
         let session = loading.outcome(session, |e| provider.failure(&stage, e))?;
         drop(loading);

@@ -4,11 +4,12 @@
 //! lead to [`keep_alive`], which registers nothing. Objects it builds while it is loaded are destroyed as ever, after
 //! [`super::exit`] has waited.
 //!
-//! ELF with RELA relocations (Linux on x86-64 and ARM64). Elsewhere nothing is changed.
+//! glibc on x86-64 and ARM64: other loaders leave the pointers of the dynamic section relative, other processors have
+//! other relocations. Elsewhere nothing is changed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod elf {
     #![allow(unsafe_code)]
 
@@ -56,7 +57,7 @@ mod elf {
         let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
         let load = info.dlpi_addr as usize;
         let first = headers.iter().find(|h| h.p_type == libc::PT_LOAD);
-        if first.is_none_or(|h| load + (h.p_vaddr & !0xfff) as usize != search.base) {
+        if first.is_none_or(|h| load.wrapping_add((h.p_vaddr & !0xfff) as usize) != search.base) {
             return 0;
         }
         // SAFETY: the headers are those of the module at `load`.
@@ -67,7 +68,7 @@ mod elf {
     unsafe fn patch(load: usize, headers: &[Elf64_Phdr]) -> usize {
         let Some(dynamic) = headers.iter().find(|h| h.p_type == libc::PT_DYNAMIC) else { return 0 };
         let mut tags = [0_u64; 24];
-        let mut entry = (load + dynamic.p_vaddr as usize) as *const [u64; 2];
+        let mut entry = load.wrapping_add(dynamic.p_vaddr as usize) as *const [u64; 2];
         // SAFETY: the dynamic section of a loaded module is mapped and ends with DT_NULL.
         unsafe {
             while (*entry)[0] != DT_NULL {
@@ -98,9 +99,9 @@ mod elf {
                     CStr::from_ptr((names + symbol.st_name as usize) as *const _)
                 };
                 if name == c"__cxa_atexit" {
+                    let slot = load.wrapping_add(relocation.r_offset as usize);
                     // SAFETY: the slot holds the address of a function of this type.
-                    patched +=
-                        usize::from(unsafe { replace(load + relocation.r_offset as usize, headers, load) });
+                    patched += usize::from(unsafe { replace(slot, headers, load) });
                 }
             }
         }
@@ -112,9 +113,10 @@ mod elf {
         // SAFETY: asks for a number.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         let start = slot & !(page - 1);
+        // As the loader rounds: the page in which the part ends has data behind it that must stay writable.
         let read_only = headers.iter().filter(|h| h.p_type == libc::PT_GNU_RELRO).any(|h| {
-            let from = load + h.p_vaddr as usize;
-            (from..from + h.p_memsz as usize).contains(&slot)
+            let from = load.wrapping_add(h.p_vaddr as usize);
+            (from & !(page - 1)..(from + h.p_memsz as usize) & !(page - 1)).contains(&start)
         });
         // SAFETY: one page of the module, which holds data and no code: it stays readable throughout.
         unsafe {
@@ -132,7 +134,7 @@ mod elf {
     }
 }
 
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[allow(unsafe_code)]
 fn redirect(library: &libloading::Library) -> bool {
     let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
@@ -144,7 +146,11 @@ fn redirect(library: &libloading::Library) -> bool {
     }
 }
 
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
 fn redirect(_: &libloading::Library) -> bool {
     false
 }

@@ -9,7 +9,7 @@ mod store;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::features::Features;
 use self::log::LogQueue;
@@ -31,6 +31,9 @@ use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, re
 use crate::shortage;
 use crate::tensor::Tensor;
 use crate::weights::Sources;
+
+/// How often it is looked whether preparations that were left are over.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A checkpoint beside the model's, with its namespace.
 pub(crate) type Other<'a> = (&'a str, &'a Checkpoint);
@@ -220,14 +223,13 @@ impl Sessions {
     ) -> Result<Session> {
         // Shared with the session and, weakly, with the ledger, all on this thread.
         let cost = Rc::new(cost);
-        self.make_room(name, &cost)?;
+        self.make_room(name, &cost, cancel)?;
         shortage::room(&format!("preparing '{name}'"), cost.preparing())?;
-        let session = self.compiler.compile(name, graph, sources, cost.clone(), sharing, cancel);
+        self.ledger.add(&cost);
+        let session = self.compiler.compile(name, graph, sources, cost, sharing, cancel);
         // Preparing takes and frees much more than it leaves.
         release_heap();
-        let session = session?;
-        self.ledger.add(&cost);
-        Ok(session)
+        session
     }
 
     fn cost(&self, graph: &Graph, sources: &Sources, runs: Runs, sharing: Sharing) -> Cost {
@@ -303,25 +305,33 @@ impl Sessions {
     }
 
     /// Drop kept sessions, those used longest ago first, until one more fits into the memory limit and has a thread
-    /// pool to spare; refuse it, and drop none, when it cannot fit.
-    fn make_room(&mut self, name: &str, cost: &Cost) -> Result<()> {
+    /// pool to spare; refuse it, and drop none, when it cannot fit. Preparations that were left and still hold what it needs
+    /// are waited for.
+    fn make_room(&mut self, name: &str, cost: &Cost, cancel: &Cancel) -> Result<()> {
+        let mut left = self.compiler.left();
         self.forget_unused();
         let limit = match self.options.memory_limit {
             0 => u64::MAX,
             limit => limit,
         };
-        let needed = {
-            let living = self.ledger.living();
-            let kept = |c: &Rc<Cost>| self.kept.values().any(|session| Rc::ptr_eq(&session.cost, c));
+        let needed = |s: &Sessions| {
+            let living = s.ledger.living();
+            let kept = |c: &Rc<Cost>| s.kept.values().any(|session| Rc::ptr_eq(&session.cost, c));
             let staying: Vec<&Cost> = living.iter().filter(|c| !kept(c)).map(Rc::as_ref).collect();
             // Where nothing that stays reads packed copies, all can be let go of.
             let none = Packed::new();
             let packed =
-                if staying.iter().any(|c| !c.shared.is_empty()) { self.compiler.packed() } else { &none };
-            sum(staying.into_iter().chain([cost]), Cost::reserved, packed, self.own_file()).limited()
+                if staying.iter().any(|c| !c.shared.is_empty()) { s.compiler.packed() } else { &none };
+            sum(staying.into_iter().chain([cost]), Cost::reserved, packed, s.own_file()).limited()
         };
-        if needed > limit {
-            return Err(Error::OutOfMemory { what: format!("preparing '{name}'"), needed, limit });
+        while needed(self) > limit {
+            if left == 0 {
+                let (what, needed) = (format!("preparing '{name}'"), needed(self));
+                return Err(Error::OutOfMemory { what, needed, limit });
+            }
+            cancel.check_preparing()?;
+            std::thread::sleep(LOOK);
+            left = self.compiler.left();
         }
         let reserved = |s: &Sessions| {
             let living = s.ledger.living();

@@ -328,3 +328,29 @@ fn a_refused_session_drops_none() {
         Ok(())
     });
 }
+
+/// A preparation that was left counts until it is over, and what needs its memory waits for it.
+#[test]
+fn a_preparation_that_was_left_counts_until_it_is_over() {
+    on_bundled_model(|sessions| {
+        let (deep, flat) = (Graph::new(), Graph::new());
+        let mut y = deep.input("x", Dtype::F32, [4])?;
+        for _ in 0..12_000 {
+            let t = deep.tanh(y)?;
+            y = deep.add(t, y)?;
+        }
+        deep.output("y", y);
+        let x = flat.input("x", Dtype::F32, [4])?;
+        flat.output("y", flat.tanh(x)?);
+
+        let late = Cancel::default();
+        late.prepare_until(Some(Instant::now() + Duration::from_millis(20)));
+        assert!(matches!(sessions.compile("deep", &deep, &late), Err(Error::Timeout { .. })));
+        let left = sessions.memory();
+        assert_eq!(left.sessions, 1, "the preparation was over within milliseconds");
+        sessions.options.memory_limit = left.limited();
+        drop(sessions.compile("flat", &flat, &Cancel::default())?);
+        assert_eq!(sessions.memory().sessions, 0);
+        Ok(())
+    });
+}

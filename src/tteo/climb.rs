@@ -67,9 +67,16 @@ pub(crate) fn optimize(
     };
     let deadline = o.deadline.and_then(|limit| clock.checked_add(limit));
     host.cancel().prepare_until(deadline);
-    let prepared = prepare(sessions, o, (&variables, batch), &files, host.cancel());
+    let prepared = prepare(sessions, o, (&variables, batch), &files, host.cancel()).and_then(|programs| {
+        let mut feeds = feeds(o, &start, &variables, batch)?;
+        for (k, term) in o.terms.iter().enumerate() {
+            // A network's may be those of a text tower, which is prepared as well.
+            feeds.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, host.cancel())?);
+        }
+        Ok((programs, feeds))
+    });
     host.cancel().prepare_until(None);
-    let Programs { mut step, mut forward, mut best } = match prepared {
+    let (Programs { mut step, mut forward, mut best }, feeds) = match prepared {
         Err(Error::Timeout { .. }) => {
             report.ended = "deadline";
             let Start { e_in, condition, .. } = start;
@@ -77,10 +84,6 @@ pub(crate) fn optimize(
         }
         other => other?,
     };
-    let mut feeds = feeds(o, &start, &variables, batch)?;
-    for (k, term) in o.terms.iter().enumerate() {
-        feeds.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, host.cancel())?);
-    }
     for session in [Some(&mut step), forward.as_mut(), Some(&mut best)].into_iter().flatten() {
         session.feed(feeds.iter().map(|(name, value)| (name.as_str(), value)))?;
     }

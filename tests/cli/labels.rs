@@ -24,6 +24,12 @@ fn labels_are_matched_suggested_and_asked_about() {
 }
 
 #[test]
+fn a_terminal_obeys_no_message() {
+    let said = fails(1, &["generate", "--label", "red apple\u{1b}[2J\u{9b}2J", "-o", "none.png"]);
+    assert!(said.contains(r"red apple\u{1b}[2J\u{9b}2J") && !said.contains('\u{1b}'), "{said}");
+}
+
+#[test]
 fn labels_are_listed_for_people_and_scripts() {
     let all = works(&["labels", "--model", MODEL]);
     let lines: Vec<(usize, &str)> =

@@ -1,6 +1,8 @@
 //! `--like`: every kind of picture is made again from its own PNG, byte for byte; hostile text is refused.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use softdimo::image::{RgbaImage, read_png, write_png};
 
@@ -61,6 +63,13 @@ fn every_kind_of_generated_picture_is_made_again() {
         files[0]["path"], "emoji-32.softdimo.safetensors",
         "where nobody named it is nobody's business"
     );
+
+    // A sheet may have more pixels than can be read back: its text is enough.
+    let mut bytes = std::fs::read(path("sheet.png")).unwrap();
+    bytes[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+    std::fs::write(path("huge.png"), bytes).unwrap();
+    works(&["generate", "--like", &path("huge.png"), "-o", &path("again.png")]);
+    assert!(read_png(path("again.png")).unwrap().0 == read_png(path("sheet.png")).unwrap().0);
 
     // What is given beside it takes its place: the label that of all labels and classes.
     let (sheet, other, plain) = (path("sheet.png"), path("other.png"), path("plain.png"));
@@ -131,6 +140,23 @@ fn an_optimised_picture_is_made_again() {
     );
     remade("optimize", &brief, &[]);
 
+    // What it was like is known once the work has begun, whatever becomes of the picture.
+    let again = path("again.png");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_softdimo"));
+    let arguments = ["optimize", "--like", &brief, "--steps", "100000", "--deadline", "2500", "-o", &again];
+    let program = program
+        .current_dir(support::root())
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    std::fs::rename(&brief, path("moved.png")).unwrap();
+    let output = program.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(read_png(&again).is_ok());
+
     let said = fails(1, &["generate", "--like", &original, "-o", &brief]);
     assert!(said.contains("made by `softdimo generate`") && said.contains("`softdimo optimize`"), "{said}");
 }
@@ -175,7 +201,7 @@ fn hostile_text_is_refused() {
     let many = format!("[{}]", vec![r#"["label","dog"]"#; 5000].join(","));
     let deep = "[".repeat(100_000);
     let evil = path("evil.png");
-    let cases: [(&str, &str); 15] = [
+    let cases: [(&str, &str); 16] = [
         ("", "a JSON object of command, options and files, found EOF"),
         ("[1]", "a JSON object of command, options and files"),
         (&deep, "a JSON object of command, options and files"),
@@ -188,6 +214,7 @@ fn hostile_text_is_refused() {
         (&with(r#"[["seed","\u001b[2J"]]"#), r"options of `softdimo generate`, found invalid value '"),
         (&with(r#"[["edit","/dev/zero"]]"#), "no such file"),
         (&with(r#"[["model","/dev/stdin"]]"#), "no such file"),
+        (&with(r#"[["edit","/proc/cpuinfo"]]"#), "found an empty one"),
         (&with(r#"[["keep","0.5"]]"#), "options of `softdimo generate`"),
         (&with(&many), "at most 4096 options and files, found 5000"),
         (&" ".repeat(2 << 20), "at most 1048576 bytes"),

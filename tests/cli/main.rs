@@ -6,9 +6,10 @@ mod labels;
 mod like;
 mod outputs;
 mod rewards;
+mod signals;
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 
 use softdimo::image::read_png;
 use support::{data, rewards as official, root};
@@ -34,6 +35,19 @@ fn works(arguments: &[&str]) -> String {
     let output = softdimo(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     stdout(&output)
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn start(arguments: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_softdimo"));
+    command.args(arguments).current_dir(root()).env("SOFTDIMO_PROGRESS_MS", "1");
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 const MODEL: &str = "models/emoji-32.softdimo.safetensors";
@@ -248,7 +262,9 @@ fn rewards_from_files() {
     assert_eq!(report["prompts"], serde_json::json!(["red apple"]));
     let score = |k: usize, step: usize| course["iterations"][step]["rewards"][k][0].as_f64().unwrap();
     assert!(score(0, 3) > score(0, 0) && (score(0, 0) - score(1, 0)).abs() < 0.05);
-    let histogram = format!("histogram={sheet}");
+    let colours = path("colours.png");
+    std::fs::copy(&sheet, &colours).unwrap();
+    let histogram = format!("histogram={colours}");
     assert!(run(climb(&[&histogram, "0.1*closeness"], &["--memory", "fast"])).contains("histogram"));
 
     let named = "which the reward 'clip_score' reads, found none";

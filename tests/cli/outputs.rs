@@ -1,31 +1,13 @@
-//! What the program writes where, and what it leaves behind: names, links, folders, many pictures, signals.
+//! What the program writes where: names, links, folders, many pictures.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+use std::time::Duration;
 
 use softdimo::image::read_png;
-use support::{maskbit, root};
+use support::root;
 
-use super::{fails, softdimo, works};
-
-fn files(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-fn start(arguments: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_softdimo"));
-    command.args(arguments).current_dir(root()).env("SOFTDIMO_PROGRESS_MS", "1");
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
-}
+use super::{fails, files, softdimo, start, works};
 
 #[test]
 fn two_pictures_never_share_a_name() {
@@ -64,11 +46,11 @@ fn each_file_says_what_makes_it_alone() {
 fn a_link_stays_a_link() {
     let folder = tempfile::tempdir().unwrap();
     let (link, target) = (folder.path().join("link.png"), folder.path().join("target.png"));
-    std::os::unix::fs::symlink("target.png", &link).unwrap();
+    symlink("target.png", &link).unwrap();
     works(&["generate", "--label", "rocket", "-o", link.to_str().unwrap()]);
     assert!(link.is_symlink() && read_png(&target).unwrap().0.width() == 256);
     let stdout = folder.path().join("stdout");
-    std::os::unix::fs::symlink("/proc/self/fd/1", &stdout).unwrap();
+    symlink("/proc/self/fd/1", &stdout).unwrap();
     let pipe = fails(1, &["generate", "--label", "rocket", "-o", stdout.to_str().unwrap()]);
     assert!(pipe.contains("expected an ordinary file or none"), "{pipe}");
     assert!(stdout.is_symlink());
@@ -81,6 +63,10 @@ fn what_cannot_be_written_or_asked_is_refused_first() {
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
     let (fine, jpeg, nowhere) = (at("a.png"), at("a.jpg"), at("no/a.png"));
     let model = "/nowhere.softdimo.safetensors";
+    assert!(Command::new("mkfifo").arg(at("pipe.png")).status().unwrap().success());
+    symlink("/dev/null", at("device.png")).unwrap();
+    std::fs::write(at("kept.png"), "").unwrap();
+    std::fs::set_permissions(at("kept.png"), PermissionsExt::from_mode(0o444)).unwrap();
     for command in ["generate", "optimize"] {
         let says = |arguments: &[&str], words: &str| {
             let begin: &[&str] = match command {
@@ -93,6 +79,19 @@ fn what_cannot_be_written_or_asked_is_refused_first() {
         says(&["-o", &jpeg], "expected a name that ends with .png: pictures are PNG, found jpg");
         says(&["-o", &nowhere], "expected an existing folder, found no '");
         says(&["-o", folder.path().to_str().unwrap()], "expected a file name, found a folder");
+        for (name, words) in [
+            ("pipe.png", "expected an ordinary file or none, found something else"),
+            ("device.png", "expected an ordinary file or none, found something else"),
+            ("kept.png", "expected a file that may be written, found a read-only one"),
+            ("name.png/", "expected a file name, found a folder's name"),
+        ] {
+            says(&["-o", &at(name)], &format!("{name}: {words}"));
+            match command {
+                "optimize" => says(&["-o", &fine, "--curve", &at(name)], &format!("{name}: {words}")),
+                _ => says(&["-o", &fine, "--edit", &fine], "--output "),
+            }
+        }
+        says(&["-o", "/dev/null"], "--output /dev/null: expected an ordinary file or none");
         says(&["-o", &fine], "file '/nowhere.softdimo.safetensors' not found");
     }
     let quantize = ["quantize", "models/emoji-32.softdimo.safetensors", "--dtype", "f16", "-o", &nowhere];
@@ -116,7 +115,178 @@ fn what_cannot_be_written_or_asked_is_refused_first() {
     assert!(many.contains("--count") && many.contains("300 is not in 1..=256"), "{many}");
     let prompt = fails(1, &["generate", "--prompt", "a dog", "-o", &fine]);
     assert!(prompt.contains("--prompt: expected --label"), "{prompt}");
-    assert_eq!(files(folder.path()), Vec::<String>::new());
+    assert_eq!(files(folder.path()), ["device.png", "kept.png", "pipe.png"]);
+}
+
+/// As another user where the tests run as the one who may do everything.
+#[test]
+fn what_only_others_may_write_is_refused_first() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(at(name), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    for name in ["closed", "shared", "own"] {
+        std::fs::create_dir(at(name)).unwrap();
+    }
+    std::fs::write(at("own/file.png"), "").unwrap();
+    std::fs::write(at("shared/file.png"), "").unwrap();
+    let (us, is_root) = (folder.path().metadata().unwrap().uid(), at("own").metadata().unwrap().uid() == 0);
+    let says = |name: &str, more: &[&str], words: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_softdimo"));
+        command.args(["generate", "--model", "/nowhere", "-o"]).arg(at(name)).args(more);
+        command.uid(if is_root { NOBODY } else { us });
+        match command.output() {
+            Err(e) => println!("not tried, as '{NOBODY}' may not run the program: {e}"),
+            Ok(output) => {
+                let said = String::from_utf8(output.stderr).unwrap();
+                assert!(output.status.code() == Some(1) && said.contains(words), "{name}: {said}");
+            }
+        }
+    };
+    for (name, bits) in [(".", 0o755), ("own/file.png", 0o644), ("shared/file.png", 0o666), ("closed", 0o555)]
+    {
+        mode(name, bits);
+    }
+    mode("shared", 0o1777);
+    says("closed/a.png", &[], "closed/a.png: expected a file that can be written, found Permission denied");
+    says("closed/a.png", &["--separate"], "closed/a.png: expected a file that can be written");
+    if is_root {
+        chown(at("own"), Some(NOBODY), None).unwrap();
+        says("own/file.png", &[], "expected a file that may be written, found a read-only one");
+        says("shared/file.png", &[], "expected a file of your own");
+    }
+    says("shared/new.png", &[], "file '/nowhere' not found");
+    mode("closed", 0o755);
+    assert_eq!(files(&at("closed")).len() + files(&at("own")).len() + files(&at("shared")).len(), 2);
+}
+
+/// Before the work, by whatever name.
+#[test]
+fn what_is_read_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let small = at("p-rocket-1.png");
+    works(&["generate", "--label", "dog", "--enlarge", "1", "-o", &small]);
+    let before = std::fs::read(&small).unwrap();
+    symlink("p-rocket-1.png", at("link.png")).unwrap();
+    symlink("new.png", at("later.png")).unwrap();
+    let refused = |arguments: &[&str], words: &str| {
+        let said = fails(1, arguments);
+        assert!(said.contains(words) && said.ends_with("found the same\n"), "{arguments:?}: {said}");
+        assert!(std::fs::read(&small).unwrap() == before && files(folder.path()).len() == 3, "{arguments:?}");
+    };
+    let (link, new) = (at("link.png"), at("./new.png"));
+    let generate = ["generate", "--label", "rocket", "--edit", &small];
+    for out in [&small, &link, &at("./p-rocket-1.png")] {
+        refused(&[&generate[..], &["-o", out]].concat(), "expected another file than --edit ");
+    }
+    let separate = ["--count", "2", "--separate", "-o", &at("p.png")];
+    let named = format!("--separate {small}: expected another file than --edit {small}");
+    refused(&[&generate[..], &separate].concat(), &named);
+    let other = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&other, &before).unwrap();
+    let mask = ["--edit", other.path().to_str().unwrap(), "--mask", &link];
+    refused(&[&["generate", "--label", "rocket"], &mask[..], &separate].concat(), "than --mask ");
+    refused(&["generate", "--like", &small, "-o", &link], "than --like ");
+    refused(&["quantize", &small, "--dtype", "f16", "-o", &link], "than MODEL ");
+    refused(&["convert", "aesthetic", "--checkpoint", &link, "-o", &small], "than --checkpoint ");
+
+    let optimize = ["optimize", "--label", "dog", "--steps", "1", "--reward"];
+    let target = format!("0.5*target={small}");
+    refused(&[&optimize[..], &[&target, "-o", &link]].concat(), "than --reward ");
+    refused(&[&optimize[..], &[&target, "-o", &new, "--curve", &small]].concat(), "--curve ");
+    for (output, curve) in [(&new, &at("new.png")), (&new, &at("later.png")), (&at("later.png"), &new)] {
+        let words = format!("--curve {curve}: expected another file than --output {output}");
+        refused(&[&optimize[..], &["prior", "-o", output, "--curve", curve]].concat(), &words);
+    }
+}
+
+/// Whatever is in the way of one of many.
+#[test]
+fn every_name_is_tried_before_the_first_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("p.png");
+    let separate =
+        ["--label", "rocket", "--label", "RED apples", "--class", "181", "--count", "3", "--separate"];
+    let arguments = [&["generate", "-o", out.to_str().unwrap()], &separate[..]].concat();
+    for name in ["p-rocket-2.png", "p-red-apple-1.png", "p-class-181-0.png"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        let said = fails(1, &arguments);
+        assert!(said.contains(&format!("{name}: expected a file name, found a folder")), "{said}");
+        assert_eq!(files(folder.path()), [name]);
+        std::fs::remove_dir(folder.path().join(name)).unwrap();
+    }
+    // The name that is only a part of theirs is not written.
+    std::fs::write(&out, "").unwrap();
+    std::fs::set_permissions(&out, PermissionsExt::from_mode(0o444)).unwrap();
+    works(&arguments);
+    assert_eq!(files(folder.path()).len(), 10);
+}
+
+/// Files come first, and who closed a pipe wants no more.
+#[test]
+fn nothing_is_lost_where_nobody_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("a.png");
+    let out = out.to_str().unwrap();
+    let optimize = ["optimize", "--label", "dog", "--reward", "prior", "--steps", "1", "-o", out];
+    let generate = ["generate", "--label", "dog", "--json", "-o", out];
+    let closed = || std::io::pipe().unwrap().1;
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for arguments in [&optimize[..], &[&optimize[..], &["--json"]].concat(), &generate] {
+        let command = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_softdimo"));
+            command.args(arguments).current_dir(root()).env("SOFTDIMO_PROGRESS_MS", "0");
+            command
+        };
+        let written = |code: i32, output: std::process::Output| {
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(code), "{arguments:?}: {:?}: {said}", output.status);
+            read_png(out).unwrap();
+            std::fs::remove_file(out).unwrap();
+            said
+        };
+        let said = written(0, command().stdout(closed()).output().unwrap());
+        assert!(!said.contains("stdout"), "{said}");
+        let said = written(1, command().stdout(full()).output().unwrap());
+        assert!(said.contains("'stdout': No space left"), "{said}");
+        written(0, command().stderr(closed()).output().unwrap());
+        written(0, command().stderr(full()).output().unwrap());
+    }
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_softdimo"));
+    verify.args(["verify", super::MODEL, "tests/data/emoji-32.golden.safetensors"]).current_dir(root());
+    let output = verify.stdout(closed()).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    for out in ["sheet.png", "out.softdimo.safetensors"] {
+        let path = folder.path().join(out);
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -f 1; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_softdimo")]);
+        match out {
+            "sheet.png" => command.args(["generate", "--label", "dog", "--enlarge", "64", "-o"]),
+            _ => {
+                command.args([
+                    "convert",
+                    "maskbit",
+                    "--generator",
+                    "tests/data/maskbit/generator.safetensors",
+                ]);
+                command.args(["--tokenizer", "tests/data/maskbit/tokenizer.safetensors", "-o"])
+            }
+        };
+        let output = command.arg(&path).current_dir(root()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains("File too large"), "{out}: {said}");
+        assert_eq!(files(folder.path()), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -188,59 +358,4 @@ fn a_pipe_hears_how_far_it_is() {
     assert!(text.lines().filter(|line| line.starts_with("network runs: ")).count() >= 3, "{text}");
     let quiet = softdimo(&["generate", "--label", "rocket", "-o", out.to_str().unwrap()]);
     assert_eq!(String::from_utf8(quiet.stderr).unwrap().lines().count(), 1);
-}
-
-#[test]
-fn an_interrupted_optimisation_writes_its_best() {
-    for (name, status) in [("INT", 130), ("TERM", 143)] {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("best.png");
-        let reward = ["--reward", "color=-1,-1,1", "--steps", "100000"];
-        let begin = ["optimize", "--label", "red apple", "-o", out.to_str().unwrap()];
-        let mut child = start(&[&begin[..], &reward[..]].concat());
-        let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
-        let far =
-            |line: &str| line.strip_prefix("optimising: ").and_then(|l| l.split(' ').next()?.parse().ok());
-        let began = Instant::now();
-        while told.next().is_some_and(|line| far(&line.unwrap()).is_none_or(|step: u32| step < 8)) {
-            assert!(began.elapsed() < Duration::from_secs(60));
-        }
-        signal(&child, name);
-        for _ in told {}
-        assert_eq!(child.wait().unwrap().code(), Some(status), "{name}");
-        let (picture, text) = read_png(&out).unwrap();
-        assert_eq!((picture.width(), picture.height()), (256, 2 * 256 + 8));
-        let report = &text.iter().find(|(k, _)| k == "softdimo").unwrap().1;
-        assert!(report.contains("\"ended\":\"cancelled\""), "{report}");
-        assert_eq!(files(folder.path()), ["best.png"]);
-    }
-}
-
-/// Caught while the temporary file is there.
-#[test]
-fn an_interrupted_conversion_leaves_nothing() {
-    let models = tempfile::tempdir().unwrap();
-    let model = maskbit::deep(models.path(), 60);
-    let mut caught = 0;
-    for name in ["INT", "TERM"].iter().cycle().take(60) {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("out.softdimo.safetensors");
-        let begin = ["quantize", model.to_str().unwrap(), "--dtype", "int8", "-o", out.to_str().unwrap()];
-        let mut child = start(&begin);
-        while files(folder.path()).is_empty() && child.try_wait().unwrap().is_none() {}
-        signal(&child, name);
-        let status = child.wait().unwrap();
-        match status.code() {
-            Some(0) => assert_eq!(files(folder.path()), ["out.softdimo.safetensors"]),
-            Some(130 | 143) => {
-                assert!(files(folder.path()).iter().all(|file| file == "out.softdimo.safetensors"));
-                caught += 1;
-            }
-            _ => panic!("{status}"),
-        }
-        if caught == 6 {
-            return;
-        }
-    }
-    panic!("caught {caught} of 60");
 }

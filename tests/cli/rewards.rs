@@ -45,6 +45,10 @@ fn reward_files_may_have_any_name() {
         |reward: &str| fails(1, &["optimize", "--label", "dog", "--reward", reward, "-o", &path("out.png")]);
     assert!(none(&path("none")).contains(&format!("file '{}' not found", path("none"))));
     assert!(none("x*prior").contains("expected a number before '*', found x"));
+    for color in ["1,x,1,1", "1,1", "1,1,1,1", "1,,1"] {
+        let said = none(&format!("color={color}"));
+        assert!(said.contains("expected color=R,G,B, three numbers") && said.contains(color), "{said}");
+    }
     assert!(none("beauty").contains("a reward file[=CLASS]"));
 }
 

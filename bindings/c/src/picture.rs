@@ -62,7 +62,7 @@ pub unsafe extern "C" fn softdimo_image_init(image: *mut softdimo_image, struct_
 /// Write a picture of any size as PNG (RGB8 becomes RGB, all else RGBA with 8 bits a channel). `text` holds
 /// `pair_count` pairs of keyword and value for `tEXt`/`iTXt` chunks (NULL and 0 for none): put
 /// `softdimo_job_report` there to be able to make the picture again. The file appears complete or not at all,
-/// and replaces one of its name.
+/// and replaces one of its name, unless that is read-only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_image_write_png(
     image: *const softdimo_image,

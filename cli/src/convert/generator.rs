@@ -109,6 +109,16 @@ impl Args {
     }
 
     pub fn run(self) -> Result<ExitCode> {
-        self.common.run(|output, progress| generator(&self.source, output, progress))
+        let s = &self.source;
+        let inputs = [
+            ("--generator", s.generator.as_ref()),
+            ("--teacher", s.teacher.as_ref()),
+            ("--tokenizer", Some(&s.tokenizer)),
+            ("--config", s.config.as_ref()),
+            ("--labels", s.labels.as_ref()),
+            ("--text-encoder", s.text_encoder.as_ref()),
+            ("--vocabulary", s.vocabulary.as_ref()),
+        ];
+        self.common.run(&inputs, |output, progress| generator(s, output, progress))
     }
 }

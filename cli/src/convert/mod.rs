@@ -11,8 +11,9 @@ use softdimo::convert::{About, Storage, Summary};
 use softdimo::families::FAMILIES;
 use softdimo::rewards::architecture::REWARDS;
 
-use crate::output::check_file;
+use crate::output::{check_apart, check_file};
 use crate::progress::Progress;
+use crate::say::{say, tell};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -127,31 +128,36 @@ impl Common {
     /// Run a conversion to the output and print what was written.
     fn run(
         &self,
+        inputs: &[(&str, Option<&PathBuf>)],
         convert: impl FnOnce(&Path, &mut dyn FnMut(usize, usize)) -> softdimo::Result<Summary>,
     ) -> softdimo::Result<ExitCode> {
-        write(&self.output, convert)
+        let inputs: Vec<(&str, &Path)> =
+            inputs.iter().filter_map(|&(option, path)| Some((option, path?.as_path()))).collect();
+        write(&self.output, &inputs, convert)
     }
 }
 
-/// Have a model file written under a progress bar, and print what it is.
+/// Have a model file written under a progress bar, and print what it is. The inputs are with their options.
 pub fn write(
     output: &Path,
+    inputs: &[(&str, &Path)],
     make: impl FnOnce(&Path, &mut dyn FnMut(usize, usize)) -> softdimo::Result<Summary>,
 ) -> softdimo::Result<ExitCode> {
     check_file("--output", output)?;
+    check_apart(&[("--output", output)], inputs)?;
     let mut progress = Progress::new("tensors written");
     let summary = make(output, &mut |done, total| progress.set(done as u64, total as u64))?;
     progress.finish();
     for read in &summary.read_from {
-        eprintln!("{read}");
+        tell!("{read}");
     }
-    println!(
+    say!(
         "{}: {} tensors, {} bytes, sha256 {}",
         output.display(),
         summary.tensors,
         summary.bytes,
         summary.sha256
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -81,6 +81,14 @@ impl Args {
     }
 
     pub fn run(self) -> Result<ExitCode> {
-        self.common.run(|output, progress| reward(&self.source, output, progress))
+        let s = &self.source;
+        let inputs = [
+            ("--checkpoint", Some(&s.checkpoint)),
+            ("--config", s.config.as_ref()),
+            ("--vocabulary", s.vocabulary.as_ref()),
+            ("--head", s.head.as_ref()),
+            ("--labels", s.labels.as_ref()),
+        ];
+        self.common.run(&inputs, |output, progress| reward(s, output, progress))
     }
 }

@@ -1,0 +1,177 @@
+//! Files that appear complete or not at all: written beside their destination, synced, and renamed over it.
+
+mod place;
+
+use std::fs::{File, TryLockError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::file_limit::Limited;
+
+pub use place::same_place;
+use place::{Place, Refused, folder, same_file};
+
+/// Temporary files under way, for [`abandon_all`].
+static UNDER_WAY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// What nobody has written to for so long and nobody holds was left behind by a process that was killed.
+const STALE: Duration = Duration::from_secs(60);
+
+/// A file on its way to `destination`: readers see the old file or the new one, and unless [`AtomicFile::commit`]
+/// succeeds the destination is as it was and nothing is left beside it. A process that is killed leaves one file
+/// `.softdimo-….tmp`, which the next one that writes the same destination a minute later removes.
+#[derive(Debug)]
+pub(crate) struct AtomicFile {
+    pub file: File,
+    temporary: PathBuf,
+    /// Behind all links.
+    destination: PathBuf,
+    committed: bool,
+}
+
+impl AtomicFile {
+    /// Begin to write `destination`, which is free, an ordinary file, or a link to either: the link stays, and what it leads
+    /// to is written. A rename must never take the place of a device, a pipe or a folder, nor of a file that may not be
+    /// written. An existing file's permissions stay as they are.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a path without a file name; `NotFound` or `Io` naming the destination.
+    pub fn create(destination: &Path) -> Result<AtomicFile> {
+        AtomicFile::begin(destination).map_err(|refused| refused.of_file(destination))
+    }
+
+    fn begin(destination: &Path) -> Result<AtomicFile, Refused> {
+        let place = Place::find(destination)?;
+        let mut name = DefaultHasher::new();
+        place.target.file_name().hash(&mut name);
+        let name = name.finish();
+        for n in 0.. {
+            // The same folder, so that the rename stays on one file system.
+            let temporary = place.target.with_file_name(format!(".softdimo-{name:016x}-{n}.tmp"));
+            match open_temporary(&temporary) {
+                Ok(file) => {
+                    let made =
+                        AtomicFile { file, temporary, destination: place.target.clone(), committed: false };
+                    // Some file systems have no locks: there, a file that is a minute old counts as left behind.
+                    let _ = made.file.try_lock();
+                    place.check_owner(&made.file.metadata().map_err(Refused::System)?)?;
+                    if let Some(existing) = place.existing {
+                        let _ = made.file.set_permissions(existing.permissions());
+                    }
+                    return Ok(made);
+                }
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => remove_stale(&temporary),
+                Err(e) => return Err(Refused::System(e)),
+            }
+        }
+        unreachable!("numbers do not end")
+    }
+
+    /// For what the file holds: a limit of its size is an error, and no signal.
+    pub(crate) fn writer(&self) -> Limited<'_> {
+        Limited(&self.file)
+    }
+
+    /// Give the file its name.
+    ///
+    /// # Errors
+    /// `Io` naming the destination; nothing is left behind.
+    pub fn commit(mut self) -> Result<()> {
+        let failed = |e| Error::io(&self.destination, e);
+        // Before the rename, or a crash could leave an empty file under the final name.
+        self.file.sync_all().map_err(failed)?;
+        let mut paths = under_way();
+        std::fs::rename(&self.temporary, &self.destination).map_err(failed)?;
+        // From here on the temporary name may be another process's.
+        paths.retain(|path| *path != self.temporary);
+        drop(paths);
+        self.committed = true;
+        sync_folder(&self.destination);
+        Ok(())
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if !self.committed {
+            let mut paths = under_way();
+            let _ = std::fs::remove_file(&self.temporary);
+            paths.retain(|path| *path != self.temporary);
+        }
+    }
+}
+
+/// That a file can be written as `destination`, by beginning one: before work whose result goes there.
+///
+/// # Errors
+/// `InvalidArgument` naming `what`, the option that gave the destination.
+pub fn check(what: &str, destination: &Path) -> Result<()> {
+    AtomicFile::begin(destination).map(drop).map_err(|refused| refused.of_option(what))
+}
+
+/// Remove the temporary files of this process, which is about to end: their destinations stay as they are. Threads that
+/// write such files stop where they begin or end one, so that none comes after.
+pub fn abandon_all() {
+    let paths = under_way();
+    for path in paths.iter() {
+        let _ = std::fs::remove_file(path);
+    }
+    std::mem::forget(paths);
+}
+
+fn under_way() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+    UNDER_WAY.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// A new file, which [`abandon_all`] knows from its first moment.
+fn open_temporary(path: &Path) -> std::io::Result<File> {
+    let mut paths = under_way();
+    let file = File::options().write(true).create_new(true).open(path)?;
+    paths.push(path.to_path_buf());
+    Ok(file)
+}
+
+/// Remove a temporary file that nobody writes any more. Another one gets another number, as does what is no file.
+fn remove_stale(path: &Path) {
+    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        return;
+    }
+    // Some file systems lock only what is open for writing; a read-only one must go too.
+    let open = |writing: bool| open_as_it_is(File::options().write(writing).read(!writing), path);
+    let Ok(file) = open(true).or_else(|_| open(false)) else { return };
+    let Ok(opened) = file.metadata() else { return };
+    let age = opened.modified().ok().and_then(|at| at.elapsed().ok());
+    if age.is_none_or(|age| age <= STALE) || matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        return;
+    }
+    // Meanwhile somebody else may have removed it, and begun another.
+    if std::fs::symlink_metadata(path).is_ok_and(|now| now.is_file() && same_file(&opened, &now)) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Opened without waiting for anybody, and not what a link leads to.
+fn open_as_it_is(options: &mut std::fs::OpenOptions, path: &Path) -> std::io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options.open(path)
+}
+
+/// Make the rename itself last. Not every file system can; the file is whole either way.
+fn sync_folder(path: &Path) {
+    #[cfg(unix)]
+    {
+        if let Ok(folder) = File::open(folder(path)) {
+            let _ = folder.sync_all();
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}
+
+#[cfg(test)]
+mod tests;
