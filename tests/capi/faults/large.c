@@ -90,6 +90,10 @@ int main(int argc, char **argv) {
     STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_submit(engine, &request, &job));
   }
   STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_image_write_png(&wide, path, NULL, 0));
+  /* What would fit into the reserve is not taken from there where the call can do without. */
+  wide.width = wide.height = 100;
+  STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_image_write_png(&wide, path, NULL, 0));
+  wide.width = wide.height = WIDE;
   wide.format = SOFTDIMO_FORMAT_RGB8;
   STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_image_write_png(&wide, path, NULL, 0));
   /* Texts of 1 MiB, of which the reserve would hold a few. */
