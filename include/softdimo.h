@@ -80,9 +80,13 @@
  * - Any function may be called from any thread. All computing happens on the engine's own threads, named
  *   softdimo-*, with signals blocked; after softdimo_engine_free() they are gone. Callbacks run only on a
  *   thread that is inside a call of this library.
+ * - A file that may not become as long as it should (RLIMIT_FSIZE) is SOFTDIMO_ERR_IO; no SIGXFSZ is raised.
  * - The library never prints, exits, changes the locale, the working directory, signal handlers (unless
  *   SOFTDIMO_WEIGHTS_MAP_GUARDED is asked for) or the caller's floating-point mode. It stays mapped after
  *   dlclose(). In a child after fork(), calls return SOFTDIMO_ERR_FORKED and frees do nothing.
+ * - A callback returns: it must not throw, longjmp() or pthread_exit() past this library. pthread_cancel() of a thread
+ *   that is inside a call, callbacks included, takes effect after the call, unless the thread is cancelled asynchronously
+ *   (PTHREAD_CANCEL_ASYNCHRONOUS), which no call allows. A thread that calls in has at least 256 KiB of stack.
  * - A job advances on its own, but its callbacks run only inside a wait or poll of it; a STOP that comes
  *   after the job's end changes nothing.
  * - Same seed, model and provider: same tokens, for any thread count.
@@ -778,11 +782,14 @@ int32_t softdimo_reward_prior(uint64_t seed,
 int32_t softdimo_reward_closeness(struct softdimo_reward **reward);
 
 /// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
-/// [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first. A number that is not finite
-/// ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
-/// and where nothing was written. The arrays are valid during the call. Called only on the thread that is inside
+/// [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first, of either sign. A number that is not
+/// finite ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
+/// and where both arrays are as they were. The arrays are valid during the call. Called only on the thread that is inside
 /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll` for the job; without such a thread the job
 /// stands still. SOFTDIMO_STOP ends the optimisation like a cancel. Must not throw, and must not free the job.
+/// Calls of this library that would wait for the callback itself return SOFTDIMO_ERR_UNSUPPORTED: those that wait for its
+/// engine, for another job that needs the same reward, or for an engine whose callback waits, without a timeout, for this
+/// one's. It must not wait in another way for a thread that waits for its job: nobody can tell, and both wait for ever.
 typedef int32_t (*softdimo_reward_fn)(void *user_data,
                                       const float *pixels,
                                       uint32_t batch,
@@ -792,7 +799,8 @@ typedef int32_t (*softdimo_reward_fn)(void *user_data,
                                       float *gradient);
 
 /// The host's own reward. `callback` and `user_data` must stay valid until the reward is freed and every job
-/// that uses it has ended. Its calls come one at a time, even where several jobs use it.
+/// that uses it has ended. Its calls come one at a time, even where several jobs use it: meanwhile a wait or poll of
+/// another such job keeps to its time.
 int32_t softdimo_reward_from_callback(softdimo_reward_fn callback,
                                       void *user_data,
                                       struct softdimo_reward **reward);
@@ -829,7 +837,9 @@ int32_t softdimo_reward_open(const char *path,
                              const struct softdimo_reward_options *options,
                              struct softdimo_reward **reward);
 
-/// The same for a reward whose file is in memory; bytes and `release` as in `softdimo_engine_open_memory`.
+/// The same for a reward whose file is in memory; bytes and `release` as in `softdimo_engine_open_memory`. They are in use
+/// until `release` is called, which may be after the reward and its jobs are gone: what a cancelled job had begun to prepare
+/// is finished first. With a NULL `release` they must outlive every engine that was given a job with this reward.
 int32_t softdimo_reward_open_memory(const void *data,
                                     uint64_t length,
                                     softdimo_release_fn release,

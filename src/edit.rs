@@ -7,6 +7,7 @@ use crate::program::Program;
 use crate::rng::{Philox, Stream};
 use crate::runtime::Cancel;
 use crate::sessions::Sessions;
+use crate::shortage;
 use crate::tensor::{Tensor, to_u32};
 
 /// The picture a request starts from.
@@ -42,17 +43,13 @@ impl Edit {
             }
             Keep::Share(_) => Ok(()),
             Keep::Outside(mask) => {
-                let pixels = layout.width * layout.height;
                 if layout.grid.is_none() {
                     return Err(Error::Unsupported {
                         what: "an edit mask".into(),
                         reason: "every token of this model stands for the whole picture; keep a share".into(),
                     });
                 }
-                if mask.len() != pixels {
-                    let expected = format!("{pixels} floats for {}x{}", layout.width, layout.height);
-                    return Err(Error::invalid("edit.mask", expected, mask.len()));
-                }
+                Edit::check_counts(layout, self.image.len(), Some(mask.len()))?;
                 match mask.iter().position(|m| !m.is_finite()) {
                     Some(at) => {
                         Err(Error::invalid("edit.mask", "finite floats", format!("{} at {at}", mask[at])))
@@ -61,6 +58,38 @@ impl Edit {
                 }
             }
         }
+    }
+
+    /// Refuse a picture of so many floats, and a mask of so many, that are not of the model's size.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`].
+    #[doc(hidden)]
+    pub fn check_counts(layout: &Layout, image: usize, mask: Option<usize>) -> Result<()> {
+        let (size, pixels) = (format!("{}x{}", layout.width, layout.height), layout.width * layout.height);
+        if image != 3 * pixels {
+            return Err(Error::invalid("edit.image", format!("{} floats for {size}", 3 * pixels), image));
+        }
+        match mask {
+            Some(found) if found != pixels => {
+                Err(Error::invalid("edit.mask", format!("{pixels} floats for {size}"), found))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A copy.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`].
+    pub(crate) fn copied(&self) -> Result<Edit> {
+        Ok(Edit {
+            image: shortage::copied("edit.image", &self.image)?,
+            keep: match &self.keep {
+                Keep::Share(share) => Keep::Share(*share),
+                Keep::Outside(mask) => Keep::Outside(shortage::copied("edit.mask", mask)?),
+            },
+        })
     }
 
     /// Per slot, whether the token of picture `i` of a request stays.
@@ -155,7 +184,8 @@ pub(crate) fn encode(
     layout: &Layout,
     cancel: &Cancel,
 ) -> Result<Vec<u32>> {
-    let image = Tensor::from_f32([1, 3, layout.height, layout.width], image);
+    let image = shortage::copied("the picture", image)?;
+    let image = Tensor::from_f32_vec([1, 3, layout.height, layout.width], image);
     let tokens = sessions.run(Program::Encode, 1, &[("image", &image)], cancel)?;
     to_u32(tokens.i64s()?)
 }

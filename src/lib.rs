@@ -9,7 +9,8 @@
 //
 // `bindings/c` is built from the stable tier, and from what only the C ABI promises: files in the host's memory
 // (`checkpoint::Mapping`, for `from_mapping`), a wall against panics (`panic_wall`) and against calls in a forked process
-// (`runtime::check_process`), and what is told when memory is short (`shortage`).
+// (`runtime::check_process`), what is told when memory is short (`shortage`), and how much a
+// request brings before it is copied (`check_counts`).
 //
 // The order in which modules may use each other is in `ARCHITECTURE.md`.
 
@@ -23,6 +24,7 @@ mod engine;
 mod error;
 #[doc(hidden)]
 pub mod families;
+mod file_limit;
 mod generate;
 mod generated;
 #[doc(hidden)]

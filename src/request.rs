@@ -3,9 +3,11 @@
 use crate::edit::Edit;
 use crate::error::{Error, Result};
 use crate::families::condition::MicroConditions;
+use crate::families::family::Layout;
 use crate::label::Label;
 use crate::model::Model;
 use crate::sample::SampleOptions;
+use crate::shortage;
 use crate::tteo::Optimize;
 
 /// How the student's logits become a picture.
@@ -67,6 +69,11 @@ pub struct Request {
     pub report_gap: bool,
     /// Test-time embedding optimisation of a one-step job.
     pub optimize: Option<Optimize>,
+}
+
+/// A copy of an array of a request.
+fn copied<T: Copy>(what: &str, values: &Option<Vec<T>>) -> Result<Option<Vec<T>>> {
+    values.as_ref().map(|values| shortage::copied(what, values)).transpose()
 }
 
 /// Most pictures one request may ask for.
@@ -184,13 +191,8 @@ impl Request {
             }
             optimize.validate(model, self.sigma.unwrap_or(defaults.sigma))?;
         }
-        let slots = batch * layout.slots();
         if let Some(tokens) = &self.start_tokens {
-            let found = format!("{} tokens", tokens.len());
-            if tokens.len() != slots {
-                let expected = format!("{slots} ({batch} × {} × {})", layout.positions, layout.splits);
-                return Err(Error::invalid("start_tokens", expected, found));
-            }
+            Request::check_counts(&layout, batch, (Some(tokens.len()), None))?;
             let is_token = |t: u32| (t as usize) < layout.codes || t as usize == layout.mask_token;
             if let Some(bad) = tokens.iter().find(|&&t| !is_token(t)) {
                 let (codes, mask) = (layout.codes, layout.mask_token);
@@ -211,12 +213,7 @@ impl Request {
             if self.start_tokens.is_some() {
                 return Err(Error::invalid("start_tokens", "none with e_in, which is made of them", "some"));
             }
-            let expected = batch * layout.positions * layout.embedding;
-            if e_in.len() != expected {
-                let expected =
-                    format!("{expected} floats ({batch} × {} × {})", layout.positions, layout.embedding);
-                return Err(Error::invalid("e_in", expected, e_in.len()));
-            }
+            Request::check_counts(&layout, batch, (None, Some(e_in.len())))?;
             if let Some(at) = e_in.iter().position(|v| !v.is_finite()) {
                 return Err(Error::invalid("e_in", "finite floats", format!("{} at index {at}", e_in[at])));
             }
@@ -251,12 +248,36 @@ impl Request {
                 0.0,
                 1e4,
             )?,
-            start_tokens: self.start_tokens.clone(),
-            edit: self.edit.clone(),
-            e_in: self.e_in.clone(),
+            start_tokens: copied("start_tokens", &self.start_tokens)?,
+            edit: self.edit.as_ref().map(Edit::copied).transpose()?,
+            e_in: copied("e_in", &self.e_in)?,
             report_gap: self.report_gap,
             optimize: self.optimize.clone(),
         })
+    }
+
+    /// Refuse so many start tokens, and floats of a start embedding, that are not those of `batch` pictures.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`].
+    #[doc(hidden)]
+    pub fn check_counts(
+        layout: &Layout,
+        batch: usize,
+        (start_tokens, e_in): (Option<usize>, Option<usize>),
+    ) -> Result<()> {
+        let Layout { positions, splits, embedding, .. } = *layout;
+        let product = |width: usize| batch.saturating_mul(positions).saturating_mul(width);
+        let (slots, floats) = (product(splits), product(embedding));
+        if let Some(found) = start_tokens.filter(|&found| found != slots) {
+            let expected = format!("{slots} ({batch} × {positions} × {splits})");
+            return Err(Error::invalid("start_tokens", expected, format!("{found} tokens")));
+        }
+        if let Some(found) = e_in.filter(|&found| found != floats) {
+            let expected = format!("{floats} floats ({batch} × {positions} × {embedding})");
+            return Err(Error::invalid("e_in", expected, found));
+        }
+        Ok(())
     }
 
     /// What a well-formed request of `steps` steps says and nothing reads.

@@ -1,7 +1,8 @@
 //! What is done when memory is short. Rust ends the process when an allocation fails, which a library must not do to its
 //! host, so
 //!
-//! - buffers whose size comes from a request or a file are reserved fallibly ([`filled`], [`copied`]);
+//! - buffers whose size comes from a request or a file are reserved fallibly ([`filled`], [`copied`]), and never in the
+//!   reserve below ([`is_fallible`]);
 //! - before ONNX Runtime is given work, in whose threads a failed allocation ends the process, [`room`] looks whether the
 //!   memory can be had;
 //! - `libsoftdimo` has an allocator that serves everything else from a reserve, and [`note`]s it: the call that did so ends
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 
 thread_local! {
     static SPENT: Cell<bool> = const { Cell::new(false) };
+    static FALLIBLE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// This thread was served from the reserve. Allocates nothing.
@@ -29,6 +31,11 @@ pub fn noted() -> bool {
 /// Forget what earlier work of this thread noted.
 pub fn forget() {
     let _ = SPENT.try_with(|spent| spent.set(false));
+}
+
+/// Whether this thread can do without what it is allocating: an allocator then serves it from no reserve. Allocates nothing.
+pub fn is_fallible() -> bool {
+    FALLIBLE.try_with(Cell::get).unwrap_or(false)
 }
 
 /// That nothing was noted since the last look.
@@ -84,6 +91,16 @@ pub fn copied<T: Copy>(what: &str, values: &[T]) -> Result<Vec<T>> {
     Ok(copy)
 }
 
+/// The `n` values that `values` yields.
+///
+/// # Errors
+/// [`Error::Exhausted`].
+pub fn collected<T>(what: &str, n: usize, values: impl IntoIterator<Item = T>) -> Result<Vec<T>> {
+    let mut all = reserved(what, n)?;
+    all.extend(values.into_iter().take(n));
+    Ok(all)
+}
+
 /// An empty vector with room for `n` values.
 ///
 /// # Errors
@@ -91,7 +108,10 @@ pub fn copied<T: Copy>(what: &str, values: &[T]) -> Result<Vec<T>> {
 pub fn reserved<T>(what: &str, n: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
     let bytes = (n as u64).saturating_mul(size_of::<T>() as u64);
-    values.try_reserve_exact(n).map_err(|_| Error::Exhausted { what: what.into(), bytes })?;
+    let _ = FALLIBLE.try_with(|fallible| fallible.set(true));
+    let reserved = values.try_reserve_exact(n);
+    let _ = FALLIBLE.try_with(|fallible| fallible.set(false));
+    reserved.map_err(|_| Error::Exhausted { what: what.into(), bytes })?;
     Ok(values)
 }
 
@@ -109,6 +129,8 @@ mod tests {
         room("a test", 1 << 20).unwrap();
         assert_eq!(filled("a test", 3, 7).unwrap(), [7; 3]);
         assert_eq!(copied("a test", &[1, 2]).unwrap(), [1, 2]);
+        assert_eq!(collected("a test", 2, 5..).unwrap(), [5, 6]);
+        assert!(!is_fallible());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::file_limit::Limited;
 
 pub use place::same_place;
 use place::{Place, Refused, folder, same_file};
@@ -68,6 +69,11 @@ impl AtomicFile {
             }
         }
         unreachable!("numbers do not end")
+    }
+
+    /// For what the file holds: a limit of its size is an error, and no signal.
+    pub(crate) fn writer(&self) -> Limited<'_> {
+        Limited(&self.file)
     }
 
     /// Give the file its name.

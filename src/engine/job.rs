@@ -9,10 +9,14 @@ use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::generated::Generated;
 use crate::host::{Host, Progress};
+use crate::rewards::callback::{Admitted, Busy};
 use crate::rewards::{Reward, RewardAnswer, RewardImage};
 use crate::runtime::{Cancel, exit};
 use crate::shortage;
 use crate::tensor::Tensor;
+
+/// How often a thread looks whether another has left the callback that it should call.
+const BUSY: Duration = Duration::from_millis(1);
 
 /// Where a job is; the values are those of the C ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,27 +166,41 @@ impl JobState {
     }
 }
 
+/// What the arrays of an answer hold before the callback: zeros to whoever adds to them, of signs that nobody writes, in a
+/// whole gradient, but who writes none.
+fn unwritten() -> impl Iterator<Item = f32> {
+    // Of the golden ratio's multiples, the highest bit; the first is negative: a score alone is more often 0 than -0.
+    (0..u32::MAX).map(|i| if (i.wrapping_mul(0x9e37_79b9) as i32) < 0 { 0.0 } else { -0.0 })
+}
+
 /// Run the callback on this thread and check its answer.
-fn answer(reward: &Reward, image: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
-    let Reward::Callback(callback) = reward else {
-        return Err(Error::internal("only callbacks are asked"));
-    };
+fn answer(callback: &mut Admitted, image: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
     let shape = image.shape().clone();
     let pixels = image.f32s()?;
-    // A zero to whoever adds to it, and not what anybody writes.
-    let mut scores = shortage::filled("scores of the reward callback", shape[0], -0.0)?;
-    let mut gradient = shortage::filled("gradient of the reward callback", pixels.len(), -0.0)?;
+    let mut scores = shortage::collected("scores of the reward callback", shape[0], unwritten())?;
+    let mut gradient = shortage::collected("gradient of the reward callback", pixels.len(), unwritten())?;
     let view = RewardImage { pixels, batch: shape[0], width: shape[3], height: shape[2] };
     let mut answer = RewardAnswer { scores: &mut scores, gradient: &mut gradient };
-    let mut callback = callback.lock().unwrap_or_else(|e| e.into_inner());
-    if callback(&view, &mut answer).is_break() {
+    if callback.call(&view, &mut answer).is_break() {
         return Ok(None);
     }
-    let untouched = |values: &[f32]| values.iter().all(|value| value.to_bits() == (-0.0_f32).to_bits());
+    let untouched = |values: &[f32]| {
+        values.iter().map(|v| v.to_bits()).eq(unwritten().map(f32::to_bits).take(values.len()))
+    };
     if untouched(&scores) && untouched(&gradient) {
         return Err(Error::invalid("reward callback", "a score for each picture", "none written"));
     }
     Ok(Some((Tensor::from_f32_vec([shape[0]], scores), Tensor::from_f32_vec(shape, gradient))))
+}
+
+/// Another job asks the callback that this thread is inside.
+fn inside_its_callback() -> Error {
+    Error::Unsupported {
+        what: "waiting for a job".into(),
+        reason:
+            "it waits for its reward callback, which this thread is inside for another job: wait outside it"
+                .into(),
+    }
 }
 
 /// A submitted request. Dropping it cancels the job and waits for it to end.
@@ -259,7 +277,7 @@ impl Job {
     ) -> Result<Arc<Generated>> {
         // What the clock cannot hold is as long as it takes.
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-        let _waiting = self.shared.turn.wait()?;
+        let _waiting = self.shared.turn.wait(deadline.is_none())?;
         let mut reported = Progress::default();
         let mut state = self.shared.lock();
         loop {
@@ -279,17 +297,32 @@ impl Job {
                 return result.clone();
             }
             // After a cancel the worker takes the question back: no callback is called after a STOP.
-            if matches!(state.question, Question::Asked(..)) && !self.shared.cancel.is_cancelled() {
-                let Question::Asked(reward, image) =
-                    std::mem::replace(&mut state.question, Question::Answering)
-                else {
-                    unreachable!("matched above")
-                };
+            let mut look = LOOK;
+            let asked = match &state.question {
+                Question::Asked(reward, image) if !self.shared.cancel.is_cancelled() => {
+                    Some((reward.clone(), image.clone()))
+                }
+                _ => None,
+            };
+            let entered = match &asked {
+                Some((reward, image)) => match reward.as_callback()?.enter() {
+                    Ok(entered) => Some((entered, image)),
+                    Err(Busy::Here) => return Err(inside_its_callback()),
+                    Err(Busy::Elsewhere) => {
+                        look = BUSY;
+                        None
+                    }
+                },
+                None => None,
+            };
+            if let Some((mut entered, image)) = entered {
+                state.question = Question::Answering;
                 self.shared.turn.answers();
                 drop(state);
                 // A panicking callback must not leave the worker waiting.
                 let answered =
-                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&reward, &image)));
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&mut entered, image)));
+                drop(entered);
                 state = self.shared.lock();
                 self.shared.turn.answered();
                 let answered =
@@ -302,7 +335,7 @@ impl Job {
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(Error::Timeout { milliseconds: timeout.unwrap_or_default().as_millis() as u64 });
             }
-            let look = left.unwrap_or(LOOK).min(LOOK);
+            let look = left.unwrap_or(look).min(look);
             let (again, woken) =
                 self.shared.changed.wait_timeout(state, look).unwrap_or_else(|e| e.into_inner());
             state = again;
@@ -334,6 +367,7 @@ impl Drop for Job {
         }
         self.shared.lock().abandoned = true;
         self.cancel();
+        let _queued = self.shared.turn.queue();
         // Where the worker waits for this thread the job ends without it.
         while !self.phase().is_final() && self.shared.turn.check().is_ok() {
             let state = self.shared.lock();

@@ -18,25 +18,76 @@ pub(super) const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(super) struct Turns(Mutex<Weak<Turn>>);
 
+/// Which worker each thread of the process waits for, as long as it takes; a thread inside a callback may wait for several.
+static WAITS: Mutex<Vec<(ThreadId, Weak<Turns>)>> = Mutex::new(Vec::new());
+
+/// Engines whose callbacks wait for one another that are looked through: more are not taken to be a circle.
+const CHAIN: usize = 64;
+
+fn waits() -> MutexGuard<'static, Vec<(ThreadId, Weak<Turns>)>> {
+    WAITS.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// This thread waits for a worker, as long as it takes, until the guard is dropped.
+pub(super) struct Queued(Weak<Turns>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let this = std::thread::current().id();
+        let mut waits = waits();
+        if let Some(at) = waits.iter().rposition(|(thread, on)| *thread == this && on.ptr_eq(&self.0)) {
+            waits.remove(at);
+        }
+    }
+}
+
 impl Turns {
+    /// Tell threads in callbacks of other engines that this one waits for the worker.
+    pub fn queue(self: &Arc<Turns>) -> Queued {
+        let turns = Arc::downgrade(self);
+        waits().push((std::thread::current().id(), turns.clone()));
+        Queued(turns)
+    }
+
+    fn asking(&self) -> Option<Arc<Turn>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).upgrade()
+    }
+
+    /// Whether the worker waits, by way of callbacks that wait for other engines, for this thread.
+    fn is_circle(&self) -> bool {
+        let this = std::thread::current().id();
+        let mut answering = self.asking().and_then(|turn| turn.lock().answering);
+        for _ in 0..CHAIN {
+            let Some(thread) = answering else { return false };
+            if thread == this {
+                return true;
+            }
+            let on =
+                waits().iter().rev().find(|(waiting, _)| *waiting == thread).and_then(|(_, on)| on.upgrade());
+            answering = on.and_then(|on| on.asking()).and_then(|turn| turn.lock().answering);
+        }
+        false
+    }
+
     /// That this thread may wait for the worker. `own`: of the job that it is about to wait for, and so to answer.
     ///
     /// # Errors
     /// [`Error::Unsupported`] where nobody else can be expected to answer: this thread is inside a callback of the job
-    /// that asks, or has submitted that job and nobody waits for it.
+    /// that asks, or in one that the thread inside that callback waits for, or has submitted that job and nobody waits for
+    /// it.
     pub fn check(&self, what: &str, own: Option<&Arc<Turn>>) -> Result<()> {
-        let asking = self.0.lock().unwrap_or_else(|e| e.into_inner()).upgrade();
-        let Some(asking) = asking else { return Ok(()) };
+        let Some(asking) = self.asking() else { return Ok(()) };
         let waits = own.is_some_and(|own| Arc::ptr_eq(own, &asking));
-        match asking.is_up_to(std::thread::current().id(), waits) {
-            false => Ok(()),
-            true => Err(Error::Unsupported {
-                what: what.into(),
-                reason: "a job of this engine waits for its reward callback, which this thread answers: \
-                         wait for that job, and from outside its callbacks"
-                    .into(),
-            }),
-        }
+        let reason = if asking.is_up_to(std::thread::current().id(), waits) {
+            "a job of this engine waits for its reward callback, which this thread answers: wait for that job, and from \
+             outside its callbacks"
+        } else if self.is_circle() {
+            "a job of this engine waits for its reward callback, which waits for the callback that this thread is in: do \
+             not wait for other engines inside callbacks"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Unsupported { what: what.into(), reason: reason.into() })
     }
 }
 
@@ -87,14 +138,20 @@ impl Turn {
         self.lock().answering = None;
     }
 
-    /// This thread waits for the job, and answers what it asks, until the guard is dropped.
+    /// This thread waits for the job, and answers what it asks, until the guard is dropped; `forever`, or for some time.
     ///
     /// # Errors
     /// As [`Turns::check`].
-    pub fn wait(self: &Arc<Turn>) -> Result<Waiting<'_>> {
+    pub fn wait(self: &Arc<Turn>, forever: bool) -> Result<Waiting<'_>> {
+        let queued = forever.then(|| self.turns.queue());
         self.check()?;
         self.lock().waiting.push(std::thread::current().id());
-        Ok(Waiting(self))
+        Ok(Waiting(self, queued))
+    }
+
+    /// See [`Turns::queue`].
+    pub fn queue(&self) -> Queued {
+        self.turns.queue()
     }
 
     /// That this thread may wait for the job.
@@ -120,7 +177,7 @@ impl Turn {
 }
 
 /// See [`Turn::wait`].
-pub(super) struct Waiting<'a>(&'a Turn);
+pub(super) struct Waiting<'a>(&'a Turn, #[allow(dead_code)] Option<Queued>);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {

@@ -95,6 +95,7 @@ impl Worker {
                     sessions.check_provider()?;
                     sessions.rehearse();
                     exit::install();
+                    shortage::check("the engine")?;
                     Ok((runtime, sessions))
                 });
                 drop(entered);
@@ -202,6 +203,7 @@ impl Worker {
         work: impl FnOnce(&mut Sessions) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let check_turn = || self.state.turns.check("waiting for the engine", None);
+        let _queued = self.state.turns.queue();
         check_turn()?;
         let (reply, result) = channel();
         let panicked = reply.clone();

@@ -13,7 +13,9 @@ pub use png_file::{read_png, write_png};
 pub use png_text::read_png_text;
 pub use rgba::RgbaImage;
 
+use self::rgba::checked_bytes;
 use crate::error::{Error, Result};
+use crate::shortage;
 
 /// The most pixels an image this library allocates may have (8192 × 8192).
 pub const MAX_PIXELS: u64 = 1 << 26;
@@ -155,19 +157,27 @@ impl ImageViewMut<'_> {
 /// Reads pixels as floats `[3, height, width]` in \[0, 1\], alpha dropped; the inverse of [`write_f32_chw`].
 ///
 /// # Errors
-/// As [`ImageView::validate`].
+/// As [`ImageView::validate`], and `InvalidArgument` above [`MAX_PIXELS`].
 pub fn read_f32_chw(view: &ImageView<'_>) -> Result<Vec<f32>> {
-    let picture = RgbaImage::from_view(view)?;
-    let pixels = picture.data().as_chunks::<4>().0;
-    if view.format == PixelFormat::Rgba32F {
-        let rows: Vec<&[u8]> = view.rows()?.collect();
-        let channel = |c: usize| {
-            let rows = rows.iter().flat_map(|row| row.chunks_exact(16));
-            rows.map(move |p| f32::from_ne_bytes(p[4 * c..4 * c + 4].try_into().unwrap()))
-        };
-        return Ok((0..3).flat_map(channel).collect());
+    let floats = 3 * (checked_bytes(u64::from(view.width), u64::from(view.height))? / 4);
+    let mut image = shortage::reserved("the picture", floats)?;
+    let bytes = view.format.bytes_per_pixel();
+    for channel in 0..3 {
+        for row in view.rows()? {
+            let pixels = row.chunks_exact(bytes);
+            match view.format {
+                PixelFormat::Rgba8 | PixelFormat::Rgb8 => {
+                    image.extend(pixels.map(|p| f32::from(p[channel]) / 255.0));
+                }
+                PixelFormat::Bgra8 => image.extend(pixels.map(|p| f32::from(p[2 - channel]) / 255.0)),
+                PixelFormat::Rgba32F => {
+                    let value = |p: &[u8]| p.as_chunks::<4>().0[channel];
+                    image.extend(pixels.map(|p| f32::from_ne_bytes(value(p))));
+                }
+            }
+        }
     }
-    Ok((0..3).flat_map(|c| pixels.iter().map(move |p| f32::from(p[c]) / 255.0)).collect())
+    Ok(image)
 }
 
 /// Writes a decoder's picture, `[3, height, width]` with values in \[0, 1\], into the view.

@@ -26,7 +26,7 @@ pub fn write_png_bands(
         return Err(Error::invalid("image size", "at least 1x1", format!("{width}x{height}")));
     }
     let target = AtomicFile::create(path)?;
-    let mut out = BufWriter::new(&target.file);
+    let mut out = BufWriter::new(target.writer());
     let mut encoder = png::Encoder::new(&mut out, width, height);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_color(png::ColorType::Rgba);

@@ -10,7 +10,7 @@ use super::rgba::checked_bytes;
 use super::{ImageView, MAX_PIXELS, PixelFormat, RgbaImage};
 use crate::atomic_file::AtomicFile;
 use crate::error::{Error, Result};
-use crate::panic_wall;
+use crate::{panic_wall, shortage};
 
 /// Bytes of compressed text a file may expand to, per chunk.
 const MAX_TEXT: usize = 1 << 20;
@@ -18,6 +18,10 @@ const MAX_TEXT: usize = 1 << 20;
 pub(super) const MAX_METADATA: usize = 64 << 20;
 /// Bytes of the longest file: the largest picture, at 8 bytes a pixel and not compressed, with room for its text.
 const MAX_FILE: u64 = 8 * MAX_PIXELS + (128 << 20);
+
+/// Bytes of the largest picture that is compressed in one piece: the encoder does so in buffers of its own, which grow with
+/// the picture, and ends the process where they cannot.
+const WHOLE: usize = 1 << 20;
 
 /// Writes an 8-bit sRGB PNG: RGB for an RGB8 view, RGBA for all others.
 ///
@@ -33,7 +37,7 @@ pub fn write_png(path: impl AsRef<Path>, image: &ImageView<'_>, text: &[(String,
     image.validate()?;
     text.iter().try_for_each(check_text)?;
     let target = AtomicFile::create(path)?;
-    encode(&target.file, image, text, path)?;
+    encode(target.writer(), image, text, path)?;
     target.commit()
 }
 
@@ -112,10 +116,11 @@ fn decode(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, String)>
     })?;
 
     let mut reader = decoder.read_info().map_err(error)?;
-    let mut data = vec![0; bytes];
+    let mut data = shortage::filled("the picture", bytes, 0)?;
     let frame = reader.next_frame(&mut data).map_err(error)?;
     if frame.color_type == png::ColorType::GrayscaleAlpha {
-        data = data[..bytes / 2].chunks_exact(2).flat_map(|p| [p[0], p[0], p[0], p[1]]).collect();
+        let pixels = data[..bytes / 2].chunks_exact(2).flat_map(|p| [p[0], p[0], p[0], p[1]]);
+        data = shortage::collected("the picture", bytes, pixels)?;
     }
     reader.finish().map_err(error)?;
 
@@ -135,7 +140,7 @@ fn decode(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, String)>
     Ok((RgbaImage::new(width, height, data)?, text))
 }
 
-fn encode(file: &File, image: &ImageView<'_>, text: &[(String, String)], path: &Path) -> Result<()> {
+fn encode(file: impl Write, image: &ImageView<'_>, text: &[(String, String)], path: &Path) -> Result<()> {
     let error = |e| encoding_error(path, e);
     let mut out = BufWriter::new(file);
     let mut encoder = png::Encoder::new(&mut out, image.width, image.height);
@@ -147,11 +152,13 @@ fn encode(file: &File, image: &ImageView<'_>, text: &[(String, String)], path: &
         } else {
             encoder.add_itxt_chunk(keyword.clone(), text.clone()).map_err(error)?;
         }
+        shortage::check("the text of a picture")?;
     }
     let data = match image.format {
         PixelFormat::Rgb8 => {
             encoder.set_color(png::ColorType::Rgb);
-            image.rows()?.flatten().copied().collect()
+            let bytes = checked_bytes(u64::from(image.width), u64::from(image.height))? / 4 * 3;
+            shortage::collected("the picture", bytes, image.rows()?.flatten().copied())?
         }
         PixelFormat::Rgba8 | PixelFormat::Bgra8 | PixelFormat::Rgba32F => {
             encoder.set_color(png::ColorType::Rgba);
@@ -159,7 +166,13 @@ fn encode(file: &File, image: &ImageView<'_>, text: &[(String, String)], path: &
         }
     };
     let mut writer = encoder.write_header().map_err(error)?;
-    writer.write_image_data(&data).map_err(error)?;
+    if data.len() <= WHOLE {
+        writer.write_image_data(&data).map_err(error)?;
+    } else {
+        let mut pixels = writer.stream_writer().map_err(error)?;
+        pixels.write_all(&data).map_err(|e| Error::io(path, e))?;
+        pixels.finish().map_err(error)?;
+    }
     writer.finish().map_err(error)?;
     out.flush().map_err(|e| Error::io(path, e))
 }

@@ -37,7 +37,8 @@ impl RgbaImage {
     /// `InvalidArgument` when the size is zero or above [`MAX_PIXELS`].
     pub fn filled(width: u32, height: u32, color: [u8; 4]) -> Result<RgbaImage> {
         let bytes = checked_bytes(u64::from(width), u64::from(height))?;
-        Ok(RgbaImage { width, height, data: color.repeat(bytes / 4) })
+        let data = shortage::collected("the picture", bytes, color.into_iter().cycle())?;
+        Ok(RgbaImage { width, height, data })
     }
 
     /// A copy of any view; f32 values become ⌊255·x + 0.5⌋.

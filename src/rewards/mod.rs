@@ -4,6 +4,7 @@
 
 pub mod aesthetic;
 pub mod architecture;
+pub mod callback;
 pub mod classifier;
 pub mod clip;
 mod histogram;
@@ -19,8 +20,9 @@ pub mod scorer;
 pub mod source;
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use self::callback::Callback;
 use self::inputs::RewardInputs;
 pub use histogram::{BINS, histogram};
 pub use model::{RewardConfig, RewardModel};
@@ -34,6 +36,7 @@ use crate::model::Model;
 use crate::nn;
 use crate::runtime::Cancel;
 use crate::sessions::Sessions;
+use crate::shortage;
 use crate::tensor::{Dtype, Tensor};
 
 /// A reward with its weight in the sum that is maximised.
@@ -76,8 +79,6 @@ pub struct RewardAnswer<'a> {
     pub gradient: &'a mut [f32],
 }
 
-type Callback = dyn FnMut(&RewardImage, &mut RewardAnswer) -> ControlFlow<()> + Send;
-
 /// A differentiable reward, one score per picture, maximised.
 #[non_exhaustive]
 pub enum Reward {
@@ -100,7 +101,7 @@ pub enum Reward {
     Network(Network),
     /// The host's own function, which runs only on the thread that waits for the job: [`Reward::callback`].
     #[doc(hidden)]
-    Callback(Mutex<Box<Callback>>),
+    Callback(Callback),
 }
 
 impl std::fmt::Debug for Reward {
@@ -114,7 +115,7 @@ impl Reward {
     pub fn callback(
         f: impl FnMut(&RewardImage, &mut RewardAnswer) -> ControlFlow<()> + Send + 'static,
     ) -> Reward {
-        Reward::Callback(Mutex::new(Box::new(f)))
+        Reward::Callback(Callback::new(f))
     }
 
     /// The network of a reward file. `class` is a classifier's, for all pictures; without one a picture should show
@@ -144,6 +145,17 @@ impl Reward {
     /// Whether the host computes it.
     pub fn is_callback(&self) -> bool {
         matches!(self, Reward::Callback(_))
+    }
+
+    /// The host's function.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for any other reward.
+    pub(crate) fn as_callback(&self) -> Result<&Callback> {
+        match self {
+            Reward::Callback(callback) => Ok(callback),
+            _ => Err(Error::internal("only callbacks are asked")),
+        }
     }
 
     /// Whether its score depends on the request's prompt.
@@ -300,22 +312,27 @@ impl Reward {
         let name = |part: &str| format!("r{k}.{part}");
         // Normalised so that the weighted sum over pixels is a mean over the mask.
         let weights = |mask: &Option<Vec<f32>>, shape: &[usize]| {
-            let mask = mask.clone().unwrap_or_else(|| vec![1.0; h * w]);
-            let sum: f32 = mask.iter().sum();
-            let weights: Vec<f32> = mask.iter().map(|m| m / sum).collect();
-            (name("weights"), Tensor::from_f32(shape, &weights))
+            let what = "the weights of a reward";
+            let mut weights = match mask {
+                Some(mask) => shortage::copied(what, mask)?,
+                None => shortage::filled(what, h * w, 1.0)?,
+            };
+            let sum: f32 = weights.iter().sum();
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+            Ok::<_, Error>((name("weights"), Tensor::from_f32_vec(shape, weights)))
         };
         let map = [1, 1, h, w];
         Ok(match self {
             Reward::Target { target, mask } => {
-                vec![(name("target"), Tensor::from_f32([1, 3, h, w], target)), weights(mask, &map)]
+                let target = shortage::copied("the target of a reward", target)?;
+                vec![(name("target"), Tensor::from_f32_vec([1, 3, h, w], target)), weights(mask, &map)?]
             }
             Reward::Color { rgb, mask } => {
-                vec![(name("rgb"), Tensor::from_f32([1, 3, 1, 1], rgb)), weights(mask, &map)]
+                vec![(name("rgb"), Tensor::from_f32([1, 3, 1, 1], rgb)), weights(mask, &map)?]
             }
             Reward::Histogram { histogram, mask } => {
                 let sums = histogram::running_sums(histogram);
-                vec![(name("running_sums"), sums), weights(mask, &[h * w, 1])]
+                vec![(name("running_sums"), sums), weights(mask, &[h * w, 1])?]
             }
             Reward::Network(network) => {
                 let feeds = network.feeds(sessions, prompts, classes.i64s()?, cancel)?;

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::families::condition::Condition;
 use crate::program::{Program, Role};
 use crate::runtime::Cancel;
+use crate::shortage;
 use crate::tensor::Tensor;
 
 /// An embedded condition of a batch, as tensors under the input names of [`Condition`].
@@ -44,7 +45,10 @@ impl Conditioned {
         let mut shapes = vec![(Condition::EMBEDDING, layout.embedding.clone())];
         shapes.extend(layout.pooled.map(|width| (Condition::POOLED, vec![width])));
         shapes.extend(layout.guidance.map(|shape| (Condition::GUIDANCE, shape.to_vec())));
-        let mut rows: Vec<Vec<f32>> = vec![Vec::new(); shapes.len()];
+        let row = |shape: &Vec<usize>| {
+            shortage::reserved("the features of the prompts", b * shape.iter().product::<usize>())
+        };
+        let mut rows = shapes.iter().map(|(_, shape)| row(shape)).collect::<Result<Vec<Vec<f32>>>>()?;
         for prompt in prompts {
             let known: Option<Vec<Tensor>> =
                 shapes.iter().map(|(part, _)| sessions.features().get(part, prompt)).collect();

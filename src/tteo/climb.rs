@@ -11,6 +11,7 @@ use crate::runtime::Cancel;
 use crate::runtime::bound::Bound;
 use crate::sessions::condition::Conditioned;
 use crate::sessions::{Other, Sessions};
+use crate::shortage;
 use crate::tensor::Tensor;
 
 /// The kept embeddings.
@@ -67,7 +68,7 @@ pub(crate) fn optimize(
     let deadline = o.deadline.and_then(|limit| clock.checked_add(limit));
     host.cancel().prepare_until(deadline);
     let prepared = prepare(sessions, o, (&variables, batch), &files, host.cancel()).and_then(|programs| {
-        let mut feeds = feeds(o, &start, &variables, batch);
+        let mut feeds = feeds(o, &start, &variables, batch)?;
         for (k, term) in o.terms.iter().enumerate() {
             // A network's may be those of a text tower, which is prepared as well.
             feeds.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, host.cancel())?);
@@ -255,7 +256,10 @@ fn not_finite(scores: &Tensor, gradient: &Tensor) -> Result<Vec<Option<String>>>
 }
 
 /// The inputs of the first step, except the rewards' own and those that change with the step.
-fn feeds(o: &Optimize, start: &Start, variables: &Moved, batch: usize) -> Vec<(String, Tensor)> {
+///
+/// # Errors
+/// [`Error::Exhausted`].
+fn feeds(o: &Optimize, start: &Start, variables: &Moved, batch: usize) -> Result<Vec<(String, Tensor)>> {
     let mut feeds: Vec<(String, Tensor)> = vec![
         ("class".into(), start.classes.clone()),
         ("e_start".into(), start.e_in.clone()),
@@ -268,12 +272,13 @@ fn feeds(o: &Optimize, start: &Start, variables: &Moved, batch: usize) -> Vec<(S
     feeds.extend(start.condition.parts().map(|(name, value)| (name.into(), value.clone())));
     for (name, value) in variables {
         let shape = value.shape();
-        let zeros = Tensor::from_f32_vec(shape.clone(), vec![0.0; shape.len()]);
+        let zeros = shortage::filled("the optimizer's state", shape.len(), 0.0)?;
+        let zeros = Tensor::from_f32_vec(shape.clone(), zeros);
         feeds.extend(states(o.optimizer, name).into_iter().map(|state| (state, zeros.clone())));
         feeds.push((best_of(name), value.clone()));
         feeds.push((name.to_string(), value.clone()));
     }
-    feeds
+    Ok(feeds)
 }
 
 /// e_in [B, N, D] at the variables.
@@ -283,8 +288,9 @@ fn embedding_of(variables: &Moved, start: &Start) -> Result<Tensor> {
         (Some(e), _, _) => e.clone(),
         (None, Some(n), Some(clean)) => {
             let sum = |(c, n): (&f32, &f32)| c + n * start.sigma;
-            let e: Vec<f32> = clean.f32s()?.iter().zip(n.f32s()?).map(sum).collect();
-            Tensor::from_f32_vec(clean.shape().clone(), e)
+            let (clean, n, shape) = (clean.f32s()?, n.f32s()?, clean.shape().clone());
+            let e = shortage::collected("the best embedding", clean.len(), clean.iter().zip(n).map(sum))?;
+            Tensor::from_f32_vec(shape, e)
         }
         _ => start.e_in.clone(),
     })

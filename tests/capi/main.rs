@@ -206,6 +206,18 @@ fn optimize() {
 }
 
 #[test]
+fn callbacks() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("callbacks").arg(maskbit::labelled(folder.path())));
+}
+
+#[test]
+fn host_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("host_threads").arg(bundled()).arg(folder.path()));
+}
+
+#[test]
 fn rewards() {
     let folder = tempfile::tempdir().unwrap();
     let files = folder.path().join("files");

@@ -27,13 +27,45 @@ unsafe impl Sync for Arena {}
 static ARENA: Arena = Arena(UnsafeCell::new([MaybeUninit::uninit(); RESERVE]));
 static HEAP: LockedHeap = LockedHeap::empty();
 
-/// From the reserve; NULL once that is spent too.
+/// Blocks of the reserve are so many bytes, or a multiple: what is cut off one can always go back.
+const UNIT: usize = 16;
+
+/// What the heap is asked for a block of this layout.
+fn in_units(layout: Layout) -> Layout {
+    let size = layout.size().max(1).next_multiple_of(UNIT);
+    // Too long for a layout is too long for the reserve.
+    Layout::from_size_align(size, layout.align().max(UNIT)).unwrap_or(layout)
+}
+
+/// From the reserve; NULL once that is spent too, and for what its asker can do without: the reserve is for what ends the
+/// process otherwise.
 fn spend(layout: Layout) -> *mut u8 {
     static READY: Once = Once::new();
+    if shortage::is_fallible() {
+        return std::ptr::null_mut();
+    }
     // SAFETY: once, on memory that is static and nobody else's.
     READY.call_once(|| unsafe { HEAP.lock().init(ARENA.0.get().cast(), RESERVE) });
     shortage::note();
-    HEAP.lock().allocate_first_fit(layout).map_or(std::ptr::null_mut(), NonNull::as_ptr)
+    HEAP.lock().allocate_first_fit(in_units(layout)).map_or(std::ptr::null_mut(), NonNull::as_ptr)
+}
+
+/// Cut a block of the reserve down to `size` bytes where it lies. Whether `size` is no longer than it is.
+///
+/// # Safety
+/// The block was taken with [`spend`] and this layout; from here on its layout is one of `size` bytes.
+unsafe fn cut(block: *mut u8, layout: Layout, size: usize) -> bool {
+    // SAFETY: as in `realloc`, the only caller: no overflow.
+    let kept = in_units(unsafe { Layout::from_size_align_unchecked(size, layout.align()) }).size();
+    let Some(rest) = in_units(layout).size().checked_sub(kept) else { return false };
+    if rest > 0 {
+        // SAFETY: the end of the block, in units as all blocks are, is nobody's any more.
+        unsafe {
+            let end = NonNull::new_unchecked(block.add(kept));
+            HEAP.lock().deallocate(end, Layout::from_size_align_unchecked(rest, UNIT));
+        }
+    }
+    true
 }
 
 fn is_reserve(pointer: *mut u8) -> bool {
@@ -68,7 +100,9 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match NonNull::new(block) {
             // SAFETY: it was allocated there, with this layout.
-            Some(reserved) if is_reserve(block) => unsafe { HEAP.lock().deallocate(reserved, layout) },
+            Some(reserved) if is_reserve(block) => unsafe {
+                HEAP.lock().deallocate(reserved, in_units(layout))
+            },
             // SAFETY: the system's, with this layout.
             _ => unsafe { System.dealloc(block, layout) },
         }
@@ -85,7 +119,13 @@ unsafe impl GlobalAlloc for Allocator {
                     return moved;
                 }
             }
-            let moved = self.alloc(grown);
+            let mut moved = System.alloc(grown);
+            if moved.is_null() {
+                if is_reserve(block) && cut(block, layout, size) {
+                    return block;
+                }
+                moved = spend(grown);
+            }
             if !moved.is_null() {
                 std::ptr::copy_nonoverlapping(block, moved, layout.size().min(size));
                 self.dealloc(block, layout);
@@ -116,6 +156,11 @@ mod tests {
             ALLOCATOR.dealloc(moved, layout(5000));
             assert_eq!(free(), before);
             assert!(spend(layout(RESERVE)).is_null());
+            // Shorter where it lies, and every byte goes back.
+            let block = spend(layout(999));
+            assert!(cut(block, layout(999), 9) && cut(block, layout(9), 9) && !cut(block, layout(9), 90));
+            ALLOCATOR.dealloc(block, layout(9));
+            assert_eq!(free(), before);
             ALLOCATOR.dealloc(first, layout(1000));
         }
         shortage::forget();

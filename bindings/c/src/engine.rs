@@ -121,15 +121,14 @@ pub unsafe extern "C" fn softdimo_engine_open(
     options: *const softdimo_engine_options,
     engine: *mut *mut softdimo_engine,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: pointers are NULL or valid as documented.
-        unsafe {
-            read::required(engine, "engine")?;
+    // SAFETY: pointers are NULL or valid as documented.
+    unsafe {
+        wall_making(engine, "engine", || {
             let path = cstr(path, "path")?;
             let (options, log) = read_options(options)?;
-            out(engine, "engine", engine_handle(Engine::open(path, options)?, log))
-        }
-    })
+            Ok(engine_handle(Engine::open(path, options)?, log))
+        })
+    }
 }
 
 const _: () = {
@@ -172,12 +171,12 @@ pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Re
     Ok((options, (o.log, o.log_user_data, LogLevel::try_from(o.log_level)?)))
 }
 
-pub(super) fn engine_handle(engine: Engine, (log, user_data, level): Log) -> *mut softdimo_engine {
+pub(super) fn engine_handle(engine: Engine, (log, user_data, level): Log) -> Box<softdimo_engine> {
     let label = |name: &str| CString::new(name.replace('\0', " ")).unwrap_or_default();
     let labels = engine.labels().map(label).collect();
     let sink = LogSink { engine: engine.clone(), log, user_data, level, stopped: Arc::default() };
     sink.drain();
-    Box::into_raw(Box::new(softdimo_engine { engine, labels, log: sink }))
+    Box::new(softdimo_engine { engine, labels, log: sink })
 }
 
 /// Shapes of a model. Set struct_size before the call that fills it.

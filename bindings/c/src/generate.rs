@@ -20,6 +20,9 @@ pub unsafe extern "C" fn softdimo_generate(
             if image_count != batch {
                 return Err(Error::invalid("image_count", format!("request.batch = {batch}"), image_count));
             }
+            if batch as usize > BATCH_LIMIT {
+                return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
+            }
             let views = read::images(images, image_count)?;
             let layout = e.engine.layout();
             for view in &views {

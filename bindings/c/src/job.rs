@@ -23,14 +23,8 @@ pub unsafe extern "C" fn softdimo_submit(
     request: *const softdimo_request,
     job: *mut *mut softdimo_job,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: as documented.
-        unsafe {
-            read::required(job, "job")?;
-            let submitted = submit(engine, request)?;
-            out(job, "job", Box::into_raw(Box::new(submitted)))
-        }
-    })
+    // SAFETY: as documented.
+    unsafe { wall_making(job, "job", || Ok(Box::new(submit(engine, request)?))) }
 }
 
 /// State of a job: others of its engine come first.

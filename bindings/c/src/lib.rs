@@ -7,6 +7,7 @@
 #![allow(unsafe_code, non_camel_case_types, missing_debug_implementations, clippy::missing_safety_doc)]
 
 mod allocator;
+mod cancel;
 mod describe;
 mod edit;
 mod engine;
@@ -28,18 +29,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use read::{array, cstr, handle, init_struct, optional_cstr, out, read_struct, write_struct, write_text};
-use wall::{guard, wall};
+use wall::{guard, wall, wall_making};
 
-use softdimo::Generated;
-use softdimo::Label;
 use softdimo::image;
 use softdimo::runtime::check_process;
+use softdimo::shortage;
+use softdimo::{BATCH_LIMIT, Generated};
 use softdimo::{BINS, Reward, RewardModel, RewardTerm};
 use softdimo::{Decode, Request};
 use softdimo::{Edit, Keep};
 use softdimo::{Engine, MemoryMode, Options, Provider};
 use softdimo::{Error, LogLevel, Result, Status};
 use softdimo::{Job, Phase};
+use softdimo::{Label, Layout};
 use softdimo::{Optimize, Optimizer, Variables};
 
 pub use describe::*;

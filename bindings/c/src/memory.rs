@@ -80,15 +80,15 @@ pub unsafe extern "C" fn softdimo_engine_open_memory(
     options: *const softdimo_engine_options,
     engine: *mut *mut softdimo_engine,
 ) -> i32 {
-    wall(|| {
-        // SAFETY: pointers are NULL or valid as documented.
-        unsafe {
-            read::required(engine, "engine")?;
+    // SAFETY: pointers are NULL or valid as documented.
+    unsafe {
+        wall_making(engine, "engine", || {
             let (mapping, armed) = read::foreign(data, length, release, user_data)?;
             let (options, log) = read_options(options)?;
-            let opened = Engine::from_mapping(mapping, "(memory)", options)?;
+            let made = engine_handle(Engine::from_mapping(mapping, "(memory)", options)?, log);
+            shortage::check("engine")?;
             armed.store(true, Ordering::SeqCst);
-            out(engine, "engine", engine_handle(opened, log))
-        }
-    })
+            Ok(made)
+        })
+    }
 }

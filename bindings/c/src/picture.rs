@@ -76,12 +76,14 @@ pub unsafe extern "C" fn softdimo_image_write_png(
             let view = read::images(image.cast_mut(), 1)?.remove(0);
             let path = cstr(path, "path")?;
             let strings = array(text, 2 * u64::from(pair_count), "text")?.unwrap_or_default();
-            let mut pairs = Vec::new();
+            let mut pairs = shortage::reserved("text", strings.len() / 2)?;
             for pair in strings.chunks_exact(2) {
                 pairs.push((
                     cstr(pair[0], "text keyword")?.to_string(),
                     cstr(pair[1], "text value")?.to_string(),
                 ));
+                // The reserve has room for one text, not for all.
+                shortage::check("text")?;
             }
             image::write_png(path, &read::read_view(&view)?, &pairs)
         }

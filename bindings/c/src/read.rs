@@ -9,6 +9,7 @@ use super::{softdimo_image, softdimo_release_fn};
 use softdimo::WeightsMode;
 use softdimo::checkpoint::Mapping;
 use softdimo::image::{ImageView, ImageViewMut, Origin, PixelFormat, read_f32_chw};
+use softdimo::shortage;
 use softdimo::{Error, Result, RewardAnswer, RewardImage};
 
 /// Largest text or struct a caller may hand in.
@@ -205,7 +206,8 @@ pub(super) unsafe fn write_text(
     capacity: u64,
     needed: *mut u64,
 ) -> Result<()> {
-    let bytes: Vec<c_char> = text.bytes().filter(|&b| b != 0).chain([0]).map(|b| b as c_char).collect();
+    let bytes = text.bytes().filter(|&b| b != 0).chain([0]).map(|b| b as c_char);
+    let bytes = shortage::collected("a text", text.len() + 1, bytes)?;
     // SAFETY: passed on.
     unsafe { write_array(&bytes, buffer, capacity, needed, "buffer") }
 }
@@ -283,12 +285,17 @@ pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>
     })
 }
 
-/// The caller's picture [3, H, W] in [0, 1].
-pub(super) unsafe fn picture(image: *const softdimo_image) -> Result<Vec<f32>> {
+/// The caller's picture [3, H, W] in [0, 1], if `check` has nothing against so many floats.
+pub(super) unsafe fn picture(
+    image: *const softdimo_image,
+    check: impl FnOnce(usize) -> Result<()>,
+) -> Result<Vec<f32>> {
     // SAFETY: NULL or an image view, as documented; nothing is written.
     unsafe {
         let image = images(image.cast_mut(), 1)?.remove(0);
-        read_f32_chw(&read_view(&image)?)
+        let view = read_view(&image)?;
+        check((image.width as usize).saturating_mul(image.height as usize).saturating_mul(3))?;
+        read_f32_chw(&view)
     }
 }
 

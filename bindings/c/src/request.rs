@@ -209,7 +209,11 @@ pub unsafe extern "C" fn softdimo_request_init(request: *mut softdimo_request, s
     })
 }
 
-pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(Request, softdimo_request)> {
+/// The request, for a model of this layout: what it brings is copied only where there is as much of it as the model reads.
+pub(super) unsafe fn read_request(
+    request: *const softdimo_request,
+    layout: &Layout,
+) -> Result<(Request, softdimo_request)> {
     // SAFETY: NULL or a struct that starts with struct_size; its pointers are as documented.
     unsafe {
         let r = read_struct(request, "softdimo_request")?;
@@ -218,8 +222,9 @@ pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(R
         let prompt = optional_cstr(r.prompt, "request.prompt")?;
         let negative_prompt = optional_cstr(r.negative_prompt, "request.negative_prompt")?;
         let ids = array(r.class_labels, u64::from(r.class_label_count), "request.class_labels")?;
-        let mut labels: Vec<Label> = Vec::new();
-        for &id in ids.unwrap_or_default() {
+        let ids = ids.unwrap_or_default();
+        let mut labels = shortage::reserved("request.class_labels", ids.len().max(1))?;
+        for &id in ids {
             let id = u32::try_from(id)
                 .map_err(|_| Error::invalid("request.class_labels", "ids of 0 or more", id))?;
             labels.push(Label::Class(id));
@@ -234,6 +239,10 @@ pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(R
             }
             labels.push(Label::Name(name.into()));
         }
+        let start_tokens = array(r.start_tokens, r.start_token_count, "request.start_tokens")?;
+        let e_in = array(r.e_in, r.e_in_count, "request.e_in")?;
+        let counts = (start_tokens.map(<[_]>::len), e_in.map(<[_]>::len));
+        Request::check_counts(layout, r.batch.max(1) as usize, counts)?;
         let value = Request {
             labels,
             prompts: prompt.into_iter().map(String::from).collect(),
@@ -262,10 +271,11 @@ pub(super) unsafe fn read_request(request: *const softdimo_request) -> Result<(R
             sigma: read::or_default(r.sigma),
             guidance_scale: read::or_default(r.guidance_scale),
             randomize_temperature: read::or_default(r.randomize_temperature),
-            start_tokens: array(r.start_tokens, r.start_token_count, "request.start_tokens")?
-                .map(<[_]>::to_vec),
-            edit: read_edit(&r)?,
-            e_in: array(r.e_in, r.e_in_count, "request.e_in")?.map(<[_]>::to_vec),
+            start_tokens: start_tokens
+                .map(|ids| shortage::copied("request.start_tokens", ids))
+                .transpose()?,
+            edit: read_edit(&r, layout)?,
+            e_in: e_in.map(|e| shortage::copied("request.e_in", e)).transpose()?,
             report_gap: match r.report_gap {
                 0 => false,
                 1 => true,
@@ -287,7 +297,7 @@ fn pair(values: [i32; 2], what: &str) -> Result<Option<[u32; 2]>> {
 }
 
 /// The picture a request starts from, if any.
-unsafe fn read_edit(r: &softdimo_request) -> Result<Option<Edit>> {
+unsafe fn read_edit(r: &softdimo_request, layout: &Layout) -> Result<Option<Edit>> {
     // SAFETY: NULL with 0, or `edit_mask_count` floats.
     let mask = unsafe { array(r.edit_mask, r.edit_mask_count, "request.edit_mask")? };
     if r.edit_image.is_null() {
@@ -298,9 +308,11 @@ unsafe fn read_edit(r: &softdimo_request) -> Result<Option<Edit>> {
         return Ok(None);
     }
     // SAFETY: an image view, as documented.
-    let image = unsafe { read::picture(r.edit_image)? };
+    let image = unsafe {
+        read::picture(r.edit_image, |floats| Edit::check_counts(layout, floats, mask.map(<[_]>::len)))?
+    };
     let keep = match (mask, r.edit_keep) {
-        (Some(mask), -1.0) => Keep::Outside(mask.to_vec()),
+        (Some(mask), -1.0) => Keep::Outside(shortage::copied("request.edit_mask", mask)?),
         (Some(_), keep) => return Err(Error::invalid("request.edit_keep", "-1 with edit_mask", keep)),
         (None, -1.0) => {
             return Err(Error::invalid("request.edit_keep", "0 to 1 with edit_image, or edit_mask", -1));
@@ -342,7 +354,7 @@ pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimi
         }
         return refuse_unread(r).map(|()| None);
     };
-    let mut list = Vec::new();
+    let mut list = shortage::reserved("request.rewards", terms.len())?;
     for term in terms {
         read::zero(&[term.reserved], "request.rewards[..].reserved")?;
         // SAFETY: a live handle, or NULL.
@@ -395,7 +407,7 @@ pub(super) unsafe fn submit(
     // SAFETY: a live handle and a request, as documented.
     unsafe {
         let e = handle(engine, "engine")?;
-        let (request, raw) = read_request(request)?;
+        let (request, raw) = read_request(request, &e.engine.layout())?;
         Ok(softdimo_job {
             job: e.engine.submit(&request)?,
             log: e.log.clone(),

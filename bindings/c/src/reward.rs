@@ -5,18 +5,15 @@ use super::*;
 
 /// Write a handle of the reward that `make` makes, if there is a place for it.
 unsafe fn hand_out(reward: *mut *mut softdimo_reward, make: impl FnOnce() -> Result<Reward>) -> i32 {
-    wall(|| {
-        read::required(reward, "reward")?;
-        let handle = Box::into_raw(Box::new(softdimo_reward { reward: Arc::new(make()?) }));
-        // SAFETY: an out pointer, as the callers promise.
-        unsafe { out(reward, "reward", handle) }
-    })
+    let make = || Ok(Box::new(softdimo_reward { reward: Arc::new(make()?) }));
+    // SAFETY: an out pointer, as the callers promise.
+    unsafe { wall_making(reward, "reward", make) }
 }
 
 /// A mask over pixels, row-major from the top: `count` = width·height weights of 0 or more, or NULL for all.
 unsafe fn read_mask(mask: *const f32, count: u64) -> Result<Option<Vec<f32>>> {
     // SAFETY: NULL with 0, or `count` floats.
-    Ok(unsafe { array(mask, count, "mask")? }.map(<[_]>::to_vec))
+    unsafe { array(mask, count, "mask")? }.map(|mask| shortage::copied("mask", mask)).transpose()
 }
 
 /// A reward for looking like `target` (the model's picture size): −mean squared difference over the mask.
@@ -32,7 +29,10 @@ pub unsafe extern "C" fn softdimo_reward_target(
     // SAFETY: an image view, an array and an out pointer, as documented.
     unsafe {
         hand_out(reward, || {
-            Ok(Reward::Target { target: read::picture(target)?, mask: read_mask(mask, mask_count)? })
+            Ok(Reward::Target {
+                target: read::picture(target, |_| Ok(()))?,
+                mask: read_mask(mask, mask_count)?,
+            })
         })
     }
 }
@@ -70,8 +70,8 @@ pub unsafe extern "C" fn softdimo_reward_histogram(
     unsafe {
         hand_out(reward, || {
             let shares = match (target.is_null(), array(histogram, histogram_count, "histogram")?) {
-                (true, Some(shares)) => shares.to_vec(),
-                (false, None) => softdimo::histogram(&read::picture(target)?, BINS)?,
+                (true, Some(shares)) => shortage::copied("histogram", shares)?,
+                (false, None) => softdimo::histogram(&read::picture(target, |_| Ok(()))?, BINS)?,
                 (true, None) => return Err(Error::NullArgument { what: "target" }),
                 (false, Some(_)) => {
                     return Err(Error::invalid("histogram", "NULL when target is given", "an array"));
@@ -98,11 +98,14 @@ pub unsafe extern "C" fn softdimo_reward_closeness(reward: *mut *mut softdimo_re
 }
 
 /// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
-/// [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first. A number that is not finite
-/// ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
-/// and where nothing was written. The arrays are valid during the call. Called only on the thread that is inside
+/// [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first, of either sign. A number that is not
+/// finite ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
+/// and where both arrays are as they were. The arrays are valid during the call. Called only on the thread that is inside
 /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll` for the job; without such a thread the job
 /// stands still. SOFTDIMO_STOP ends the optimisation like a cancel. Must not throw, and must not free the job.
+/// Calls of this library that would wait for the callback itself return SOFTDIMO_ERR_UNSUPPORTED: those that wait for its
+/// engine, for another job that needs the same reward, or for an engine whose callback waits, without a timeout, for this
+/// one's. It must not wait in another way for a thread that waits for its job: nobody can tell, and both wait for ever.
 pub type softdimo_reward_fn = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
@@ -116,7 +119,8 @@ pub type softdimo_reward_fn = Option<
 >;
 
 /// The host's own reward. `callback` and `user_data` must stay valid until the reward is freed and every job
-/// that uses it has ended. Its calls come one at a time, even where several jobs use it.
+/// that uses it has ended. Its calls come one at a time, even where several jobs use it: meanwhile a wait or poll of
+/// another such job keeps to its time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_reward_from_callback(
     callback: softdimo_reward_fn,
@@ -187,7 +191,9 @@ pub unsafe extern "C" fn softdimo_reward_open(
     }
 }
 
-/// The same for a reward whose file is in memory; bytes and `release` as in `softdimo_engine_open_memory`.
+/// The same for a reward whose file is in memory; bytes and `release` as in `softdimo_engine_open_memory`. They are in use
+/// until `release` is called, which may be after the reward and its jobs are gone: what a cancelled job had begun to prepare
+/// is finished first. With a NULL `release` they must outlive every engine that was given a job with this reward.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_reward_open_memory(
     data: *const c_void,
@@ -199,13 +205,15 @@ pub unsafe extern "C" fn softdimo_reward_open_memory(
 ) -> i32 {
     // SAFETY: bytes, options or NULL, and an out pointer, as documented.
     unsafe {
-        hand_out(reward, || {
+        wall_making(reward, "reward", || {
             let (mapping, armed) = read::foreign(data, length, release, user_data)?;
             let options = read_options(options)?;
             read::weights_mode(options.weights_mode)?;
             let opened = network(RewardModel::from_mapping(mapping, "(memory)")?, &options)?;
+            let made = Box::new(softdimo_reward { reward: Arc::new(opened) });
+            shortage::check("reward")?;
             armed.store(true, Ordering::SeqCst);
-            Ok(opened)
+            Ok(made)
         })
     }
 }

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::cancel::Deferred;
+use super::read::{out, required};
 use softdimo::panic_wall;
 use softdimo::runtime::check_process;
 use softdimo::shortage;
@@ -16,7 +18,37 @@ thread_local! {
 /// Run a fallible body behind the wall: its error or panic becomes a status and the last error. In a forked
 /// child it does not run at all: it could wait for a lock whose owner was not forked.
 pub(super) fn wall(body: impl FnOnce() -> Result<()>) -> i32 {
+    let _deferred = Deferred::new();
+    // A call from inside a callback leaves to the outer one what that has noted.
+    let outer = shortage::noted();
     shortage::forget();
+    let status = behind_wall(body);
+    shortage::forget();
+    if outer {
+        shortage::note();
+    }
+    status
+}
+
+/// [`wall`] for a call that makes a handle and writes it to `place`. One that took from the reserve would keep it from all
+/// later calls as long as it lives: it is given back.
+///
+/// # Safety
+/// `place` is NULL or valid for writing.
+pub(super) unsafe fn wall_making<T>(
+    place: *mut *mut T,
+    what: &'static str,
+    make: impl FnOnce() -> Result<Box<T>>,
+) -> i32 {
+    wall(|| {
+        required(place, what)?;
+        let made = shortage::checked(what, make())?;
+        // SAFETY: as the caller promises.
+        unsafe { out(place, what, Box::into_raw(made)) }
+    })
+}
+
+fn behind_wall(body: impl FnOnce() -> Result<()>) -> i32 {
     let body = || check_process().and_then(|()| body());
     let outcome = catch_unwind(AssertUnwindSafe(|| panic_wall::quietly(body)));
     let error = match outcome {
@@ -32,6 +64,7 @@ pub(super) fn wall(body: impl FnOnce() -> Result<()>) -> i32 {
 
 /// Run a body that cannot fail (the `_free` functions) behind the wall.
 pub(super) fn guard(body: impl FnOnce()) {
+    let _deferred = Deferred::new();
     let _ = catch_unwind(AssertUnwindSafe(|| panic_wall::quietly(body)));
 }
 

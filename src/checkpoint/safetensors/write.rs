@@ -46,7 +46,7 @@ pub fn write<'a>(
 
     let target = AtomicFile::create(path)?;
     let failed = |e| Error::io(path, e);
-    let mut out = BufWriter::with_capacity(1 << 20, &target.file);
+    let mut out = BufWriter::with_capacity(1 << 20, target.writer());
     let mut hash = Sha256::new();
     out.write_all(&header.bytes).map_err(failed)?;
     for entry in order {
@@ -66,7 +66,7 @@ pub fn write<'a>(
     out.flush().map_err(failed)?;
     drop(out);
     if let Some(at) = header.hash_at {
-        let mut file = &target.file;
+        let mut file = target.writer();
         file.seek(SeekFrom::Start(at as u64)).map_err(failed)?;
         file.write_all(hash.as_bytes()).map_err(failed)?;
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::programs::run;
 use support::built::library;
 use support::process::run as succeeds;
 use support::program::{compile, compiler};
@@ -134,6 +135,17 @@ fn faults(often: impl Fn(usize, usize) -> usize) {
 #[test]
 fn every_kind_of_fault_is_survived_or_told() {
     faults(|few, _| few);
+}
+
+/// Pictures, masks and arrays that are larger than the reserve, while memory is short.
+#[test]
+fn what_callers_bring_is_refused_where_there_is_no_room() {
+    let bench = Bench::new();
+    let program =
+        compile("cc", &["-std=c99", "-g", "-O1"], &root().join("tests/capi/faults/large.c"), "large");
+    let mut command = Command::new(program.get_program());
+    command.env("LD_LIBRARY_PATH", library()).env("LD_PRELOAD", &bench.shim);
+    run(command.arg(bundled()).arg(bench.folder.path()));
 }
 
 /// A whole life under Valgrind: no invalid access and nothing definitely lost, outside ONNX Runtime.
