@@ -6,6 +6,7 @@ use std::thread::{Builder, JoinHandle};
 
 use ort::environment::ThreadManager;
 
+use super::heap::release_thread;
 use crate::error::{Error, Result};
 use crate::shortage;
 
@@ -53,6 +54,7 @@ impl Threads {
                 lower_priority(niceness);
                 default_float_mode();
                 work();
+                release_thread();
             })
         };
         with_signals_blocked(spawn)
