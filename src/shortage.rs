@@ -108,11 +108,16 @@ pub fn collected<T>(what: &str, n: usize, values: impl IntoIterator<Item = T>) -
 pub fn reserved<T>(what: &str, n: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
     let bytes = (n as u64).saturating_mul(size_of::<T>() as u64);
-    let _ = FALLIBLE.try_with(|fallible| fallible.set(true));
-    let reserved = values.try_reserve_exact(n);
-    let _ = FALLIBLE.try_with(|fallible| fallible.set(false));
-    reserved.map_err(|_| Error::Exhausted { what: what.into(), bytes })?;
+    fallibly(|| values.try_reserve_exact(n)).map_err(|_| Error::Exhausted { what: what.into(), bytes })?;
     Ok(values)
+}
+
+/// Do what allocates fallibly, with no help of a reserve.
+pub(crate) fn fallibly<T>(work: impl FnOnce() -> T) -> T {
+    let _ = FALLIBLE.try_with(|fallible| fallible.set(true));
+    let done = work();
+    let _ = FALLIBLE.try_with(|fallible| fallible.set(false));
+    done
 }
 
 #[cfg(test)]

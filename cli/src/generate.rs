@@ -11,7 +11,7 @@ use softdimo::{Edit, Engine, Error, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{DecodeArg, EngineArgs, print_warnings, seed};
 use crate::like::Like;
-use crate::output::{Names, check_apart, check_file, check_folder, check_png};
+use crate::output::{Names, check_apart, check_folder, check_png, look_at_file};
 use crate::picture::read_of_size;
 use crate::progress::Progress;
 use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, of_picture, text, value_name};
@@ -257,7 +257,7 @@ impl Pictures<'_> {
         for i in 0..u64::from(self.args.count) {
             for title in &self.titles {
                 let path = names.next(&self.args.output, title, self.args.seed.wrapping_add(i));
-                check_file("--separate", &path)?;
+                look_at_file("--separate", &path)?;
                 check_apart(&[("--separate", &path)], inputs)?;
             }
         }

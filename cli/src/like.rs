@@ -79,7 +79,7 @@ const ALLOWED: [(&str, &[&str]); 2] = [
 /// Options of which one takes the others' place.
 const TOGETHER: [&[&str]; 2] = [&["label", "class", "prompt"], &["keep", "mask"]];
 
-/// The picture of `--like`, as it was when the program began: it may be what is written.
+/// The picture of `--like`, as it was when the program began: it may be gone when the work is done.
 pub struct Like {
     path: PathBuf,
     files: Vec<SourceFile>,

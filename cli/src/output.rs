@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use softdimo::atomic_file::{check, same_place};
+pub use softdimo::atomic_file::folder;
+use softdimo::atomic_file::{check, look, same_place};
 use softdimo::{Error, Result};
 
 /// Longest file name of common file systems, bytes.
@@ -16,6 +17,12 @@ const PROBE: &str = ".softdimo-probe";
 pub fn check_file(option: &str, path: &Path) -> Result<()> {
     check_name(option, path)?;
     check(&format!("{option} {}", path.display()), path)
+}
+
+/// The same of a file in a folder that was tried, without trying it again.
+pub fn look_at_file(option: &str, path: &Path) -> Result<()> {
+    check_name(option, path)?;
+    look(&format!("{option} {}", path.display()), path)
 }
 
 /// That no output is another one, or an input. Each is with its option.
@@ -35,7 +42,7 @@ fn check_name(option: &str, path: &Path) -> Result<()> {
     let refused = |expected: &str, found: String| {
         Err(Error::invalid(format!("{option} {}", path.display()), expected, found))
     };
-    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(path);
     match path.file_name() {
         None => refused("a file name", "none".into()),
         Some(name) if name.len() > NAME => {

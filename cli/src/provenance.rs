@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -38,8 +38,15 @@ pub struct SourceFile {
     pub sha256: String,
 }
 
-/// Files being hashed on a thread of their own, while the pictures are made.
-pub struct Hashing(JoinHandle<Vec<SourceFile>>);
+/// Files being hashed while the pictures are made.
+pub enum Hashing {
+    UnderWay(JoinHandle<Vec<SourceFile>>),
+    /// Where no thread can be had.
+    Later(Vec<Source>),
+}
+
+/// The option that names a file, where it lies, and how that is told.
+type Source = (&'static str, PathBuf, PathBuf);
 
 impl Hashing {
     /// Start with the model and these files, each with the option that names it. A model that nobody named is told by
@@ -53,27 +60,32 @@ impl Hashing {
             true => model.clone(),
             false => model.file_name().unwrap_or_default().into(),
         };
-        Ok(Hashing(std::thread::spawn(move || {
-            let mut files = vec![("model", model, name)];
-            files.extend(more.into_iter().map(|(option, path)| (option, path.clone(), path)));
-            let hashed = |(option, path, name): (&str, PathBuf, PathBuf)| match sha256(&path) {
-                Ok(sha256) => {
-                    Some(SourceFile { option: option.into(), path: name.display().to_string(), sha256 })
-                }
-                // The picture is made; what it was made with cannot be told any more.
-                Err(error) => {
-                    tell!("softdimo: warning: {error}: the PNG will not tell the hash of its --{option}");
-                    None
-                }
-            };
-            files.into_iter().filter_map(hashed).collect()
-        })))
+        let mut files: Vec<Source> = vec![("model", model, name)];
+        files.extend(more.into_iter().map(|(option, path)| (option, path.clone(), path)));
+        let later = files.clone();
+        let thread = Builder::new().name("hashing".into()).spawn(move || hashes(files));
+        Ok(thread.map_or(Hashing::Later(later), Hashing::UnderWay))
     }
 
     /// Wait for the hashes: of the files that could be read to their ends.
     pub fn finish(self) -> Vec<SourceFile> {
-        self.0.join().unwrap_or_default()
+        match self {
+            Hashing::UnderWay(thread) => thread.join().unwrap_or_default(),
+            Hashing::Later(files) => hashes(files),
+        }
     }
+}
+
+fn hashes(files: Vec<Source>) -> Vec<SourceFile> {
+    let hashed = |(option, path, name): Source| match sha256(&path) {
+        Ok(sha256) => Some(SourceFile { option: option.into(), path: name.display().to_string(), sha256 }),
+        // The picture is made; what it was made with cannot be told any more.
+        Err(error) => {
+            tell!("softdimo: warning: {error}: the PNG will not tell the hash of its --{option}");
+            None
+        }
+    };
+    files.into_iter().filter_map(hashed).collect()
 }
 
 /// Whether the model is one that somebody named, not the bundled one.

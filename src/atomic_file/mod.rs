@@ -2,18 +2,18 @@
 
 mod place;
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Mutex, TryLockError};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::file_limit::Limited;
 
-pub use place::same_place;
-use place::{Place, Refused, folder, same_file};
+use place::{Place, Refused, same_file};
+pub use place::{folder, same_place};
 
 /// Temporary files under way, for [`abandon_all`].
 static UNDER_WAY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -21,12 +21,15 @@ static UNDER_WAY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// What nobody has written to for so long and nobody holds was left behind by a process that was killed.
 const STALE: Duration = Duration::from_secs(60);
 
+/// Longest wait for a thread that is opening or renaming such a file.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// A file on its way to `destination`: readers see the old file or the new one, and unless [`AtomicFile::commit`]
 /// succeeds the destination is as it was and nothing is left beside it. A process that is killed leaves one file
 /// `.softdimo-….tmp`, which the next one that writes the same destination a minute later removes.
 #[derive(Debug)]
 pub(crate) struct AtomicFile {
-    pub file: File,
+    file: File,
     temporary: PathBuf,
     /// Behind all links.
     destination: PathBuf,
@@ -113,10 +116,27 @@ pub fn check(what: &str, destination: &Path) -> Result<()> {
     AtomicFile::begin(destination).map(drop).map_err(|refused| refused.of_option(what))
 }
 
+/// That a file may take its place where `destination` says, as far as can be seen without beginning one.
+///
+/// # Errors
+/// As [`check`].
+pub fn look(what: &str, destination: &Path) -> Result<()> {
+    Place::find(destination).map(drop).map_err(|refused| refused.of_option(what))
+}
+
 /// Remove the temporary files of this process, which is about to end: their destinations stay as they are. Threads that
-/// write such files stop where they begin or end one, so that none comes after.
+/// write such files stop where they begin or end one, so that none comes after. Where one of them does not come out of
+/// the system, as on a server that is gone, its file stays.
 pub fn abandon_all() {
-    let paths = under_way();
+    let deadline = Instant::now() + PATIENCE;
+    let paths = loop {
+        match UNDER_WAY.try_lock() {
+            Ok(paths) => break paths,
+            Err(TryLockError::Poisoned(e)) => break e.into_inner(),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
     for path in paths.iter() {
         let _ = std::fs::remove_file(path);
     }
@@ -145,7 +165,8 @@ fn remove_stale(path: &Path) {
     let Ok(file) = open(true).or_else(|_| open(false)) else { return };
     let Ok(opened) = file.metadata() else { return };
     let age = opened.modified().ok().and_then(|at| at.elapsed().ok());
-    if age.is_none_or(|age| age <= STALE) || matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+    if age.is_none_or(|age| age <= STALE) || matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+    {
         return;
     }
     // Meanwhile somebody else may have removed it, and begun another.

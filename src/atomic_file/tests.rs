@@ -195,6 +195,7 @@ fn nothing_comes_after_what_was_abandoned() {
     const FOLDER: &str = "SOFTDIMO_TEST_ABANDONED";
     if let Some(folder) = std::env::var_os(FOLDER) {
         let path = PathBuf::from(folder).join("a");
+        AtomicFile::create(&path).unwrap().commit().unwrap();
         std::thread::spawn(move || {
             for n in 0.. {
                 let file = AtomicFile::create(&path).unwrap();

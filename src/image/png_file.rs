@@ -62,7 +62,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     (&file).take(SIGNATURE.len() as u64).read_to_end(&mut bytes).map_err(error)?;
     if bytes == SIGNATURE {
-        file.take(MAX_FILE).read_to_end(&mut bytes).map_err(error)?;
+        shortage::fallibly(|| file.take(MAX_FILE).read_to_end(&mut bytes)).map_err(error)?;
     }
     match bytes.len() as u64 {
         0..=MAX_FILE => Ok(bytes),

@@ -8,6 +8,7 @@ use super::RgbaImage;
 use super::png_chunks::SIGNATURE;
 use super::png_file::MAX_METADATA;
 use crate::error::{Error, Result};
+use crate::shortage;
 
 /// Most chunks that are walked over.
 const MOST: u32 = 1 << 24;
@@ -70,7 +71,8 @@ fn chunks(file: &mut (impl Read + Seek)) -> std::io::Result<Vec<u8>> {
                     return invalid("more".into());
                 }
                 found.extend_from_slice(&head);
-                if file.by_ref().take(rest).read_to_end(&mut found)? as u64 != rest {
+                let read = shortage::fallibly(|| file.by_ref().take(rest).read_to_end(&mut found))?;
+                if read as u64 != rest {
                     return Err(ErrorKind::UnexpectedEof.into());
                 }
             }

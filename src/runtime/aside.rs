@@ -85,14 +85,13 @@ impl Aside {
                 return std::mem::forget(parts);
             };
             let prepared = parts.commit();
-            // Dropped here where nobody waits for it any more, before what it reads.
-            drop(reply.send((prepared, shortage::noted())));
-            drop(parts);
+            // Wherever this is dropped, what was prepared goes before what it reads.
+            drop(reply.send((prepared, shortage::noted(), parts)));
         })?;
         self.threads.push((thread, cost.clone()));
         let prepared = loop {
             match result.recv_timeout(LOOK) {
-                Ok((prepared, short)) => {
+                Ok((prepared, short, _parts)) => {
                     if short {
                         shortage::note();
                     }
@@ -107,6 +106,11 @@ impl Aside {
         };
         let _ = self.threads.pop().map(|(thread, _)| thread.join());
         Ok(prepared)
+    }
+
+    /// Whether this is the cost of one that was left.
+    pub fn is_left(&self, cost: &Rc<Cost>) -> bool {
+        self.threads.iter().any(|(_, left)| Rc::ptr_eq(left, cost))
     }
 
     /// How many are still under way.

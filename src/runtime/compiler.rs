@@ -117,6 +117,11 @@ impl Compiler {
         self.packed.clear();
     }
 
+    /// Whether this is the cost of a preparation that was left.
+    pub fn is_left(&self, cost: &Rc<Cost>) -> bool {
+        self.aside.is_left(cost)
+    }
+
     /// How many preparations that were left are still under way.
     pub fn left(&mut self) -> usize {
         self.aside.left()

@@ -307,6 +307,7 @@ impl Sessions {
                 limit,
             });
         }
+        self.settle();
         Ok(())
     }
 
@@ -324,8 +325,9 @@ impl Sessions {
             0 => u64::MAX,
             limit => limit,
         };
-        let needed = |s: &Sessions| {
-            let living = s.ledger.living();
+        let needed = |s: &Sessions, without_left: bool| {
+            let mut living = s.ledger.living();
+            living.retain(|c| !(without_left && s.compiler.is_left(c)));
             let kept = |c: &Rc<Cost>| s.kept.values().any(|session| Rc::ptr_eq(&session.cost, c));
             let staying: Vec<&Cost> = living.iter().filter(|c| !kept(c)).map(Rc::as_ref).collect();
             // Where nothing that stays reads packed copies, all can be let go of.
@@ -335,11 +337,11 @@ impl Sessions {
             let sum = sum(staying.into_iter().chain([cost]), Cost::reserved, packed, s.own_file());
             sum.limited().saturating_add(s.host)
         };
-        while needed(self) > limit {
-            if left == 0 {
-                let (what, needed) = (format!("preparing '{name}'"), needed(self));
-                return Err(Error::OutOfMemory { what, needed, limit });
-            }
+        if needed(self, true) > limit {
+            let (what, needed) = (format!("preparing '{name}'"), needed(self, true));
+            return Err(Error::OutOfMemory { what, needed, limit });
+        }
+        while left > 0 && needed(self, false) > limit {
             cancel.check_preparing()?;
             std::thread::sleep(LOOK);
             left = self.compiler.left();
@@ -369,6 +371,7 @@ impl Sessions {
     /// run took may be more than was foreseen. What sessions that are gone held goes back to the system, packed
     /// weights and free pages of the heap.
     pub(crate) fn settle(&mut self) {
+        self.compiler.left();
         let limit = self.options.memory_limit;
         while limit != 0 && self.memory().limited().saturating_add(self.host) > limit {
             if !self.drop_something(|| format!("memory limit of {limit} bytes")) {
@@ -414,7 +417,8 @@ impl Sessions {
     }
 
     /// Bytes held now.
-    pub fn memory(&self) -> MemoryUse {
+    pub fn memory(&mut self) -> MemoryUse {
+        self.compiler.left();
         let living = self.ledger.living();
         let costs = living.iter().map(Rc::as_ref);
         let mut held = sum(costs, Cost::held, self.compiler.packed(), self.own_file());

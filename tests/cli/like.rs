@@ -1,12 +1,11 @@
 //! `--like`: every kind of picture is made again from its own PNG, byte for byte; hostile text is refused.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use softdimo::image::{RgbaImage, read_png, write_png};
 
-use super::{MODEL, fails, softdimo, works};
+use super::{MODEL, fails, softdimo, start, works};
 
 fn text(path: impl AsRef<Path>) -> String {
     path.as_ref().to_string_lossy().into_owned()
@@ -142,19 +141,13 @@ fn an_optimised_picture_is_made_again() {
 
     // What it was like is known once the work has begun, whatever becomes of the picture.
     let again = path("again.png");
-    let mut program = Command::new(env!("CARGO_BIN_EXE_softdimo"));
-    let arguments = ["optimize", "--like", &brief, "--steps", "100000", "--deadline", "2500", "-o", &again];
-    let program = program
-        .current_dir(support::root())
-        .args(arguments)
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(1200));
+    let mut child =
+        start(&["optimize", "--like", &brief, "--steps", "100000", "--deadline", "1500", "-o", &again]);
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(told.by_ref().any(|line| line.unwrap().starts_with("optimising: ")));
     std::fs::rename(&brief, path("moved.png")).unwrap();
-    let output = program.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for _ in told {}
+    assert!(child.wait().unwrap().success());
     assert!(read_png(&again).is_ok());
 
     let said = fails(1, &["generate", "--like", &original, "-o", &brief]);

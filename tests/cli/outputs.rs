@@ -195,6 +195,15 @@ fn what_is_read_is_not_written() {
     refused(&["quantize", &small, "--dtype", "f16", "-o", &link], "than MODEL ");
     refused(&["convert", "aesthetic", "--checkpoint", &link, "-o", &small], "than --checkpoint ");
 
+    // What is found in a folder is read too.
+    let checkpoint = tempfile::tempdir().unwrap();
+    let weights = checkpoint.path().join("model.safetensors");
+    std::fs::write(&weights, &before).unwrap();
+    let (checkpoint, weights) = (checkpoint.path().to_str().unwrap(), weights.to_str().unwrap());
+    let said = fails(1, &["convert", "aesthetic", "--checkpoint", checkpoint, "-o", weights]);
+    assert!(said.contains("or one outside of --checkpoint") && said.contains(weights), "{said}");
+    assert!(std::fs::read(weights).unwrap() == before);
+
     let optimize = ["optimize", "--label", "dog", "--steps", "1", "--reward"];
     let target = format!("0.5*target={small}");
     refused(&[&optimize[..], &[&target, "-o", &link]].concat(), "than --reward ");

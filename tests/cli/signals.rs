@@ -87,10 +87,12 @@ fn an_interrupted_conversion_leaves_nothing() {
     panic!("caught {caught} of 60");
 }
 
-/// While the picture is being written, which takes longer than the loop did.
+/// While the picture is being written, which takes longer than the loop did. A signal that comes too late is no
+/// trial.
 #[test]
 fn a_signal_after_the_last_step_loses_nothing() {
-    for (name, status) in &STATUSES[..2] {
+    let mut caught = 0;
+    for (name, status) in STATUSES[..2].iter().cycle().take(20) {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("best.png");
         let begin = ["optimize", "--label", "red apple", "--count", "64", "-o", out.to_str().unwrap()];
@@ -100,10 +102,18 @@ fn a_signal_after_the_last_step_loses_nothing() {
         while files(folder.path()).is_empty() && child.try_wait().unwrap().is_none() {}
         signal(&child, name);
         for _ in told {}
-        assert_eq!(child.wait().unwrap().code(), Some(*status), "{name}");
+        let ended = child.wait().unwrap().code();
         assert_eq!(read_png(&out).unwrap().0.height(), 2 * 256 + 8);
         assert_eq!(files(folder.path()), ["best.png"]);
+        if ended != Some(0) {
+            assert_eq!(ended, Some(*status), "{name}");
+            caught += 1;
+            if caught == 2 {
+                return;
+            }
+        }
     }
+    panic!("caught {caught} of 20");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use softdimo::convert::{About, Storage, Summary};
 use softdimo::families::FAMILIES;
 use softdimo::rewards::architecture::REWARDS;
 
-use crate::output::{check_apart, check_file};
+use crate::output::{check_apart, check_file, folder};
 use crate::progress::Progress;
 use crate::say::{say, tell};
 
@@ -137,6 +137,26 @@ impl Common {
     }
 }
 
+/// What an input that is a folder or an index reads is found in its folder: of what is there, only model files are written
+/// anew.
+fn check_outside(output: &Path, option: &str, input: &Path) -> softdimo::Result<()> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let from = match input.is_dir() {
+        true => input,
+        false if name(input).ends_with(".index.json") => folder(input),
+        false => return Ok(()),
+    };
+    let inside = || Some(output.canonicalize().ok()?.starts_with(from.canonicalize().ok()?));
+    if inside() == Some(true) && !name(output).ends_with(".softdimo.safetensors") {
+        return Err(softdimo::Error::invalid(
+            format!("--output {}", output.display()),
+            format!("a new file, or one outside of {option} {}", from.display()),
+            "one that may be read",
+        ));
+    }
+    Ok(())
+}
+
 /// Have a model file written under a progress bar, and print what it is. The inputs are with their options.
 pub fn write(
     output: &Path,
@@ -145,6 +165,7 @@ pub fn write(
 ) -> softdimo::Result<ExitCode> {
     check_file("--output", output)?;
     check_apart(&[("--output", output)], inputs)?;
+    inputs.iter().try_for_each(|(option, input)| check_outside(output, option, input))?;
     let mut progress = Progress::new("tensors written");
     let summary = make(output, &mut |done, total| progress.set(done as u64, total as u64))?;
     progress.finish();
