@@ -86,7 +86,7 @@ impl RunArgs {
             provider: Provider::parse(&self.provider)?,
             device_id: self.device,
             memory: if self.memory == Memory::Lean { MemoryMode::Lean } else { MemoryMode::Fast },
-            weights: if self.read { WeightsMode::Read } else { WeightsMode::Map },
+            weights: if self.read { WeightsMode::Read } else { WeightsMode::MapGuarded },
             threads: self.threads,
             memory_limit: self.memory_limit,
             work_limit: self.work_limit,

@@ -98,6 +98,9 @@ pub struct Args {
 /// Most pictures of one job: what is in memory at a time.
 const AT_ONCE: u32 = 8;
 
+/// Files of every label that are looked at before the first is made: more would keep the first one waiting.
+const FIRST: u32 = 10_000;
+
 /// What one column of the sheet shows.
 type Subject = (Vec<Label>, Vec<String>);
 
@@ -251,10 +254,10 @@ impl Pictures<'_> {
         RgbaImage::from_f32_chw(done.picture(i)?, width, height)?.enlarge(self.factor)
     }
 
-    /// That all files of [`Pictures::separate`] can be written, and none is read.
+    /// That the first files of [`Pictures::separate`] can be written, and none is read.
     fn check_names(&self, inputs: &[(&str, &Path)]) -> Result<()> {
         let mut names = Names::default();
-        for i in 0..u64::from(self.args.count) {
+        for i in 0..u64::from(self.args.count.min(FIRST)) {
             for title in &self.titles {
                 let path = names.next(&self.args.output, title, self.args.seed.wrapping_add(i));
                 look_at_file("--separate", &path)?;

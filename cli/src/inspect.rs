@@ -12,6 +12,7 @@ use softdimo::model_file::{ClassLabel, QUANTIZATION};
 use softdimo::quant::scale_name;
 use softdimo::{Dtype, Error, Result, RewardModel, WeightsMode};
 
+use crate::printed::line;
 use crate::say::say;
 
 #[derive(clap::Args)]
@@ -133,7 +134,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             .map(|(name, (n, params, bytes))| json!({"name": name, "tensors": n, "parameters": params, "bytes": bytes}))
             .collect();
         let value = json!({
-            "file": args.model, "metadata": metadata, "config": model.config(), "components": parts,
+            "file": args.model.display().to_string(), "metadata": metadata, "config": model.config(), "components": parts,
             "dtypes": dtypes, "labels": model.labels(), "sha256_matches": intact,
         });
         say!("{value}")?;
@@ -141,28 +142,28 @@ pub fn run(args: Args) -> Result<ExitCode> {
         say!("file          {}", args.model.display())?;
         for (key, value) in metadata {
             if let Some(key) = key.strip_prefix("modelspec.") {
-                say!("{key:<13} {value}")?;
+                say!("{:<13} {}", line(key), line(value))?;
             }
         }
         for (name, value) in model.lines() {
-            say!("{name:<13} {value}")?;
+            say!("{name:<13} {}", line(&value))?;
         }
         for (name, (n, params, bytes)) in &components {
-            say!("{name:<13} {n} tensors, {params} parameters, {bytes} bytes")?;
+            say!("{:<13} {n} tensors, {params} parameters, {bytes} bytes", line(name))?;
         }
         let dtypes: Vec<String> = dtypes.iter().map(|(d, b)| format!("{d} {b} bytes")).collect();
         say!("storage       {}", dtypes.join(", "))?;
-        say!("quantization  {quantization}")?;
+        say!("quantization  {}", line(quantization))?;
         say!("config        {}", model.config())?;
         let verdict = match intact {
             None => "not checked",
             Some(true) => "matches the tensors",
             Some(false) => "DOES NOT MATCH the tensors",
         };
-        say!("sha256        {stated}: {verdict}")?;
+        say!("sha256        {}: {verdict}", line(&stated))?;
         if args.tensors {
             for (name, info) in file.tensors() {
-                say!("{name} {}{}", info.dtype, info.shape)?;
+                say!("{} {}{}", line(name), info.dtype, info.shape)?;
             }
         }
     }

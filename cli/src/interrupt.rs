@@ -1,5 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP. Work that has something to hand over is asked to end; everything else ends here, and leaves no file
-//! behind that is not whole. A second signal ends the program at once.
+//! SIGINT, SIGTERM, SIGHUP, and the limit of processor time. Work that has something to hand over is asked to end; everything
+//! else ends here, and leaves no file behind that is not whole. A second signal ends the program at once.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -12,13 +12,13 @@ static SIGNAL: AtomicI32 = AtomicI32::new(0);
 /// Somebody looks at [`interrupted`], and ends.
 static HANDED_OVER: AtomicBool = AtomicBool::new(false);
 
-/// Have signals end the program as above, unless `nohup` says that SIGHUP is ignored. Where no thread can be had, they do so
-/// in the system's way.
-pub fn watch(nohup: bool) {
+/// Have signals end the program as above, but for those that it was started to ignore, as by `nohup` and in the background of
+/// a script. Where no thread can be had, they do so in the system's way.
+pub fn watch() {
     #[cfg(unix)]
     {
-        let mut signals = vec![libc::SIGINT, libc::SIGTERM];
-        signals.extend((!nohup).then_some(libc::SIGHUP));
+        let mut signals = vec![libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGXCPU];
+        signals.retain(|signal| !is_ignored(*signal));
         let (ready, caught) = std::sync::mpsc::channel();
         // Signals are caught by the thread itself: once they are, somebody looks.
         let look = move || {
@@ -36,8 +36,15 @@ pub fn watch(nohup: bool) {
         // Nothing is ever sent: once the other end is gone, signals are caught, or there is no thread.
         let _: Result<(), _> = caught.recv();
     }
-    #[cfg(not(unix))]
-    let _ = nohup;
+}
+
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: only asks; the structure is plain data, which the call fills.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Until the guard is dropped, the first signal only shows in [`interrupted`].
@@ -58,6 +65,13 @@ impl Drop for HandOver {
 /// Whether there was a signal.
 pub fn interrupted() -> bool {
     SIGNAL.load(Ordering::SeqCst) != 0
+}
+
+/// End here after a signal, once everything is handed over: an engine may take long to let go of what it prepares.
+pub fn end_if_interrupted() {
+    if interrupted() {
+        std::process::exit(status(SIGNAL.load(Ordering::SeqCst)));
+    }
 }
 
 /// What a shell reports of a program that a signal ended; success if there was none.

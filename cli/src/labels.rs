@@ -7,6 +7,7 @@ use softdimo::model::{Limits, Model};
 use softdimo::{Error, Result, WeightsMode};
 
 use crate::engine::model_path;
+use crate::printed::line;
 use crate::say::{say, tell};
 
 #[derive(clap::Args)]
@@ -35,7 +36,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let filter = args.filter.unwrap_or_default();
     let classes = model.classes_like(&filter);
     for &class in &classes {
-        say!("{class}\t{}", model.labels()[class].name)?;
+        say!("{class}\t{}", line(&model.labels()[class].name))?;
     }
     if classes.is_empty() {
         tell!("softdimo: none of {} labels holds or resembles '{filter}'", model.labels().len());

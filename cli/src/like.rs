@@ -90,7 +90,9 @@ pub struct Like {
 /// # Errors
 /// As [`read`]; `InvalidArgument` for a picture of another command, or a file of it that is gone.
 pub fn expand(command: &clap::Command, arguments: Vec<OsString>) -> Result<(Vec<OsString>, Option<Like>)> {
-    let matches = command.clone().get_matches_from(&arguments);
+    // What cannot be read is told by whoever reads the result.
+    let matches = command.clone().try_get_matches_from(&arguments);
+    let Ok(matches) = matches else { return Ok((arguments, None)) };
     let Some((name, given)) = matches.subcommand() else { return Ok((arguments, None)) };
     let Some((_, allowed)) = ALLOWED.iter().find(|(command, _)| *command == name) else {
         return Ok((arguments, None));

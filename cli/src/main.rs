@@ -58,17 +58,11 @@ enum Command {
 
 fn main() -> ExitCode {
     outlive_size_limits();
-    interrupt::watch(survives_its_terminal());
+    interrupt::watch();
     let arguments = like::expand(&Cli::command(), std::env::args_os().collect());
-    let result = arguments.and_then(|(arguments, like)| match Cli::parse_from(arguments).command {
-        Command::Generate(args) => generate::run(args, like),
-        Command::Optimize(args) => optimize::run(args, like),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Labels(args) => labels::run(args),
-        Command::Convert(args) => convert::run(args),
-        Command::Quantize(args) => quantize::run(args),
-        Command::Verify(args) => verify::run(args),
-        Command::Bench(args) => bench::run(args),
+    let result = arguments.and_then(|(arguments, like)| match Cli::try_parse_from(arguments) {
+        Ok(cli) => run(cli.command, like),
+        Err(usage) => say::usage(&usage),
     });
     match result {
         Ok(_) if interrupt::interrupted() => interrupt::exit_code(),
@@ -80,6 +74,19 @@ fn main() -> ExitCode {
     }
 }
 
+fn run(command: Command, like: Option<like::Like>) -> softdimo::Result<ExitCode> {
+    match command {
+        Command::Generate(args) => generate::run(args, like),
+        Command::Optimize(args) => optimize::run(args, like),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Labels(args) => labels::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Quantize(args) => quantize::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Bench(args) => bench::run(args),
+    }
+}
+
 /// Writing beyond a limit (`ulimit -f`) is an error that is told, after which nothing is left behind; not the end.
 fn outlive_size_limits() {
     #[cfg(unix)]
@@ -87,16 +94,4 @@ fn outlive_size_limits() {
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
-}
-
-/// Whether it was started to go on when its terminal is closed, as by `nohup`.
-fn survives_its_terminal() -> bool {
-    #[cfg(unix)]
-    // SAFETY: only asks; the structure is plain data, which the call fills.
-    unsafe {
-        let mut now: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGHUP, std::ptr::null(), &mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
-    }
-    #[cfg(not(unix))]
-    false
 }

@@ -11,7 +11,7 @@ use softdimo::{BATCH_LIMIT, Iteration, OptimizationReport, Variables};
 use softdimo::{Generated, Label, Optimize, Optimizer, Request, Result, RewardTerm};
 
 use crate::engine::{DecodeArg, EngineArgs, run_request, seed};
-use crate::interrupt::hand_over;
+use crate::interrupt::{end_if_interrupted, hand_over};
 use crate::like::Like;
 use crate::output::{check_apart, check_png};
 use crate::plot::{self, Series};
@@ -167,22 +167,26 @@ pub fn run(args: Args, like: Option<Like>) -> Result<ExitCode> {
     let guard = hand_over();
     let Some(after) = run_request(&engine, &request, "optimising", &guard)? else {
         tell!("softdimo: interrupted before the first iterate was done; nothing was written");
+        end_if_interrupted();
         return Ok(ExitCode::FAILURE);
     };
 
     let files = hashing.finish();
     like.iter().for_each(|like| like.warn_of_other_files(&files));
     let text = text(std::slice::from_ref(&after.report), &recipe(&args, &after.report, files));
-    write(&args, &before, &after, &text)?;
-    if let (Some(path), Some(optimization)) = (&args.curve, &after.report.optimization) {
-        write_curve(path, optimization, &after.report, &text)?;
-    }
+    let written = write(&args, &before, &after, &text);
+    let drawn = match (&args.curve, &after.report.optimization) {
+        (Some(path), Some(optimization)) => write_curve(path, optimization, &after.report, &text),
+        _ => Ok(()),
+    };
     drop(guard);
     if args.json {
         say!("{}", after.report.json())?;
     } else if let Some(optimization) = &after.report.optimization {
         print_optimization(optimization)?;
     }
+    written.and(drawn)?;
+    end_if_interrupted();
     Ok(ExitCode::SUCCESS)
 }
 

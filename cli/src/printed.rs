@@ -22,13 +22,22 @@ pub fn printed(text: &str) -> Cow<'_, str> {
     escaped.into()
 }
 
+/// The same of what stands on a line of its own, and may not begin another.
+pub fn line(text: &str) -> Cow<'_, str> {
+    match text.contains(['\n', '\t']) {
+        true => printed(text).replace('\n', "\\n").replace('\t', "\\t").into(),
+        false => printed(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::printed;
+    use super::{line, printed};
 
     #[test]
     fn terminals_are_not_told_what_to_do() {
         assert_eq!(printed("red \"apple\"\n\té 猫 🐈"), "red \"apple\"\n\té 猫 🐈");
+        assert_eq!(line("a\nsha256\tb\u{1b}"), "a\\nsha256\\tb\\u{1b}");
         assert_eq!(printed("a\u{1b}[2J\r\u{9b}2J\u{202e}b"), "a\\u{1b}[2J\\r\\u{9b}2J\\u{202e}b");
     }
 }

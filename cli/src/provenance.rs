@@ -94,6 +94,10 @@ fn is_named(engine: &EngineArgs) -> bool {
 }
 
 fn sha256(path: &Path) -> Result<String> {
+    // A pipe gives what it has to one reader, who is another.
+    if !std::fs::metadata(path).map_err(|e| Error::io(path, e))?.is_file() {
+        return Err(Error::invalid(path.display().to_string(), "an ordinary file", "something else"));
+    }
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

@@ -1,7 +1,9 @@
 //! What the program says. Neither a closed pipe nor a full disk may end it before its files are written.
 
+use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
 
 use softdimo::{Error, Result};
 
@@ -31,6 +33,19 @@ pub fn say_line(words: Arguments<'_>) -> Result<()> {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("stdout", e)),
         _ => Ok(()),
     }
+}
+
+/// Help, the version, or what is wrong with the arguments, which may hold what a terminal would obey.
+pub fn usage(message: &clap::Error) -> Result<ExitCode> {
+    let plain = message.render().to_string();
+    match printed(&plain) {
+        Cow::Owned(escaped) => tell_line(format_args!("{}", escaped.trim_end())),
+        Cow::Borrowed(_) => match message.print() {
+            Err(e) if e.kind() != ErrorKind::BrokenPipe => return Err(Error::io("stdout", e)),
+            _ => {}
+        },
+    }
+    Ok(ExitCode::from(message.exit_code() as u8))
 }
 
 /// See [`tell!`].

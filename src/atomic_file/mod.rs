@@ -63,6 +63,7 @@ impl AtomicFile {
                     let _ = made.file.try_lock();
                     place.check_owner(&made.file.metadata().map_err(Refused::System)?)?;
                     if let Some(existing) = place.existing {
+                        keep_owner(&made.file, &existing);
                         let _ = made.file.set_permissions(existing.permissions());
                     }
                     return Ok(made);
@@ -87,6 +88,8 @@ impl AtomicFile {
         let failed = |e| Error::io(&self.destination, e);
         // Before the rename, or a crash could leave an empty file under the final name.
         self.file.sync_all().map_err(failed)?;
+        // What is there now may not be what was there when this file was begun.
+        Place::find(&self.destination).map_err(|refused| refused.of_file(&self.destination))?;
         let mut paths = under_way();
         std::fs::rename(&self.temporary, &self.destination).map_err(failed)?;
         // From here on the temporary name may be another process's.
@@ -153,6 +156,18 @@ fn open_temporary(path: &Path) -> std::io::Result<File> {
     let file = File::options().write(true).create_new(true).open(path)?;
     paths.push(path.to_path_buf());
     Ok(file)
+}
+
+/// Owner and group of a file stay, or its group, as far as this process may give files away.
+fn keep_owner(file: &File, existing: &std::fs::Metadata) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let (owner, group) = (Some(existing.uid()), Some(existing.gid()));
+        let _ = fchown(file, owner, group).or_else(|_| fchown(file, None, group));
+    }
+    #[cfg(not(unix))]
+    let _ = (file, existing);
 }
 
 /// Remove a temporary file that nobody writes any more. Another one gets another number, as does what is no file.

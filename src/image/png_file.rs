@@ -12,8 +12,10 @@ use crate::atomic_file::AtomicFile;
 use crate::error::{Error, Result};
 use crate::{panic_wall, shortage};
 
-/// Bytes of compressed text a file may expand to, per chunk.
+/// Bytes that the text of a chunk may expand to.
 const MAX_TEXT: usize = 1 << 20;
+/// The same of a file.
+const MAX_TEXTS: usize = 8 << 20;
 /// Bytes the PNG reader may allocate besides the pixels.
 pub(super) const MAX_METADATA: usize = 64 << 20;
 /// Bytes of the longest file: the largest picture, at 8 bytes a pixel and not compressed, with room for its text.
@@ -49,7 +51,8 @@ pub fn write_png(path: impl AsRef<Path>, image: &ImageView<'_>, text: &[(String,
 ///
 /// # Errors
 /// `NotFound` or `Io` naming the path; `Format` for a file that is broken, truncated, larger than
-/// [`MAX_PIXELS`](super::MAX_PIXELS), or whose text expands beyond 1 MiB.
+/// [`MAX_PIXELS`](super::MAX_PIXELS), or whose text expands beyond 1 MiB a chunk
+/// or 8 MiB in all.
 pub fn read_png(path: impl AsRef<Path>) -> Result<(RgbaImage, Vec<(String, String)>)> {
     let path = path.as_ref();
     RgbaImage::from_png(&read_file(path)?, path)
@@ -124,20 +127,26 @@ fn decode(bytes: &[u8], path: &Path) -> Result<(RgbaImage, Vec<(String, String)>
     }
     reader.finish().map_err(error)?;
 
-    let mut text = Vec::new();
-    let info = reader.info();
-    text.extend(
-        info.uncompressed_latin1_text.iter().map(|chunk| (chunk.keyword.clone(), chunk.text.clone())),
-    );
+    Ok((RgbaImage::new(width, height, data)?, texts(reader.info()).map_err(error)?))
+}
+
+/// Keywords and texts, `tEXt`, `zTXt`, then `iTXt`.
+fn texts(info: &png::Info<'_>) -> std::result::Result<Vec<(String, String)>, png::DecodingError> {
+    let latin1 = info.uncompressed_latin1_text.iter();
+    let mut texts: Vec<(String, String)> =
+        latin1.map(|chunk| (chunk.keyword.clone(), chunk.text.clone())).collect();
+    let mut left = MAX_TEXTS.saturating_sub(texts.iter().map(|(_, text)| text.len()).sum());
     for mut chunk in info.compressed_latin1_text.iter().cloned() {
-        chunk.decompress_text_with_limit(MAX_TEXT).map_err(error)?;
-        text.push((chunk.keyword.clone(), chunk.get_text().map_err(error)?));
+        chunk.decompress_text_with_limit(MAX_TEXT.min(left))?;
+        texts.push((chunk.keyword.clone(), chunk.get_text()?));
+        left = left.saturating_sub(texts.last().map_or(0, |(_, text)| text.len()));
     }
     for mut chunk in info.utf8_text.iter().cloned() {
-        chunk.decompress_text_with_limit(MAX_TEXT).map_err(error)?;
-        text.push((chunk.keyword.clone(), chunk.get_text().map_err(error)?));
+        chunk.decompress_text_with_limit(MAX_TEXT.min(left))?;
+        texts.push((chunk.keyword.clone(), chunk.get_text()?));
+        left = left.saturating_sub(texts.last().map_or(0, |(_, text)| text.len()));
     }
-    Ok((RgbaImage::new(width, height, data)?, text))
+    Ok(texts)
 }
 
 fn encode(file: impl Write, image: &ImageView<'_>, text: &[(String, String)], path: &Path) -> Result<()> {

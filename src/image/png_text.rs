@@ -17,7 +17,7 @@ const MOST: u32 = 1 << 24;
 ///
 /// # Errors
 /// `NotFound` or `Io` naming the path; `Format` for a file that is no PNG, ends before its chunk `IEND`, or whose text
-/// is broken or expands beyond 1 MiB. What else is in the file is not looked at.
+/// is broken or expands beyond 1 MiB a chunk or 8 MiB in all. What else is in the file is not looked at.
 pub fn read_png_text(path: impl AsRef<Path>) -> Result<Vec<(String, String)>> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|e| Error::io(path, e))?;

@@ -3,6 +3,9 @@
 use super::ClassLabel;
 use crate::error::{Error, Result};
 
+/// Characters of a label that are compared and shown; comparing takes time as their square.
+const LONGEST: usize = 200;
+
 /// Most labels that an error suggests or lists.
 const SUGGESTIONS: usize = 5;
 /// Least similarity (1 = equal) of a name that is taken for a slip of the pen.
@@ -74,6 +77,9 @@ pub(crate) fn labels_like(labels: &[ClassLabel], filter: &str) -> Vec<usize> {
 
 /// Classes by how similar one of their names, or a word of it, is to `wanted`.
 fn similar(labels: &[ClassLabel], wanted: &str) -> Vec<usize> {
+    if wanted.len() > LONGEST {
+        return Vec::new();
+    }
     let likeness = |name: &str| strsim::normalized_damerau_levenshtein(&key(name), wanted);
     let best = |label: &ClassLabel| {
         let words = label.name.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 2);
@@ -85,6 +91,14 @@ fn similar(labels: &[ClassLabel], wanted: &str) -> Vec<usize> {
     let mut scored: Vec<(usize, f64)> = scored.collect();
     scored.sort_by(|a, b| b.1.total_cmp(&a.1));
     scored.into_iter().map(|(class, _)| class).collect()
+}
+
+/// What is said of a label that may be of any length.
+fn shown(label: &str) -> String {
+    match label.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &label[..end]),
+        None => label.into(),
+    }
 }
 
 fn unknown(labels: &[ClassLabel], label: &str) -> Error {
@@ -100,7 +114,7 @@ fn unknown(labels: &[ClassLabel], label: &str) -> Error {
     near.extend(more);
     let near: Vec<&str> = near.iter().take(SUGGESTIONS).map(|&i| labels[i].name.as_str()).collect();
     let hint = if near.is_empty() { String::new() } else { format!(" (close: {})", near.join(", ")) };
-    Error::UnknownLabel { label: label.into(), count: labels.len(), hint }
+    Error::UnknownLabel { label: shown(label), count: labels.len(), hint }
 }
 
 fn ambiguous(labels: &[ClassLabel], label: &str, found: &[usize]) -> Error {
@@ -110,7 +124,7 @@ fn ambiguous(labels: &[ClassLabel], label: &str, found: &[usize]) -> Error {
         classes.push(format!("{} more", found.len() - SUGGESTIONS));
     }
     let expected = "the name of one class, or its id in its place";
-    Error::invalid(format!("label '{label}'"), expected, classes.join(", "))
+    Error::invalid(format!("label '{}'", shown(label)), expected, classes.join(", "))
 }
 
 #[cfg(test)]

@@ -20,6 +20,12 @@ use crate::shortage;
 /// each takes a thread of the system.
 pub(crate) const MOST_POOLS: usize = 8;
 
+/// Bytes of a thread's stack.
+const STACK: usize = 2 << 20;
+
+/// The same of what a thread needs beside it to begin.
+const BESIDE: u64 = 2 << 20;
+
 /// How many threads compute, and how nice they are.
 #[derive(Debug)]
 pub struct Threads {
@@ -48,9 +54,11 @@ impl Threads {
         if shortage::noted() {
             return Err(Error::Exhausted { what: "starting a thread".into(), bytes: 0 });
         }
+        // What the C library sets aside in the new thread, it ends the process for if it cannot.
+        shortage::room("starting a thread", STACK as u64 + BESIDE)?;
         let niceness = self.niceness;
         let spawn = || {
-            Builder::new().name(name.into()).spawn(move || {
+            builder(name).spawn(move || {
                 lower_priority(niceness);
                 default_float_mode();
                 work();
@@ -85,9 +93,14 @@ impl ThreadManager for Manager {
     }
 }
 
+/// Of a thread with a stack of our own choice: the environment of the host, RUST_MIN_STACK, may have another.
+fn builder(name: &str) -> Builder {
+    Builder::new().name(name.into()).stack_size(STACK)
+}
+
 /// Spawn a thread that waits for a moment; `None` where none can be had.
 pub(super) fn spawn_timer(wait: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
-    with_signals_blocked(|| Builder::new().name("softdimo-timer".into()).spawn(wait)).ok()
+    with_signals_blocked(|| builder("softdimo-timer").spawn(wait)).ok()
 }
 
 /// Run `spawn` with all signals blocked in this thread: a new thread inherits the mask from its parent.
