@@ -448,7 +448,7 @@ typedef struct softdimo_request {
   /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none, and then the fields
   /// of an optimisation below must be as softdimo_request_init leaves them.
   const struct softdimo_reward_term *rewards;
-  /// Terms at `rewards`, at most one of them a callback.
+  /// Terms at `rewards`, at most 64, and at most one of them a callback.
   uint32_t reward_count;
   /// Updates, 0 to 100000; the start counts as iterate 0, and the best iterate is kept.
   uint32_t optimize_steps;
