@@ -274,9 +274,11 @@ impl Job {
             if state.progress != reported {
                 reported = state.progress;
                 drop(state);
+                let away = self.shared.turn.leave();
                 if progress(reported).is_break() {
                     self.cancel();
                 }
+                drop(away);
                 state = self.shared.lock();
                 continue;
             }

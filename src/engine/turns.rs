@@ -69,13 +69,14 @@ impl Turns {
     }
 
     /// The threads that the worker waits for, each by way of the one before it, up to this one, if it does wait for this
-    /// one.
-    fn chain(&self) -> Option<Circle> {
+    /// one. `answers`: this one is about to wait for the job that asks.
+    fn chain(&self, answers: bool) -> Option<Circle> {
         let this = std::thread::current().id();
         let mut chain = [None; CHAIN];
         let mut asking = self.asking();
+        let mut answers = answers;
         for link in &mut chain {
-            let thread = asking?.awaits()?;
+            let thread = asking?.awaits(std::mem::take(&mut answers))?;
             *link = Some(thread);
             if thread == this {
                 return Some(chain);
@@ -88,8 +89,8 @@ impl Turns {
     }
 
     /// See [`Turns::chain`]: of links that were there one after the other, those that were there at the same time.
-    fn circle(&self) -> Option<Circle> {
-        self.chain().filter(|circle| self.chain().as_ref() == Some(circle))
+    fn circle(&self, answers: bool) -> Option<Circle> {
+        self.chain(answers).filter(|circle| self.chain(answers).as_ref() == Some(circle))
     }
 
     /// That this thread may wait for the worker. `own`: of the job that it is about to wait for, and so to answer.
@@ -104,7 +105,7 @@ impl Turns {
         let reason = if asking.is_up_to(std::thread::current().id(), waits) {
             "a job of this engine waits for its reward callback, which this thread answers: wait for that job, and from \
              outside its callbacks"
-        } else if let Some(circle) = self.circle() {
+        } else if let Some(circle) = self.circle(waits) {
             if circle[1].is_none() {
                 return Err(inside_its_callback(what));
             }
@@ -131,6 +132,8 @@ pub(super) struct Turn {
 struct TurnState {
     /// Threads inside a wait for the job, callbacks included.
     waiting: Vec<ThreadId>,
+    /// How many of those waits are inside the job's progress callback, and do not answer meanwhile.
+    away: usize,
     /// The callback that the worker waits for, and since when.
     asked: Option<(Arc<Reward>, Instant)>,
     answering: Option<ThreadId>,
@@ -191,19 +194,28 @@ impl Turn {
         self.turns.check("waiting for a job", Some(self))
     }
 
-    /// The thread that must come out of the callback before the worker goes on, whichever job it is inside for.
-    fn awaits(&self) -> Option<ThreadId> {
+    /// This thread, which waits for the job, is inside its progress callback until the guard is dropped.
+    pub fn leave(&self) -> Away<'_> {
+        self.lock().away += 1;
+        Away(self)
+    }
+
+    /// The thread that must come out of a callback before the worker goes on: out of the one that is asked, whichever job
+    /// it is inside for, or out of the progress callback, unless another one `answers`.
+    fn awaits(&self, answers: bool) -> Option<ThreadId> {
         let state = self.lock();
-        let elsewhere = || {
-            let (reward, _) = state.asked.as_ref()?;
-            reward.as_callback().ok()?.inside()
-        };
-        match state.answering {
-            // The worker of a cancelled job takes back what it asks.
-            None if self.cancel.is_cancelled() => None,
-            None => elsewhere(),
-            answering => answering,
+        // The worker of a cancelled job takes back what it asks.
+        if state.answering.is_some() || self.cancel.is_cancelled() {
+            return state.answering;
         }
+        let (reward, _) = state.asked.as_ref()?;
+        let inside = reward.as_callback().ok()?.inside();
+        let only = || {
+            let (first, others) = state.waiting.split_first()?;
+            let only = state.away == state.waiting.len() && others.iter().all(|other| other == first);
+            only.then_some(*first)
+        };
+        if answers { inside } else { inside.or_else(only) }
     }
 
     fn is_up_to(&self, thread: ThreadId, waits: bool) -> bool {
@@ -217,6 +229,15 @@ impl Turn {
             (None, Some(_)) => state.waiting.iter().all(|waiting| *waiting == thread),
             (None, None) => false,
         }
+    }
+}
+
+/// See [`Turn::leave`].
+pub(super) struct Away<'a>(&'a Turn);
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        self.0.lock().away -= 1;
     }
 }
 

@@ -226,7 +226,52 @@ static void two_callbacks_wait_for_each_other(int by) {
     softdimo_reward_free(sides[i].reward);
   }
   CHECK(refused > 0);
+  CHECK(!pthread_barrier_destroy(&both));
   printf("# two callbacks wait for each other: %d refused, after %.2f and %.2f s\n", refused, sides[0].took, sides[1].took);
+}
+
+/* The same of two progress callbacks, outside which nobody answers what the jobs ask. */
+
+static int32_t asks_the_other(void *data, uint32_t step, uint32_t total) {
+  side *me = data;
+  if (me->status == 99) {
+    softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+    CHECK(step <= total);
+    pthread_barrier_wait(&both);
+    me->status = softdimo_engine_memory(engines[1 - me->number], &memory);
+  }
+  return SOFTDIMO_CONTINUE;
+}
+
+static void *climbs_and_hears(void *data) {
+  side *me = data;
+  softdimo_reward_term term = {me->reward, 1, 0};
+  softdimo_request request = default_request(3);
+  request.rewards = &term;
+  request.reward_count = 1;
+  request.optimize_steps = 2;
+  request.progress = asks_the_other;
+  request.progress_user_data = me;
+  softdimo_job *job = submit(engines[me->number], &request);
+  OK(softdimo_job_wait(job, -1));
+  softdimo_job_free(job);
+  return NULL;
+}
+
+static void two_progress_callbacks_wait_for_each_other(void) {
+  pthread_t threads[2];
+  CHECK(!pthread_barrier_init(&both, NULL, 2));
+  for (int i = 0; i < 2; i++) sides[i] = (side){i, BY_MEMORY, 99, 0, callback(likes, NULL)};
+  for (int i = 0; i < 2; i++) CHECK(!pthread_create(&threads[i], NULL, climbs_and_hears, &sides[i]));
+  for (int i = 0; i < 2; i++) CHECK(!pthread_join(threads[i], NULL));
+  int refused = 0;
+  for (int i = 0; i < 2; i++) {
+    CHECK(sides[i].status == SOFTDIMO_OK || sides[i].status == SOFTDIMO_ERR_UNSUPPORTED);
+    refused += sides[i].status == SOFTDIMO_ERR_UNSUPPORTED;
+    softdimo_reward_free(sides[i].reward);
+  }
+  CHECK(refused > 0);
+  CHECK(!pthread_barrier_destroy(&both));
 }
 
 /* A negative zero is a number like any other; nothing is not. */
@@ -268,6 +313,7 @@ int main(int argc, char **argv) {
   one_reward_in_two_threads();
   for (int cancelled = 0; cancelled < 2; cancelled++) one_reward_and_the_other_engine(cancelled);
   for (int by = BY_MEMORY; by <= BY_REWARD; by++) two_callbacks_wait_for_each_other(by);
+  two_progress_callbacks_wait_for_each_other();
   zeros_are_numbers();
   for (int i = 0; i < ENGINES; i++) softdimo_engine_free(engines[i]);
   return end();
