@@ -100,7 +100,7 @@ impl Optimize {
     /// # Errors
     /// [`Error::InvalidArgument`].
     #[doc(hidden)]
-    pub fn check_count(what: &str, terms: usize) -> Result<()> {
+    pub fn check_counts(what: &str, terms: usize) -> Result<()> {
         match terms {
             0 => Err(Error::invalid(what, "at least one reward", "none")),
             1..=TERM_LIMIT => Ok(()),
@@ -114,7 +114,7 @@ impl Optimize {
             v if v.is_finite() && (low..=high).contains(&v) => Ok(()),
             v => Err(Error::invalid(what, format!("{low} to {high}"), v)),
         };
-        Optimize::check_count("optimize.terms", self.terms.len())?;
+        Optimize::check_counts("optimize.terms", self.terms.len())?;
         if self.terms.iter().filter(|t| t.reward.is_callback()).count() > 1 {
             return Err(Error::invalid("optimize.terms", "at most one callback", "several"));
         }

@@ -362,7 +362,7 @@ pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimi
         }
         return refuse_unread(r).map(|()| None);
     };
-    Optimize::check_count("request.rewards", terms.len())?;
+    Optimize::check_counts("request.rewards", terms.len())?;
     let mut list = shortage::reserved("request.rewards", terms.len())?;
     for term in terms {
         read::zero(&[term.reserved], "request.rewards[..].reserved")?;
