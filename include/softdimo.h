@@ -448,7 +448,7 @@ typedef struct softdimo_request {
   /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none, and then the fields
   /// of an optimisation below must be as softdimo_request_init leaves them.
   const struct softdimo_reward_term *rewards;
-  /// Terms at `rewards`, at most one of them a callback.
+  /// Terms at `rewards`, at most 64, and at most one of them a callback.
   uint32_t reward_count;
   /// Updates, 0 to 100000; the start counts as iterate 0, and the best iterate is kept.
   uint32_t optimize_steps;
@@ -788,8 +788,9 @@ int32_t softdimo_reward_closeness(struct softdimo_reward **reward);
 /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll` for the job; without such a thread the job
 /// stands still. SOFTDIMO_STOP ends the optimisation like a cancel. Must not throw, and must not free the job.
 /// Calls of this library that would wait for the callback itself return SOFTDIMO_ERR_UNSUPPORTED: those that wait for its
-/// engine, for another job that needs the same reward, or for an engine whose callback waits, without a timeout, for this
-/// one's. It must not wait in another way for a thread that waits for its job: nobody can tell, and both wait for ever.
+/// engine, for an engine whose job waits for the same reward, or for one whose job waits for a callback that waits, without
+/// a timeout, for either. It must not wait in another way for a thread that waits for its job: nobody can tell, and both
+/// wait for ever.
 typedef int32_t (*softdimo_reward_fn)(void *user_data,
                                       const float *pixels,
                                       uint32_t batch,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::turns::{LOOK, Turn};
+use super::turns::{LOOK, Turn, inside_its_callback};
 use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::generated::Generated;
@@ -133,7 +133,7 @@ impl Host for JobState {
     }
 
     fn ask(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
-        self.turn.asks();
+        self.turn.asks(reward);
         let answer = self.wait_for_answer(reward, image);
         self.turn.goes_on();
         answer
@@ -193,16 +193,6 @@ fn answer(callback: &mut Admitted, image: &Tensor) -> Result<Option<(Tensor, Ten
     Ok(Some((Tensor::from_f32_vec([shape[0]], scores), Tensor::from_f32_vec(shape, gradient))))
 }
 
-/// Another job asks the callback that this thread is inside.
-fn inside_its_callback() -> Error {
-    Error::Unsupported {
-        what: "waiting for a job".into(),
-        reason:
-            "it waits for its reward callback, which this thread is inside for another job: wait outside it"
-                .into(),
-    }
-}
-
 /// A submitted request. Dropping it cancels the job and waits for it to end.
 #[derive(Debug)]
 pub struct Job {
@@ -221,13 +211,9 @@ impl Job {
             holds_best: false,
             abandoned: false,
         };
-        let turn = Turn::new(worker.turns().clone());
-        let shared = Arc::new(JobState {
-            cancel: Arc::default(),
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-            turn,
-        });
+        let cancel = Arc::<Cancel>::default();
+        let turn = Turn::new(worker.turns().clone(), cancel.clone());
+        let shared = Arc::new(JobState { cancel, state: Mutex::new(state), changed: Condvar::new(), turn });
         Job { shared, worker }
     }
 
@@ -277,16 +263,22 @@ impl Job {
     ) -> Result<Arc<Generated>> {
         // What the clock cannot hold is as long as it takes.
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-        let _waiting = self.shared.turn.wait(deadline.is_none())?;
+        let _waiting = match self.shared.turn.wait(deadline.is_none()) {
+            // Nothing is waited for where the end is there.
+            Err(e) if !self.phase().is_final() => return Err(e),
+            waiting => waiting,
+        };
         let mut reported = Progress::default();
         let mut state = self.shared.lock();
         loop {
             if state.progress != reported {
                 reported = state.progress;
                 drop(state);
+                let away = self.shared.turn.leave();
                 if progress(reported).is_break() {
                     self.cancel();
                 }
+                drop(away);
                 state = self.shared.lock();
                 continue;
             }
@@ -307,7 +299,7 @@ impl Job {
             let entered = match &asked {
                 Some((reward, image)) => match reward.as_callback()?.enter() {
                     Ok(entered) => Some((entered, image)),
-                    Err(Busy::Here) => return Err(inside_its_callback()),
+                    Err(Busy::Here) => return Err(inside_its_callback("waiting for a job")),
                     Err(Busy::Elsewhere) => {
                         look = BUSY;
                         None
@@ -341,8 +333,12 @@ impl Job {
             state = again;
             if woken.timed_out() {
                 drop(state);
-                self.shared.turn.check()?;
+                let turn = self.shared.turn.check();
                 state = self.shared.lock();
+                // The engine may have come to the end meanwhile, and to the next job's callback.
+                if !state.phase.is_final() {
+                    turn?;
+                }
             }
         }
     }

@@ -6,6 +6,8 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::rewards::Reward;
+use crate::runtime::Cancel;
 
 /// How long nobody may wait for a job that asks until the thread that has submitted it is taken to be the one that
 /// should: another may be about to.
@@ -23,6 +25,19 @@ static WAITS: Mutex<Vec<(ThreadId, Weak<Turns>)>> = Mutex::new(Vec::new());
 
 /// Engines whose callbacks wait for one another that are looked through: more are not taken to be a circle.
 const CHAIN: usize = 64;
+
+/// Threads that wait for one another, the last for a worker that waits for the first.
+type Circle = [Option<ThreadId>; CHAIN];
+
+/// A job asks the callback that this thread is inside for another one.
+pub(super) fn inside_its_callback(what: &str) -> Error {
+    Error::Unsupported {
+        what: what.into(),
+        reason: "a job of its engine waits for its reward callback, which this thread is inside for another job: wait \
+                 outside it"
+            .into(),
+    }
+}
 
 fn waits() -> MutexGuard<'static, Vec<(ThreadId, Weak<Turns>)>> {
     WAITS.lock().unwrap_or_else(|e| e.into_inner())
@@ -53,35 +68,47 @@ impl Turns {
         self.0.lock().unwrap_or_else(|e| e.into_inner()).upgrade()
     }
 
-    /// Whether the worker waits, by way of callbacks that wait for other engines, for this thread.
-    fn is_circle(&self) -> bool {
+    /// The threads that the worker waits for, each by way of the one before it, up to this one, if it does wait for this
+    /// one. `answers`: this one is about to wait for the job that asks.
+    fn chain(&self, answers: bool) -> Option<Circle> {
         let this = std::thread::current().id();
-        let mut answering = self.asking().and_then(|turn| turn.lock().answering);
-        for _ in 0..CHAIN {
-            let Some(thread) = answering else { return false };
+        let mut chain = [None; CHAIN];
+        let mut asking = self.asking();
+        let mut answers = answers;
+        for link in &mut chain {
+            let thread = asking?.awaits(std::mem::take(&mut answers))?;
+            *link = Some(thread);
             if thread == this {
-                return true;
+                return Some(chain);
             }
             let on =
                 waits().iter().rev().find(|(waiting, _)| *waiting == thread).and_then(|(_, on)| on.upgrade());
-            answering = on.and_then(|on| on.asking()).and_then(|turn| turn.lock().answering);
+            asking = on?.asking();
         }
-        false
+        None
+    }
+
+    /// See [`Turns::chain`]: of links that were there one after the other, those that were there at the same time.
+    fn circle(&self, answers: bool) -> Option<Circle> {
+        self.chain(answers).filter(|circle| self.chain(answers).as_ref() == Some(circle))
     }
 
     /// That this thread may wait for the worker. `own`: of the job that it is about to wait for, and so to answer.
     ///
     /// # Errors
     /// [`Error::Unsupported`] where nobody else can be expected to answer: this thread is inside a callback of the job
-    /// that asks, or in one that the thread inside that callback waits for, or has submitted that job and nobody waits for
-    /// it.
+    /// that asks, be it for another one, or in one that the thread inside that callback waits for, or has submitted that
+    /// job and nobody waits for it.
     pub fn check(&self, what: &str, own: Option<&Arc<Turn>>) -> Result<()> {
         let Some(asking) = self.asking() else { return Ok(()) };
         let waits = own.is_some_and(|own| Arc::ptr_eq(own, &asking));
         let reason = if asking.is_up_to(std::thread::current().id(), waits) {
             "a job of this engine waits for its reward callback, which this thread answers: wait for that job, and from \
              outside its callbacks"
-        } else if self.is_circle() {
+        } else if let Some(circle) = self.circle(waits) {
+            if circle[1].is_none() {
+                return Err(inside_its_callback(what));
+            }
             "a job of this engine waits for its reward callback, which waits for the callback that this thread is in: do \
              not wait for other engines inside callbacks"
         } else {
@@ -95,6 +122,8 @@ impl Turns {
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Arc<Turns>,
+    /// Of the job.
+    cancel: Arc<Cancel>,
     submitter: ThreadId,
     state: Mutex<TurnState>,
 }
@@ -103,23 +132,26 @@ pub(super) struct Turn {
 struct TurnState {
     /// Threads inside a wait for the job, callbacks included.
     waiting: Vec<ThreadId>,
-    asked: Option<Instant>,
+    /// How many of those waits are inside the job's progress callback, and do not answer meanwhile.
+    away: usize,
+    /// The callback that the worker waits for, and since when.
+    asked: Option<(Arc<Reward>, Instant)>,
     answering: Option<ThreadId>,
 }
 
 impl Turn {
     /// Of a job that this thread submits.
-    pub fn new(turns: Arc<Turns>) -> Arc<Turn> {
-        Arc::new(Turn { turns, submitter: std::thread::current().id(), state: Mutex::default() })
+    pub fn new(turns: Arc<Turns>, cancel: Arc<Cancel>) -> Arc<Turn> {
+        Arc::new(Turn { turns, cancel, submitter: std::thread::current().id(), state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, TurnState> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The worker waits for an answer.
-    pub fn asks(self: &Arc<Turn>) {
-        self.lock().asked = Some(Instant::now());
+    /// The worker waits for an answer of this callback.
+    pub fn asks(self: &Arc<Turn>, reward: &Arc<Reward>) {
+        self.lock().asked = Some((reward.clone(), Instant::now()));
         *self.turns.0.lock().unwrap_or_else(|e| e.into_inner()) = Arc::downgrade(self);
     }
 
@@ -162,17 +194,50 @@ impl Turn {
         self.turns.check("waiting for a job", Some(self))
     }
 
+    /// This thread, which waits for the job, is inside its progress callback until the guard is dropped.
+    pub fn leave(&self) -> Away<'_> {
+        self.lock().away += 1;
+        Away(self)
+    }
+
+    /// The thread that must come out of a callback before the worker goes on: out of the one that is asked, whichever job
+    /// it is inside for, or out of the progress callback, unless another one `answers`.
+    fn awaits(&self, answers: bool) -> Option<ThreadId> {
+        let state = self.lock();
+        // The worker of a cancelled job takes back what it asks.
+        if state.answering.is_some() || self.cancel.is_cancelled() {
+            return state.answering;
+        }
+        let (reward, _) = state.asked.as_ref()?;
+        let inside = reward.as_callback().ok()?.inside();
+        let only = || {
+            let (first, others) = state.waiting.split_first()?;
+            let only = state.away == state.waiting.len() && others.iter().all(|other| other == first);
+            only.then_some(*first)
+        };
+        if answers { inside } else { inside.or_else(only) }
+    }
+
     fn is_up_to(&self, thread: ThreadId, waits: bool) -> bool {
         let state = self.lock();
-        match (state.answering, state.asked) {
+        match (state.answering, state.asked.as_ref()) {
             (Some(answering), _) => answering == thread,
             (None, Some(_)) if waits => false,
-            (None, Some(asked)) if state.waiting.is_empty() => {
+            (None, Some((_, asked))) if state.waiting.is_empty() => {
                 self.submitter == thread && asked.elapsed() > PATIENCE
             }
             (None, Some(_)) => state.waiting.iter().all(|waiting| *waiting == thread),
             (None, None) => false,
         }
+    }
+}
+
+/// See [`Turn::leave`].
+pub(super) struct Away<'a>(&'a Turn);
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        self.0.lock().away -= 1;
     }
 }
 

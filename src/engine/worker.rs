@@ -216,7 +216,12 @@ impl Worker {
         loop {
             match result.recv_timeout(LOOK) {
                 Ok(result) => return result,
-                Err(RecvTimeoutError::Timeout) => check_turn()?,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(e) = check_turn() {
+                        // The worker may have answered meanwhile, and gone on to a job that asks.
+                        return result.try_recv().unwrap_or(Err(e));
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::internal("the worker thread is gone"));
                 }

@@ -34,6 +34,11 @@ impl Callback {
         self.caller.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// The thread that is inside it.
+    pub fn inside(&self) -> Option<ThreadId> {
+        *self.caller()
+    }
+
     /// The callback for this thread alone. Does not wait.
     ///
     /// # Errors
@@ -45,7 +50,7 @@ impl Callback {
             // A callback that panicked has left nothing behind that this library reads.
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                return Err(if *self.caller() == Some(this) { Busy::Here } else { Busy::Elsewhere });
+                return Err(if self.inside() == Some(this) { Busy::Here } else { Busy::Elsewhere });
             }
         };
         *self.caller() = Some(this);
@@ -91,11 +96,14 @@ mod tests {
     #[test]
     fn one_thread_is_inside_and_knows_it() {
         let callback = Callback::new(|_, _| ControlFlow::Continue(()));
+        assert_eq!(callback.inside(), None);
         let entered = callback.enter().unwrap();
+        assert_eq!(callback.inside(), Some(std::thread::current().id()));
         assert_eq!(callback.enter().err(), Some(Busy::Here));
         let elsewhere = || std::thread::scope(|scope| scope.spawn(|| callback.enter().err()).join().unwrap());
         assert_eq!(elsewhere(), Some(Busy::Elsewhere));
         drop(entered);
         assert_eq!(elsewhere(), None);
+        assert_eq!(callback.inside(), None);
     }
 }

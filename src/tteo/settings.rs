@@ -45,10 +45,13 @@ impl Default for Variables {
     }
 }
 
+/// Most rewards of one optimisation.
+const TERM_LIMIT: usize = 64;
+
 /// An optimisation budget and how to spend it. Later versions may add fields: end a literal with `..Optimize::new(…)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Optimize {
-    /// Maximised: Σ weight·reward, per picture.
+    /// Maximised: Σ weight·reward, per picture; 1 to 64 of them.
     pub terms: Vec<RewardTerm>,
     /// Updates, 0 to 100 000. The start counts as iterate 0, so 0 only reports its reward.
     pub steps: u32,
@@ -92,15 +95,26 @@ impl Optimize {
         self.terms.iter().filter_map(|term| term.reward.file())
     }
 
+    /// Refuse so many rewards.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`].
+    #[doc(hidden)]
+    pub fn check_counts(what: &str, terms: usize) -> Result<()> {
+        match terms {
+            0 => Err(Error::invalid(what, "at least one reward", "none")),
+            1..=TERM_LIMIT => Ok(()),
+            many => Err(Error::invalid(what, format!("at most {TERM_LIMIT} rewards"), many)),
+        }
+    }
+
     /// Refuse settings that make no sense, and rewards that do not fit the model.
     pub(crate) fn validate(&self, model: &Model, sigma: f32) -> Result<()> {
         let finite = |what: &str, v: f32, low: f32, high: f32| match v {
             v if v.is_finite() && (low..=high).contains(&v) => Ok(()),
             v => Err(Error::invalid(what, format!("{low} to {high}"), v)),
         };
-        if self.terms.is_empty() {
-            return Err(Error::invalid("optimize.terms", "at least one reward", "none"));
-        }
+        Optimize::check_counts("optimize.terms", self.terms.len())?;
         if self.terms.iter().filter(|t| t.reward.is_callback()).count() > 1 {
             return Err(Error::invalid("optimize.terms", "at most one callback", "several"));
         }

@@ -107,6 +107,7 @@ static void request_fields(void) {
   static uint32_t start[TOKENS + 1];
   static float e_in[64 * 48 + 1];
   const int32_t classes[3] = {1, 11, -1};
+  static softdimo_reward_term terms[64];
   softdimo_image edited = picture(pixels);
 
   REQUEST(UNKNOWN_LABEL, "label 'aple': expected one of the model's 10 labels", r.label = "aple");
@@ -121,6 +122,12 @@ static void request_fields(void) {
           (r.class_labels = classes + 2, r.class_label_count = 1));
   REQUEST(INVALID_ARGUMENT, "labels: expected 1 or 4 (one per picture), found 2",
           (r.batch = 4, r.class_labels = classes, r.class_label_count = 2, r.class_labels = (int32_t[]){1, 2}));
+  REQUEST(INVALID_ARGUMENT, "request.class_labels: expected 1, found 4294967295",
+          (r.class_labels = classes, r.class_label_count = UINT32_MAX));
+  REQUEST(INVALID_ARGUMENT, "request.class_labels: expected 1 or 256 (one per picture), found 257",
+          (r.batch = 256, r.class_labels = classes, r.class_label_count = 257));
+  REQUEST(INVALID_ARGUMENT, "batch: expected 1 to 256, found 4294967295",
+          (r.batch = UINT32_MAX, r.class_labels = classes, r.class_label_count = UINT32_MAX));
   REQUEST(INVALID_ARGUMENT, "request.class_labels: expected 1 elements, found NULL", r.class_label_count = 1);
   REQUEST(INVALID_ARGUMENT, "request.class_labels: expected a length above 0", r.class_labels = classes);
   REQUEST(INVALID_ARGUMENT, "request.class_labels: expected a pointer aligned to 4",
@@ -153,6 +160,8 @@ static void request_fields(void) {
   REQUEST(INVALID_ARGUMENT, "edit.keep: expected 0 to 1, found 2", (r.edit_image = &edited, r.edit_keep = 2));
   REQUEST(INVALID_ARGUMENT, "edit.mask: expected 1024 floats for 32x32, found 7",
           (r.edit_image = &edited, r.edit_mask = e_in, r.edit_mask_count = 7));
+  REQUEST(INVALID_ARGUMENT, "edit.mask: expected 1024 floats for 32x32, found 4294967295",
+          (r.edit_image = &edited, r.edit_mask = e_in, r.edit_mask_count = UINT32_MAX));
   REQUEST(INVALID_ARGUMENT, "edit.image: expected 3072 floats for 32x32, found 96",
           (edited.width = 1, r.edit_image = &edited, r.edit_keep = 1));
   edited.width = SIDE;
@@ -182,6 +191,15 @@ static void request_fields(void) {
           (start[5] = CODES + 1, r.start_tokens = start, r.start_token_count = TOKENS));
   REQUEST(INVALID_ARGUMENT, "request.start_tokens: expected a length that fits",
           (r.start_tokens = start, r.start_token_count = UINT64_MAX));
+  REQUEST(INVALID_ARGUMENT, "start_tokens: expected 128 (1 × 64 × 2), found 4294967295 tokens",
+          (r.start_tokens = start, r.start_token_count = UINT32_MAX));
+  REQUEST(INVALID_ARGUMENT, "e_in: expected 3072 floats (1 × 64 × 48), found 4294967295",
+          (r.e_in = e_in, r.e_in_count = UINT32_MAX));
+  REQUEST(INVALID_ARGUMENT, "request.rewards: expected at most 64 rewards, found 4294967295",
+          (r.rewards = terms, r.reward_count = UINT32_MAX));
+  REQUEST(INVALID_ARGUMENT, "request.rewards: expected at most 64 rewards, found 65",
+          (r.rewards = terms, r.reward_count = 65));
+  REQUEST(NULL_ARGUMENT, "request.rewards[..].reward", (r.rewards = terms, r.reward_count = 64));
   REQUEST(INVALID_ARGUMENT, "e_in: expected 3072 floats (1 × 64 × 48), found 3073",
           (r.e_in = e_in, r.e_in_count = 64 * 48 + 1));
   REQUEST(INVALID_ARGUMENT, "request.e_in: expected 3072 elements, found NULL", r.e_in_count = 64 * 48);

@@ -104,7 +104,7 @@ pub struct softdimo_request {
     /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none, and then the fields
     /// of an optimisation below must be as softdimo_request_init leaves them.
     pub rewards: *const softdimo_reward_term,
-    /// Terms at `rewards`, at most one of them a callback.
+    /// Terms at `rewards`, at most 64, and at most one of them a callback.
     pub reward_count: u32,
     /// Updates, 0 to 100000; the start counts as iterate 0, and the best iterate is kept.
     pub optimize_steps: u32,
@@ -221,8 +221,19 @@ pub(super) unsafe fn read_request(
         read::zero(&[r.reserved0], "request.reserved0")?;
         let prompt = optional_cstr(r.prompt, "request.prompt")?;
         let negative_prompt = optional_cstr(r.negative_prompt, "request.negative_prompt")?;
+        let batch = match r.batch as usize {
+            batch @ 1..=BATCH_LIMIT => batch,
+            other => return Err(Error::invalid("request.batch", format!("1 to {BATCH_LIMIT}"), other)),
+        };
         let ids = array(r.class_labels, u64::from(r.class_label_count), "request.class_labels")?;
         let ids = ids.unwrap_or_default();
+        if ids.len() > 1 && ids.len() != batch {
+            let expected = match batch {
+                1 => "1".into(),
+                _ => format!("1 or {batch} (one per picture)"),
+            };
+            return Err(Error::invalid("request.class_labels", expected, ids.len()));
+        }
         let mut labels = shortage::reserved("request.class_labels", ids.len().max(1))?;
         for &id in ids {
             let id = u32::try_from(id)
@@ -242,7 +253,7 @@ pub(super) unsafe fn read_request(
         let start_tokens = array(r.start_tokens, r.start_token_count, "request.start_tokens")?;
         let e_in = array(r.e_in, r.e_in_count, "request.e_in")?;
         let counts = (start_tokens.map(<[_]>::len), e_in.map(<[_]>::len));
-        Request::check_counts(layout, r.batch.max(1) as usize, counts)?;
+        Request::check_counts(layout, batch, counts)?;
         let value = Request {
             labels,
             prompts: prompt.into_iter().map(String::from).collect(),
@@ -250,10 +261,7 @@ pub(super) unsafe fn read_request(
             aesthetic_score: read::or_default(r.aesthetic_score),
             original_size: pair([r.original_width, r.original_height], "request.original_width, _height")?,
             crop: pair([r.crop_left, r.crop_top], "request.crop_left, _top")?,
-            batch: match r.batch {
-                0 => return Err(Error::invalid("request.batch", "1 to 256", 0)),
-                n => n as usize,
-            },
+            batch,
             seed: r.seed,
             steps: r.steps,
             decode: match r.decode {
@@ -354,6 +362,7 @@ pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimi
         }
         return refuse_unread(r).map(|()| None);
     };
+    Optimize::check_counts("request.rewards", terms.len())?;
     let mut list = shortage::reserved("request.rewards", terms.len())?;
     for term in terms {
         read::zero(&[term.reserved], "request.rewards[..].reserved")?;

@@ -104,8 +104,9 @@ pub unsafe extern "C" fn softdimo_reward_closeness(reward: *mut *mut softdimo_re
 /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll` for the job; without such a thread the job
 /// stands still. SOFTDIMO_STOP ends the optimisation like a cancel. Must not throw, and must not free the job.
 /// Calls of this library that would wait for the callback itself return SOFTDIMO_ERR_UNSUPPORTED: those that wait for its
-/// engine, for another job that needs the same reward, or for an engine whose callback waits, without a timeout, for this
-/// one's. It must not wait in another way for a thread that waits for its job: nobody can tell, and both wait for ever.
+/// engine, for an engine whose job waits for the same reward, or for one whose job waits for a callback that waits, without
+/// a timeout, for either. It must not wait in another way for a thread that waits for its job: nobody can tell, and both
+/// wait for ever.
 pub type softdimo_reward_fn = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
