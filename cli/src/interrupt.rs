@@ -38,6 +38,15 @@ pub fn watch() {
     }
 }
 
+/// Writing beyond a limit (`ulimit -f`) is an error that is told, after which nothing is left behind; not the end.
+pub fn outlive_size_limits() {
+    #[cfg(unix)]
+    // SAFETY: ignoring a signal needs nothing.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     // SAFETY: only asks; the structure is plain data, which the call fills.

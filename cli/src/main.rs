@@ -57,7 +57,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    outlive_size_limits();
+    interrupt::outlive_size_limits();
     interrupt::watch();
     let arguments = like::expand(&Cli::command(), std::env::args_os().collect());
     let result = arguments.and_then(|(arguments, like)| match Cli::try_parse_from(arguments) {
@@ -84,14 +84,5 @@ fn run(command: Command, like: Option<like::Like>) -> softdimo::Result<ExitCode>
         Command::Quantize(args) => quantize::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
-    }
-}
-
-/// Writing beyond a limit (`ulimit -f`) is an error that is told, after which nothing is left behind; not the end.
-fn outlive_size_limits() {
-    #[cfg(unix)]
-    // SAFETY: ignoring a signal needs nothing.
-    unsafe {
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }

@@ -1,5 +1,6 @@
 //! Files that appear complete or not at all: written beside their destination, synced, and renamed over it.
 
+mod fixed;
 mod place;
 
 use std::fs::File;

@@ -153,6 +153,8 @@ impl JobState {
         self.changed.notify_all();
         loop {
             match std::mem::take(&mut state.question) {
+                // Whoever cancels the job inside its callback need not write anything any more.
+                Question::Answered(Err(_)) if self.cancel.is_cancelled() => return Ok(None),
                 Question::Answered(answer) => return answer,
                 // Between asking and answering, cancelling takes the question back.
                 Question::Asked(..) | Question::None if self.cancel.is_cancelled() => return Ok(None),
@@ -279,6 +281,8 @@ impl Job {
                     self.cancel();
                 }
                 drop(away);
+                // A callback may have forked: in the child nothing goes on.
+                self.worker.check_process()?;
                 state = self.shared.lock();
                 continue;
             }
@@ -315,6 +319,7 @@ impl Job {
                 let answered =
                     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&mut entered, image)));
                 drop(entered);
+                self.worker.check_process()?;
                 state = self.shared.lock();
                 self.shared.turn.answered();
                 let answered =

@@ -92,6 +92,9 @@ pub(crate) fn optimize(
     // The graph makes the same comparisons for the embeddings it keeps.
     let (mut top, mut alive) = (vec![f32::NEG_INFINITY; batch], vec![true; batch]);
     for t in 0..=o.steps {
+        // What was lost of a file that is guarded reads as zeros: no iterate of them is worth its time.
+        sessions.model().mapping().recheck()?;
+        o.files().try_for_each(|file| file.recheck())?;
         if host.cancel().is_cancelled() {
             report.ended = "cancelled";
             break;

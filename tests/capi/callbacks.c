@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 
 enum { ENGINES = 4 };
 static softdimo_engine *engines[ENGINES];
@@ -303,6 +304,56 @@ static void zeros_are_numbers(void) {
   }
 }
 
+/* A job that is cancelled inside its callback has ended so, whatever the callback leaves. */
+
+static softdimo_job *own_job;
+
+static int32_t cancels_its_job(void *data, const float *pixels, uint32_t batch, uint32_t width, uint32_t height,
+                               float *scores, float *gradient) {
+  (void)data, (void)pixels, (void)batch, (void)width, (void)height, (void)scores, (void)gradient;
+  OK(softdimo_job_cancel(own_job));
+  return SOFTDIMO_CONTINUE;
+}
+
+static void cancelled_and_nothing_written(void) {
+  softdimo_reward *reward = callback(cancels_its_job, NULL);
+  own_job = climb(engines[0], reward, 2);
+  FAILS(SOFTDIMO_ERR_CANCELLED, "cancel", softdimo_job_wait(own_job, -1));
+  softdimo_job_free(own_job);
+  softdimo_reward_free(reward);
+}
+
+/* In a child that a callback made, the call that is under way comes back. */
+
+static pid_t parent;
+
+static int32_t forks(void *data, uint32_t step, uint32_t total) {
+  (void)data, (void)step, (void)total;
+  if (getpid() == parent) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child > 0) {
+      int status = -1;
+      CHECK(waitpid(child, &status, 0) == child);
+      CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+      return SOFTDIMO_STOP;
+    }
+    alarm(20);
+  }
+  return SOFTDIMO_CONTINUE;
+}
+
+static void a_child_comes_back(void) {
+  parent = getpid();
+  softdimo_request request = default_request(3);
+  request.progress = forks;
+  static uint8_t pixels[PIXELS * 4];
+  softdimo_image image = picture(pixels);
+  int32_t status = softdimo_generate(engines[0], &request, &image, 1);
+  if (getpid() != parent) _exit(status == SOFTDIMO_ERR_FORKED ? 0 : 1);
+  CHECK(status == SOFTDIMO_ERR_CANCELLED);
+}
+
 int main(int argc, char **argv) {
   CHECK(argc == 2);
   begin();
@@ -315,6 +366,8 @@ int main(int argc, char **argv) {
   for (int by = BY_MEMORY; by <= BY_REWARD; by++) two_callbacks_wait_for_each_other(by);
   two_progress_callbacks_wait_for_each_other();
   zeros_are_numbers();
+  cancelled_and_nothing_written();
+  a_child_comes_back();
   for (int i = 0; i < ENGINES; i++) softdimo_engine_free(engines[i]);
   return end();
 }
