@@ -168,6 +168,24 @@ fn a_check_names_the_option_and_leaves_nothing() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// Only root may give files away: where nobody can, there is nothing to keep.
+#[cfg(unix)]
+#[test]
+fn owner_and_group_stay() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    std::fs::write(&path, "old").unwrap();
+    let given = chown(&path, Some(1234), Some(5678)).is_ok();
+    let owner = |path: &Path| std::fs::metadata(path).map(|found| (found.uid(), found.gid())).unwrap();
+    let before = owner(&path);
+    assert_eq!(given, before == (1234, 5678));
+    let mut file = AtomicFile::create(&path).unwrap();
+    file.file.write_all(b"new").unwrap();
+    file.commit().unwrap();
+    assert_eq!((owner(&path), std::fs::read(&path).unwrap()), (before, b"new".to_vec()));
+}
+
 #[cfg(unix)]
 #[test]
 fn places_are_told_apart() {

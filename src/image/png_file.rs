@@ -136,15 +136,19 @@ fn texts(info: &png::Info<'_>) -> std::result::Result<Vec<(String, String)>, png
     let mut texts: Vec<(String, String)> =
         latin1.map(|chunk| (chunk.keyword.clone(), chunk.text.clone())).collect();
     let mut left = MAX_TEXTS.saturating_sub(texts.iter().map(|(_, text)| text.len()).sum());
+    let rest = |left: usize, texts: &[(String, String)]| {
+        let last = texts.last().map_or(0, |(_, text)| text.len());
+        left.checked_sub(last).ok_or(png::DecodingError::LimitsExceeded)
+    };
     for mut chunk in info.compressed_latin1_text.iter().cloned() {
         chunk.decompress_text_with_limit(MAX_TEXT.min(left))?;
         texts.push((chunk.keyword.clone(), chunk.get_text()?));
-        left = left.saturating_sub(texts.last().map_or(0, |(_, text)| text.len()));
+        left = rest(left, &texts)?;
     }
     for mut chunk in info.utf8_text.iter().cloned() {
         chunk.decompress_text_with_limit(MAX_TEXT.min(left))?;
         texts.push((chunk.keyword.clone(), chunk.get_text()?));
-        left = left.saturating_sub(texts.last().map_or(0, |(_, text)| text.len()));
+        left = rest(left, &texts)?;
     }
     Ok(texts)
 }
@@ -439,12 +443,24 @@ mod tests {
             assert!(error.contains(message), "{error}\nexpected {message}");
         }
 
-        // Text that expands to 2 MiB from a few KiB.
-        let mut bomb = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bomb, 1, 1);
-        encoder.add_ztxt_chunk("bomb".into(), "a".repeat(2 << 20)).unwrap();
-        encoder.write_header().unwrap().write_image_data(&[0]).unwrap();
-        assert!(matches!(read(&bomb).unwrap_err(), Error::Format { .. }));
+        // Text that expands to 2 MiB, and to 8 MiB in pieces, from a few KiB.
+        let bomb = |chunks: usize, bytes: usize| {
+            let mut bomb = Vec::new();
+            let mut encoder = png::Encoder::new(&mut bomb, 1, 1);
+            for n in 0..chunks {
+                let text = "a".repeat(bytes);
+                match n % 2 {
+                    0 => encoder.add_ztxt_chunk("bomb".into(), text).unwrap(),
+                    _ => encoder.add_itxt_chunk("bomb".into(), text).unwrap(),
+                }
+            }
+            encoder.write_header().unwrap().write_image_data(&[0]).unwrap();
+            bomb
+        };
+        for (chunks, bytes) in [(1, 2 << 20), (9, 1 << 20)] {
+            assert!(matches!(read(&bomb(chunks, bytes)), Err(Error::Format { .. })));
+        }
+        assert_eq!(read(&bomb(7, 1 << 20)).unwrap().1.len(), 7);
 
         assert!(matches!(read_png(dir.path().join("none.png")).unwrap_err(), Error::NotFound { .. }));
     }

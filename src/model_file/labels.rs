@@ -135,6 +135,13 @@ mod tests {
         names.iter().map(|name| ClassLabel { name: name.to_string(), group: None }).collect()
     }
 
+    #[test]
+    fn a_label_of_any_length_is_told_at_once() {
+        let error = find_label(&imagenet(), &"red apple ".repeat(100_000)).unwrap_err().to_string();
+        assert!(error.starts_with("label 'red apple red apple") && error.len() < 400, "{error}");
+        assert!(error.contains("…'") && error.contains("expected one of the model's 12 labels"), "{error}");
+    }
+
     fn imagenet() -> Vec<ClassLabel> {
         labels(&[
             "tench, Tinca tinca",

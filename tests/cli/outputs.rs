@@ -298,6 +298,39 @@ fn a_file_that_may_not_grow_is_an_error() {
     }
 }
 
+/// A pipe has its bytes once; the picture comes first.
+#[test]
+fn a_picture_may_come_through_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (small, pipe, out) = (at("small.png"), at("pipe"), at("out.png"));
+    works(&["generate", "--label", "dog", "--enlarge", "1", "-o", &small]);
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (from, to) = (small.clone(), pipe.clone());
+    let writer = std::thread::spawn(move || std::fs::write(to, std::fs::read(from).unwrap()));
+    let output = softdimo(&["generate", "--label", "dog", "--edit", &pipe, "-o", &out]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && said.contains("the PNG will not tell the hash of its --edit"),
+        "{said}"
+    );
+    writer.join().unwrap().unwrap();
+    let (piped, other) = (read_png(&out).unwrap(), at("other.png"));
+    works(&["generate", "--label", "dog", "--edit", &small, "-o", &other]);
+    assert!(piped.0 == read_png(&other).unwrap().0);
+}
+
+/// Threads have stacks of the library's own choice.
+#[test]
+fn the_environment_does_not_choose_stacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("a.png");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_softdimo"));
+    command.args(["generate", "--label", "dog", "-o"]).arg(&out).current_dir(root());
+    assert!(command.env("RUST_MIN_STACK", "1").output().unwrap().status.success());
+    assert!(read_png(&out).is_ok());
+}
+
 #[test]
 fn an_empty_variable_is_none() {
     let folder = tempfile::tempdir().unwrap();

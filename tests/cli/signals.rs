@@ -117,16 +117,23 @@ fn a_signal_after_the_last_step_loses_nothing() {
 }
 
 #[test]
-fn nohup_is_heeded() {
+fn signals_that_were_ignored_stay_ignored() {
+    for name in ["HUP", "INT", "TERM"] {
+        ignored(name);
+    }
+}
+
+fn ignored(name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("a.png");
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_softdimo")]);
+    let program = env!("CARGO_BIN_EXE_softdimo");
+    command.args(["-c", &format!("trap '' {name}; exec \"$0\" \"$@\""), program]);
     command.args(["generate", "--label", "rocket", "--count", "64", "-o"]).arg(&out).current_dir(root());
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     while files(folder.path()).is_empty() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    signal(&child, "HUP");
+    signal(&child, name);
     assert!(child.wait().unwrap().success() && read_png(&out).is_ok());
 }
