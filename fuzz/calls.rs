@@ -188,7 +188,7 @@ impl Host {
         let labels = [c"rocket", c"RED  apple", c"rockt", c""];
         let mut request = default_request();
         request.seed = bytes.number().into();
-        request.batch = 1 + bytes.small(3);
+        request.batch = bytes.small(3).wrapping_add(1);
         if request.batch > 8 {
             request.batch |= 1 << 20;
         }
