@@ -40,7 +40,7 @@ pub(crate) struct AtomicFile {
 impl AtomicFile {
     /// Begin to write `destination`, which is free, an ordinary file, or a link to either: the link stays, and what it leads
     /// to is written. A rename must never take the place of a device, a pipe or a folder, nor of a file that may not be
-    /// written. An existing file's permissions stay as they are.
+    /// written. An existing file's permissions stay as they are, and its owner and group where this process may set them.
     ///
     /// # Errors
     /// `InvalidArgument` for a path without a file name; `NotFound` or `Io` naming the destination.

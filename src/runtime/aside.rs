@@ -29,8 +29,8 @@ const FEW_BYTES: u64 = 1 << 26;
 /// Most preparations that were left and are still under way: what they hold is bounded.
 const MOST_LEFT: usize = 2;
 
-/// How often the worker looks whether it should leave.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often the worker looks whether it should leave, or what it left is over.
+pub(crate) const LOOK: Duration = Duration::from_millis(5);
 
 /// What a session is prepared from. It reads the weights until it is gone.
 pub(super) struct Parts {

@@ -3,7 +3,7 @@
 //!
 //! All of it is used on engine threads (`threads`): ONNX Runtime may change the floating-point mode of its caller.
 
-mod aside;
+pub(crate) mod aside;
 pub(crate) mod bound;
 mod cancel;
 pub(crate) mod compiler;

@@ -9,7 +9,7 @@ mod store;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::features::Features;
 use self::log::LogQueue;
@@ -22,6 +22,7 @@ use crate::families::family::Layout;
 use crate::graph::{Graph, Op};
 use crate::model::Model;
 use crate::program::Program;
+use crate::runtime::aside::LOOK;
 use crate::runtime::bound::Bound;
 use crate::runtime::compiler::{Compiler, Sharing};
 use crate::runtime::cost::{Cost, Packed, pays_for_a_pool};
@@ -31,9 +32,6 @@ use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, re
 use crate::shortage;
 use crate::tensor::Tensor;
 use crate::weights::Sources;
-
-/// How often it is looked whether preparations that were left are over.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// A checkpoint beside the model's, with its namespace.
 pub(crate) type Other<'a> = (&'a str, &'a Checkpoint);
@@ -337,9 +335,9 @@ impl Sessions {
             let sum = sum(staying.into_iter().chain([cost]), Cost::reserved, packed, s.own_file());
             sum.limited().saturating_add(s.host)
         };
-        if needed(self, true) > limit {
-            let (what, needed) = (format!("preparing '{name}'"), needed(self, true));
-            return Err(Error::OutOfMemory { what, needed, limit });
+        let least = needed(self, true);
+        if least > limit {
+            return Err(Error::OutOfMemory { what: format!("preparing '{name}'"), needed: least, limit });
         }
         while left > 0 && needed(self, false) > limit {
             cancel.check_preparing()?;

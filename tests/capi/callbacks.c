@@ -214,11 +214,11 @@ static void *climbs(void *data) {
   return NULL;
 }
 
-static void two_callbacks_wait_for_each_other(int by) {
+/* Both sides at once: how many were refused, of which there is one at least. */
+static int refused_of_two(void *(*thread)(void *)) {
   pthread_t threads[2];
   CHECK(!pthread_barrier_init(&both, NULL, 2));
-  for (int i = 0; i < 2; i++) sides[i] = (side){i, by, 99, 0, callback(waits_for_the_other, &sides[i])};
-  for (int i = 0; i < 2; i++) CHECK(!pthread_create(&threads[i], NULL, climbs, &sides[i]));
+  for (int i = 0; i < 2; i++) CHECK(!pthread_create(&threads[i], NULL, thread, &sides[i]));
   for (int i = 0; i < 2; i++) CHECK(!pthread_join(threads[i], NULL));
   int refused = 0;
   for (int i = 0; i < 2; i++) {
@@ -228,6 +228,12 @@ static void two_callbacks_wait_for_each_other(int by) {
   }
   CHECK(refused > 0);
   CHECK(!pthread_barrier_destroy(&both));
+  return refused;
+}
+
+static void two_callbacks_wait_for_each_other(int by) {
+  for (int i = 0; i < 2; i++) sides[i] = (side){i, by, 99, 0, callback(waits_for_the_other, &sides[i])};
+  int refused = refused_of_two(climbs);
   printf("# two callbacks wait for each other: %d refused, after %.2f and %.2f s\n", refused, sides[0].took, sides[1].took);
 }
 
@@ -260,19 +266,8 @@ static void *climbs_and_hears(void *data) {
 }
 
 static void two_progress_callbacks_wait_for_each_other(void) {
-  pthread_t threads[2];
-  CHECK(!pthread_barrier_init(&both, NULL, 2));
   for (int i = 0; i < 2; i++) sides[i] = (side){i, BY_MEMORY, 99, 0, callback(likes, NULL)};
-  for (int i = 0; i < 2; i++) CHECK(!pthread_create(&threads[i], NULL, climbs_and_hears, &sides[i]));
-  for (int i = 0; i < 2; i++) CHECK(!pthread_join(threads[i], NULL));
-  int refused = 0;
-  for (int i = 0; i < 2; i++) {
-    CHECK(sides[i].status == SOFTDIMO_OK || sides[i].status == SOFTDIMO_ERR_UNSUPPORTED);
-    refused += sides[i].status == SOFTDIMO_ERR_UNSUPPORTED;
-    softdimo_reward_free(sides[i].reward);
-  }
-  CHECK(refused > 0);
-  CHECK(!pthread_barrier_destroy(&both));
+  refused_of_two(climbs_and_hears);
 }
 
 /* A negative zero is a number like any other; nothing is not. */
