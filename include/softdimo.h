@@ -868,7 +868,7 @@ void softdimo_reward_free(struct softdimo_reward *reward);
 
 /// ABI of this header: major << 16 | minor. A library with another major number must be refused; one with
 /// a larger minor number only adds to what is declared here.
-#define SOFTDIMO_ABI_VERSION 65537
+#define SOFTDIMO_ABI_VERSION 65538
 
 /// `SOFTDIMO_ABI_VERSION` of the loaded library.
 uint32_t softdimo_abi_version(void);

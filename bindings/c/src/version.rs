@@ -4,7 +4,7 @@ use super::*;
 
 /// ABI of this header: major << 16 | minor. A library with another major number must be refused; one with
 /// a larger minor number only adds to what is declared here.
-pub const SOFTDIMO_ABI_VERSION: u32 = 0x0001_0001;
+pub const SOFTDIMO_ABI_VERSION: u32 = 0x0001_0002;
 
 /// `SOFTDIMO_ABI_VERSION` of the loaded library.
 #[unsafe(no_mangle)]
