@@ -464,7 +464,10 @@ typedef struct softdimo_request {
   float norm_regularizer;
   /// `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
   uint32_t variables;
-  /// Milliseconds for the optimisation, its preparation included, whose iterate under way is finished; -1 = no deadline.
+  /// Milliseconds for the whole job, from when the engine begins with it: preparing, optimising, making the picture. The
+  /// optimisation ends where another iterate and the picture would take longer than is left; out of time before the
+  /// first iterate, the job has the picture of its start. What a late job had begun to prepare is finished beside the
+  /// next ones. -1 = no deadline.
   int64_t deadline_ms;
   /// Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
   /// known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.
@@ -699,6 +702,15 @@ int32_t softdimo_engine_memory(const struct softdimo_engine *engine,
 /// as the next. Blocks, and waits for the jobs before it.
 int32_t softdimo_engine_warmup(const struct softdimo_engine *engine,
                                uint32_t batch);
+
+/// Prepare everything that this request needs, of the student or the teacher, of an optimisation, of its prompts, so that
+/// the first job like it is as fast as the next. Jobs are alike that differ in their seed and labels, in numbers of
+/// sampling and optimising, and in what their rewards are given (targets, colours, weights, classes); the batch, the
+/// kinds of rewards and their order, reward files, variables, optimizer and `recompute` make another. Calls the request's
+/// progress callback with the sessions prepared and those in all; its STOP ends the preparation:
+/// SOFTDIMO_ERR_CANCELLED. Blocks, and waits for the jobs before it. Since ABI 1.2.
+int32_t softdimo_engine_warmup_request(const struct softdimo_engine *engine,
+                                       const struct softdimo_request *request);
 
 /// Give back what can be prepared again: sessions, packed weights, prompt features. Waits for the jobs before
 /// it.

@@ -45,7 +45,8 @@ pub struct Report {
     /// Of an optimisation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimization: Option<OptimizationReport>,
-    /// What the request holds and nothing read: words of a prompt that is too long, settings of another kind of job.
+    /// What the request holds and nothing read: words of a prompt that is too long, settings of another kind of job. And
+    /// what went wrong on the way to a result: answers of a reward callback that are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Wall time of the job on the worker, preparing sessions included.

@@ -4,6 +4,7 @@
 mod info;
 mod job;
 mod turns;
+mod warmup;
 mod worker;
 
 use std::collections::BTreeMap;

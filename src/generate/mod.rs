@@ -7,12 +7,11 @@ mod run;
 
 use std::time::Instant;
 
-use self::multi_step::multi_step;
-use self::one_step::one_step;
+use self::multi_step::{multi_step, prepare_multi_step, preparing_multi_step};
+use self::one_step::{one_step, prepare_one_step, preparing_one_step};
 use self::run::{Pictures, Run};
 use crate::edit::KeptTokens;
 use crate::error::Result;
-use crate::families::family::Layout;
 use crate::generated::Generated;
 use crate::host::{Host, Progress};
 use crate::program::{Program, Role};
@@ -43,21 +42,47 @@ pub(crate) fn prepare(sessions: &mut Sessions, batch: usize, cancel: &Cancel) ->
     Ok(())
 }
 
+/// Prepare what a request runs: nothing of it has to be prepared when it comes. Features of its prompts are computed, and
+/// kept; so is the picture of an edit encoded, which is not kept.
+///
+/// # Errors
+/// As [`execute`].
+pub(crate) fn prepare_request(sessions: &mut Sessions, host: &dyn Host, r: &Resolved) -> Result<()> {
+    host.cancel().check()?;
+    let total = match r.steps {
+        1 => preparing_one_step(r),
+        _ => preparing_multi_step(sessions.model(), r)?,
+    };
+    on_behalf(sessions, host, r, total, |run| match r.steps {
+        1 => prepare_one_step(run, r),
+        _ => prepare_multi_step(run, r),
+    })
+}
+
+/// Do `work` of `total` steps for a job, whose buffers count meanwhile.
+fn on_behalf<T>(
+    sessions: &mut Sessions,
+    host: &dyn Host,
+    r: &Resolved,
+    total: u32,
+    work: impl FnOnce(&mut Run) -> Result<T>,
+) -> Result<T> {
+    let began = Instant::now();
+    let layout = sessions.model().architecture().layout();
+    sessions.begin_job(&layout, r.batch)?;
+    let progress = Progress { step: 0, total };
+    host.advance(progress);
+    let done = work(&mut Run { sessions, host, layout, began, progress, optimized: false, cancelled: false });
+    sessions.end_job();
+    done
+}
+
 /// Run a resolved request. True: cancelled, and this is the best so far.
 ///
 /// # Errors
 /// [`Error::Cancelled`](crate::Error::Cancelled), or what went wrong while running.
 pub(crate) fn execute(sessions: &mut Sessions, host: &dyn Host, r: &Resolved) -> Result<(Generated, bool)> {
     host.cancel().check()?;
-    let layout = sessions.model().architecture().layout();
-    sessions.begin_job(&layout, r.batch)?;
-    let done = run(sessions, host, r, layout);
-    sessions.end_job();
-    done
-}
-
-fn run(sessions: &mut Sessions, host: &dyn Host, r: &Resolved, layout: Layout) -> Result<(Generated, bool)> {
-    let start = Instant::now();
     for warning in &r.warnings {
         sessions.warn(warning.clone());
     }
@@ -66,29 +91,16 @@ fn run(sessions: &mut Sessions, host: &dyn Host, r: &Resolved, layout: Layout) -
         (1, Some(o)) => 3 + o.steps + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
         (n, _) => n + 1,
     };
-    let mut run = Run {
-        sessions,
-        host,
-        layout,
-        progress: Progress { step: 0, total },
-        optimized: false,
-        cancelled: false,
-    };
-    host.advance(run.progress);
-    let pictures = if r.steps == 1 { one_step(&mut run, r)? } else { multi_step(&mut run, r)? };
-    let cancelled = run.cancelled;
-    let report = report(sessions, r, &layout, &pictures, start)?;
-    let Pictures { images, tokens, max_probability, e_in, .. } = pictures;
-    Ok((Generated { images, tokens, max_probability, e_in, report }, cancelled))
+    on_behalf(sessions, host, r, total, |run| {
+        let pictures = if r.steps == 1 { one_step(run, r)? } else { multi_step(run, r)? };
+        let report = report(run, r, &pictures)?;
+        let Pictures { images, tokens, max_probability, e_in, .. } = pictures;
+        Ok((Generated { images, tokens, max_probability, e_in, report }, run.cancelled))
+    })
 }
 
-fn report(
-    sessions: &Sessions,
-    r: &Resolved,
-    layout: &Layout,
-    p: &Pictures,
-    start: Instant,
-) -> Result<Report> {
+fn report(run: &Run, r: &Resolved, p: &Pictures) -> Result<Report> {
+    let (sessions, layout) = (&*run.sessions, &run.layout);
     let model = sessions.model();
     let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
     let title = model.metadata().get("modelspec.title").cloned();
@@ -131,8 +143,8 @@ fn report(
         mean_max_probability: p.max_probability.as_ref().map(confidence).transpose()?,
         soft_hard_difference: p.other_images.as_ref().map(difference).transpose()?,
         optimization: p.optimization.clone(),
-        warnings: r.warnings.clone(),
-        milliseconds: start.elapsed().as_secs_f64() * 1e3,
+        warnings: r.warnings.iter().chain(&p.warnings).cloned().collect(),
+        milliseconds: run.began.elapsed().as_secs_f64() * 1e3,
     })
 }
 

@@ -58,7 +58,38 @@ pub(super) fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
         other_images: None,
         optimization: None,
         known,
+        warnings: Vec::new(),
     })
+}
+
+/// Prepare what [`multi_step`] runs, and have the features of its prompts computed.
+///
+/// # Errors
+/// As [`multi_step`].
+pub(super) fn prepare_multi_step(run: &mut Run, r: &Resolved) -> Result<()> {
+    let rounds = rounds(run.sessions.model(), r)?;
+    known(run, r)?;
+    for &rounds in &rounds {
+        condition(run, r, Role::Teacher, rounds > r.batch)?;
+        run.prepare(Program::Teacher, rounds)?;
+    }
+    run.prepare(Program::DecodeHard, r.batch)
+}
+
+/// How many steps [`prepare_multi_step`] takes.
+///
+/// # Errors
+/// As [`multi_step`].
+pub(super) fn preparing_multi_step(model: &Model, r: &Resolved) -> Result<u32> {
+    Ok(rounds(model, r)?.len() as u32 + 1)
+}
+
+/// The batch sizes of the teacher: the request's, twice that where it is guided, or both, one after the other.
+fn rounds(model: &Model, r: &Resolved) -> Result<Vec<usize>> {
+    let rule = teacher_rule(model, r)?;
+    let guided = |guided: bool| (0..r.steps).any(|i| rule.needs_unconditional(i) == guided);
+    let rounds = [(false, r.batch), (true, 2 * r.batch)].into_iter();
+    Ok(rounds.filter(|(doubled, _)| guided(*doubled)).map(|(_, rounds)| rounds).collect())
 }
 
 /// The model's sampler with the request's settings.

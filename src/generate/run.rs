@@ -1,5 +1,7 @@
 //! What both pipelines share: the run of a job, its condition, its random numbers, where it starts.
 
+use std::time::Instant;
+
 use crate::edit::KeptTokens;
 use crate::error::{Error, Result};
 use crate::families::family::Layout;
@@ -19,6 +21,8 @@ pub(super) struct Run<'a> {
     pub sessions: &'a mut Sessions,
     pub host: &'a dyn Host,
     pub layout: Layout,
+    /// When the engine began with it.
+    pub began: Instant,
     pub progress: Progress,
     /// An optimisation is over: what remains is making pictures of its best iterate.
     pub optimized: bool,
@@ -40,9 +44,23 @@ impl Run<'_> {
             }
             other => other?,
         };
+        self.step();
+        Ok(output)
+    }
+
+    /// One step of progress that prepares what [`Run::call`] runs.
+    ///
+    /// # Errors
+    /// As [`Sessions::prepare`].
+    pub fn prepare(&mut self, program: Program, batch: usize) -> Result<()> {
+        self.sessions.prepare(program, batch, self.host.cancel())?;
+        self.step();
+        Ok(())
+    }
+
+    pub fn step(&mut self) {
         self.progress.step += 1;
         self.host.advance(self.progress);
-        Ok(output)
     }
 
     /// A tokens tensor [batch, N, splits].
@@ -61,6 +79,8 @@ pub(super) struct Pictures {
     pub other_images: Option<Tensor>,
     pub optimization: Option<OptimizationReport>,
     pub known: Option<KeptTokens>,
+    /// What went wrong on the way.
+    pub warnings: Vec<String>,
 }
 
 /// The embedded condition of all pictures; `guided`: followed by that of no condition, once a picture.

@@ -192,6 +192,19 @@ impl Reward {
         }
     }
 
+    /// What of the reward shapes the graph it is built into; all else are inputs, see [`Reward::feeds`].
+    pub(crate) fn shape(&self) -> String {
+        match self {
+            Reward::Histogram { histogram, .. } => format!("{} of {}", self.name(), histogram.len()),
+            Reward::Network(network) => network.model().namespace().into(),
+            Reward::Target { .. }
+            | Reward::Color { .. }
+            | Reward::Prior { .. }
+            | Reward::Closeness
+            | Reward::Callback(_) => self.name().into(),
+        }
+    }
+
     /// Refuse pictures of these class ids of `model` that a classifier has no class for.
     pub(crate) fn validate_classes(&self, model: &Model, ids: &[i64]) -> Result<()> {
         match self {

@@ -1,27 +1,29 @@
 //! Preparing a session aside. ONNX Runtime looks at its cancellation flag while it loads a graph, but not between the
 //! passes of its optimisers, which take seconds over thousands of nodes. Such a session is prepared on a thread of its own:
-//! the worker leaves when the job is cancelled or late, and what comes of it is dropped there.
+//! the worker leaves when the job is cancelled or late. What a cancelled job left ends as soon as it can and is dropped;
+//! what a late one left is finished, and found by its key when it is wanted again.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ort::session::Session;
-use ort::session::builder::SessionBuilder;
+use ort::session::builder::{LoadCanceler, SessionBuilder};
 use ort::value::DynValue;
 
-use super::cancel::Loading;
+use super::cancel::{Cancel, Loading};
+use super::compiler::Draft;
 use super::cost::Cost;
 use super::exit;
 use super::threads::Threads;
 use crate::checkpoint::Mapping;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::shortage;
 
 /// Nodes that are prepared within some tens of milliseconds; more are prepared aside.
-const FEW_NODES: usize = 1000;
+const FEW_NODES: usize = 300;
 
 /// The same of bytes of weights that the runtime reads while it prepares.
 const FEW_BYTES: u64 = 1 << 26;
@@ -31,6 +33,15 @@ const MOST_LEFT: usize = 2;
 
 /// How often the worker looks whether it should leave, or what it left is over.
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
+
+/// What tells a session that is kept from the others of its engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub name: &'static str,
+    pub batch: usize,
+    /// What shapes its graph beside the batch size, as text.
+    pub shape: String,
+}
 
 /// What a session is prepared from. It reads the weights until it is gone.
 pub(super) struct Parts {
@@ -51,80 +62,199 @@ impl Parts {
     }
 }
 
+/// Whether a session is prepared aside.
+pub(super) fn takes_long(nodes: usize, cost: &Cost) -> bool {
+    nodes > FEW_NODES || cost.expanded() > FEW_BYTES
+}
+
+/// What the thread hands over: the session, whether it was served from the reserve, and what the session reads. Wherever
+/// it is dropped, what was prepared goes before what it reads.
+type Prepared = (ort::Result<Session>, bool, Parts);
+
+/// A preparation on a thread of its own.
+struct Preparation {
+    thread: JoinHandle<()>,
+    prepared: Receiver<Prepared>,
+    /// What it adds to memory until it is gone.
+    cost: Rc<Cost>,
+    cancel: Arc<LoadCanceler>,
+}
+
+impl std::fmt::Debug for Preparation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Preparation({:?})", self.thread)
+    }
+}
+
+impl Preparation {
+    /// Wait for its end, as long as `stay` says so.
+    ///
+    /// # Errors
+    /// Those of `stay`, and itself, still under way.
+    fn wait(self, stay: impl Fn() -> Result<()>) -> std::result::Result<ort::Result<Session>, (Error, Self)> {
+        loop {
+            match self.prepared.recv_timeout(LOOK) {
+                Ok(prepared) => return Ok(self.end(prepared)),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(e) = stay() {
+                        return Err((e, self));
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let _ = self.thread.join();
+                    return Ok(Err(ort::Error::new("the thread that prepared the session died")));
+                }
+            }
+        }
+    }
+
+    fn end(self, (session, short, _parts): Prepared) -> ort::Result<Session> {
+        if short {
+            shortage::note();
+        }
+        let _ = self.thread.join();
+        session
+    }
+}
+
+/// A preparation that a late job has left, to be found again.
+struct Late {
+    key: Key,
+    preparation: Preparation,
+    draft: Draft,
+    _at_exit: exit::Call,
+}
+
+impl std::fmt::Debug for Late {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Late({:?})", self.key)
+    }
+}
+
 /// The preparations of one engine.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
-    /// Threads that were left, the one in use last, and what each adds to memory until it is gone.
-    threads: Vec<(JoinHandle<()>, Rc<Cost>)>,
+    /// Left for good.
+    left: Vec<Preparation>,
+    late: Vec<Late>,
 }
 
 impl Aside {
-    /// Prepare a session of a graph of `nodes` nodes.
+    /// Prepare a session. Where it takes long and has a key, a late job leaves it under way: see [`Aside::resume`].
     ///
     /// # Errors
     /// As [`Loading::check`]: at once. That no thread can be had. The inner result is the runtime's.
     pub fn commit(
         &mut self,
         mut parts: Parts,
-        nodes: usize,
-        cost: &Rc<Cost>,
+        draft: Draft,
+        (aside, key): (bool, Option<&Key>),
         threads: &Threads,
         loading: &Loading,
-    ) -> Result<ort::Result<Session>> {
+    ) -> Result<(ort::Result<Session>, Draft)> {
         while self.left() >= MOST_LEFT {
             loading.check()?;
             std::thread::sleep(LOOK);
         }
-        if nodes <= FEW_NODES && cost.expanded() <= FEW_BYTES {
-            return Ok(parts.commit());
+        if !aside {
+            return Ok((parts.commit(), draft));
         }
-        let (reply, result) = channel();
+        let (reply, prepared) = channel();
+        let cancel = Arc::new(parts.builder.canceler());
         let thread = threads.spawn("softdimo-prepare", move || {
             let Some(_entered) = exit::enter() else {
                 // The runtime's objects are being destroyed: nothing of it may be called, not even to free.
                 return std::mem::forget(parts);
             };
             let prepared = parts.commit();
-            // Wherever this is dropped, what was prepared goes before what it reads.
             drop(reply.send((prepared, shortage::noted(), parts)));
         })?;
-        self.threads.push((thread, cost.clone()));
-        let prepared = loop {
-            match result.recv_timeout(LOOK) {
-                Ok((prepared, short, _parts)) => {
-                    if short {
-                        shortage::note();
-                    }
-                    break prepared;
-                }
-                Err(RecvTimeoutError::Timeout) => loading.check().inspect_err(|_| loading.leave())?,
-                Err(RecvTimeoutError::Disconnected) => {
-                    loading.check()?;
-                    break Err(ort::Error::new("the thread that prepared the session died"));
+        let preparation = Preparation { thread, prepared, cost: draft.cost.clone(), cancel };
+        let (error, preparation) = match preparation.wait(|| loading.check()) {
+            Ok(session) => return Ok((session, draft)),
+            Err(left) => left,
+        };
+        if let (Error::Timeout { .. }, Some(key)) = (&error, key) {
+            let cancel = preparation.cancel.clone();
+            if let Ok(at_exit) = exit::ended_by(move || drop(cancel.cancel())) {
+                self.late.push(Late { key: key.clone(), preparation, draft, _at_exit: at_exit });
+                return Err(error);
+            }
+        }
+        let _ = preparation.cancel.cancel();
+        self.left.push(preparation);
+        Err(error)
+    }
+
+    /// The session of this key that an earlier job has left under way, once it is there. `None`: there is none.
+    ///
+    /// # Errors
+    /// As [`Cancel::check_preparing`]; it stays under way.
+    pub fn resume(&mut self, key: &Key, cancel: &Cancel) -> Result<Option<(ort::Result<Session>, Draft)>> {
+        let Some(at) = self.late.iter().position(|late| late.key == *key) else { return Ok(None) };
+        let Late { key, preparation, draft, _at_exit } = self.late.swap_remove(at);
+        match preparation.wait(|| cancel.check_preparing()) {
+            Ok(session) => Ok(Some((session, draft))),
+            Err((error, preparation)) => {
+                self.late.push(Late { key, preparation, draft, _at_exit });
+                Err(error)
+            }
+        }
+    }
+
+    /// Sessions that late jobs have left and that are ready now.
+    pub fn ready(&mut self) -> Vec<(Key, ort::Result<Session>, Draft)> {
+        let mut ready = Vec::new();
+        let mut at = 0;
+        while let Some(late) = self.late.get(at) {
+            match late.preparation.prepared.try_recv() {
+                Err(TryRecvError::Empty) => at += 1,
+                Err(TryRecvError::Disconnected) => drop(self.late.swap_remove(at)),
+                Ok(prepared) => {
+                    let late = self.late.swap_remove(at);
+                    ready.push((late.key, late.preparation.end(prepared), late.draft));
                 }
             }
-        };
-        let _ = self.threads.pop().map(|(thread, _)| thread.join());
-        Ok(prepared)
-    }
-
-    /// Whether this is the cost of one that was left.
-    pub fn is_left(&self, cost: &Rc<Cost>) -> bool {
-        self.threads.iter().any(|(_, left)| Rc::ptr_eq(left, cost))
-    }
-
-    /// How many are still under way.
-    pub fn left(&mut self) -> usize {
-        for (ended, _) in self.threads.extract_if(.., |(thread, _)| thread.is_finished()) {
-            let _ = ended.join();
         }
-        self.threads.len()
+        ready
+    }
+
+    /// Have everything that is under way end as soon as it can: nobody will want it.
+    pub fn give_up(&mut self) {
+        let late = self.late.drain(..).map(|late| late.preparation);
+        late.for_each(|preparation| {
+            let _ = preparation.cancel.cancel();
+            self.left.push(preparation);
+        });
+    }
+
+    /// The same of those that read this file.
+    pub fn give_up_of(&mut self, file: &str) {
+        for late in self.late.extract_if(.., |late| late.draft.cost.files.contains_key(file)) {
+            let _ = late.preparation.cancel.cancel();
+            self.left.push(late.preparation);
+        }
+    }
+
+    /// Whether this is the cost of a preparation that was left.
+    pub fn is_left(&self, cost: &Rc<Cost>) -> bool {
+        let late = self.late.iter().map(|late| &late.preparation);
+        self.left.iter().chain(late).any(|left| Rc::ptr_eq(&left.cost, cost))
+    }
+
+    /// How many preparations are under way that nobody waits for.
+    pub fn left(&mut self) -> usize {
+        for ended in self.left.extract_if(.., |left| left.thread.is_finished()) {
+            let _ = ended.thread.join();
+        }
+        self.left.len() + self.late.iter().filter(|late| !late.preparation.thread.is_finished()).count()
     }
 }
 
 /// No thread outlives its engine.
 impl Drop for Aside {
     fn drop(&mut self) {
-        self.threads.drain(..).for_each(|(thread, _)| drop(thread.join()));
+        self.give_up();
+        self.left.drain(..).for_each(|left| drop(left.thread.join()));
     }
 }

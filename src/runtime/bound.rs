@@ -1,10 +1,14 @@
 //! The session of a loop: what one run hands to the next stays where the provider computes.
 
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
 use ort::memory::Allocator;
 use ort::session::IoBinding;
 use ort::value::{DynValue, Tensor as OrtTensor};
 
 use super::cancel::Cancel;
+use super::cost::Cost;
 use super::error::runtime_error;
 use super::exit;
 use super::provider::Provider;
@@ -39,9 +43,6 @@ impl Session {
     pub(crate) fn bind(self, carried: &[(String, String)]) -> Result<Bound> {
         let failed = runtime_error("binding a loop's values");
         let mut binding = self.session.create_binding().map_err(&failed)?;
-        for (name, value) in &self.weights {
-            binding.bind_input(name, value).map_err(&failed)?;
-        }
         let host = Provider::Cpu.memory(0)?;
         for output in self.session.outputs() {
             if !carried.iter().any(|(name, _)| name == output.name()) {
@@ -60,12 +61,35 @@ impl Session {
         };
         let carried = carried.iter().map(carry).collect::<Result<Vec<_>>>()?;
         let mut bound = Bound { binding, carried, advanced: 0, session: self };
-        bound.bind_results()?;
+        bound.restart()?;
         Ok(bound)
     }
 }
 
 impl Bound {
+    /// Forget all inputs: what follows is another loop.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.binding.clear_inputs();
+        for (name, value) in &self.session.weights {
+            self.binding.bind_input(name, &**value).map_err(runtime_error("binding weights"))?;
+        }
+        self.advanced = 0;
+        self.bind_results()
+    }
+
+    /// What it adds to memory.
+    pub fn cost(&self) -> &Rc<Cost> {
+        &self.session.cost
+    }
+
+    /// How long the last run took.
+    pub fn took(&self) -> Option<Duration> {
+        self.session.cost.took.get()
+    }
+
     /// Set inputs from host memory, by one copy, for all runs until they are set again or carried over. Names that
     /// the graph does not have are left out.
     ///
@@ -103,12 +127,13 @@ impl Bound {
     pub fn run(&mut self, cancel: &Cancel) -> Result<Vec<(String, Tensor)>> {
         let running = cancel.begin()?;
         self.session.cost.preflight()?;
+        let began = Instant::now();
         running.outcome(self.binding.synchronize_inputs())?;
         let outputs = self.session.session.run_binding_with_options(&self.binding, &running.options);
         exit::after_run(&mut self.session.used);
         let outputs = running.outcome(outputs)?;
         running.outcome(self.binding.synchronize_outputs())?;
-        self.session.cost.ran.set(true);
+        self.session.cost.took.set(Some(began.elapsed()));
         let host = outputs.iter().filter(|(name, _)| !self.carried.iter().any(|c| c.output == *name));
         host.map(|(name, value)| Ok((name.to_string(), to_tensor(&value)?))).collect()
     }

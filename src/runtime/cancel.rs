@@ -96,12 +96,13 @@ impl Cancel {
         Ok(running)
     }
 
-    /// Begin the preparation of a session: until it is dropped, cancelling, the deadline and the exit of the process end
-    /// it early.
-    pub(super) fn begin_load(&self, builder: &SessionBuilder) -> Result<Loading<'_>> {
+    /// Begin the preparation of a session: until it is dropped, cancelling and the exit of the process end it early, and so
+    /// does the deadline, unless it `goes_on` then.
+    pub(super) fn begin_load(&self, builder: &SessionBuilder, goes_on: bool) -> Result<Loading<'_>> {
         let at_exit = builder.canceler();
         let call = exit::ended_by(move || drop(at_exit.cancel()))?;
-        let timer = self.deadline().and_then(|deadline| Timer::start(deadline, builder.canceler()));
+        let deadline = self.deadline().filter(|_| !goes_on);
+        let timer = deadline.and_then(|deadline| Timer::start(deadline, builder.canceler()));
         *self.lock() = UnderWay::Load(builder.canceler());
         let loading = Loading { cancel: self, _timer: timer, _call: call };
         loading.check()?;
@@ -149,19 +150,6 @@ impl Loading<'_> {
     /// As [`Cancel::check_preparing`].
     pub fn check(&self) -> Result<()> {
         self.cancel.check_preparing()
-    }
-
-    /// Nobody waits for it any more: it ends as soon as it can, whatever the reason.
-    pub fn leave(&self) {
-        if let UnderWay::Load(load) = &*self.cancel.lock() {
-            let _ = load.cancel();
-        }
-    }
-
-    /// As [`Running::outcome`]. A session that was ready too late is none.
-    pub fn outcome<T>(&self, result: ort::Result<T>, error: impl FnOnce(ort::Error) -> Error) -> Result<T> {
-        self.check()?;
-        result.map_err(error)
     }
 }
 

@@ -9,7 +9,7 @@ use ort::memory::Allocator;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::value::{DynValue, TensorElementType};
 
-use super::aside::{Aside, Parts};
+use super::aside::{Aside, Key, Parts, takes_long};
 use super::cancel::Cancel;
 use super::cost::{Arena, Cost, Packed};
 use super::error::{builder_error, runtime_error};
@@ -59,6 +59,16 @@ impl Sharing {
         packed.retain(|(name, _)| self.shares(sources.find(name).namespace));
         packed
     }
+}
+
+/// A session but for what the runtime prepares.
+#[derive(Debug)]
+pub(super) struct Draft {
+    stage: String,
+    inputs: Vec<Input>,
+    weights: Vec<(String, Arc<DynValue>)>,
+    pub cost: Rc<Cost>,
+    files: Vec<Arc<Mapping>>,
 }
 
 /// Files under the names by which the runtime knows their bytes.
@@ -117,6 +127,32 @@ impl Compiler {
         self.packed.clear();
     }
 
+    /// The session of this key that a late job has left under way, once it is there. `None`: there is none.
+    ///
+    /// # Errors
+    /// As [`Cancel::check_preparing`]; that the runtime refused it.
+    pub fn resume(&mut self, key: &Key, cancel: &Cancel) -> Result<Option<Session>> {
+        let resumed = self.aside.resume(key, cancel)?;
+        resumed.map(|(session, draft)| self.finish(session, draft)).transpose()
+    }
+
+    /// The sessions that late jobs have left and that are ready now. One that the runtime refused is none: whoever wants
+    /// it again will hear why.
+    pub fn ready(&mut self) -> Vec<(Key, Session)> {
+        let ready = self.aside.ready().into_iter();
+        ready.filter_map(|(key, session, draft)| Some((key, self.finish(session, draft).ok()?))).collect()
+    }
+
+    /// Have every preparation that was left end: nobody will want it.
+    pub fn give_up(&mut self) {
+        self.aside.give_up();
+    }
+
+    /// The same of those that read the file of this namespace.
+    pub fn give_up_of(&mut self, namespace: &str) {
+        self.aside.give_up_of(namespace);
+    }
+
     /// Whether this is the cost of a preparation that was left.
     pub fn is_left(&self, cost: &Rc<Cost>) -> bool {
         self.aside.is_left(cost)
@@ -135,11 +171,12 @@ impl Compiler {
     /// Compile `graph` over the weights of `sources`. In place: weights are inputs of the session, bound over
     /// the files' own bytes for every run. Otherwise they are initializers, which the runtime folds and packs
     /// once; those of the model are shared by all sessions of the engine, those of other files belong to
-    /// the session and go with it.
+    /// the session and go with it. With a `key`, what takes long goes on when the deadline of `cancel` is over:
+    /// [`Compiler::resume`].
     #[allow(clippy::result_large_err)] // ort's builder errors carry the builder
     pub fn compile(
         &mut self,
-        name: &str,
+        (name, key): (&str, Option<&Key>),
         graph: &Graph,
         sources: &Sources,
         cost: Rc<Cost>,
@@ -188,14 +225,10 @@ impl Compiler {
             let place = |n: &str| files.place(n, sources).unwrap_or_default();
             onnx::lower(graph, Placement::External(&place))
         };
-        let loading = cancel.begin_load(&b)?;
+        let aside = takes_long(graph.nodes().len(), &cost);
+        let loading = cancel.begin_load(&b, aside && key.is_some())?;
         // A session that fails may have packed some of them.
         self.packed.extend(cost.shared.clone());
-        let parts = Parts { builder: b, model, _weights: values.clone(), _files: files.0.clone() };
-        let session = self.aside.commit(parts, graph.nodes().len(), &cost, &self.threads, &loading)?;
-        exit::install();
-        let session = loading.outcome(session, |e| provider.failure(&stage, e))?;
-        drop(loading);
         let inputs = graph
             .nodes()
             .iter()
@@ -206,12 +239,28 @@ impl Compiler {
                 _ => None,
             })
             .collect();
+        let parts = Parts { builder: b, model, _weights: values.clone(), _files: files.0.clone() };
         let weights = if cost.in_place { values } else { Vec::new() };
+        let draft = Draft { stage, inputs, weights, cost, files: files.0 };
+        let (session, draft) = self.aside.commit(parts, draft, (aside, key), &self.threads, &loading)?;
+        // One that was ready too late is none; it goes before what it reads.
+        if let Err(e) = loading.check() {
+            drop(session);
+            return Err(e);
+        }
+        drop(loading);
+        self.finish(session, draft)
+    }
+
+    fn finish(&self, session: ort::Result<ort::session::Session>, draft: Draft) -> Result<Session> {
+        let Draft { stage, inputs, weights, cost, files } = draft;
+        exit::install();
+        let session = session.map_err(|e| self.options.provider.failure(&stage, e))?;
         let assignment = assignment(&session)?;
         let memory = Arc::new(self.options.provider.memory(self.options.device_id)?);
         let allocator = Allocator::new(&session, (*memory).to_owned()).map_err(runtime_error(&stage))?;
         let _ = cost.arena.set(Arena::new(allocator));
-        Ok(Session { session, used: false, inputs, weights, memory, assignment, cost, _files: files.0 })
+        Ok(Session { session, used: false, inputs, weights, memory, assignment, cost, _files: files })
     }
 
     /// Hand the weights to a session as initializers in "files", which are our own mappings under names.

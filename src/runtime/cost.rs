@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::time::Duration;
 
 use ort::memory::Allocator;
 
@@ -31,8 +32,8 @@ pub(crate) struct Cost {
     pub nodes: usize,
     /// Whether it computes enough for a thread pool to pay.
     pub pooled: bool,
-    /// A run has come to its end.
-    pub ran: Cell<bool>,
+    /// How long the last run took that came to its end.
+    pub took: Cell<Option<Duration>>,
     /// The allocator of its values, once it is compiled.
     pub(crate) arena: OnceCell<Arena>,
 }
@@ -65,6 +66,10 @@ impl Cost {
         self.arena.get().map_or(0, |arena| arena.most_in_use().saturating_sub(arena.prepared))
     }
 
+    fn has_run(&self) -> bool {
+        self.took.get().is_some()
+    }
+
     /// Bytes of weights that preparing it reads and copies.
     pub fn expanded(&self) -> u64 {
         self.copied + self.shared.values().sum::<u64>()
@@ -81,7 +86,7 @@ impl Cost {
     /// # Errors
     /// [`Error::Exhausted`](crate::Error::Exhausted).
     pub fn preflight(&self) -> Result<()> {
-        let values = if self.ran.get() && self.has_arena() { 0 } else { self.planned };
+        let values = if self.has_run() && self.has_arena() { 0 } else { self.planned };
         shortage::room("running a network", values.saturating_add(SCRATCH))
     }
 
@@ -98,7 +103,7 @@ impl Cost {
     /// Bytes beside weights that it holds once it has run: foreseen before the first run, known after it. A session
     /// without an arena holds no values between its runs.
     pub fn reserved(&self) -> u64 {
-        let values = match self.ran.get() {
+        let values = match self.has_run() {
             true => self.values(),
             false => self.values().max(self.planned.saturating_add(self.planned / SLACK)),
         };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ort::AsPointer;
 use ort::memory::MemoryInfo;
@@ -182,11 +183,12 @@ impl Session {
 
         let running = cancel.begin()?;
         self.cost.preflight()?;
+        let began = Instant::now();
         let ended =
             call(&mut self.session, &running.options, (&input_names, &values), (&output_names, &mut results));
         exit::after_run(&mut self.used);
         running.outcome(ended)?;
-        self.cost.ran.set(true);
+        self.cost.took.set(Some(began.elapsed()));
         drop(results);
         Ok(outputs.into_iter().map(SessionOutput::into_tensor).collect())
     }

@@ -44,6 +44,12 @@ impl Features {
         4 * self.floats as u64
     }
 
+    /// Forget what is this owner's.
+    pub fn forget(&mut self, owner: &str) {
+        self.rows.retain(|((o, _), _)| o != owner);
+        self.floats = self.rows.iter().map(|(_, row)| row.shape().len()).sum();
+    }
+
     pub fn clear(&mut self) {
         *self = Features::default();
     }
@@ -68,6 +74,8 @@ mod tests {
         assert_eq!(features.bytes(), 4 * CAPACITY as u64);
         features.insert("b", "0", row(0.5));
         assert_eq!((features.get("b", "0"), features.bytes()), (Some(row(0.5)), 4 * CAPACITY as u64));
+        features.forget("b");
+        assert_eq!((features.get("b", "0"), features.bytes()), (None, 3 * CAPACITY as u64));
         features.clear();
         assert_eq!(features.bytes(), 0);
         assert_eq!(features.get("b", "0"), None);

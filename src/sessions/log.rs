@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use crate::error::LogLevel;
+use crate::runtime::aside::Key;
 
 /// Most messages kept; older ones go first.
 const CAPACITY: usize = 256;
@@ -40,15 +41,26 @@ impl LogQueue {
     }
 
     /// A session was prepared.
-    pub fn prepared(&self, name: &str, batch: usize, milliseconds: u128, nodes: &BTreeMap<String, usize>) {
+    pub fn prepared(&self, key: &Key, milliseconds: u128, nodes: &BTreeMap<String, usize>) {
         let on: Vec<String> = nodes.iter().map(|(provider, n)| format!("{n} nodes on {provider}")).collect();
+        let Key { name, batch, .. } = key;
         self.info(format!("prepared '{name}' for {batch} pictures in {milliseconds} ms: {}", on.join(", ")));
+        self.assign(key, nodes);
+    }
+
+    /// A session was prepared that a late job had left.
+    pub fn prepared_aside(&self, key: &Key, nodes: &BTreeMap<String, usize>) {
+        self.info(format!("prepared '{}' for {} pictures, after its job", key.name, key.batch));
+        self.assign(key, nodes);
+    }
+
+    fn assign(&self, Key { name, batch, .. }: &Key, nodes: &BTreeMap<String, usize>) {
         let mut assignments = self.assignments.lock().unwrap_or_else(|e| e.into_inner());
         assignments.insert(format!("{name} x{batch}"), nodes.clone());
     }
 
-    /// A session was dropped to make room.
-    pub fn dropped(&self, name: &str, batch: usize, why: &str) {
+    /// A session was dropped.
+    pub fn dropped(&self, Key { name, batch, .. }: &Key, why: &str) {
         self.info(format!("dropped '{name}' for {batch} pictures: {why}"));
         let mut assignments = self.assignments.lock().unwrap_or_else(|e| e.into_inner());
         assignments.remove(&format!("{name} x{batch}"));

@@ -3,15 +3,17 @@
 
 pub(crate) mod condition;
 mod features;
+mod kept;
 pub(crate) mod log;
 mod memory;
 mod store;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::features::Features;
+use self::kept::{Kept, key};
 use self::log::LogQueue;
 pub use self::memory::MemoryUse;
 use self::memory::{Ledger, sum};
@@ -22,7 +24,7 @@ use crate::families::family::Layout;
 use crate::graph::{Graph, Op};
 use crate::model::Model;
 use crate::program::Program;
-use crate::runtime::aside::LOOK;
+use crate::runtime::aside::{Key, LOOK};
 use crate::runtime::bound::Bound;
 use crate::runtime::compiler::{Compiler, Sharing};
 use crate::runtime::cost::{Cost, Packed, pays_for_a_pool};
@@ -44,15 +46,12 @@ enum Runs {
     Once,
 }
 
-/// A program and the batch size it is prepared for.
-type Prepared = (Program, usize);
-
 /// The sessions of one engine; owned by its worker thread.
 #[derive(Debug)]
 pub struct Sessions {
     // Fields are dropped in the order of their declaration. Sessions use the values and packed weights of the
     // compiler, and those the bytes of the model.
-    kept: Store<Prepared, Session>,
+    kept: Store<Key, Kept>,
     compiler: Compiler,
     model: Arc<Model>,
     options: Options,
@@ -119,16 +118,24 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         self.prepare(program, batch, cancel)?;
-        let session = self.kept.get(&(program, batch)).expect("just prepared");
+        let Some(Kept::Session(session)) = self.kept.get(&key(program, batch)) else {
+            return Err(Error::internal(format!("'{}' was prepared and is not there", program.name())));
+        };
         let results = session.run(inputs, cancel);
         self.settle();
         results
     }
 
+    /// How long the last run of a program took, where it is prepared and has run.
+    pub fn took(&self, program: Program, batch: usize) -> Option<Duration> {
+        self.kept.find(&key(program, batch))?.cost().took.get()
+    }
+
     /// Build and compile a program's session unless it is there already. It is kept until it is the one used longest
     /// ago and room is needed.
     pub fn prepare(&mut self, program: Program, batch: usize, cancel: &Cancel) -> Result<()> {
-        if self.kept.contains(&(program, batch)) {
+        let key = key(program, batch);
+        if self.kept.contains(&key) {
             return Ok(());
         }
         cancel.check()?;
@@ -138,32 +145,96 @@ impl Sessions {
                 reason: format!("the file holds only: {}", self.model.components().join(", ")),
             });
         }
-        let graph = program.graph(self.model.architecture(), &self.model.weights(), batch)?;
-        let start = Instant::now();
-        let session = self.build_over_model(program.name(), &graph, &[], &[], Runs::Many, cancel)?;
-        let milliseconds = start.elapsed().as_millis();
-        self.log.prepared(program.name(), batch, milliseconds, &session.assignment);
-        self.kept.insert((program, batch), session);
+        let model = self.model.clone();
+        let graph = || program.graph(model.architecture(), &model.weights(), batch);
+        let session = self.prepared(&key, graph, &[], &[], cancel)?;
+        self.kept.insert(key, Kept::Session(session));
         Ok(())
+    }
+
+    /// Take out the session of a loop over `carried` values, see [`Session::bind`], which may read other files as well;
+    /// prepare it where it is not kept. To be given back with [`Sessions::keep_loop`].
+    ///
+    /// # Errors
+    /// Those of `graph`; as [`Sessions::compile`]; [`Error::Timeout`] after the deadline of `cancel`.
+    pub(crate) fn take_loop(
+        &mut self,
+        key: &Key,
+        graph: impl FnOnce() -> Result<Graph>,
+        others: &[Other],
+        carried: impl Fn(&Graph) -> Vec<(String, String)>,
+        cancel: &Cancel,
+    ) -> Result<Bound> {
+        self.adopt();
+        if let Some(kept) = self.kept.take(key) {
+            return match kept {
+                Kept::Loop(bound) => Ok(bound),
+                session => session.into_loop(&carried(&graph()?)),
+            };
+        }
+        cancel.check_preparing()?;
+        let graph = graph()?;
+        let carried = carried(&graph);
+        self.prepared(key, || Ok(graph), others, &carried, cancel)?.bind(&carried)
+    }
+
+    /// Keep the session of a loop that has come to its end, and nothing of what was computed.
+    pub(crate) fn keep_loop(&mut self, key: Key, mut bound: Bound) {
+        if !self.kept.contains(&key) && bound.restart().is_ok() {
+            self.kept.insert(key, Kept::Loop(bound));
+        }
+    }
+
+    /// The session of a key that is not kept: what a late job has left under way, or a new one.
+    fn prepared(
+        &mut self,
+        key: &Key,
+        graph: impl FnOnce() -> Result<Graph>,
+        others: &[Other],
+        carried: &[(String, String)],
+        cancel: &Cancel,
+    ) -> Result<Session> {
+        let start = Instant::now();
+        let session = match self.compiler.resume(key, cancel)? {
+            Some(session) => session,
+            None => {
+                let graph = graph()?;
+                self.build_over_model((key.name, Some(key)), &graph, others, carried, Runs::Many, cancel)?
+            }
+        };
+        self.log.prepared(key, start.elapsed().as_millis(), &session.assignment);
+        Ok(session)
+    }
+
+    /// Keep what late jobs have left under way and is ready now. How many others are still under way that nobody waits
+    /// for.
+    fn adopt(&mut self) -> usize {
+        for (key, session) in self.compiler.ready() {
+            self.log.prepared_aside(&key, &session.assignment);
+            if !self.kept.contains(&key) {
+                self.kept.insert(key, Kept::Session(session));
+            }
+        }
+        self.compiler.left()
+    }
+
+    /// Let go of everything that reads the file of this namespace, which nobody has open any more.
+    pub(crate) fn forget_file(&mut self, namespace: &str) {
+        self.compiler.give_up_of(namespace);
+        self.adopt();
+        let reads = |kept: &Kept| kept.cost().files.contains_key(namespace);
+        while let Some((key, kept)) = self.kept.take_oldest(reads) {
+            drop(kept);
+            self.log.dropped(&key, "its file was closed");
+        }
+        self.features.forget(namespace);
+        self.settle();
     }
 
     /// Compile a graph of the caller's over this model's weights; the caller keeps the session. Refused when
     /// it would exceed the memory limit.
     pub(crate) fn compile(&mut self, name: &str, graph: &Graph, cancel: &Cancel) -> Result<Session> {
-        self.build_over_model(name, graph, &[], &[], Runs::Many, cancel)
-    }
-
-    /// [`Sessions::compile`] of a graph that reads other files as well and runs again and again over its `carried` values;
-    /// see [`Session::bind`].
-    pub(crate) fn compile_loop(
-        &mut self,
-        name: &str,
-        graph: &Graph,
-        others: &[Other],
-        carried: &[(String, String)],
-        cancel: &Cancel,
-    ) -> Result<Bound> {
-        self.build_over_model(name, graph, others, carried, Runs::Many, cancel)?.bind(carried)
+        self.build_over_model((name, None), graph, &[], &[], Runs::Many, cancel)
     }
 
     /// [`Sessions::compile`] of a graph that reads other files as well, for a single run, and that run.
@@ -176,7 +247,7 @@ impl Sessions {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Tensor)>> {
         let start = Instant::now();
-        let mut session = self.build_over_model(name, graph, others, &[], Runs::Once, cancel)?;
+        let mut session = self.build_over_model((name, None), graph, others, &[], Runs::Once, cancel)?;
         let outputs = session.run(inputs, cancel)?;
         self.log.info(format!("computed {name} in {} ms", start.elapsed().as_millis()));
         Ok(outputs)
@@ -184,7 +255,7 @@ impl Sessions {
 
     fn build_over_model(
         &mut self,
-        name: &str,
+        (name, key): (&str, Option<&Key>),
         graph: &Graph,
         others: &[Other],
         carried: &[(String, String)],
@@ -208,13 +279,13 @@ impl Sessions {
             })
             .sum::<u64>();
         cost.planned = cost.planned.saturating_add(2 * inputs);
-        self.build(name, graph, &sources, Sharing::Model, cost, cancel)
+        self.build((name, key), graph, &sources, Sharing::Model, cost, cancel)
     }
 
     /// Every session of the engine is made here: after room was made for it, and counted while it lives.
     fn build(
         &mut self,
-        name: &str,
+        (name, key): (&str, Option<&Key>),
         graph: &Graph,
         sources: &Sources,
         sharing: Sharing,
@@ -226,7 +297,7 @@ impl Sessions {
         self.make_room(name, &cost, cancel)?;
         shortage::room(&format!("preparing '{name}'"), cost.preparing())?;
         self.ledger.add(&cost);
-        let session = self.compiler.compile(name, graph, sources, cost, sharing, cancel);
+        let session = self.compiler.compile((name, key), graph, sources, cost, sharing, cancel);
         // Preparing takes and frees much more than it leaves.
         release_heap();
         session
@@ -285,7 +356,7 @@ impl Sessions {
         checkpoint.recheck()?;
         let (sources, sharing) = (Sources::of(checkpoint), Sharing::Nothing);
         let cost = self.cost(graph, &sources, Runs::Many, sharing);
-        self.build("graph", graph, &sources, sharing, cost, cancel)?.run(inputs, cancel)
+        self.build(("graph", None), graph, &sources, sharing, cost, cancel)?.run(inputs, cancel)
     }
 
     /// Have the buffers of `batch` pictures on the host count against the memory limit, until [`Sessions::end_job`]. Refuses
@@ -317,7 +388,7 @@ impl Sessions {
     /// pool to spare; refuse it, and drop none, when it cannot fit. Preparations that were left and still hold what it needs
     /// are waited for.
     fn make_room(&mut self, name: &str, cost: &Cost, cancel: &Cancel) -> Result<()> {
-        let mut left = self.compiler.left();
+        let mut left = self.adopt();
         self.forget_unused();
         let limit = match self.options.memory_limit {
             0 => u64::MAX,
@@ -326,7 +397,7 @@ impl Sessions {
         let needed = |s: &Sessions, without_left: bool| {
             let mut living = s.ledger.living();
             living.retain(|c| !(without_left && s.compiler.is_left(c)));
-            let kept = |c: &Rc<Cost>| s.kept.values().any(|session| Rc::ptr_eq(&session.cost, c));
+            let kept = |c: &Rc<Cost>| s.kept.values().any(|kept| Rc::ptr_eq(kept.cost(), c));
             let staying: Vec<&Cost> = living.iter().filter(|c| !kept(c)).map(Rc::as_ref).collect();
             // Where nothing that stays reads packed copies, all can be let go of.
             let none = Packed::new();
@@ -342,7 +413,7 @@ impl Sessions {
         while left > 0 && needed(self, false) > limit {
             cancel.check_preparing()?;
             std::thread::sleep(LOOK);
-            left = self.compiler.left();
+            left = self.adopt();
         }
         let reserved = |s: &Sessions| {
             let living = s.ledger.living();
@@ -358,7 +429,7 @@ impl Sessions {
         let pools = |s: &Sessions| s.ledger.living().iter().filter(|c| c.pooled).count();
         while cost.pooled && pools(self) >= MOST_POOLS {
             let why = || format!("at most {MOST_POOLS} have threads of their own");
-            if !self.drop_oldest(|session| session.cost.pooled, why) {
+            if !self.drop_oldest(|kept| kept.cost().pooled, why) {
                 break;
             }
         }
@@ -369,7 +440,7 @@ impl Sessions {
     /// run took may be more than was foreseen. What sessions that are gone held goes back to the system, packed
     /// weights and free pages of the heap.
     pub(crate) fn settle(&mut self) {
-        self.compiler.left();
+        self.adopt();
         let limit = self.options.memory_limit;
         while limit != 0 && self.memory().limited().saturating_add(self.host) > limit {
             if !self.drop_something(|| format!("memory limit of {limit} bytes")) {
@@ -393,10 +464,10 @@ impl Sessions {
     }
 
     /// Whether there was one to drop.
-    fn drop_oldest(&mut self, wanted: impl Fn(&Session) -> bool, why: impl Fn() -> String) -> bool {
-        let Some(((program, batch), session)) = self.kept.take_oldest(wanted) else { return false };
-        drop(session);
-        self.log.dropped(program.name(), batch, &why());
+    fn drop_oldest(&mut self, wanted: impl Fn(&Kept) -> bool, why: impl Fn() -> String) -> bool {
+        let Some((key, kept)) = self.kept.take_oldest(wanted) else { return false };
+        drop(kept);
+        self.log.dropped(&key, &why());
         self.forget_unused();
         true
     }
@@ -416,7 +487,7 @@ impl Sessions {
 
     /// Bytes held now.
     pub fn memory(&mut self) -> MemoryUse {
-        self.compiler.left();
+        self.adopt();
         let living = self.ledger.living();
         let costs = living.iter().map(Rc::as_ref);
         let mut held = sum(costs, Cost::held, self.compiler.packed(), self.own_file());
@@ -455,6 +526,7 @@ impl Sessions {
 
     /// Drop every prepared session and packed copy; the next run prepares again.
     pub fn trim(&mut self) {
+        self.compiler.give_up();
         self.kept.clear();
         self.features.clear();
         self.log.trimmed();

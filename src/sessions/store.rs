@@ -14,6 +14,17 @@ impl<K: PartialEq, V> Store<K, V> {
         self.0.iter().any(|(k, _)| k == key)
     }
 
+    /// A value, which is not used by looking at it.
+    pub fn find(&self, key: &K) -> Option<&V> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value)
+    }
+
+    /// Take out a value.
+    pub fn take(&mut self, key: &K) -> Option<V> {
+        let at = self.0.iter().position(|(k, _)| k == key)?;
+        Some(self.0.remove(at).1)
+    }
+
     /// A value, which is used now.
     pub fn get(&mut self, key: &K) -> Option<&mut V> {
         let at = self.0.iter().position(|(k, _)| k == key)?;
@@ -57,11 +68,14 @@ mod tests {
         assert_eq!(store.get(&2), Some(&mut 20));
         assert_eq!(store.get(&9), None);
         assert!(store.contains(&3) && !store.contains(&9));
+        assert_eq!((store.find(&1), store.find(&9)), (Some(&10), None));
         assert_eq!(store.values().collect::<Vec<_>>(), [&10, &30, &0, &20]);
         assert_eq!(store.take_oldest(|_| true), Some((1, 10)));
         assert_eq!(store.take_oldest(|v| *v < 30), Some((0, 0)), "the oldest of the wanted ones");
         assert_eq!(store.take_oldest(|_| false), None);
         store.insert(5, 50);
+        store.insert(6, 60);
+        assert_eq!((store.take(&6), store.take(&6)), (Some(60), None));
         assert_eq!(store.take_oldest(|_| true), Some((3, 30)));
         assert_eq!(store.take_oldest(|_| true), Some((2, 20)));
         assert_eq!(store.take_oldest(|_| true), Some((5, 50)));

@@ -46,7 +46,7 @@ fn large_sessions_have_no_arena() {
             let cost = Cost { planned, ..sessions.cost(&g, &sources, Runs::Once, Sharing::Model) };
             assert_eq!(cost.has_arena(), planned < ARENA_LIMIT);
             let mut session = sessions.compiler.compile(
-                "test",
+                ("test", None),
                 &g,
                 &sources,
                 Rc::new(cost),
@@ -143,7 +143,8 @@ fn sessions_read_and_write_tensors_where_they_lie() {
         let expected =
             [x.clone(), i.clone(), y.clone(), y, Tensor::from_f32([2], &[0.5, -7.0]), weight.to_tensor()];
         for runs in [Runs::Many, Runs::Once] {
-            let mut session = sessions.build_over_model("test", &g, &[], &[], runs, &Cancel::default())?;
+            let mut session =
+                sessions.build_over_model(("test", None), &g, &[], &[], runs, &Cancel::default())?;
             let (first, copied) = copies::of(|| session.run(&[("x", &x), ("i", &i)], &cancel));
             let first = first?;
             assert_eq!(copied, 0);
@@ -165,7 +166,7 @@ fn the_limit_drops_what_was_used_longest_ago() {
     let options = Options { memory_limit: 2 << 20, ..Options::default() };
     on_bundled_model_with(options, |sessions| {
         let cancel = Cancel::default();
-        let kept = |s: &Sessions| [1, 2, 4].map(|batch| s.kept.contains(&(Program::Embed, batch)));
+        let kept = |s: &Sessions| [1, 2, 4].map(|batch| s.kept.contains(&key(Program::Embed, batch)));
         for batch in [1, 2] {
             sessions.prepare(Program::Embed, batch, &cancel)?;
         }
@@ -178,7 +179,7 @@ fn the_limit_drops_what_was_used_longest_ago() {
         let (one, x) = ("graph", Tensor::from_f32([2, 3], &[0.5; 6]));
         sessions.options.memory_limit = two.limited();
         sessions.prepare(Program::Embed, 1, &cancel)?;
-        sessions.kept.get(&(Program::Embed, 1));
+        sessions.kept.get(&key(Program::Embed, 1));
         let used = sessions.compile(one, &graph(), &Cancel::default())?;
         assert_eq!(kept(sessions), [true, false, false], "the second was used before the first");
         for _ in 0..2 {
@@ -293,8 +294,9 @@ fn a_bound_session_counts_as_foreseen_until_it_has_run() {
         let x = g.input("x", Dtype::F32, [512, 512])?;
         let y = g.softmax(g.matmul(x, g.tanh(x)?)?, 1)?;
         g.output("next", g.matmul(y, x)?);
-        let mut bound =
-            sessions.compile_loop("loop", &g, &[], &[("next".into(), "x".into())], &Cancel::default())?;
+        let key = Key { name: "loop", batch: 1, shape: String::new() };
+        let carried = |_: &Graph| vec![("next".into(), "x".into())];
+        let mut bound = sessions.take_loop(&key, || Ok(g.clone()), &[], carried, &Cancel::default())?;
         let cost = sessions.ledger.living().remove(0);
         let foreseen = cost.reserved();
         assert!(cost.values() > 0 && cost.held() < foreseen / 2, "two buffers of {foreseen} bytes");

@@ -1,17 +1,16 @@
 //! The loop: feed, run, look at the numbers, go on.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::programs::{Keys, Programs};
 use super::report::{Iteration, OptimizationReport};
 use super::settings::{Optimize, Optimizer};
-use super::step::{MOVED, best_graph, best_of, carried, forward_graph, states, step_graph};
+use super::start::{Moved, Start};
 use crate::error::{Error, Result};
 use crate::host::{Host, Progress};
-use crate::runtime::Cancel;
 use crate::runtime::bound::Bound;
+use crate::sessions::Sessions;
 use crate::sessions::condition::Conditioned;
-use crate::sessions::{Other, Sessions};
-use crate::shortage;
 use crate::tensor::Tensor;
 
 /// The kept embeddings.
@@ -21,28 +20,31 @@ pub(crate) struct Optimized {
     pub report: OptimizationReport,
     /// The owner cancelled, or the callback said stop.
     pub cancelled: bool,
+    /// What went wrong on the way, of pictures that keep their best iterate.
+    pub warnings: Vec<String>,
 }
 
-/// Where a loop starts.
-pub(crate) struct Start {
-    /// e_in [B, N, D].
-    pub e_in: Tensor,
-    /// √(1−σ²)·E(x_init), and n, when the noise is optimised.
-    pub clean: Option<Tensor>,
-    pub noise: Option<Tensor>,
-    pub sigma: f32,
-    pub condition: Conditioned,
-    /// Class ids [B]; of no meaning for models that read prompts.
-    pub classes: Tensor,
-    /// One a picture, where a reward reads them.
-    pub prompts: Vec<String>,
+/// When a job should be over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub began: Instant,
+    pub at: Instant,
+    /// How long it takes to make the picture of the best iterate, where that is known.
+    pub picture: Option<Duration>,
 }
 
-/// What is moved, by input name, at one iterate.
-type Moved = Vec<(&'static str, Tensor)>;
+impl Deadline {
+    /// Whether something that takes so long, and the picture after it, end too late. An iterate holds the networks of the
+    /// picture and their gradient: where nothing else is known, the picture takes as long.
+    fn is_over(&self, iterate: Duration) -> bool {
+        let left = self.at.saturating_duration_since(Instant::now());
+        left < iterate.saturating_add(self.picture.unwrap_or(iterate))
+    }
+}
 
 /// Run the loop; `progress` goes to the host after every iterate. What crosses between runtime and host in an iterate
-/// is a few numbers a picture, and the picture where a callback judges it.
+/// is a few numbers a picture, and the picture where a callback judges it. After the `deadline`, or where it would pass
+/// before another iterate and the picture are made, the best iterate is handed over, or the start where there is none.
 ///
 /// # Errors
 /// A failed run. A cancelled loop is none: it hands over its best iterate.
@@ -51,97 +53,159 @@ pub(crate) fn optimize(
     host: &dyn Host,
     o: &Optimize,
     start: Start,
-    mut progress: Progress,
+    deadline: Option<Deadline>,
+    progress: Progress,
 ) -> Result<Optimized> {
-    let clock = Instant::now();
-    let batch = start.classes.shape()[0];
-    let variables = variables(o, &start)?;
-    let callback = o.terms.iter().position(|t| t.reward.is_callback());
-    let files: Vec<_> = o.files().map(|file| (file.namespace(), file.checkpoint())).collect();
-    let mut report = OptimizationReport {
-        rewards: o.terms.iter().map(|t| t.reward.name()).collect(),
-        weights: o.terms.iter().map(|t| t.weight).collect(),
-        iterations: Vec::new(),
-        best_step: vec![0; batch],
-        ended: "steps",
-    };
-    let deadline = o.deadline.and_then(|limit| clock.checked_add(limit));
-    host.cancel().prepare_until(deadline);
-    let prepared = prepare(sessions, o, (&variables, batch), &files, host.cancel()).and_then(|programs| {
-        let mut feeds = feeds(o, &start, &variables, batch)?;
-        for (k, term) in o.terms.iter().enumerate() {
-            // A network's may be those of a text tower, which is prepared as well.
-            feeds.extend(term.reward.feeds(sessions, k, &start.prompts, &start.classes, host.cancel())?);
-        }
+    let batch = start.batch();
+    let variables = start.variables(o)?;
+    let keys = Keys::new(o, batch);
+    let latest = |d: Deadline| d.at.checked_sub(d.picture.unwrap_or_default()).unwrap_or(d.at);
+    host.cancel().prepare_until(deadline.map(latest));
+    let prepared = Programs::take(sessions, o, &variables, &keys, host.cancel()).and_then(|programs| {
+        let mut feeds = start.feeds(o, &variables)?;
+        feeds.extend(start.feeds_of_rewards(sessions, o, host.cancel())?);
         Ok((programs, feeds))
     });
     host.cancel().prepare_until(None);
-    let (Programs { mut step, mut forward, mut best }, feeds) = match prepared {
+    let mut climb = Climb::new(o, batch, deadline, progress);
+    let (mut programs, feeds) = match prepared {
         Err(Error::Timeout { .. }) => {
-            report.ended = "deadline";
-            let Start { e_in, condition, .. } = start;
-            return Ok(Optimized { e_in, condition, report, cancelled: false });
+            climb.report.ended = "deadline";
+            return Ok(climb.start(start));
         }
         other => other?,
     };
-    for session in [Some(&mut step), forward.as_mut(), Some(&mut best)].into_iter().flatten() {
-        session.feed(feeds.iter().map(|(name, value)| (name.as_str(), value)))?;
+    let done =
+        climb.run(sessions, host, &mut programs, feeds).and_then(|()| climb.best(&mut programs, &variables));
+    // What a failed run leaves behind is not looked at again.
+    if matches!(done, Ok(_) | Err(Error::Cancelled | Error::InvalidArgument { .. })) {
+        programs.keep(sessions, keys);
     }
-    drop(feeds);
+    match done? {
+        Some(kept) => Ok(Optimized {
+            e_in: start.embedding_at(&kept)?,
+            condition: start.condition_at(&kept),
+            cancelled: climb.is_cancelled(),
+            report: climb.report,
+            warnings: climb.warnings,
+        }),
+        None => Ok(climb.start(start)),
+    }
+}
 
-    // The graph makes the same comparisons for the embeddings it keeps.
-    let (mut top, mut alive) = (vec![f32::NEG_INFINITY; batch], vec![true; batch]);
-    for t in 0..=o.steps {
-        // What was lost of a file that is guarded reads as zeros: no iterate of them is worth its time.
-        sessions.model().mapping().recheck()?;
-        o.files().try_for_each(|file| file.recheck())?;
-        if host.cancel().is_cancelled() {
-            report.ended = "cancelled";
-            break;
+/// A loop under way.
+struct Climb<'a> {
+    o: &'a Optimize,
+    deadline: Option<Deadline>,
+    progress: Progress,
+    report: OptimizationReport,
+    warnings: Vec<String>,
+    /// The graph makes the same comparisons for the embeddings it keeps.
+    top: Vec<f32>,
+    alive: Vec<bool>,
+}
+
+/// What becomes of a loop after an iterate, or a part of one.
+enum Go {
+    On,
+    End(&'static str),
+}
+
+impl<'a> Climb<'a> {
+    fn new(o: &'a Optimize, batch: usize, deadline: Option<Deadline>, progress: Progress) -> Climb<'a> {
+        let report = OptimizationReport {
+            rewards: o.terms.iter().map(|t| t.reward.name()).collect(),
+            weights: o.terms.iter().map(|t| t.weight).collect(),
+            iterations: Vec::new(),
+            best_step: vec![0; batch],
+            ended: "steps",
+        };
+        let (top, alive) = (vec![f32::NEG_INFINITY; batch], vec![true; batch]);
+        Climb { o, deadline, progress, report, warnings: Vec::new(), top, alive }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        matches!(self.report.ended, "cancelled" | "stopped by the callback")
+    }
+
+    /// The start, unmoved.
+    fn start(self, start: Start) -> Optimized {
+        let Start { e_in, condition, .. } = start;
+        Optimized {
+            e_in,
+            condition,
+            cancelled: self.is_cancelled(),
+            report: self.report,
+            warnings: self.warnings,
         }
-        let began = Instant::now();
-        if let Optimizer::Adam { beta1, beta2, .. } = o.optimizer {
+    }
+
+    /// All iterates, or as many as there is time for.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] before there is an iterate; a failed run.
+    fn run(
+        &mut self,
+        sessions: &mut Sessions,
+        host: &dyn Host,
+        programs: &mut Programs,
+        feeds: Vec<(String, Tensor)>,
+    ) -> Result<()> {
+        let Programs { step, forward, best } = programs;
+        for session in [Some(&mut *step), forward.as_mut(), Some(best)].into_iter().flatten() {
+            session.feed(feeds.iter().map(|(name, value)| (name.as_str(), value)))?;
+        }
+        drop(feeds);
+        // Of a step that never ran, as of the picture, so much is known: it was worth its preparation.
+        let unknown = || self.deadline.map_or(Duration::ZERO, |deadline| deadline.began.elapsed() / 2);
+        let mut last = step.took().unwrap_or_else(unknown);
+        for t in 0..=self.o.steps {
+            // What was lost of a file that is guarded reads as zeros: no iterate of them is worth its time.
+            sessions.model().mapping().recheck()?;
+            self.o.files().try_for_each(|file| file.recheck())?;
+            if host.cancel().is_cancelled() {
+                self.report.ended = "cancelled";
+                break;
+            }
+            let began = Instant::now();
+            if self.deadline.is_some_and(|deadline| deadline.is_over(last)) {
+                self.report.ended = "deadline";
+                break;
+            }
+            if let Go::End(why) = self.iterate(t, began, sessions, host, (&mut *step, forward.as_mut()))? {
+                self.report.ended = why;
+                break;
+            }
+            last = began.elapsed();
+        }
+        match self.report.ended == "cancelled" && self.report.iterations.is_empty() {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    }
+
+    /// Iterate `t`: a run of the step, after one of the callback where there is one.
+    fn iterate(
+        &mut self,
+        t: u32,
+        began: Instant,
+        sessions: &mut Sessions,
+        host: &dyn Host,
+        (step, forward): (&mut Bound, Option<&mut Bound>),
+    ) -> Result<Go> {
+        if let Optimizer::Adam { beta1, beta2, .. } = self.o.optimizer {
             for (name, beta) in [("c1", beta1), ("c2", beta2)] {
                 let correction = 1.0 / (1.0 - f64::from(beta).powi(t as i32 + 1));
                 step.feed([(name, &Tensor::from_f32([1], &[correction as f32]))])?;
             }
         }
-        if let (Some(k), Some(forward)) = (callback, forward.as_mut()) {
-            forward.follow(&step)?;
-            let image = match forward.run(host.cancel()) {
-                Err(Error::Cancelled) => {
-                    report.ended = "cancelled";
-                    break;
-                }
-                other => take(&mut other?, "image")?,
-            };
-            match host.ask(&o.terms[k].reward, image)? {
-                Some((scores, gradient)) => {
-                    let bad = not_finite(&scores, &gradient)?;
-                    // With nothing to hand over, it is an error.
-                    if let (0, Some(found)) = (t, bad.iter().cloned().collect::<Option<Vec<_>>>()) {
-                        return Err(Error::invalid("reward callback", "finite numbers", &found[0]));
-                    }
-                    let found = bad.iter().enumerate().filter_map(|(b, found)| Some((b, found.as_ref()?)));
-                    for (b, found) in found.filter(|(b, _)| alive[*b]) {
-                        sessions.warn(format!(
-                            "reward callback: expected finite numbers for picture {b}, found {found}; it keeps its best iterate"
-                        ));
-                    }
-                    step.feed([(format!("r{k}.score").as_str(), &scores), ("cotangent", &gradient)])?;
-                }
-                None => {
-                    let cancelled = host.cancel().is_cancelled();
-                    report.ended = if cancelled { "cancelled" } else { "stopped by the callback" };
-                    break;
-                }
-            }
+        if let Some(forward) = forward
+            && let Go::End(why) = self.ask(t, sessions, host, step, forward)?
+        {
+            return Ok(Go::End(why));
         }
         let mut results = match step.run(host.cancel()) {
-            Err(Error::Cancelled) => {
-                report.ended = "cancelled";
-                break;
-            }
+            Err(Error::Cancelled) => return Ok(Go::End("cancelled")),
             other => other?,
         };
         if t == 0 {
@@ -149,102 +213,90 @@ pub(crate) fn optimize(
         }
         step.advance()?;
         let mut floats = |name: &str| Ok::<_, Error>(take(&mut results, name)?.f32s()?.to_vec());
-        let rewards = (0..o.terms.len()).map(|k| floats(&format!("reward.{k}"))).collect::<Result<_>>()?;
+        let rewards =
+            (0..self.o.terms.len()).map(|k| floats(&format!("reward.{k}"))).collect::<Result<_>>()?;
         let iteration = Iteration {
             step: t,
             total: floats("total")?,
             rewards,
             gradient_norm: floats("norm")?,
             mean_max_probability: floats("confidence")?,
-            soft_hard_difference: if o.report_gap { Some(floats("gap")?) } else { None },
+            soft_hard_difference: if self.o.report_gap { Some(floats("gap")?) } else { None },
             milliseconds: began.elapsed().as_secs_f64() * 1e3,
         };
         for (b, (&total, norm)) in iteration.total.iter().zip(&iteration.gradient_norm).enumerate() {
-            alive[b] &= total.is_finite() && norm.is_finite();
-            if total.is_finite() && total > top[b] {
-                (top[b], report.best_step[b]) = (total, t);
+            self.alive[b] &= total.is_finite() && norm.is_finite();
+            if total.is_finite() && total > self.top[b] {
+                (self.top[b], self.report.best_step[b]) = (total, t);
             }
         }
-        report.iterations.push(iteration);
+        self.report.iterations.push(iteration);
         host.holds_best();
-        progress.step += 1;
-        host.advance(progress);
-        if !alive.iter().any(|&a| a) {
-            report.ended = "not finite";
-            break;
-        }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) && t < o.steps {
-            report.ended = "deadline";
-            break;
-        }
+        self.progress.step += 1;
+        host.advance(self.progress);
+        Ok(if self.alive.iter().any(|&a| a) { Go::On } else { Go::End("not finite") })
     }
-    if report.ended == "cancelled" && report.iterations.is_empty() {
-        return Err(Error::Cancelled);
-    }
-    best.follow(&step)?;
-    // A cancelled job still hands over its best iterate.
-    let mut results = best.run(&Default::default())?;
-    let kept = variables.iter().map(|(name, _)| Ok((*name, take(&mut results, name)?)));
-    let kept = kept.collect::<Result<Moved>>()?;
-    let cancelled = matches!(report.ended, "cancelled" | "stopped by the callback");
-    Ok(Optimized {
-        e_in: embedding_of(&kept, &start)?,
-        condition: condition_of(&kept, &start),
-        report,
-        cancelled,
-    })
-}
 
-/// The sessions of a loop.
-struct Programs {
-    step: Bound,
-    /// The picture that a callback judges.
-    forward: Option<Bound>,
-    best: Bound,
-}
-
-/// # Errors
-/// [`Error::Cancelled`]; [`Error::Timeout`] after the deadline of `cancel`; as [`Sessions::compile_loop`].
-fn prepare(
-    sessions: &mut Sessions,
-    o: &Optimize,
-    (variables, batch): (&Moved, usize),
-    files: &[Other],
-    cancel: &Cancel,
-) -> Result<Programs> {
-    let model = sessions.model().clone();
-    let graph = step_graph(&model, batch, o)?;
-    let step = sessions.compile_loop("optimize", &graph, files, &carried(&graph), cancel)?;
-    let forward = match o.terms.iter().any(|t| t.reward.is_callback()) {
-        true => {
-            let graph = forward_graph(&model, batch, o)?;
-            Some(sessions.compile_loop("forward", &graph, &[], &[], cancel)?)
+    /// Have the host's callback judge the picture of this iterate, and feed the step with its answer.
+    ///
+    /// # Errors
+    /// A failed run; what is wrong with the answer, where there is no iterate before it to hand over.
+    fn ask(
+        &mut self,
+        t: u32,
+        sessions: &Sessions,
+        host: &dyn Host,
+        step: &mut Bound,
+        forward: &mut Bound,
+    ) -> Result<Go> {
+        let callback = self.o.terms.iter().position(|t| t.reward.is_callback());
+        let k = callback.ok_or_else(|| Error::internal("only callbacks are asked"))?;
+        forward.follow(step)?;
+        let image = match forward.run(host.cancel()) {
+            Err(Error::Cancelled) => return Ok(Go::End("cancelled")),
+            other => take(&mut other?, "image")?,
+        };
+        let (scores, gradient) = match host.ask(&self.o.terms[k].reward, image) {
+            Ok(Some(answer)) => answer,
+            Ok(None) if host.cancel().is_cancelled() => return Ok(Go::End("cancelled")),
+            Ok(None) => return Ok(Go::End("stopped by the callback")),
+            Err(e @ Error::InvalidArgument { .. }) if t > 0 => {
+                self.warn(sessions, format!("{e}; the pictures keep their best iterate"));
+                return Ok(Go::End("an answer of the callback"));
+            }
+            Err(e) => return Err(e),
+        };
+        let bad = not_finite(&scores, &gradient)?;
+        // With nothing to hand over, it is an error.
+        if let (0, Some(found)) = (t, bad.iter().cloned().collect::<Option<Vec<_>>>()) {
+            return Err(Error::invalid("reward callback", "finite numbers", &found[0]));
         }
-        false => None,
-    };
-    let best = best_graph(variables.iter().map(|(name, value)| (*name, value.shape())))?;
-    let best = sessions.compile_loop("best", &best, &[], &[], cancel)?;
-    Ok(Programs { step, forward, best })
-}
+        for (b, found) in bad.iter().enumerate().filter_map(|(b, found)| Some((b, found.as_ref()?))) {
+            if self.alive[b] {
+                self.warn(sessions, format!(
+                    "reward callback: expected finite numbers for picture {b}, found {found}; it keeps its best iterate"
+                ));
+            }
+        }
+        step.feed([(format!("r{k}.score").as_str(), &scores), ("cotangent", &gradient)])?;
+        Ok(Go::On)
+    }
 
-/// The variables at their start.
-fn variables(o: &Optimize, start: &Start) -> Result<Moved> {
-    let mut values = Vec::new();
-    if o.variables.embedding {
-        values.push(("e", start.e_in.clone()));
+    fn warn(&mut self, sessions: &Sessions, warning: String) {
+        sessions.warn(warning.clone());
+        self.warnings.push(warning);
     }
-    if o.variables.noise {
-        let noise = start.noise.clone().ok_or_else(|| Error::Unsupported {
-            what: "optimising the noise of a given start embedding".into(),
-            reason: "its noise part is unknown; give start tokens, or optimise the embedding".into(),
-        })?;
-        values.push(("n", noise));
+
+    /// The best iterate, also of a cancelled loop; `None` before the first.
+    fn best(&self, Programs { step, best, .. }: &mut Programs, variables: &Moved) -> Result<Option<Moved>> {
+        if self.report.iterations.is_empty() {
+            return Ok(None);
+        }
+        best.follow(step)?;
+        let mut results = best.run(&Default::default())?;
+        let kept = variables.iter().map(|(name, _)| Ok((*name, take(&mut results, name)?)));
+        kept.collect::<Result<Moved>>().map(Some)
     }
-    if o.variables.class {
-        let parts = MOVED.iter().filter_map(|(variable, part)| Some((*variable, start.condition.get(part)?)));
-        values.extend(parts.map(|(variable, value)| (variable, value.clone())));
-    }
-    Ok(values)
 }
 
 /// What a callback wrote that is nothing to climb, per picture.
@@ -256,58 +308,6 @@ fn not_finite(scores: &Tensor, gradient: &Tensor) -> Result<Vec<Option<String>>>
         None => None,
     };
     Ok(scores.iter().zip(gradient.chunks_exact(gradient.len() / scores.len())).map(bad).collect())
-}
-
-/// The inputs of the first step, except the rewards' own and those that change with the step.
-///
-/// # Errors
-/// [`Error::Exhausted`].
-fn feeds(o: &Optimize, start: &Start, variables: &Moved, batch: usize) -> Result<Vec<(String, Tensor)>> {
-    let mut feeds: Vec<(String, Tensor)> = vec![
-        ("class".into(), start.classes.clone()),
-        ("e_start".into(), start.e_in.clone()),
-        ("lr".into(), Tensor::from_f32([1], &[o.lr])),
-        ("sigma".into(), Tensor::from_f32([1], &[start.sigma])),
-        ("alive".into(), Tensor::from_f32_vec([batch], vec![1.0; batch])),
-        ("top".into(), Tensor::from_f32_vec([batch], vec![f32::NEG_INFINITY; batch])),
-    ];
-    feeds.extend(start.clean.clone().map(|clean| ("clean".into(), clean)));
-    feeds.extend(start.condition.parts().map(|(name, value)| (name.into(), value.clone())));
-    for (name, value) in variables {
-        let shape = value.shape();
-        let zeros = shortage::filled("the optimizer's state", shape.len(), 0.0)?;
-        let zeros = Tensor::from_f32_vec(shape.clone(), zeros);
-        feeds.extend(states(o.optimizer, name).into_iter().map(|state| (state, zeros.clone())));
-        feeds.push((best_of(name), value.clone()));
-        feeds.push((name.to_string(), value.clone()));
-    }
-    Ok(feeds)
-}
-
-/// e_in [B, N, D] at the variables.
-fn embedding_of(variables: &Moved, start: &Start) -> Result<Tensor> {
-    let value = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value);
-    Ok(match (value("e"), value("n"), &start.clean) {
-        (Some(e), _, _) => e.clone(),
-        (None, Some(n), Some(clean)) => {
-            let sum = |(c, n): (&f32, &f32)| c + n * start.sigma;
-            let (clean, n, shape) = (clean.f32s()?, n.f32s()?, clean.shape().clone());
-            let e = shortage::collected("the best embedding", clean.len(), clean.iter().zip(n).map(sum))?;
-            Tensor::from_f32_vec(shape, e)
-        }
-        _ => start.e_in.clone(),
-    })
-}
-
-/// The condition with the variables in it.
-fn condition_of(variables: &Moved, start: &Start) -> Conditioned {
-    let mut condition = start.condition.clone();
-    for (variable, part) in MOVED {
-        if let Some((_, value)) = variables.iter().find(|(name, _)| *name == variable) {
-            condition.set(part, value.clone());
-        }
-    }
-    condition
 }
 
 /// Remove a named result.

@@ -7,10 +7,14 @@
 //! dScore/dImage enters the same graph as Σ image·cotangent.
 
 mod climb;
+mod programs;
 mod report;
 mod settings;
+mod start;
 mod step;
 
-pub(crate) use climb::{Optimized, Start, optimize};
+pub(crate) use climb::{Deadline, Optimized, optimize};
+pub(crate) use programs::prepare;
 pub use report::{Iteration, OptimizationReport};
 pub use settings::{Optimize, Optimizer, Variables};
+pub(crate) use start::Start;

@@ -63,7 +63,9 @@ pub struct Optimize {
     /// Weight of ReNO's pull of the noise towards the prior, −(½‖n‖² − (d−1)·ln‖n‖); 0 = off. Needs
     /// `variables.noise`.
     pub norm_regularizer: f32,
-    /// Wall time for the loop; the iterate under way is finished.
+    /// Wall time of the whole job, from when the engine begins with it: preparing, optimising, making the picture. The loop
+    /// ends where another iterate and the picture would take longer than is left; out of time before the first iterate, the
+    /// job has the picture of its start. What a late job had begun to prepare is finished beside the next ones.
     pub deadline: Option<Duration>,
     pub variables: Variables,
     /// Also decode hard pictures in every iteration and report their distance from the soft ones.

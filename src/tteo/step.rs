@@ -112,17 +112,20 @@ pub(super) fn best_graph<'a>(variables: impl Iterator<Item = (&'a str, &'a Shape
 pub(super) fn step_graph(model: &Model, batch: usize, o: &Optimize) -> Result<Graph> {
     let g = Graph::new();
     let soft = soft_path(&g, model, batch, o.variables)?;
-    let total = rewards(&g, model, batch, o, &soft)?;
+    let weights = (0..o.terms.len()).map(|k| g.input(&weight_of(k), Dtype::F32, [1]));
+    let weights = weights.collect::<Result<Vec<_>>>()?;
+    let total = rewards(&g, model, batch, (o, &weights), &soft)?;
     let s = &soft.inputs;
     let mut loss = g.reduce_sum(total, &[0])?;
-    if let Some(term) = o.terms.iter().find(|t| t.reward.is_callback()) {
+    if let Some(k) = o.terms.iter().position(|t| t.reward.is_callback()) {
         let cotangent = g.input("cotangent", Dtype::F32, g.shape(s.image))?;
         let through = g.reduce_sum(g.mul(s.image, cotangent)?, &[0, 1, 2, 3])?;
-        loss = g.add(loss, g.reshape(g.mul_scalar(through, term.weight)?, [1])?)?;
+        loss = g.add(loss, g.mul(g.reshape(through, [1])?, weights[k])?)?;
     }
     let moved: Vec<Value> = soft.variables.iter().map(|(_, x)| *x).collect();
     if o.norm_regularizer > 0.0 {
-        loss = g.add(loss, g.mul_scalar(prior_norm(&g, moved[0], batch)?, -o.norm_regularizer)?)?;
+        let pull = g.mul(prior_norm(&g, moved[0], batch)?, g.input("norm_regularizer", Dtype::F32, [1])?)?;
+        loss = g.sub(loss, pull)?;
     }
     let largest = g.reduce_mean(g.reduce_max(s.p, 3)?, &[1, 2, 3])?;
     g.output("confidence", g.reshape(largest, [batch])?);
@@ -145,17 +148,18 @@ pub(super) fn step_graph(model: &Model, batch: usize, o: &Optimize) -> Result<Gr
     let score = if_finite(&g, total, total, f32::NEG_INFINITY)?;
     next(&g, "top", g.max(score, top)?);
     let rule = UpdateRule::new(&g, o)?;
+    let clip = if o.clip > 0.0 { Some(g.input("clip", Dtype::F32, [1])?) } else { None };
     for (&(name, x), &d) in soft.variables.iter().zip(&gradients) {
         let per_picture = |v: Value| {
             let mut shape = vec![1; g.shape(x).rank()];
             shape[0] = batch;
             g.reshape(v, shape)
         };
-        let d = match o.clip {
-            0.0 => d,
+        let d = match clip {
+            None => d,
             // g·clip/max(‖g‖, clip)
-            clip => {
-                let factor = g.div(g.scalar(clip)?, g.max(norm, g.expand(g.scalar(clip)?, [batch])?)?)?;
+            Some(clip) => {
+                let factor = g.div(clip, g.max(norm, g.expand(clip, [batch])?)?)?;
                 g.mul(d, per_picture(factor)?)?
             }
         };
@@ -178,18 +182,29 @@ fn if_finite(g: &Graph, of: Value, value: Value, otherwise: f32) -> Result<Value
 }
 
 /// Σ weight·reward [B].
-fn rewards(g: &Graph, model: &Model, batch: usize, o: &Optimize, soft: &Soft) -> Result<Value> {
+fn rewards(
+    g: &Graph,
+    model: &Model,
+    batch: usize,
+    (o, weights): (&Optimize, &[Value]),
+    soft: &Soft,
+) -> Result<Value> {
     let mut total = g.expand(g.scalar(0.0)?, [batch])?;
-    for (k, term) in o.terms.iter().enumerate() {
+    for (k, (term, &weight)) in o.terms.iter().zip(weights).enumerate() {
         let score = match term.reward.build(g, model, k, &soft.inputs)? {
             Some(score) => score,
             None => g.input(&format!("r{k}.score"), Dtype::F32, [batch])?,
         };
         g.output(format!("reward.{k}"), score);
-        total = g.add(total, g.mul_scalar(score, term.weight)?)?;
+        total = g.add(total, g.mul(score, weight)?)?;
     }
     g.output("total", total);
     Ok(total)
+}
+
+/// The input that holds the weight [1] of term `k`.
+pub(super) fn weight_of(k: usize) -> String {
+    format!("r{k}.weight")
 }
 
 /// Mean absolute difference of the soft pictures and those of the most probable codes, [B].

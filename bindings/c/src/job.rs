@@ -8,10 +8,14 @@ use super::*;
 pub struct softdimo_job {
     pub(super) job: Job,
     pub(super) log: LogSink,
-    pub(super) progress: softdimo_progress_fn,
-    pub(super) progress_user_data: *mut c_void,
-    /// Last (step, total) handed to the callback.
-    pub(super) reported: std::sync::Mutex<(u32, u32)>,
+    pub(super) reported: Reported,
+}
+
+/// A progress callback, and the last (step, total) that was handed to it.
+pub(super) struct Reported {
+    progress: softdimo_progress_fn,
+    user_data: *mut c_void,
+    last: std::sync::Mutex<(u32, u32)>,
 }
 
 /// Queue a request and return at once. On success `*job` is to be freed with `softdimo_job_free`. Jobs of one
@@ -38,26 +42,37 @@ pub const SOFTDIMO_JOB_FAILED: u32 = 3;
 /// Final. An optimisation that was cancelled still has its best pictures to read.
 pub const SOFTDIMO_JOB_CANCELLED: u32 = 4;
 
-impl softdimo_job {
-    /// Call the progress callback if there is news; its STOP cancels.
-    fn report(&self, step: u32, total: u32) -> std::ops::ControlFlow<()> {
+impl Reported {
+    /// The callback of a request.
+    pub(super) fn new(request: &softdimo_request) -> Reported {
+        Reported {
+            progress: request.progress,
+            user_data: request.progress_user_data,
+            last: Default::default(),
+        }
+    }
+
+    /// Call it if there is news; its STOP is a break.
+    pub(super) fn report(&self, step: u32, total: u32) -> std::ops::ControlFlow<()> {
         let Some(progress) = self.progress else { return std::ops::ControlFlow::Continue(()) };
         {
-            let mut reported = self.reported.lock().unwrap_or_else(|e| e.into_inner());
-            if *reported == (step, total) {
+            let mut last = self.last.lock().unwrap_or_else(|e| e.into_inner());
+            if *last == (step, total) {
                 return std::ops::ControlFlow::Continue(());
             }
-            *reported = (step, total);
+            *last = (step, total);
         }
         // SAFETY: the caller promised a callback of this signature in its request.
-        match unsafe { progress(self.progress_user_data, step, total) } {
+        match unsafe { progress(self.user_data, step, total) } {
             SOFTDIMO_CONTINUE => std::ops::ControlFlow::Continue(()),
             _ => std::ops::ControlFlow::Break(()),
         }
     }
+}
 
+impl softdimo_job {
     pub(super) fn wait(&self, timeout: Option<Duration>) -> Result<Arc<Generated>> {
-        let done = self.job.wait(timeout, |p| self.report(p.step, p.total));
+        let done = self.job.wait(timeout, |p| self.reported.report(p.step, p.total));
         self.log.drain();
         done
     }

@@ -1,6 +1,8 @@
 //! What an engine holds, preparing it ahead, giving memory back, and models that are in memory already.
 
 use super::engine::{engine_handle, read_options};
+use super::job::Reported;
+use super::request::read_request;
 use super::*;
 
 /// Memory of an engine in bytes. Set struct_size before the call that fills it.
@@ -52,6 +54,30 @@ pub unsafe extern "C" fn softdimo_engine_warmup(engine: *const softdimo_engine, 
         let done = e.engine.warmup(batch as usize);
         e.log.drain();
         done
+    })
+}
+
+/// Prepare everything that this request needs, of the student or the teacher, of an optimisation, of its prompts, so that
+/// the first job like it is as fast as the next. Jobs are alike that differ in their seed and labels, in numbers of
+/// sampling and optimising, and in what their rewards are given (targets, colours, weights, classes); the batch, the
+/// kinds of rewards and their order, reward files, variables, optimizer and `recompute` make another. Calls the request's
+/// progress callback with the sessions prepared and those in all; its STOP ends the preparation:
+/// SOFTDIMO_ERR_CANCELLED. Blocks, and waits for the jobs before it. Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_warmup_request(
+    engine: *const softdimo_engine,
+    request: *const softdimo_request,
+) -> i32 {
+    wall(|| {
+        // SAFETY: a live handle and a request, as documented.
+        unsafe {
+            let e = handle(engine, "engine")?;
+            let (request, raw) = read_request(request, &e.engine.layout())?;
+            let reported = Reported::new(&raw);
+            let done = e.engine.warmup_request(&request, |p| reported.report(p.step, p.total));
+            e.log.drain();
+            done
+        }
     })
 }
 

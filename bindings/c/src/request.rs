@@ -1,5 +1,6 @@
 //! A request says what to generate. What is left at its default takes the model's own, stored in its file.
 
+use super::job::Reported;
 use super::*;
 
 /// Sample codes and decode those (default).
@@ -120,7 +121,10 @@ pub struct softdimo_request {
     pub norm_regularizer: f32,
     /// `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
     pub variables: u32,
-    /// Milliseconds for the optimisation, its preparation included, whose iterate under way is finished; -1 = no deadline.
+    /// Milliseconds for the whole job, from when the engine begins with it: preparing, optimising, making the picture. The
+    /// optimisation ends where another iterate and the picture would take longer than is left; out of time before the
+    /// first iterate, the job has the picture of its start. What a late job had begun to prepare is finished beside the
+    /// next ones. -1 = no deadline.
     pub deadline_ms: i64,
     /// Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
     /// known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.
@@ -420,9 +424,7 @@ pub(super) unsafe fn submit(
         Ok(softdimo_job {
             job: e.engine.submit(&request)?,
             log: e.log.clone(),
-            progress: raw.progress,
-            progress_user_data: raw.progress_user_data,
-            reported: Default::default(),
+            reported: Reported::new(&raw),
         })
     }
 }

@@ -1,0 +1,116 @@
+//! Preparing ahead of a request, with its progress.
+
+use std::ops::ControlFlow;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use super::Engine;
+use super::turns::LOOK;
+use crate::error::{Error, Result};
+use crate::generate;
+use crate::host::{Host, Progress};
+use crate::request::Request;
+use crate::rewards::Reward;
+use crate::runtime::{Cancel, exit};
+use crate::shortage;
+use crate::tensor::Tensor;
+use crate::tteo::Optimize;
+
+/// What the worker says to the thread that waits for it.
+enum News {
+    Progress(Progress),
+    Done(Result<()>),
+}
+
+/// The thread that waits, as the pipelines see it.
+struct Preparing {
+    cancel: Arc<Cancel>,
+    news: Mutex<Sender<News>>,
+}
+
+impl Preparing {
+    fn tell(&self, news: News) {
+        // Nobody may wait any more.
+        let _ = self.news.lock().unwrap_or_else(|e| e.into_inner()).send(news);
+    }
+}
+
+impl Host for Preparing {
+    fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    fn advance(&self, progress: Progress) {
+        self.tell(News::Progress(progress));
+    }
+
+    fn holds_best(&self) {}
+
+    fn ask(&self, _: &Arc<Reward>, _: Tensor) -> Result<Option<(Tensor, Tensor)>> {
+        Err(Error::internal("nothing is computed that a callback could judge"))
+    }
+
+    fn is_abandoned(&self) -> bool {
+        exit::closing()
+    }
+}
+
+impl Engine {
+    /// Prepare everything that this request needs, of the student or the teacher, of an optimisation, of its prompts, so
+    /// that the first job like it is as fast as the next. Jobs are alike that differ in their seed and labels, in numbers
+    /// of sampling and optimising, and in what their rewards are given: targets, colours, weights, classes. `progress` is called on
+    /// this thread after each session, and 20 times a second without news; `Break` ends the preparation. Waits for the
+    /// jobs before it.
+    ///
+    /// # Errors
+    /// Those of [`Engine::submit`]; [`Error::Cancelled`] after `Break`; [`Error::OutOfMemory`] where the sessions would
+    /// exceed the memory limit; that ONNX Runtime or the provider refuses a graph.
+    pub fn warmup_request(
+        &self,
+        request: &Request,
+        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.check()?;
+        let resolved = request.resolve(self.model())?;
+        let turns = self.worker.turns();
+        let check_turn = || turns.check("waiting for the engine", None);
+        let _queued = turns.queue();
+        check_turn()?;
+        let (news, received) = channel();
+        let (cancel, panicked) = (Arc::<Cancel>::default(), news.clone());
+        let host = Preparing { cancel: cancel.clone(), news: Mutex::new(news) };
+        let work = move |sessions: &mut crate::sessions::Sessions| {
+            let done = generate::prepare_request(sessions, &host, &resolved);
+            let mut files = resolved.optimize.iter().flat_map(Optimize::files);
+            let intact = sessions.model().mapping().recheck();
+            let intact = intact.and_then(|()| files.try_for_each(|file| file.recheck()));
+            host.tell(News::Done(intact.and(shortage::checked("the sessions of a request", done))));
+        };
+        self.worker.enqueue(work, move |e| drop(panicked.send(News::Done(Err(e)))))?;
+        let mut last = Progress::default();
+        loop {
+            match received.recv_timeout(LOOK) {
+                Ok(News::Progress(news)) => last = news,
+                Ok(News::Done(done)) => return done,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(e) = check_turn() {
+                        // The worker may have answered meanwhile, and gone on to a job that asks.
+                        cancel.cancel();
+                        let mut news = received.try_iter();
+                        let done =
+                            news.find_map(|news| if let News::Done(done) = news { Some(done) } else { None });
+                        return done.unwrap_or(Err(e));
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::internal("the worker thread is gone"));
+                }
+            }
+            if progress(last).is_break() {
+                // The worker finds out by itself, now or when its turn comes.
+                cancel.cancel();
+                return Err(Error::Cancelled);
+            }
+        }
+    }
+}
