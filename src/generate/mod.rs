@@ -50,9 +50,9 @@ pub(crate) fn prepare(sessions: &mut Sessions, batch: usize, cancel: &Cancel) ->
 pub(crate) fn execute(sessions: &mut Sessions, host: &dyn Host, r: &Resolved) -> Result<(Generated, bool)> {
     host.cancel().check()?;
     let layout = sessions.model().architecture().layout();
-    sessions.begin_job(&layout, r.batch)?;
+    let host_bytes = sessions.begin_job(&layout, r.batch)?;
     let done = run(sessions, host, r, layout);
-    sessions.end_job();
+    sessions.end_job(host_bytes);
     done
 }
 

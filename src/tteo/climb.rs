@@ -177,6 +177,9 @@ pub(crate) fn optimize(
             report.ended = "deadline";
             break;
         }
+        if deadline.is_none() {
+            host.give_way(sessions)?;
+        }
     }
     if report.ended == "cancelled" && report.iterations.is_empty() {
         return Err(Error::Cancelled);
