@@ -68,6 +68,9 @@ pub enum Error {
     /// The job was cancelled by its owner.
     #[error("the job was cancelled")]
     Cancelled,
+    /// The job was cancelled before it had begun: a newer one with its key was submitted.
+    #[error("the job was cancelled: replaced by a newer job with the key {key}")]
+    Replaced { key: u64 },
     /// The job has not finished, so its result cannot be read yet.
     #[error("{what}: expected a finished job, found one that is {state}")]
     NotReady { what: &'static str, state: &'static str },
@@ -220,7 +223,7 @@ impl Error {
             Error::Runtime { .. } => Status::Runtime,
             Error::Provider { .. } => Status::Provider,
             Error::OutOfMemory { .. } | Error::Exhausted { .. } => Status::OutOfMemory,
-            Error::Cancelled => Status::Cancelled,
+            Error::Cancelled | Error::Replaced { .. } => Status::Cancelled,
             Error::NotReady { .. } => Status::NotReady,
             Error::Timeout { .. } => Status::Timeout,
             Error::Forked { .. } => Status::Forked,

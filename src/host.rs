@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::rewards::Reward;
 use crate::runtime::Cancel;
+use crate::sessions::Sessions;
 use crate::tensor::Tensor;
 
 /// Steps done of the steps a job consists of (one network call each).
@@ -21,6 +22,12 @@ pub(crate) trait Host {
 
     /// One more step done.
     fn advance(&self, progress: Progress);
+
+    /// Between two steps: let jobs go first that should, on this thread, to their ends.
+    ///
+    /// # Errors
+    /// One of them panicked, and the sessions must not be used any more.
+    fn give_way(&self, sessions: &mut Sessions) -> Result<()>;
 
     /// An iterate of an optimisation is done: from now on a cancelled job hands over the best one.
     fn holds_best(&self);

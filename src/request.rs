@@ -69,6 +69,12 @@ pub struct Request {
     pub report_gap: bool,
     /// Test-time embedding optimisation of a one-step job.
     pub optimize: Option<Optimize>,
+    /// Jobs of higher priority go first, those of equal priority in the order of their submission. A running job of several
+    /// steps, or an optimisation without a deadline, lets jobs of higher priority go before its next step.
+    pub priority: i32,
+    /// The latest wins: jobs of the same engine with this key that have not begun end as cancelled
+    /// ([`Error::Replaced`]) when this one is submitted. 0 for none.
+    pub queue_key: u64,
 }
 
 /// A copy of an array of a request.

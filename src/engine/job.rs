@@ -1,222 +1,41 @@
 //! A submitted request: progress, waiting, cancelling, and its result.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use super::turns::{LOOK, Turn, inside_its_callback};
+use super::state::{JobState, Phase, Served};
+use super::turns::{LOOK, Turn};
 use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::generated::Generated;
-use crate::host::{Host, Progress};
-use crate::rewards::callback::{Admitted, Busy};
-use crate::rewards::{Reward, RewardAnswer, RewardImage};
-use crate::runtime::{Cancel, exit};
-use crate::shortage;
-use crate::tensor::Tensor;
+use crate::host::Progress;
+use crate::rewards::Reward;
+use crate::runtime::Cancel;
 
 /// How often a thread looks whether another has left the callback that it should call.
 const BUSY: Duration = Duration::from_millis(1);
 
-/// Where a job is; the values are those of the C ABI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-#[repr(u32)]
-pub enum Phase {
-    Queued = 0,
-    Running = 1,
-    Done = 2,
-    Failed = 3,
-    Cancelled = 4,
-}
-
-impl Phase {
-    /// Lower-case word for messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Queued => "queued",
-            Phase::Running => "running",
-            Phase::Done => "done",
-            Phase::Failed => "failed",
-            Phase::Cancelled => "cancelled",
-        }
-    }
-
-    /// True once the job will not change any more.
-    pub fn is_final(self) -> bool {
-        matches!(self, Phase::Done | Phase::Failed | Phase::Cancelled)
-    }
-}
-
-#[derive(Debug)]
-struct State {
-    phase: Phase,
-    progress: Progress,
-    result: Option<Result<Arc<Generated>>>,
-    question: Question,
-    /// There is something to hand over when the job is cancelled.
-    holds_best: bool,
-    /// The owner is gone: end without a last picture.
-    abandoned: bool,
-}
-
-/// A callback reward in flight: the worker asks, the thread that waits for the job answers.
-#[derive(Debug, Default)]
-enum Question {
-    #[default]
-    None,
-    Asked(Arc<Reward>, Tensor),
-    Answering,
-    /// Scores [B] and gradient [B, 3, H, W]; `None` when the callback said stop.
-    Answered(Result<Option<(Tensor, Tensor)>>),
-}
-
-/// The side of a job that the worker thread fills in.
-#[derive(Debug)]
-pub(super) struct JobState {
-    pub cancel: Arc<Cancel>,
-    state: Mutex<State>,
-    changed: Condvar,
-    turn: Arc<Turn>,
-}
-
-impl JobState {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// The end by its result.
-    pub fn finish(&self, result: Result<Generated>) {
-        let phase = match &result {
-            Ok(_) => Phase::Done,
-            Err(Error::Cancelled) => Phase::Cancelled,
-            Err(_) => Phase::Failed,
-        };
-        self.end(phase, result);
-    }
-
-    /// The end of a cancelled job that has something to show: waiting reports the cancellation, the result
-    /// can be read.
-    pub fn finish_cancelled(&self, best: Generated) {
-        self.end(Phase::Cancelled, Ok(best));
-    }
-
-    /// The end, unless the job has one already.
-    fn end(&self, phase: Phase, result: Result<Generated>) {
-        let mut state = self.lock();
-        if state.phase.is_final() {
-            return;
-        }
-        state.phase = phase;
-        state.result = Some(result.map(Arc::new));
-        self.changed.notify_all();
-    }
-}
-
-impl Host for JobState {
-    fn cancel(&self) -> &Cancel {
-        &self.cancel
-    }
-
-    fn advance(&self, progress: Progress) {
-        let mut state = self.lock();
-        if state.phase.is_final() {
-            return;
-        }
-        state.phase = Phase::Running;
-        state.progress = progress;
-        self.changed.notify_all();
-    }
-
-    fn holds_best(&self) {
-        self.lock().holds_best = true;
-    }
-
-    fn ask(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
-        self.turn.asks(reward);
-        let answer = self.wait_for_answer(reward, image);
-        self.turn.goes_on();
-        answer
-    }
-
-    fn is_abandoned(&self) -> bool {
-        let state = self.lock();
-        state.abandoned || state.phase.is_final() || exit::closing()
-    }
-}
-
-impl JobState {
-    /// Have a thread that waits for the job answer, and wait for that.
-    fn wait_for_answer(&self, reward: &Arc<Reward>, image: Tensor) -> Result<Option<(Tensor, Tensor)>> {
-        let mut state = self.lock();
-        state.question = Question::Asked(reward.clone(), image);
-        self.changed.notify_all();
-        loop {
-            match std::mem::take(&mut state.question) {
-                // Whoever cancels the job inside its callback need not write anything any more.
-                Question::Answered(Err(_)) if self.cancel.is_cancelled() => return Ok(None),
-                Question::Answered(answer) => return answer,
-                // Between asking and answering, cancelling takes the question back.
-                Question::Asked(..) | Question::None if self.cancel.is_cancelled() => return Ok(None),
-                // The thread that answers may be the one that exits, or that frees the job.
-                Question::Answering if exit::closing() || state.abandoned => return Ok(None),
-                other => state.question = other,
-            }
-            let wait = self.changed.wait_timeout(state, Duration::from_millis(50));
-            state = wait.unwrap_or_else(|e| e.into_inner()).0;
-        }
-    }
-}
-
-/// What the arrays of an answer hold before the callback: zeros to whoever adds to them, of signs that nobody writes, in a
-/// whole gradient, but who writes none.
-fn unwritten() -> impl Iterator<Item = f32> {
-    // Of the golden ratio's multiples, the highest bit; the first is negative: a score alone is more often 0 than -0.
-    (0..u32::MAX).map(|i| if (i.wrapping_mul(0x9e37_79b9) as i32) < 0 { 0.0 } else { -0.0 })
-}
-
-/// Run the callback on this thread and check its answer.
-fn answer(callback: &mut Admitted, image: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
-    let shape = image.shape().clone();
-    let pixels = image.f32s()?;
-    let mut scores = shortage::collected("scores of the reward callback", shape[0], unwritten())?;
-    let mut gradient = shortage::collected("gradient of the reward callback", pixels.len(), unwritten())?;
-    let view = RewardImage { pixels, batch: shape[0], width: shape[3], height: shape[2] };
-    let mut answer = RewardAnswer { scores: &mut scores, gradient: &mut gradient };
-    if callback.call(&view, &mut answer).is_break() {
-        return Ok(None);
-    }
-    let untouched = |values: &[f32]| {
-        values.iter().map(|v| v.to_bits()).eq(unwritten().map(f32::to_bits).take(values.len()))
-    };
-    if untouched(&scores) && untouched(&gradient) {
-        return Err(Error::invalid("reward callback", "a score for each picture", "none written"));
-    }
-    Ok(Some((Tensor::from_f32_vec([shape[0]], scores), Tensor::from_f32_vec(shape, gradient))))
-}
-
 /// A submitted request. Dropping it cancels the job and waits for it to end.
+///
+/// Looking at a job ([`Job::phase`], [`Job::progress`], [`Job::poll`]) and cancelling it wait for no lock that a thread of the
+/// engine may hold, whatever that thread's priority.
 #[derive(Debug)]
 pub struct Job {
     shared: Arc<JobState>,
+    /// Step and total that [`Job::poll`] told last.
+    told: AtomicU64,
     /// Alive until the job is gone.
     worker: Arc<Worker>,
 }
 
 impl Job {
-    pub(super) fn new(worker: Arc<Worker>) -> Job {
-        let state = State {
-            phase: Phase::Queued,
-            progress: Progress::default(),
-            result: None,
-            question: Question::None,
-            holds_best: false,
-            abandoned: false,
-        };
+    /// Of a request with this callback among its rewards.
+    pub(super) fn new(worker: Arc<Worker>, callback: Option<Arc<Reward>>) -> Job {
         let cancel = Arc::<Cancel>::default();
-        let turn = Turn::new(worker.turns().clone(), cancel.clone());
-        let shared = Arc::new(JobState { cancel, state: Mutex::new(state), changed: Condvar::new(), turn });
-        Job { shared, worker }
+        let turn = Turn::new(worker.turns().clone(), cancel.clone(), callback);
+        Job { shared: Arc::new(JobState::new(cancel, turn)), told: AtomicU64::new(0), worker }
     }
 
     pub(super) fn shared(&self) -> &Arc<JobState> {
@@ -228,36 +47,76 @@ impl Job {
     /// left the node that it runs or the session that it prepares. An optimisation that has finished an iterate ends as
     /// soon as its best picture is made.
     pub fn cancel(&self) {
-        self.shared.cancel.cancel();
-        let state = self.shared.lock();
-        // A callback that is running may use what its host frees when the job has ended.
-        let ends = !state.holds_best && !matches!(state.question, Question::Answering);
-        // A worker that waits for a callback's answer sees it now, not at its next look.
-        self.shared.changed.notify_all();
-        drop(state);
-        if ends {
-            self.shared.finish(Err(Error::Cancelled));
-        }
+        self.shared.cancel();
     }
 
     pub fn phase(&self) -> Phase {
-        self.shared.lock().phase
+        self.shared.phase()
     }
 
     pub fn progress(&self) -> Progress {
-        self.shared.lock().progress
+        self.shared.progress()
+    }
+
+    /// For how long the reward callback has been due that a wait or poll of this job is to serve; `None` where none is
+    /// ([`Phase::Waiting`]).
+    pub fn waiting(&self) -> Option<Duration> {
+        self.shared.turn.asked().filter(|_| self.phase() == Phase::Waiting)
     }
 
     pub(super) fn worker(&self) -> &Arc<Worker> {
         &self.worker
     }
 
+    /// The phase, without waiting for the job: for frame loops. Calls `progress` on this thread if there is news since the
+    /// last poll (`Break` cancels the job), and the reward callback that the job waits for. [`Phase::Waiting`] where that
+    /// could not be called: another thread is inside it, or this one.
+    pub fn poll(&self, mut progress: impl FnMut(Progress) -> ControlFlow<()>) -> Phase {
+        loop {
+            let ended = self.shared.is_final();
+            self.serve(&mut progress);
+            let phase = self.phase();
+            // The last step is told before the end is.
+            if ended || !phase.is_final() {
+                return phase;
+            }
+        }
+    }
+
+    /// Do what a poll is to do, if there is anything.
+    fn serve(&self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) {
+        let now = self.progress();
+        let packed = u64::from(now.step) << 32 | u64::from(now.total);
+        let news = self.told.swap(packed, SeqCst) != packed;
+        let asked = || self.shared.is_asked() && !self.shared.is_final();
+        if !news && !asked() {
+            return;
+        }
+        // Not on a thread that must not wait for the engine here: what there is to serve is left to others.
+        let waiting = self.shared.turn.wait(false);
+        if waiting.is_err() && !self.shared.is_final() {
+            return self.told.store(0, SeqCst);
+        }
+        if news {
+            let away = self.shared.turn.leave();
+            if progress(now).is_break() {
+                self.cancel();
+            }
+            drop(away);
+        }
+        // A callback may have forked: in the child nothing goes on.
+        if asked() && self.worker.check_process().is_ok() {
+            // What the callback came to is the job's, and so is that it cannot be called now.
+            let _ = self.shared.serve(|| self.worker.check_process());
+        }
+    }
+
     /// Wait for the end, at most `timeout`; then the job goes on. `progress` is called on this thread after each
     /// step; `Break` cancels the job.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Cancelled`], also where [`Job::result`] has a best picture; or what the job failed
-    /// with.
+    /// [`Error::Timeout`]; [`Error::Cancelled`], also where [`Job::result`] has a best picture, or [`Error::Replaced`]; or
+    /// what the job failed with.
     pub fn wait(
         &self,
         timeout: Option<Duration>,
@@ -271,11 +130,12 @@ impl Job {
             waiting => waiting,
         };
         let mut reported = Progress::default();
-        let mut state = self.shared.lock();
         loop {
-            if state.progress != reported {
-                reported = state.progress;
-                drop(state);
+            // The last step is told before the end is.
+            let ended = self.shared.is_final();
+            let now = self.progress();
+            if now != reported {
+                reported = now;
                 let away = self.shared.turn.leave();
                 if progress(reported).is_break() {
                     self.cancel();
@@ -283,65 +143,31 @@ impl Job {
                 drop(away);
                 // A callback may have forked: in the child nothing goes on.
                 self.worker.check_process()?;
-                state = self.shared.lock();
                 continue;
             }
-            if state.phase == Phase::Cancelled {
-                return Err(Error::Cancelled);
+            if ended && self.phase() == Phase::Cancelled {
+                return Err(self.shared.cancelled());
             }
-            if let Some(result) = &state.result {
-                return result.clone();
+            if let Some(result) = self.shared.result().filter(|_| ended) {
+                return result;
             }
-            // After a cancel the worker takes the question back: no callback is called after a STOP.
-            let mut look = LOOK;
-            let asked = match &state.question {
-                Question::Asked(reward, image) if !self.shared.cancel.is_cancelled() => {
-                    Some((reward.clone(), image.clone()))
-                }
-                _ => None,
-            };
-            let entered = match &asked {
-                Some((reward, image)) => match reward.as_callback()?.enter() {
-                    Ok(entered) => Some((entered, image)),
-                    Err(Busy::Here) => return Err(inside_its_callback("waiting for a job")),
-                    Err(Busy::Elsewhere) => {
-                        look = BUSY;
-                        None
-                    }
-                },
-                None => None,
-            };
-            if let Some((mut entered, image)) = entered {
-                state.question = Question::Answering;
-                self.shared.turn.answers();
-                drop(state);
-                // A panicking callback must not leave the worker waiting.
-                let answered =
-                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&mut entered, image)));
-                drop(entered);
-                self.worker.check_process()?;
-                state = self.shared.lock();
-                self.shared.turn.answered();
-                let answered =
-                    answered.unwrap_or_else(|_| Err(Error::internal("the reward callback panicked")));
-                state.question = Question::Answered(answered);
-                self.shared.changed.notify_all();
+            let served = self.shared.serve(|| self.worker.check_process())?;
+            if served == Served::Answered {
                 continue;
             }
+            let look = if served == Served::Busy { BUSY } else { LOOK };
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(Error::Timeout { milliseconds: timeout.unwrap_or_default().as_millis() as u64 });
             }
-            let look = left.unwrap_or(look).min(look);
-            let (again, woken) =
-                self.shared.changed.wait_timeout(state, look).unwrap_or_else(|e| e.into_inner());
-            state = again;
-            if woken.timed_out() {
-                drop(state);
+            let something = || {
+                let asked = served == Served::Nothing && self.shared.is_asked();
+                self.progress() != reported || self.shared.is_final() || asked
+            };
+            if self.shared.wait_for_change(left.unwrap_or(look).min(look), something) {
                 let turn = self.shared.turn.check();
-                state = self.shared.lock();
                 // The engine may have come to the end meanwhile, and to the next job's callback.
-                if !state.phase.is_final() {
+                if !self.phase().is_final() {
                     turn?;
                 }
             }
@@ -353,11 +179,8 @@ impl Job {
     /// # Errors
     /// [`Error::NotReady`] before the end; what the job failed with.
     pub fn result(&self) -> Result<Arc<Generated>> {
-        let state = self.shared.lock();
-        match &state.result {
-            Some(result) => result.clone(),
-            None => Err(Error::NotReady { what: "job result", state: state.phase.name() }),
-        }
+        let state = self.phase().name();
+        self.shared.result().unwrap_or(Err(Error::NotReady { what: "job result", state }))
     }
 }
 
@@ -366,15 +189,15 @@ impl Drop for Job {
         if self.worker.is_foreign_process() {
             return;
         }
-        self.shared.lock().abandoned = true;
+        self.shared.abandon();
         self.cancel();
+        if self.shared.is_final() {
+            return;
+        }
         let _queued = self.shared.turn.queue();
         // Where the worker waits for this thread the job ends without it.
-        while !self.phase().is_final() && self.shared.turn.check().is_ok() {
-            let state = self.shared.lock();
-            if !state.phase.is_final() {
-                drop(self.shared.changed.wait_timeout(state, LOOK));
-            }
+        while !self.shared.is_final() && self.shared.turn.check().is_ok() {
+            self.shared.wait_for_change(LOOK, || self.shared.is_final());
         }
     }
 }

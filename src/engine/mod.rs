@@ -1,8 +1,11 @@
 //! Engines: an opened model on an execution provider, with a worker thread that owns its sessions and runs one job after
 //! the other. Jobs, their queue and the worker live here, and nothing below knows a thread.
 
+mod at_work;
 mod info;
 mod job;
+mod queue;
+mod state;
 mod turns;
 mod warmup;
 mod worker;
@@ -11,7 +14,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use self::job::{Job, Phase};
+use self::at_work::AtWork;
+pub use self::job::Job;
+use self::queue::Place;
+pub use self::state::Phase;
 use self::worker::Worker;
 use crate::checkpoint::{Checkpoint, Mapping};
 use crate::error::{Error, LogLevel, Result};
@@ -106,6 +112,11 @@ impl Engine {
         self.worker.log().take()
     }
 
+    /// [`Engine::take_log`] for frame loops: none where it would have to wait for a thread of the engine that adds one.
+    pub fn take_log_now(&self) -> Vec<(LogLevel, String)> {
+        self.worker.log().take_now()
+    }
+
     /// Whether this process may use the engine.
     ///
     /// # Errors
@@ -136,7 +147,8 @@ impl Engine {
         self.submit(request)?.wait(None, |_| std::ops::ControlFlow::Continue(()))
     }
 
-    /// Queue a request; jobs of one engine run one after the other.
+    /// Queue a request; jobs of one engine run one after the other, those of higher [priority](Request::priority) first,
+    /// and else in the order of their submission. Queued jobs with the same [key](Request::queue_key) end.
     ///
     /// # Errors
     /// Those of [`Engine::check`]; a bad request ([`Error::InvalidArgument`], [`Error::UnknownLabel`],
@@ -145,11 +157,18 @@ impl Engine {
     pub fn submit(&self, request: &Request) -> Result<Job> {
         self.check()?;
         let resolved = request.resolve(self.model())?;
-        let job = Job::new(self.worker.clone());
+        let terms = || request.optimize.iter().flat_map(|o| &o.terms);
+        let callback = terms().map(|term| &term.reward).find(|reward| reward.is_callback());
+        let job = Job::new(self.worker.clone(), callback.cloned());
         let (shared, broken) = (job.shared().clone(), job.shared().clone());
+        let (worker, priority) = (self.worker.state().clone(), request.priority);
+        request.optimize.iter().flat_map(Optimize::files).for_each(|file| file.read_by(&worker));
+        let place = Place { priority, key: request.queue_key, job: Some(shared.clone()) };
         let queued = self.worker.enqueue(
+            place,
             move |sessions| {
-                let result = generate::execute(sessions, shared.as_ref(), &resolved);
+                let host = AtWork { job: shared.as_ref(), worker: &worker, priority };
+                let result = generate::execute(sessions, &host, &resolved);
                 let result = shortage::checked("the result", result);
                 // A truncated or rewritten file shows as wrong numbers, not as an error, when the guard is on.
                 let mut files = resolved.optimize.iter().flat_map(Optimize::files);
@@ -167,6 +186,15 @@ impl Engine {
             return Err(e);
         }
         shortage::checked("the job", Ok(job))
+    }
+
+    /// End every job that has not begun, as [`Job::cancel`] does; the running one goes on. How many there were.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check_process`].
+    pub fn cancel_pending(&self) -> Result<usize> {
+        self.check_process()?;
+        Ok(self.worker.queue().cancel_jobs())
     }
 
     /// A picture [3, H, W] in [0, 1] of the model's size → its tokens [N, splits], by the model's own image

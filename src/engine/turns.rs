@@ -1,6 +1,7 @@
 //! Whose turn it is: the worker waits for a callback's answer, and the thread that should give it must not wait for the
-//! worker.
+//! worker. The worker itself takes none of the locks here.
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -16,9 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a thread that waits for the worker looks whether the worker waits for it.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
 
-/// The job whose callback the worker has asked last: an engine runs one job at a time.
+/// The jobs of an engine that may ask a callback: one does so at a time.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<Weak<Turn>>);
+pub(super) struct Turns(Mutex<Vec<Weak<Turn>>>);
 
 /// Which worker each thread of the process waits for, as long as it takes; a thread inside a callback may wait for several.
 static WAITS: Mutex<Vec<(ThreadId, Weak<Turns>)>> = Mutex::new(Vec::new());
@@ -64,8 +65,13 @@ impl Turns {
         Queued(turns)
     }
 
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Turn>>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The job whose callback the worker waits for.
     fn asking(&self) -> Option<Arc<Turn>> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).upgrade()
+        self.lock().iter().filter_map(Weak::upgrade).find(|turn| turn.asked().is_some())
     }
 
     /// The threads that the worker waits for, each by way of the one before it, up to this one, if it does wait for this
@@ -124,7 +130,12 @@ pub(super) struct Turn {
     turns: Arc<Turns>,
     /// Of the job.
     cancel: Arc<Cancel>,
+    /// The callback that the job asks, if any.
+    reward: Option<Arc<Reward>>,
     submitter: ThreadId,
+    submitted: Instant,
+    /// When the worker asked, in milliseconds after 1 before that; 0 while it does not wait.
+    asked: AtomicU64,
     state: Mutex<TurnState>,
 }
 
@@ -134,30 +145,47 @@ struct TurnState {
     waiting: Vec<ThreadId>,
     /// How many of those waits are inside the job's progress callback, and do not answer meanwhile.
     away: usize,
-    /// The callback that the worker waits for, and since when.
-    asked: Option<(Arc<Reward>, Instant)>,
     answering: Option<ThreadId>,
 }
 
 impl Turn {
-    /// Of a job that this thread submits.
-    pub fn new(turns: Arc<Turns>, cancel: Arc<Cancel>) -> Arc<Turn> {
-        Arc::new(Turn { turns, cancel, submitter: std::thread::current().id(), state: Mutex::default() })
+    /// Of a job that this thread submits, and the callback among its rewards.
+    pub fn new(turns: Arc<Turns>, cancel: Arc<Cancel>, reward: Option<Arc<Reward>>) -> Arc<Turn> {
+        let turn = Arc::new(Turn {
+            turns,
+            cancel,
+            submitter: std::thread::current().id(),
+            submitted: Instant::now(),
+            asked: AtomicU64::new(0),
+            state: Mutex::default(),
+            reward,
+        });
+        if turn.reward.is_some() {
+            let mut jobs = turn.turns.lock();
+            jobs.retain(|job| job.strong_count() > 0);
+            jobs.push(Arc::downgrade(&turn));
+        }
+        turn
     }
 
     fn lock(&self) -> MutexGuard<'_, TurnState> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The worker waits for an answer of this callback.
-    pub fn asks(self: &Arc<Turn>, reward: &Arc<Reward>) {
-        self.lock().asked = Some((reward.clone(), Instant::now()));
-        *self.turns.0.lock().unwrap_or_else(|e| e.into_inner()) = Arc::downgrade(self);
+    /// The worker waits for an answer of the callback.
+    pub fn asks(&self) {
+        self.asked.store(self.submitted.elapsed().as_millis() as u64 + 1, SeqCst);
     }
 
     /// The worker does not wait any more.
     pub fn goes_on(&self) {
-        self.lock().asked = None;
+        self.asked.store(0, SeqCst);
+    }
+
+    /// For how long the worker has waited for an answer, if it does.
+    pub fn asked(&self) -> Option<Duration> {
+        let asked = Duration::from_millis(self.asked.load(SeqCst).checked_sub(1)?);
+        Some(self.submitted.elapsed().saturating_sub(asked))
     }
 
     /// This thread answers until it says that it is done.
@@ -208,8 +236,8 @@ impl Turn {
         if state.answering.is_some() || self.cancel.is_cancelled() {
             return state.answering;
         }
-        let (reward, _) = state.asked.as_ref()?;
-        let inside = reward.as_callback().ok()?.inside();
+        self.asked()?;
+        let inside = self.reward.as_ref()?.as_callback().ok()?.inside();
         let only = || {
             let (first, others) = state.waiting.split_first()?;
             let only = state.away == state.waiting.len() && others.iter().all(|other| other == first);
@@ -220,12 +248,10 @@ impl Turn {
 
     fn is_up_to(&self, thread: ThreadId, waits: bool) -> bool {
         let state = self.lock();
-        match (state.answering, state.asked.as_ref()) {
+        match (state.answering, self.asked()) {
             (Some(answering), _) => answering == thread,
             (None, Some(_)) if waits => false,
-            (None, Some((_, asked))) if state.waiting.is_empty() => {
-                self.submitter == thread && asked.elapsed() > PATIENCE
-            }
+            (None, Some(asked)) if state.waiting.is_empty() => self.submitter == thread && asked > PATIENCE,
             (None, Some(_)) => state.waiting.iter().all(|waiting| *waiting == thread),
             (None, None) => false,
         }

@@ -5,6 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use super::Engine;
+use super::queue::Place;
 use super::turns::LOOK;
 use crate::error::{Error, Result};
 use crate::generate;
@@ -12,6 +13,7 @@ use crate::host::{Host, Progress};
 use crate::request::Request;
 use crate::rewards::Reward;
 use crate::runtime::{Cancel, exit};
+use crate::sessions::Sessions;
 use crate::shortage;
 use crate::tensor::Tensor;
 use crate::tteo::Optimize;
@@ -44,6 +46,10 @@ impl Host for Preparing {
         self.tell(News::Progress(progress));
     }
 
+    fn give_way(&self, _: &mut Sessions) -> Result<()> {
+        Ok(())
+    }
+
     fn holds_best(&self) {}
 
     fn ask(&self, _: &Arc<Reward>, _: Tensor) -> Result<Option<(Tensor, Tensor)>> {
@@ -72,6 +78,7 @@ impl Engine {
     ) -> Result<()> {
         self.check()?;
         let resolved = request.resolve(self.model())?;
+        request.optimize.iter().flat_map(Optimize::files).for_each(|file| file.read_by(self.worker.state()));
         let turns = self.worker.turns();
         let check_turn = || turns.check("waiting for the engine", None);
         let _queued = turns.queue();
@@ -79,14 +86,14 @@ impl Engine {
         let (news, received) = channel();
         let (cancel, panicked) = (Arc::<Cancel>::default(), news.clone());
         let host = Preparing { cancel: cancel.clone(), news: Mutex::new(news) };
-        let work = move |sessions: &mut crate::sessions::Sessions| {
+        let work = move |sessions: &mut Sessions| {
             let done = generate::prepare_request(sessions, &host, &resolved);
             let mut files = resolved.optimize.iter().flat_map(Optimize::files);
             let intact = sessions.model().mapping().recheck();
             let intact = intact.and_then(|()| files.try_for_each(|file| file.recheck()));
             host.tell(News::Done(intact.and(shortage::checked("the sessions of a request", done))));
         };
-        self.worker.enqueue(work, move |e| drop(panicked.send(News::Done(Err(e)))))?;
+        self.worker.enqueue(Place::default(), work, move |e| drop(panicked.send(News::Done(Err(e)))))?;
         let mut last = Progress::default();
         loop {
             match received.recv_timeout(LOOK) {

@@ -1,13 +1,16 @@
 //! The worker thread that owns an engine's sessions and runs one task after the other.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use super::queue::{Place, Queue, Task};
 use super::turns::{LOOK, Turns};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::panic_wall;
+use crate::rewards::model::Reader;
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::Threads;
 use crate::runtime::{Options, Runtime, exit, load, process};
@@ -19,8 +22,8 @@ use crate::shortage;
 /// aligns. Where it gets none, glibc serves each of its allocations with a page, and soon there is nothing left.
 const THREAD: u64 = if cfg!(all(target_os = "linux", target_env = "gnu")) { 132 << 20 } else { 4 << 20 };
 
-/// Work for the worker thread.
-type Task = Box<dyn FnOnce(&mut Sessions) + Send>;
+/// Most jobs that go before the next step of another, each inside the one before it: the thread's stack is bounded.
+const NESTED: u32 = 4;
 
 /// The worker of an opened model. Whoever drops it last waits for its thread.
 #[derive(Debug)]
@@ -31,7 +34,6 @@ pub(super) struct Worker {
     /// Threads that take part in one run.
     pub threads: usize,
     state: Arc<WorkerState>,
-    queue: Option<Sender<Task>>,
     thread: Option<JoinHandle<()>>,
     /// Process that opened the engine: a forked child has no worker thread.
     process: u32,
@@ -39,9 +41,12 @@ pub(super) struct Worker {
 
 /// What the thread and whoever queues work for it both see.
 #[derive(Debug, Default)]
-struct WorkerState {
+pub(super) struct WorkerState {
     /// The first panic.
     poison: OnceLock<String>,
+    queue: Queue,
+    /// Jobs that are inside the steps of others.
+    nested: AtomicU32,
     turns: Arc<Turns>,
     log: Arc<LogQueue>,
 }
@@ -54,6 +59,68 @@ impl WorkerState {
                 "an earlier job of this engine panicked ({first}); free it and open it again"
             ))),
         }
+    }
+
+    /// `work` as a task: see [`Worker::enqueue`].
+    fn walled(
+        self: &Arc<WorkerState>,
+        work: impl FnOnce(&mut Sessions) + Send + 'static,
+        panicked: impl FnOnce(Error) + Send + 'static,
+    ) -> Task {
+        let state = self.clone();
+        Box::new(move |sessions: &mut Sessions| {
+            if let Err(e) = state.check_poison() {
+                return panicked(e);
+            }
+            if exit::closing() {
+                return panicked(Error::Cancelled);
+            }
+            shortage::forget();
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                panic_wall::quietly(|| {
+                    work(sessions);
+                    sessions.settle();
+                })
+            }));
+            if let Err(payload) = outcome {
+                let first = panic_wall::message(payload.as_ref());
+                let trace = panic_wall::take_backtrace().unwrap_or_default();
+                state.log.error(format!("a job panicked: {first}\n{trace}"));
+                let _ = state.poison.set(first.clone());
+                panicked(Error::internal(first));
+            }
+        })
+    }
+
+    /// On the worker thread, between two steps of a job of this priority: do the jobs first that go before it, to their ends.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] once one has panicked.
+    pub fn serve_above(&self, priority: i32, sessions: &mut Sessions) -> Result<()> {
+        if self.nested.load(SeqCst) >= NESTED {
+            return Ok(());
+        }
+        self.nested.fetch_add(1, SeqCst);
+        let noted = shortage::noted();
+        while let Some(task) = self.queue.pop_above(priority) {
+            task(sessions);
+            shortage::forget();
+        }
+        if noted {
+            shortage::note();
+        }
+        self.nested.fetch_sub(1, SeqCst);
+        self.check_poison()
+    }
+}
+
+/// The worker lets go of what it keeps of the file, before it goes on to another task.
+impl Reader for WorkerState {
+    fn closed(self: Arc<WorkerState>, namespace: &str) {
+        let namespace = namespace.to_string();
+        let forget = move |sessions: &mut Sessions| sessions.forget_file(&namespace);
+        let place = Place { priority: i32::MAX, ..Place::default() };
+        self.queue.push(place, self.walled(forget, |_| ()));
     }
 }
 
@@ -74,7 +141,6 @@ impl Worker {
         let threads = Arc::new(Threads::new(options.threads, options.niceness));
         let state = Arc::new(WorkerState::default());
         shortage::room("starting a thread", THREAD)?;
-        let (queue, tasks) = channel::<Task>();
         let (reply, ready) = channel::<Result<Runtime>>();
         let thread = {
             let (model, options, threads, state) =
@@ -82,6 +148,7 @@ impl Worker {
             let pool = threads.clone();
             threads.spawn("softdimo-worker", move || {
                 let library = options.ort_library.clone();
+                let worker = state.clone();
                 let Some(entered) = exit::enter() else {
                     return drop(reply.send(Err(Error::Unsupported {
                         what: "opening an engine".into(),
@@ -102,7 +169,7 @@ impl Worker {
                 match started {
                     Ok((runtime, sessions)) => {
                         if reply.send(Ok(runtime)).is_ok() {
-                            serve(tasks, sessions);
+                            serve(&worker.queue, sessions);
                         }
                     }
                     Err(e) => drop(reply.send(Err(e))),
@@ -124,10 +191,17 @@ impl Worker {
             runtime,
             threads: threads.count(),
             state,
-            queue: Some(queue),
             thread: Some(thread),
             process: std::process::id(),
         })
+    }
+
+    pub fn state(&self) -> &Arc<WorkerState> {
+        &self.state
+    }
+
+    pub fn queue(&self) -> &Queue {
+        &self.state.queue
     }
 
     pub fn turns(&self) -> &Arc<Turns> {
@@ -157,41 +231,19 @@ impl Worker {
         self.state.check_poison()
     }
 
-    /// Queue `work` for the worker thread; tasks run one after the other, in order. A panic in `work`
+    /// Queue `work` for the worker thread; tasks run one after the other, by their places. A panic in `work`
     /// calls `panicked` and poisons the engine: of the tasks behind it, only `panicked` is called. So it is, with
     /// [`Error::Cancelled`], once the process is exiting.
     pub fn enqueue(
         &self,
+        place: Place,
         work: impl FnOnce(&mut Sessions) + Send + 'static,
         panicked: impl FnOnce(Error) + Send + 'static,
     ) -> Result<()> {
         self.check()?;
         self.model.mapping().recheck()?;
-        let state = self.state.clone();
-        let work = move |sessions: &mut Sessions| {
-            if let Err(e) = state.check_poison() {
-                return panicked(e);
-            }
-            if exit::closing() {
-                return panicked(Error::Cancelled);
-            }
-            shortage::forget();
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                panic_wall::quietly(|| {
-                    work(sessions);
-                    sessions.settle();
-                })
-            }));
-            if let Err(payload) = outcome {
-                let first = panic_wall::message(payload.as_ref());
-                let trace = panic_wall::take_backtrace().unwrap_or_default();
-                state.log.error(format!("a job panicked: {first}\n{trace}"));
-                let _ = state.poison.set(first.clone());
-                panicked(Error::internal(first));
-            }
-        };
-        let queue = self.queue.as_ref().expect("the queue lives as long as the engine");
-        queue.send(Box::new(work)).map_err(|_| Error::internal("the worker thread is gone"))
+        self.state.queue.push(place, self.state.walled(work, panicked));
+        Ok(())
     }
 
     /// Run `work` on the worker thread and wait for its result.
@@ -212,7 +264,7 @@ impl Worker {
             let intact = sessions.model().mapping().recheck();
             drop(reply.send(intact.and(result)));
         };
-        self.enqueue(work, move |e| drop(panicked.send(Err(e))))?;
+        self.enqueue(Place::default(), work, move |e| drop(panicked.send(Err(e))))?;
         loop {
             match result.recv_timeout(LOOK) {
                 Ok(result) => return result,
@@ -235,11 +287,10 @@ impl Drop for Worker {
         if self.process != std::process::id() {
             // A forked child has neither the threads nor the right to touch their sessions.
             std::mem::forget(self.thread.take());
-            std::mem::forget(self.queue.take());
             std::mem::forget((self.model.clone(), self.state.clone()));
             return;
         }
-        drop(self.queue.take());
+        self.state.queue.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -247,8 +298,8 @@ impl Drop for Worker {
 }
 
 /// The worker's loop: one task at a time until the engine goes.
-fn serve(tasks: Receiver<Task>, mut sessions: Sessions) {
-    for task in tasks {
+fn serve(queue: &Queue, mut sessions: Sessions) {
+    while let Some(task) = queue.pop() {
         // While the process exits a task still runs, to say so to whom waits for it.
         let _entered = exit::enter();
         task(&mut sessions);

@@ -69,11 +69,11 @@ fn on_behalf<T>(
 ) -> Result<T> {
     let began = Instant::now();
     let layout = sessions.model().architecture().layout();
-    sessions.begin_job(&layout, r.batch)?;
+    let host_bytes = sessions.begin_job(&layout, r.batch)?;
     let progress = Progress { step: 0, total };
     host.advance(progress);
     let done = work(&mut Run { sessions, host, layout, began, progress, optimized: false, cancelled: false });
-    sessions.end_job();
+    sessions.end_job(host_bytes);
     done
 }
 

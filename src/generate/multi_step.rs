@@ -46,6 +46,7 @@ pub(super) fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
         for (k, picture) in pictures.iter_mut().enumerate() {
             picture.step(i, z[k], z.get(b + k).copied(), &rng(r, k))?;
         }
+        run.host.give_way(run.sessions)?;
     }
     let tokens: Vec<u32> = pictures.iter().flat_map(|p| p.predicted().to_vec()).collect();
     let tokens = run.tokens(b, &tokens);

@@ -17,6 +17,10 @@ impl Host for Alone {
 
     fn advance(&self, _: Progress) {}
 
+    fn give_way(&self, _: &mut Sessions) -> Result<()> {
+        Ok(())
+    }
+
     fn holds_best(&self) {}
 
     fn ask(&self, _: &Arc<Reward>, _: Tensor) -> Result<Option<(Tensor, Tensor)>> {

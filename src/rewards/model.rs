@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,29 @@ pub struct RewardModel {
     tokenizer: Option<Tokenizer>,
     labels: Vec<ClassLabel>,
     namespace: String,
+    readers: Readers,
+}
+
+/// Whoever keeps something of a reward file after a job.
+pub(crate) trait Reader: Send + Sync {
+    /// Nobody has the file of this namespace open any more. Called on whatever thread let go of it last.
+    fn closed(self: Arc<Self>, namespace: &str);
+}
+
+#[derive(Default)]
+struct Readers(Mutex<Vec<Weak<dyn Reader>>>);
+
+impl std::fmt::Debug for Readers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Readers")
+    }
+}
+
+impl Drop for RewardModel {
+    fn drop(&mut self) {
+        let readers = self.readers.0.get_mut().unwrap_or_else(|e| e.into_inner());
+        readers.iter().filter_map(Weak::upgrade).for_each(|reader| reader.closed(&self.namespace));
+    }
 }
 
 impl RewardModel {
@@ -75,7 +98,8 @@ impl RewardModel {
             config.tokenizer.map(|t| read_tokenizer(t, &config, &checkpoint, file)).transpose()?;
         static OPENED: AtomicU64 = AtomicU64::new(0);
         let namespace = format!("reward{}", OPENED.fetch_add(1, Ordering::Relaxed));
-        let model = RewardModel { checkpoint, mapping, config, tokenizer, labels, namespace };
+        let readers = Readers::default();
+        let model = RewardModel { checkpoint, mapping, config, tokenizer, labels, namespace, readers };
         model.check_tensors()?;
         shortage::checked("the reward", Ok(model))
     }
@@ -126,6 +150,16 @@ impl RewardModel {
     #[doc(hidden)]
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// Have this reader told when nobody has the file open any more, once.
+    pub(crate) fn read_by<R: Reader + 'static>(&self, reader: &Arc<R>) {
+        let mut readers = self.readers.0.lock().unwrap_or_else(|e| e.into_inner());
+        readers.retain(|other| other.strong_count() > 0);
+        if readers.iter().all(|other| !std::ptr::addr_eq(other.as_ptr(), Arc::as_ptr(reader))) {
+            let reader: Weak<R> = Arc::downgrade(reader);
+            readers.push(reader);
+        }
     }
 
     /// The network's weights, for graphs that read several files.

@@ -1,8 +1,8 @@
 //! Cancelling a job: a token that any thread may set, and runs and preparations that end by it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,11 +40,19 @@ impl std::fmt::Debug for Cancel {
 }
 
 impl Cancel {
-    /// Ask for the end; returns at once. Idempotent, and counts even before the job starts.
+    /// Ask for the end; returns at once, and waits for no lock. Idempotent, and counts even before the job starts.
     pub fn cancel(&self) {
         self.flag.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let under_way = match self.under_way.try_lock() {
+            Ok(under_way) => under_way,
+            Err(TryLockError::Poisoned(e)) => e.into_inner(),
+            // The engine's thread holds it while it stores what begins, after which it looks at the flag (the fences order the
+            // two), or what has ended; another thread that cancels holds it while it does what is left to do here.
+            Err(TryLockError::WouldBlock) => return,
+        };
         // Setting the flag of live options cannot fail.
-        match &*self.lock() {
+        match &*under_way {
             UnderWay::Nothing => {}
             UnderWay::Run(run) => drop(run.terminate()),
             UnderWay::Load(load) => drop(load.cancel()),
@@ -90,7 +98,7 @@ impl Cancel {
         let options = Arc::new(RunOptions::new().map_err(runtime_error("running a graph"))?);
         let at_exit = options.clone();
         let call = exit::ended_by(move || drop(at_exit.terminate()))?;
-        *self.lock() = UnderWay::Run(options.clone());
+        self.store(UnderWay::Run(options.clone()));
         let running = Running { cancel: self, options, _call: call };
         self.check()?;
         Ok(running)
@@ -103,10 +111,16 @@ impl Cancel {
         let call = exit::ended_by(move || drop(at_exit.cancel()))?;
         let deadline = self.deadline().filter(|_| !goes_on);
         let timer = deadline.and_then(|deadline| Timer::start(deadline, builder.canceler()));
-        *self.lock() = UnderWay::Load(builder.canceler());
+        self.store(UnderWay::Load(builder.canceler()));
         let loading = Loading { cancel: self, _timer: timer, _call: call };
         loading.check()?;
         Ok(loading)
+    }
+
+    /// What can be ended from now on. To be followed by a look at the flag: see [`Cancel::cancel`].
+    fn store(&self, under_way: UnderWay) {
+        *self.lock() = under_way;
+        fence(Ordering::SeqCst);
     }
 
     fn lock(&self) -> MutexGuard<'_, UnderWay> {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::LogLevel;
 use crate::runtime::aside::Key;
@@ -16,6 +17,8 @@ pub(crate) type Assignments = BTreeMap<String, BTreeMap<String, usize>>;
 #[derive(Debug, Default)]
 pub(crate) struct LogQueue {
     messages: Mutex<VecDeque<(LogLevel, String)>>,
+    /// Whether there may be messages.
+    any: AtomicBool,
     assignments: Mutex<Assignments>,
 }
 
@@ -38,6 +41,7 @@ impl LogQueue {
             queue.pop_front();
         }
         queue.push_back((level, message));
+        self.any.store(true, Ordering::SeqCst);
     }
 
     /// A session was prepared.
@@ -77,6 +81,18 @@ impl LogQueue {
     }
 
     pub fn take(&self) -> Vec<(LogLevel, String)> {
-        self.messages.lock().unwrap_or_else(|e| e.into_inner()).drain(..).collect()
+        let mut messages = self.messages.lock().unwrap_or_else(|e| e.into_inner());
+        self.any.store(false, Ordering::SeqCst);
+        messages.drain(..).collect()
+    }
+
+    /// [`LogQueue::take`], or none where that would have to wait for a thread that is adding one.
+    pub fn take_now(&self) -> Vec<(LogLevel, String)> {
+        if !self.any.load(Ordering::SeqCst) {
+            return Vec::new();
+        }
+        let Ok(mut messages) = self.messages.try_lock() else { return Vec::new() };
+        self.any.store(false, Ordering::SeqCst);
+        messages.drain(..).collect()
     }
 }

@@ -58,7 +58,7 @@ pub struct Sessions {
     /// Of every session that lives, kept programs and the pipelines' own.
     ledger: Ledger,
     features: Features,
-    /// Bytes of the buffers of the job at hand.
+    /// Bytes of the buffers of the job at hand, and of those it stands inside.
     host: u64,
     log: Arc<LogQueue>,
 }
@@ -359,29 +359,31 @@ impl Sessions {
         self.build(("graph", None), graph, &sources, sharing, cost, cancel)?.run(inputs, cancel)
     }
 
-    /// Have the buffers of `batch` pictures on the host count against the memory limit, until [`Sessions::end_job`]. Refuses
-    /// those that exceed it, with the weights that are read instead of mapped, before any of them is allocated.
+    /// Have the buffers of `batch` pictures on the host count against the memory limit, until [`Sessions::end_job`] is told
+    /// their bytes. Refuses those that exceed it, with the weights that are read instead of mapped and the buffers of the jobs
+    /// that this one stands inside, before any of them is allocated.
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub(crate) fn begin_job(&mut self, layout: &Layout, batch: usize) -> Result<()> {
-        self.host = layout.host_bytes(batch);
-        let needed = sum([], Cost::held, &Packed::new(), self.own_file()).limited().saturating_add(self.host);
+    pub(crate) fn begin_job(&mut self, layout: &Layout, batch: usize) -> Result<u64> {
+        let bytes = layout.host_bytes(batch);
+        let own = sum([], Cost::held, &Packed::new(), self.own_file()).limited();
+        let needed = own.saturating_add(self.host).saturating_add(bytes);
         let limit = self.options.memory_limit;
         if limit != 0 && needed > limit {
-            self.end_job();
             return Err(Error::OutOfMemory {
                 what: format!("the buffers of {batch} pictures"),
                 needed,
                 limit,
             });
         }
+        self.host = self.host.saturating_add(bytes);
         self.settle();
-        Ok(())
+        Ok(bytes)
     }
 
-    pub(crate) fn end_job(&mut self) {
-        self.host = 0;
+    pub(crate) fn end_job(&mut self, bytes: u64) {
+        self.host = self.host.saturating_sub(bytes);
     }
 
     /// Drop kept sessions, those used longest ago first, until one more fits into the memory limit and has a thread

@@ -376,9 +376,9 @@ fn buffers_of_the_job_count_with_the_sessions() {
         let layout = sessions.model.architecture().layout();
         let batch = (needed / layout.host_bytes(1)) as usize + 1;
         sessions.options.memory_limit = layout.host_bytes(batch);
-        sessions.begin_job(&layout, batch)?;
+        let bytes = sessions.begin_job(&layout, batch)?;
         assert!(matches!(sessions.prepare(Program::Embed, 1, &cancel), Err(Error::OutOfMemory { .. })));
-        sessions.end_job();
+        sessions.end_job(bytes);
         sessions.prepare(Program::Embed, 1, &cancel)?;
         assert!(matches!(sessions.begin_job(&layout, 2 * batch), Err(Error::OutOfMemory { .. })));
         assert_eq!(sessions.host, 0);

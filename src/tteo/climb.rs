@@ -177,6 +177,9 @@ impl<'a> Climb<'a> {
                 break;
             }
             last = began.elapsed();
+            if self.deadline.is_none() {
+                host.give_way(sessions)?;
+            }
         }
         match self.report.ended == "cancelled" && self.report.iterations.is_empty() {
             true => Err(Error::Cancelled),

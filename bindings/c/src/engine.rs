@@ -256,7 +256,16 @@ pub(super) struct LogSink {
 impl LogSink {
     /// Hand queued messages to the callback, on this thread.
     pub(super) fn drain(&self) {
-        for (level, message) in self.engine.take_log() {
+        self.hand(self.engine.take_log());
+    }
+
+    /// The same, later where a thread of the engine is adding one.
+    pub(super) fn drain_now(&self) {
+        self.hand(self.engine.take_log_now());
+    }
+
+    fn hand(&self, messages: Vec<(LogLevel, String)>) {
+        for (level, message) in messages {
             let Some(log) = self.log else { continue };
             if level <= self.level && !self.stopped.load(Ordering::SeqCst) {
                 let text = CString::new(message.replace('\0', " ")).unwrap_or_default();

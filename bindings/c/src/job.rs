@@ -15,12 +15,12 @@ pub struct softdimo_job {
 pub(super) struct Reported {
     progress: softdimo_progress_fn,
     user_data: *mut c_void,
-    last: std::sync::Mutex<(u32, u32)>,
+    last: AtomicU64,
 }
 
 /// Queue a request and return at once. On success `*job` is to be freed with `softdimo_job_free`. Jobs of one
-/// engine run one after the other, in order. Errors of the request show here; what goes wrong later is the
-/// job's.
+/// engine run one after the other, those of higher `request.priority` first, and else in order; queued jobs with its
+/// `request.queue_key` end. Errors of the request show here; what goes wrong later is the job's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_submit(
     engine: *const softdimo_engine,
@@ -41,6 +41,9 @@ pub const SOFTDIMO_JOB_DONE: u32 = 2;
 pub const SOFTDIMO_JOB_FAILED: u32 = 3;
 /// Final. An optimisation that was cancelled still has its best pictures to read.
 pub const SOFTDIMO_JOB_CANCELLED: u32 = 4;
+/// The job stands still until a wait or poll of it calls its reward callback. Told by `softdimo_job_progress` alone, and only
+/// to a struct that has `waiting_ms`; everything else says SOFTDIMO_JOB_RUNNING. Since ABI 1.2.
+pub const SOFTDIMO_JOB_WAITING: u32 = 5;
 
 impl Reported {
     /// The callback of a request.
@@ -55,12 +58,9 @@ impl Reported {
     /// Call it if there is news; its STOP is a break.
     pub(super) fn report(&self, step: u32, total: u32) -> std::ops::ControlFlow<()> {
         let Some(progress) = self.progress else { return std::ops::ControlFlow::Continue(()) };
-        {
-            let mut last = self.last.lock().unwrap_or_else(|e| e.into_inner());
-            if *last == (step, total) {
-                return std::ops::ControlFlow::Continue(());
-            }
-            *last = (step, total);
+        let now = u64::from(step) << 32 | u64::from(total);
+        if self.last.swap(now, Ordering::SeqCst) == now {
+            return std::ops::ControlFlow::Continue(());
         }
         // SAFETY: the caller promised a callback of this signature in its request.
         match unsafe { progress(self.user_data, step, total) } {
@@ -84,10 +84,13 @@ const _: () = {
     assert!(Phase::Done as u32 == SOFTDIMO_JOB_DONE);
     assert!(Phase::Failed as u32 == SOFTDIMO_JOB_FAILED);
     assert!(Phase::Cancelled as u32 == SOFTDIMO_JOB_CANCELLED);
+    assert!(Phase::Waiting as u32 == SOFTDIMO_JOB_WAITING);
 };
 
-/// State of the job (`SOFTDIMO_JOB_*`), without waiting for it; calls the progress callback if there is news, and the
-/// reward callback the job waits for. SOFTDIMO_OK also for a job that failed: that is its state.
+/// State of the job (`SOFTDIMO_JOB_*`), without waiting for it, nor for any lock that a thread of the engine may hold; calls
+/// the progress callback if there is news, and the reward callback the job waits for. Where another thread is inside that
+/// callback, or this one, it is not called, and the state is SOFTDIMO_JOB_RUNNING: the next poll tries again. SOFTDIMO_OK also
+/// for a job that failed: that is its state.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_poll(job: *const softdimo_job, state: *mut u32) -> i32 {
     wall(|| {
@@ -95,11 +98,19 @@ pub unsafe extern "C" fn softdimo_job_poll(job: *const softdimo_job, state: *mut
         unsafe {
             let j = handle(job, "job")?;
             read::required(state, "state")?;
-            // What the job came to is its state.
-            let _ = j.wait(Some(Duration::ZERO));
-            out(state, "state", j.job.phase() as u32)
+            let phase = j.job.poll(|p| j.reported.report(p.step, p.total));
+            j.log.drain_now();
+            out(state, "state", state_of(phase, false))
         }
     })
+}
+
+/// `SOFTDIMO_JOB_*`, of a program that knows of SOFTDIMO_JOB_WAITING or does not.
+fn state_of(phase: Phase, knows_waiting: bool) -> u32 {
+    match phase {
+        Phase::Waiting if !knows_waiting => SOFTDIMO_JOB_RUNNING,
+        phase => phase as u32,
+    }
 }
 
 /// Wait for the end of the job, at most `timeout_ms` milliseconds (negative: as long as it takes). Returns
@@ -114,7 +125,7 @@ pub unsafe extern "C" fn softdimo_job_wait(job: *const softdimo_job, timeout_ms:
     })
 }
 
-/// Ask the job to end; returns at once. Any thread, any number of times; counts even before the job starts.
+/// Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of times; counts even before the job starts.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_cancel(job: *const softdimo_job) -> i32 {
     wall(|| {
@@ -137,9 +148,15 @@ pub struct softdimo_progress {
     pub step: u32,
     /// Steps in all; 0 before the job has started.
     pub total: u32,
+    /// With SOFTDIMO_JOB_WAITING: for how many milliseconds the reward callback has been due; else 0. Since ABI 1.2.
+    pub waiting_ms: u32,
+    /// Zero. Since ABI 1.2.
+    pub reserved: u32,
 }
 
-/// State and steps of the job, without waiting and without callbacks.
+/// State and steps of the job, without waiting and without callbacks, and without any lock that a thread of the engine may
+/// hold. A job whose reward callback is due is SOFTDIMO_JOB_WAITING where `progress` has `waiting_ms` (a struct of ABI 1.1
+/// or older hears SOFTDIMO_JOB_RUNNING), until a thread is inside the callback for it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_progress(
     job: *const softdimo_job,
@@ -149,15 +166,28 @@ pub unsafe extern "C" fn softdimo_job_progress(
         // SAFETY: a live handle and a struct of the caller's.
         unsafe {
             let j = &handle(job, "job")?.job;
-            let p = j.progress();
-            let value =
-                softdimo_progress { struct_size: 0, state: j.phase() as u32, step: p.step, total: p.total };
+            let size = read::declared_size(progress, "softdimo_progress")?;
+            let knows_waiting = size >= size_of::<softdimo_progress>();
+            let (p, waiting) = (j.progress(), j.waiting());
+            let value = softdimo_progress {
+                struct_size: 0,
+                state: match waiting {
+                    Some(_) => state_of(Phase::Waiting, knows_waiting),
+                    // It may have begun to wait meanwhile: the next call says so, and for how long.
+                    None => state_of(j.phase(), false),
+                },
+                step: p.step,
+                total: p.total,
+                waiting_ms: waiting.map_or(0, |due| u32::try_from(due.as_millis()).unwrap_or(u32::MAX)),
+                reserved: 0,
+            };
             write_struct(progress, "softdimo_progress", value)
         }
     })
 }
 
-/// Why a job failed or was cancelled; empty text for one that has a result or has not ended. Text convention.
+/// Why a job failed or was cancelled, by a newer one with its `queue_key` say; empty text for one that has a result or has
+/// not ended. Text convention.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_error(
     job: *const softdimo_job,

@@ -25,7 +25,7 @@ mod wall;
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use read::{array, cstr, handle, init_struct, optional_cstr, out, read_struct, write_struct, write_text};

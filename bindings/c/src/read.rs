@@ -86,7 +86,7 @@ pub(super) unsafe fn handle<'a, T>(pointer: *const T, what: &'static str) -> Res
 }
 
 /// The declared size of a versioned struct, checked.
-unsafe fn declared_size<T: Versioned>(pointer: *const T, what: &'static str) -> Result<usize> {
+pub(super) unsafe fn declared_size<T: Versioned>(pointer: *const T, what: &'static str) -> Result<usize> {
     required(pointer.cast_mut(), what)?;
     // SAFETY: non-NULL, and every versioned struct starts with its size.
     let size = unsafe { pointer.cast::<u32>().read_unaligned() } as usize;

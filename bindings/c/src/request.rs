@@ -151,8 +151,15 @@ pub struct softdimo_request {
     pub crop_top: i32,
     /// 1: a step of the optimisation takes less memory and more time; the result is the same. 0: it does not.
     pub recompute: u32,
+    /// Jobs of higher priority go first, those of equal priority in the order of their submission; default 0, which is also
+    /// that of calls such as softdimo_engine_memory. A running job of several steps, or an optimisation without a deadline,
+    /// lets jobs of higher priority go before its next step. Since ABI 1.2.
+    pub priority: i32,
+    /// The latest wins: jobs of the same engine with this key that have not begun end as SOFTDIMO_JOB_CANCELLED when this one
+    /// is submitted. 0 (default) for none. Since ABI 1.2.
+    pub queue_key: u64,
     /// Must be zero.
-    pub reserved: [u32; 9],
+    pub reserved: [u32; 6],
 }
 
 /// Fill `request` with defaults: one picture, seed 0, no label; `struct_size` is `sizeof(softdimo_request)`.
@@ -206,7 +213,9 @@ pub unsafe extern "C" fn softdimo_request_init(request: *mut softdimo_request, s
             crop_left: -1,
             crop_top: -1,
             recompute: 0,
-            reserved: [0; 9],
+            priority: 0,
+            queue_key: 0,
+            reserved: [0; 6],
         };
         // SAFETY: NULL, or the caller's struct of `struct_size` bytes.
         unsafe { init_struct(request, struct_size, "request", value) }
@@ -294,6 +303,8 @@ pub(super) unsafe fn read_request(
                 other => return Err(Error::invalid("request.report_gap", "0 or 1", other)),
             },
             optimize: read_optimize(&r)?,
+            priority: r.priority,
+            queue_key: r.queue_key,
         };
         Ok((value, r))
     }

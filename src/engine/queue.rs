@@ -1,0 +1,123 @@
+//! What waits for the worker: by priority, then in the order of its coming.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use super::state::JobState;
+use crate::sessions::Sessions;
+
+/// Work for the worker thread.
+pub(super) type Task = Box<dyn FnOnce(&mut Sessions) + Send>;
+
+/// Where a task stands in the queue.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// Higher ones go first.
+    pub priority: i32,
+    /// Takes the place of jobs with the same key; 0 for none.
+    pub key: u64,
+    /// The job that the task does; none for a call that somebody waits for.
+    pub job: Option<Arc<JobState>>,
+}
+
+/// The tasks of one engine.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    tasks: Mutex<Tasks>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Tasks {
+    waiting: BTreeMap<(Reverse<i32>, u64), (Place, Task)>,
+    /// How many have come.
+    count: u64,
+    /// Jobs stay, calls do not.
+    paused: bool,
+    /// None will come any more.
+    closed: bool,
+}
+
+impl std::fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tasks({})", self.waiting.len())
+    }
+}
+
+impl Tasks {
+    fn take(&mut self, wanted: impl Fn(&Place) -> bool) -> Option<Task> {
+        let paused = self.paused && !self.closed;
+        let found = self.waiting.iter().find(|(_, (place, _))| {
+            wanted(place) && !(paused && place.job.as_ref().is_some_and(|job| !job.is_final()))
+        });
+        let at = *found?.0;
+        self.waiting.remove(&at).map(|(_, task)| task)
+    }
+
+    /// Jobs that are `wanted`, out of the queue.
+    fn remove(&mut self, wanted: impl Fn(&Place) -> bool) -> Vec<(Place, Task)> {
+        let jobs = self.waiting.extract_if(.., |_, (place, _)| place.job.is_some() && wanted(place));
+        jobs.map(|(_, removed)| removed).collect()
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Queue a task; of jobs with its key, those that have not begun end.
+    pub fn push(&self, place: Place, task: Task) {
+        let mut tasks = self.lock();
+        let key = place.key;
+        let replaced = if key == 0 { Vec::new() } else { tasks.remove(|other| other.key == key) };
+        let at = (Reverse(place.priority), tasks.count);
+        tasks.count += 1;
+        tasks.waiting.insert(at, (place, task));
+        drop(tasks);
+        self.changed.notify_one();
+        // What a task holds is dropped outside of the lock.
+        for job in replaced.iter().filter_map(|(place, _)| place.job.as_ref()) {
+            job.replace(key);
+        }
+    }
+
+    /// The next task; waits for one. `None` once the queue is closed and empty.
+    pub fn pop(&self) -> Option<Task> {
+        let mut tasks = self.lock();
+        loop {
+            if let Some(task) = tasks.take(|_| true) {
+                return Some(task);
+            }
+            if tasks.closed {
+                return None;
+            }
+            tasks = self.changed.wait(tasks).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    /// The next job of a priority above this one, if there is any.
+    pub fn pop_above(&self, priority: i32) -> Option<Task> {
+        self.lock().take(|place| place.job.is_some() && place.priority > priority)
+    }
+
+    /// End every job that has not begun. How many had not ended yet.
+    pub fn cancel_jobs(&self) -> usize {
+        let removed = self.lock().remove(|_| true);
+        let jobs = removed.iter().filter_map(|(place, _)| place.job.as_ref());
+        jobs.filter(|job| !job.is_final()).inspect(|job| job.cancel()).count()
+    }
+
+    /// Hold jobs back, or let them go.
+    pub fn pause(&self, paused: bool) {
+        self.lock().paused = paused;
+        self.changed.notify_one();
+    }
+
+    /// No task will come any more.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+}
