@@ -62,6 +62,9 @@ pub enum Error {
     /// The work would exceed the engine's memory limit.
     #[error("{what}: needs {needed} bytes, expected at most the memory limit of {limit} bytes")]
     OutOfMemory { what: String, needed: u64, limit: u64 },
+    /// The work would exceed the memory budget of all engines of the process.
+    #[error("{what}: needs {needed} bytes, expected at most the process's memory budget of {budget} bytes")]
+    Budget { what: String, needed: u64, budget: u64 },
     /// The system has no memory left for what the call needs: `bytes`, 0 where many small things may have been refused.
     #[error("{what}: {}", shortage(*.bytes))]
     Exhausted { what: String, bytes: u64 },
@@ -222,7 +225,7 @@ impl Error {
             Error::RuntimeNotFound { .. } => Status::RuntimeNotFound,
             Error::Runtime { .. } => Status::Runtime,
             Error::Provider { .. } => Status::Provider,
-            Error::OutOfMemory { .. } | Error::Exhausted { .. } => Status::OutOfMemory,
+            Error::OutOfMemory { .. } | Error::Budget { .. } | Error::Exhausted { .. } => Status::OutOfMemory,
             Error::Cancelled | Error::Replaced { .. } => Status::Cancelled,
             Error::NotReady { .. } => Status::NotReady,
             Error::Timeout { .. } => Status::Timeout,

@@ -79,6 +79,7 @@ pub use request::{BATCH_LIMIT, Decode, Request};
 pub use rewards::{BINS, Reward, RewardAnswer, RewardImage, RewardModel, RewardTerm, histogram};
 pub use runtime::{MemoryMode, Options, Provider};
 pub use sessions::MemoryUse;
+pub use sessions::budget::{memory_in_use, set_memory_budget};
 pub use tensor::{Dtype, Shape, Tensor};
 pub use tteo::{Iteration, OptimizationReport, Optimize, Optimizer, Variables};
 pub use verify::{Row, Verification};

@@ -92,6 +92,12 @@ impl WorkerState {
         })
     }
 
+    /// Do `work` before any other task. Nobody waits for it.
+    fn first(self: &Arc<WorkerState>, work: impl FnOnce(&mut Sessions) + Send + 'static) {
+        let place = Place { priority: i32::MAX, ..Place::default() };
+        self.queue.push(place, self.walled(work, |_| ()));
+    }
+
     /// On the worker thread, between two steps of a job of this priority: do the jobs first that go before it, to their ends.
     ///
     /// # Errors
@@ -118,9 +124,7 @@ impl WorkerState {
 impl Reader for WorkerState {
     fn closed(self: Arc<WorkerState>, namespace: &str) {
         let namespace = namespace.to_string();
-        let forget = move |sessions: &mut Sessions| sessions.forget_file(&namespace);
-        let place = Place { priority: i32::MAX, ..Place::default() };
-        self.queue.push(place, self.walled(forget, |_| ()));
+        self.first(move |sessions| sessions.forget_file(&namespace));
     }
 }
 
@@ -161,6 +165,12 @@ impl Worker {
                     let mut sessions = Sessions::new(model, options, runtime.clone(), pool, log);
                     sessions.check_provider()?;
                     sessions.rehearse();
+                    let weak = Arc::downgrade(&state);
+                    sessions.share().on_demand(move |bytes| {
+                        if let Some(state) = weak.upgrade() {
+                            state.first(move |sessions| sessions.give_back(bytes));
+                        }
+                    });
                     exit::install();
                     shortage::check("the engine")?;
                     Ok((runtime, sessions))

@@ -1,35 +1,37 @@
 //! The sessions of one opened model: its programs, prepared for each batch size and kept while there is room, and graphs
 //! of the pipelines' own. All are made in one place, [`Sessions::build`].
 
+pub(crate) mod budget;
 pub(crate) mod condition;
 mod features;
 mod kept;
 pub(crate) mod log;
 mod memory;
+mod room;
 mod store;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::budget::Share;
 use self::features::Features;
 use self::kept::{Kept, key};
 use self::log::LogQueue;
+use self::memory::Ledger;
 pub use self::memory::MemoryUse;
-use self::memory::{Ledger, sum};
 use self::store::Store;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::families::family::Layout;
 use crate::graph::{Graph, Op};
 use crate::model::Model;
 use crate::program::Program;
-use crate::runtime::aside::{Key, LOOK};
+use crate::runtime::aside::Key;
 use crate::runtime::bound::Bound;
 use crate::runtime::compiler::{Compiler, Sharing};
-use crate::runtime::cost::{Cost, Packed, pays_for_a_pool};
+use crate::runtime::cost::{Cost, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
-use crate::runtime::threads::{MOST_POOLS, Threads};
+use crate::runtime::threads::Threads;
 use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, rehearsal, statics};
 use crate::shortage;
 use crate::tensor::Tensor;
@@ -58,6 +60,8 @@ pub struct Sessions {
     /// Of every session that lives, kept programs and the pipelines' own.
     ledger: Ledger,
     features: Features,
+    /// What it holds of the process's budget.
+    share: Arc<Share>,
     /// Bytes of the buffers of the job at hand, and of those it stands inside.
     host: u64,
     log: Arc<LogQueue>,
@@ -73,7 +77,13 @@ impl Sessions {
     ) -> Sessions {
         let compiler = Compiler::new(runtime, options.clone(), threads);
         let (ledger, features) = Default::default();
-        Sessions { model, options, kept: Store::new(), compiler, ledger, features, host: 0, log }
+        let share = Share::new();
+        Sessions { model, options, kept: Store::new(), compiler, ledger, features, share, host: 0, log }
+    }
+
+    /// What the engine holds of the process's memory budget.
+    pub(crate) fn share(&self) -> &Arc<Share> {
+        &self.share
     }
 
     pub fn model(&self) -> &Arc<Model> {
@@ -357,144 +367,6 @@ impl Sessions {
         let (sources, sharing) = (Sources::of(checkpoint), Sharing::Nothing);
         let cost = self.cost(graph, &sources, Runs::Many, sharing);
         self.build(("graph", None), graph, &sources, sharing, cost, cancel)?.run(inputs, cancel)
-    }
-
-    /// Have the buffers of `batch` pictures on the host count against the memory limit, until [`Sessions::end_job`] is told
-    /// their bytes. Refuses those that exceed it, with the weights that are read instead of mapped and the buffers of the jobs
-    /// that this one stands inside, before any of them is allocated.
-    ///
-    /// # Errors
-    /// `OutOfMemory`.
-    pub(crate) fn begin_job(&mut self, layout: &Layout, batch: usize) -> Result<u64> {
-        let bytes = layout.host_bytes(batch);
-        let own = sum([], Cost::held, &Packed::new(), self.own_file()).limited();
-        let needed = own.saturating_add(self.host).saturating_add(bytes);
-        let limit = self.options.memory_limit;
-        if limit != 0 && needed > limit {
-            return Err(Error::OutOfMemory {
-                what: format!("the buffers of {batch} pictures"),
-                needed,
-                limit,
-            });
-        }
-        self.host = self.host.saturating_add(bytes);
-        self.settle();
-        Ok(bytes)
-    }
-
-    pub(crate) fn end_job(&mut self, bytes: u64) {
-        self.host = self.host.saturating_sub(bytes);
-    }
-
-    /// Drop kept sessions, those used longest ago first, until one more fits into the memory limit and has a thread
-    /// pool to spare; refuse it, and drop none, when it cannot fit. Preparations that were left and still hold what it needs
-    /// are waited for.
-    fn make_room(&mut self, name: &str, cost: &Cost, cancel: &Cancel) -> Result<()> {
-        let mut left = self.adopt();
-        self.forget_unused();
-        let limit = match self.options.memory_limit {
-            0 => u64::MAX,
-            limit => limit,
-        };
-        let needed = |s: &Sessions, without_left: bool| {
-            let mut living = s.ledger.living();
-            living.retain(|c| !(without_left && s.compiler.is_left(c)));
-            let kept = |c: &Rc<Cost>| s.kept.values().any(|kept| Rc::ptr_eq(kept.cost(), c));
-            let staying: Vec<&Cost> = living.iter().filter(|c| !kept(c)).map(Rc::as_ref).collect();
-            // Where nothing that stays reads packed copies, all can be let go of.
-            let none = Packed::new();
-            let packed =
-                if staying.iter().any(|c| !c.shared.is_empty()) { s.compiler.packed() } else { &none };
-            let sum = sum(staying.into_iter().chain([cost]), Cost::reserved, packed, s.own_file());
-            sum.limited().saturating_add(s.host)
-        };
-        let least = needed(self, true);
-        if least > limit {
-            return Err(Error::OutOfMemory { what: format!("preparing '{name}'"), needed: least, limit });
-        }
-        while left > 0 && needed(self, false) > limit {
-            cancel.check_preparing()?;
-            std::thread::sleep(LOOK);
-            left = self.adopt();
-        }
-        let reserved = |s: &Sessions| {
-            let living = s.ledger.living();
-            let all = living.iter().map(Rc::as_ref).chain([cost]);
-            let sum = sum(all, Cost::reserved, s.compiler.packed(), s.own_file());
-            sum.limited().saturating_add(s.features.bytes()).saturating_add(s.host)
-        };
-        while reserved(self) > limit {
-            if !self.drop_something(|| format!("for '{name}', memory limit of {limit} bytes")) {
-                break;
-            }
-        }
-        let pools = |s: &Sessions| s.ledger.living().iter().filter(|c| c.pooled).count();
-        while cost.pooled && pools(self) >= MOST_POOLS {
-            let why = || format!("at most {MOST_POOLS} have threads of their own");
-            if !self.drop_oldest(|kept| kept.cost().pooled, why) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// To be called when something was run or dropped. Drops kept sessions while more is held than the memory limit: what a
-    /// run took may be more than was foreseen. What sessions that are gone held goes back to the system, packed
-    /// weights and free pages of the heap.
-    pub(crate) fn settle(&mut self) {
-        self.adopt();
-        let limit = self.options.memory_limit;
-        while limit != 0 && self.memory().limited().saturating_add(self.host) > limit {
-            if !self.drop_something(|| format!("memory limit of {limit} bytes")) {
-                break;
-            }
-        }
-        if self.ledger.forget_dropped() {
-            self.forget_unused();
-            release_heap();
-        }
-    }
-
-    /// The session used longest ago; prompt features when there is none. Whether there was something to drop.
-    fn drop_something(&mut self, why: impl Fn() -> String) -> bool {
-        if self.drop_oldest(|_| true, why) {
-            return true;
-        }
-        let any = self.features.bytes() > 0;
-        self.features.clear();
-        any
-    }
-
-    /// Whether there was one to drop.
-    fn drop_oldest(&mut self, wanted: impl Fn(&Kept) -> bool, why: impl Fn() -> String) -> bool {
-        let Some((key, kept)) = self.kept.take_oldest(wanted) else { return false };
-        drop(kept);
-        self.log.dropped(&key, &why());
-        self.forget_unused();
-        true
-    }
-
-    /// Let go of packed weights once no session reads any. The runtime keeps all of them until then.
-    fn forget_unused(&mut self) {
-        if !self.compiler.packed().is_empty() && self.ledger.living().iter().all(|c| c.shared.is_empty()) {
-            self.compiler.clear();
-        }
-    }
-
-    /// Bytes of the model's file, and whether they are mapped.
-    fn own_file(&self) -> (u64, bool) {
-        let own = self.model.mapping();
-        (own.bytes().len() as u64, own.is_mapped())
-    }
-
-    /// Bytes held now.
-    pub fn memory(&mut self) -> MemoryUse {
-        self.adopt();
-        let living = self.ledger.living();
-        let costs = living.iter().map(Rc::as_ref);
-        let mut held = sum(costs, Cost::held, self.compiler.packed(), self.own_file());
-        held.activations = held.activations.saturating_add(self.features.bytes());
-        held
     }
 
     /// Prove that the provider works before the engine is handed out: compile and run one addition.

@@ -89,6 +89,30 @@ pub unsafe extern "C" fn softdimo_engine_trim(engine: *const softdimo_engine) ->
     wall(|| unsafe { handle(engine, "engine")? }.engine.trim())
 }
 
+/// Most bytes that all engines of this process may hold together beyond mapped pages; 0, as it is at first, for any number.
+/// An engine that needs more drops what it keeps, then has others drop what they keep, each after its running job; where
+/// that is not enough within half a second, its job fails with SOFTDIMO_ERR_OUT_OF_MEMORY. A budget below what is held has
+/// all engines drop what they keep. Any time; does not wait. Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub extern "C" fn softdimo_set_memory_budget(bytes: u64) -> i32 {
+    wall(|| {
+        check_process()?;
+        softdimo::set_memory_budget(bytes);
+        Ok(())
+    })
+}
+
+/// Bytes that all engines of this process hold together beyond mapped pages: what counts against the budget. Sessions that
+/// have not run yet count with what they are foreseen to take. Does not wait. Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_memory_in_use(bytes: *mut u64) -> i32 {
+    wall(|| {
+        check_process()?;
+        // SAFETY: NULL or an out pointer.
+        unsafe { out(bytes, "bytes", softdimo::memory_in_use()) }
+    })
+}
+
 /// Called once, when nothing reads the bytes given to `softdimo_engine_open_memory` or
 /// `softdimo_reward_open_memory` any more, on the thread that let go of them last.
 pub type softdimo_release_fn =
