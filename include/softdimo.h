@@ -288,6 +288,11 @@ int32_t softdimo_engine_layout(const struct softdimo_engine *engine,
 /// running until they are freed. In a forked child this does nothing.
 void softdimo_engine_free(struct softdimo_engine *engine);
 
+/// Cancel every job of the engine that has not begun, as `softdimo_job_cancel` does; the running one goes on. `*count`
+/// becomes how many there were; it may be NULL. Returns at once. The jobs are still to be freed. Since ABI 1.2.
+int32_t softdimo_engine_cancel_pending(const struct softdimo_engine *engine,
+                                       uint32_t *count);
+
 /** @} */
 
 /**
@@ -491,8 +496,15 @@ typedef struct softdimo_request {
   int32_t crop_top;
   /// 1: a step of the optimisation takes less memory and more time; the result is the same. 0: it does not.
   uint32_t recompute;
+  /// Jobs of higher priority go first, those of equal priority in the order of their submission; default 0, which is also
+  /// that of calls such as softdimo_engine_memory. A running job of several steps, or an optimisation without a deadline,
+  /// lets jobs of higher priority go before its next step. Since ABI 1.2.
+  int32_t priority;
+  /// The latest wins: jobs of the same engine with this key that have not begun end as SOFTDIMO_JOB_CANCELLED when this one
+  /// is submitted. 0 (default) for none. Since ABI 1.2.
+  uint64_t queue_key;
   /// Must be zero.
-  uint32_t reserved[9];
+  uint32_t reserved[6];
 } softdimo_request;
 
 /// Fill `request` with defaults: one picture, seed 0, no label; `struct_size` is `sizeof(softdimo_request)`.
@@ -528,8 +540,8 @@ int32_t softdimo_generate(const struct softdimo_engine *engine,
 typedef struct softdimo_job softdimo_job;
 
 /// Queue a request and return at once. On success `*job` is to be freed with `softdimo_job_free`. Jobs of one
-/// engine run one after the other, in order. Errors of the request show here; what goes wrong later is the
-/// job's.
+/// engine run one after the other, those of higher `request.priority` first, and else in order; queued jobs with its
+/// `request.queue_key` end. Errors of the request show here; what goes wrong later is the job's.
 int32_t softdimo_submit(const struct softdimo_engine *engine,
                         const struct softdimo_request *request,
                         struct softdimo_job **job);
@@ -544,9 +556,14 @@ int32_t softdimo_submit(const struct softdimo_engine *engine,
 #define SOFTDIMO_JOB_FAILED 3
 /// Final. An optimisation that was cancelled still has its best pictures to read.
 #define SOFTDIMO_JOB_CANCELLED 4
+/// The job stands still until a wait or poll of it calls its reward callback. Told by `softdimo_job_progress` alone, and only
+/// to a struct that has `waiting_ms`; everything else says SOFTDIMO_JOB_RUNNING. Since ABI 1.2.
+#define SOFTDIMO_JOB_WAITING 5
 
-/// State of the job (`SOFTDIMO_JOB_*`), without waiting for it; calls the progress callback if there is news, and the
-/// reward callback the job waits for. SOFTDIMO_OK also for a job that failed: that is its state.
+/// State of the job (`SOFTDIMO_JOB_*`), without waiting for it, nor for any lock that a thread of the engine may hold; calls
+/// the progress callback if there is news, and the reward callback the job waits for. Where another thread is inside that
+/// callback, or this one, it is not called, and the state is SOFTDIMO_JOB_RUNNING: the next poll tries again. SOFTDIMO_OK also
+/// for a job that failed: that is its state.
 int32_t softdimo_job_poll(const struct softdimo_job *job,
                           uint32_t *state);
 
@@ -555,7 +572,7 @@ int32_t softdimo_job_poll(const struct softdimo_job *job,
 int32_t softdimo_job_wait(const struct softdimo_job *job,
                           int64_t timeout_ms);
 
-/// Ask the job to end; returns at once. Any thread, any number of times; counts even before the job starts.
+/// Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of times; counts even before the job starts.
 int32_t softdimo_job_cancel(const struct softdimo_job *job);
 
 /// Progress of a job. Set struct_size before the call that fills it.
@@ -568,12 +585,20 @@ typedef struct softdimo_progress {
   uint32_t step;
   /// Steps in all; 0 before the job has started.
   uint32_t total;
+  /// With SOFTDIMO_JOB_WAITING: for how many milliseconds the reward callback has been due; else 0. Since ABI 1.2.
+  uint32_t waiting_ms;
+  /// Zero. Since ABI 1.2.
+  uint32_t reserved;
 } softdimo_progress;
 
-/// State and steps of the job, without waiting and without callbacks.
-int32_t softdimo_job_progress(const struct softdimo_job *job, struct softdimo_progress *progress);
+/// State and steps of the job, without waiting and without callbacks, and without any lock that a thread of the engine may
+/// hold. A job whose reward callback is due is SOFTDIMO_JOB_WAITING where `progress` has `waiting_ms` (a struct of ABI 1.1
+/// or older hears SOFTDIMO_JOB_RUNNING), until a thread is inside the callback for it.
+int32_t softdimo_job_progress(const struct softdimo_job *job,
+                              struct softdimo_progress *progress);
 
-/// Why a job failed or was cancelled; empty text for one that has a result or has not ended. Text convention.
+/// Why a job failed or was cancelled, by a newer one with its `queue_key` say; empty text for one that has a result or has
+/// not ended. Text convention.
 int32_t softdimo_job_error(const struct softdimo_job *job,
                            char *buffer,
                            uint64_t capacity,

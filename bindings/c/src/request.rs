@@ -434,6 +434,7 @@ pub(super) unsafe fn submit(
             progress: raw.progress,
             progress_user_data: raw.progress_user_data,
             reported: Default::default(),
+            jobs: e.jobs.clone(),
         })
     }
 }
