@@ -288,6 +288,11 @@ int32_t softdimo_engine_layout(const struct softdimo_engine *engine,
 /// running until they are freed. In a forked child this does nothing.
 void softdimo_engine_free(struct softdimo_engine *engine);
 
+/// Cancel every job of the engine that has not begun, as `softdimo_job_cancel` does; the running one goes on. `*count`
+/// becomes how many there were; it may be NULL. Returns at once. The jobs are still to be freed. Since ABI 1.2.
+int32_t softdimo_engine_cancel_pending(const struct softdimo_engine *engine,
+                                       uint32_t *count);
+
 /** @} */
 
 /**

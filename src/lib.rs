@@ -67,7 +67,7 @@ mod verify;
 pub mod weights;
 
 pub use edit::{Edit, Keep};
-pub use engine::{Engine, Job, Phase};
+pub use engine::{Engine, Job, Opening, Phase};
 pub use error::{Error, LogLevel, Result, Status};
 pub use families::family::Layout;
 pub use generated::Generated;
@@ -89,6 +89,7 @@ const _: () = {
     const fn is_shared<T: Send + Sync>() {}
     is_shared::<Engine>();
     is_shared::<Job>();
+    is_shared::<Opening>();
     is_shared::<Reward>();
     is_shared::<RewardModel>();
     is_shared::<Generated>();

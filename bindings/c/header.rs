@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// Files of `src` and the names of their sections, in reading order: what every program calls, then the rest.
-pub const SECTIONS: [(&str, &str); 12] = [
+pub const SECTIONS: [(&str, &str); 13] = [
     ("error", "Errors"),
     ("engine", "Engines"),
     ("picture", "Pictures"),
@@ -14,6 +14,7 @@ pub const SECTIONS: [(&str, &str); 12] = [
     ("generate", "Generating"),
     ("job", "Jobs"),
     ("result", "Results of a job"),
+    ("opening", "Opening without waiting"),
     ("describe", "What a model is"),
     ("memory", "Memory"),
     ("edit", "Editing"),

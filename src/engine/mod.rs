@@ -4,6 +4,7 @@
 mod at_work;
 mod info;
 mod job;
+mod opening;
 mod queue;
 mod state;
 mod turns;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use self::at_work::AtWork;
 pub use self::job::Job;
+pub use self::opening::Opening;
 use self::queue::Place;
 pub use self::state::Phase;
 use self::worker::Worker;
@@ -27,7 +29,7 @@ use crate::graph::Graph;
 use crate::model::{Limits, Model};
 use crate::request::{BATCH_LIMIT, Request};
 use crate::runtime::{Cancel, Options, Runtime};
-use crate::sessions::MemoryUse;
+use crate::sessions::{MemoryUse, Sessions};
 use crate::shortage;
 use crate::tensor::Tensor;
 use crate::tteo::Optimize;
@@ -197,6 +199,49 @@ impl Engine {
         Ok(self.worker.queue().cancel_jobs())
     }
 
+    /// Compute nothing until [`Engine::resume`]: the network call that runs, or the session that is being prepared, is
+    /// finished first. Idempotent, and returns at once.
+    ///
+    /// Meanwhile jobs can be submitted, looked at, cancelled and dropped, and the engine as well; a job that has not begun
+    /// does not. What waits for the end of a job, or for the engine to compute, waits until it is resumed. A cancelled
+    /// optimisation still makes its best picture: that is all that is computed. Deadlines go on.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check_process`].
+    pub fn pause(&self) -> Result<()> {
+        self.check_process()?;
+        self.worker.pause(true);
+        Ok(())
+    }
+
+    /// Go on after [`Engine::pause`]. Idempotent.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check_process`].
+    pub fn resume(&self) -> Result<()> {
+        self.check_process()?;
+        self.worker.pause(false);
+        Ok(())
+    }
+
+    /// Have the engine's threads, together, compute for at most so many percent of the time of one core: 1 to 100 times
+    /// [`Engine::threads`]; 0 for no limit. After a network call, or the preparation of a session, the engine computes nothing
+    /// until its share has come up to what that took, so the share holds over times that are longer than a call. Returns at
+    /// once, and counts from the next call on. Linux only; no effect elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for more; those of [`Engine::check_process`].
+    pub fn set_cpu_share(&self, percent: u32) -> Result<()> {
+        self.check_process()?;
+        let most = 100 * self.threads() as u32;
+        if percent > most {
+            let expected = format!("0 (no limit) to {most}: 100 for each of {} threads", self.threads());
+            return Err(Error::invalid("percent", expected, percent));
+        }
+        self.worker.pace().set_share(percent);
+        Ok(())
+    }
+
     /// A picture [3, H, W] in [0, 1] of the model's size → its tokens [N, splits], by the model's own image
     /// tokenizer. Waits for the jobs before it.
     ///
@@ -257,7 +302,19 @@ impl Engine {
         if !(1..=BATCH_LIMIT).contains(&batch) {
             return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
         }
-        self.worker.call(move |sessions| generate::prepare(sessions, batch, &Cancel::default()))
+        self.warm_up(batch, Arc::default(), |_, _| ())
+    }
+
+    /// [`Engine::warmup`] that can be cancelled, and tells how many sessions of how many are there.
+    fn warm_up(
+        &self,
+        batch: usize,
+        cancel: Arc<Cancel>,
+        mut told: impl FnMut(u32, u32) + Send + 'static,
+    ) -> Result<()> {
+        let token = cancel.clone();
+        let work = move |sessions: &mut Sessions| generate::prepare(sessions, batch, &token, &mut told);
+        self.worker.call_until(Some(&cancel), work)
     }
 
     /// Drop prepared sessions and packed weights; the next job prepares again.

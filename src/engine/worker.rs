@@ -11,9 +11,11 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::panic_wall;
 use crate::rewards::model::Reader;
+use crate::runtime::cancel::{keep_pace, working_for};
 use crate::runtime::heap::release_heap;
+use crate::runtime::pace::Pace;
 use crate::runtime::threads::Threads;
-use crate::runtime::{Options, Runtime, exit, load, process};
+use crate::runtime::{Cancel, Options, Runtime, exit, load, process};
 use crate::sessions::Sessions;
 use crate::sessions::log::LogQueue;
 use crate::shortage;
@@ -40,11 +42,12 @@ pub(super) struct Worker {
 }
 
 /// What the thread and whoever queues work for it both see.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct WorkerState {
     /// The first panic.
     poison: OnceLock<String>,
     queue: Queue,
+    pace: Arc<Pace>,
     /// Jobs that are inside the steps of others.
     nested: AtomicU32,
     turns: Arc<Turns>,
@@ -52,6 +55,11 @@ pub(super) struct WorkerState {
 }
 
 impl WorkerState {
+    fn new(threads: &Arc<Threads>) -> WorkerState {
+        let (poison, queue, nested, turns, log) = Default::default();
+        WorkerState { poison, queue, pace: Arc::new(Pace::new(threads.clone())), nested, turns, log }
+    }
+
     fn check_poison(&self) -> Result<()> {
         match self.poison.get() {
             None => Ok(()),
@@ -64,6 +72,7 @@ impl WorkerState {
     /// `work` as a task: see [`Worker::enqueue`].
     fn walled(
         self: &Arc<WorkerState>,
+        cancel: Option<Arc<Cancel>>,
         work: impl FnOnce(&mut Sessions) + Send + 'static,
         panicked: impl FnOnce(Error) + Send + 'static,
     ) -> Task {
@@ -76,6 +85,7 @@ impl WorkerState {
                 return panicked(Error::Cancelled);
             }
             shortage::forget();
+            let _working = cancel.map(working_for);
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 panic_wall::quietly(|| {
                     work(sessions);
@@ -95,7 +105,7 @@ impl WorkerState {
     /// Do `work` before any other task. Nobody waits for it.
     fn first(self: &Arc<WorkerState>, work: impl FnOnce(&mut Sessions) + Send + 'static) {
         let place = Place { priority: i32::MAX, ..Place::default() };
-        self.queue.push(place, self.walled(work, |_| ()));
+        self.queue.push(place, self.walled(None, work, |_| ()));
     }
 
     /// On the worker thread, between two steps of a job of this priority: do the jobs first that go before it, to their ends.
@@ -135,15 +145,10 @@ impl Worker {
     /// `InvalidArgument` for options out of range; that ONNX Runtime or the provider is not usable.
     pub fn start(model: Model, options: Options) -> Result<Worker> {
         process::claim()?;
-        if options.threads > 256 {
-            return Err(Error::invalid("threads", "0 (automatic) to 256", options.threads));
-        }
-        if !(0..=19).contains(&options.niceness) {
-            return Err(Error::invalid("niceness", "0 to 19", options.niceness));
-        }
+        check(&options)?;
         let model = Arc::new(model);
         let threads = Arc::new(Threads::new(options.threads, options.niceness));
-        let state = Arc::new(WorkerState::default());
+        let state = Arc::new(WorkerState::new(&threads));
         shortage::room("starting a thread", THREAD)?;
         let (reply, ready) = channel::<Result<Runtime>>();
         let thread = {
@@ -178,6 +183,7 @@ impl Worker {
                 drop(entered);
                 match started {
                     Ok((runtime, sessions)) => {
+                        keep_pace(worker.pace.clone());
                         if reply.send(Ok(runtime)).is_ok() {
                             serve(&worker.queue, sessions);
                         }
@@ -212,6 +218,16 @@ impl Worker {
 
     pub fn queue(&self) -> &Queue {
         &self.state.queue
+    }
+
+    /// Compute nothing from now on, or go on. Jobs that have not begun stay where they are.
+    pub fn pause(&self, paused: bool) {
+        self.state.queue.pause(paused);
+        self.state.pace.pause(paused);
+    }
+
+    pub fn pace(&self) -> &Pace {
+        &self.state.pace
     }
 
     pub fn turns(&self) -> &Arc<Turns> {
@@ -252,7 +268,8 @@ impl Worker {
     ) -> Result<()> {
         self.check()?;
         self.model.mapping().recheck()?;
-        self.state.queue.push(place, self.state.walled(work, panicked));
+        let cancel = place.job.as_ref().map(|job| job.cancel.clone());
+        self.state.queue.push(place, self.state.walled(cancel, work, panicked));
         Ok(())
     }
 
@@ -262,6 +279,15 @@ impl Worker {
     /// What `work` returns; as [`Worker::enqueue`]; [`Error::Unsupported`] where the worker waits for this thread.
     pub fn call<T: Send + 'static>(
         &self,
+        work: impl FnOnce(&mut Sessions) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.call_until(None, work)
+    }
+
+    /// [`Worker::call`], for as long as nobody cancels: then the work, which has the same token, is left to its end.
+    pub fn call_until<T: Send + 'static>(
+        &self,
+        cancel: Option<&Cancel>,
         work: impl FnOnce(&mut Sessions) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let check_turn = || self.state.turns.check("waiting for the engine", None);
@@ -279,7 +305,8 @@ impl Worker {
             match result.recv_timeout(LOOK) {
                 Ok(result) => return result,
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Err(e) = check_turn() {
+                    let check_cancel = || cancel.map_or(Ok(()), Cancel::check);
+                    if let Err(e) = check_turn().and_then(|()| check_cancel()) {
                         // The worker may have answered meanwhile, and gone on to a job that asks.
                         return result.try_recv().unwrap_or(Err(e));
                     }
@@ -292,6 +319,20 @@ impl Worker {
     }
 }
 
+/// That the numbers of the options are in their ranges.
+///
+/// # Errors
+/// [`Error::InvalidArgument`].
+pub(super) fn check(options: &Options) -> Result<()> {
+    if options.threads > 256 {
+        return Err(Error::invalid("threads", "0 (automatic) to 256", options.threads));
+    }
+    if !(0..=19).contains(&options.niceness) {
+        return Err(Error::invalid("niceness", "0 to 19", options.niceness));
+    }
+    Ok(())
+}
+
 impl Drop for Worker {
     fn drop(&mut self) {
         if self.process != std::process::id() {
@@ -301,6 +342,7 @@ impl Drop for Worker {
             return;
         }
         self.state.queue.close();
+        self.state.pace.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -22,11 +22,16 @@ use crate::sessions::Sessions;
 use crate::tensor::Tensor;
 
 /// Prepare what a one-step job of `batch` pictures runs; of a file that holds only the teacher, what that runs without
-/// guidance.
+/// guidance. `told` hears how many of how many sessions are there, from 0 on.
 ///
 /// # Errors
 /// As [`Sessions::prepare`].
-pub(crate) fn prepare(sessions: &mut Sessions, batch: usize, cancel: &Cancel) -> Result<()> {
+pub(crate) fn prepare(
+    sessions: &mut Sessions,
+    batch: usize,
+    cancel: &Cancel,
+    told: &mut dyn FnMut(u32, u32),
+) -> Result<()> {
     let model = sessions.model().clone();
     let available = |program: Program| program.available(model.architecture(), &model.weights());
     let generator: &[Program] = match available(Program::Student) {
@@ -36,8 +41,12 @@ pub(crate) fn prepare(sessions: &mut Sessions, batch: usize, cancel: &Cancel) ->
     // Prompts are encoded one by one.
     let text = [(Program::Prompt, 1)].into_iter();
     let programs = text.chain(generator.iter().chain(&[Program::DecodeHard]).map(|&p| (p, batch)));
-    for (program, batch) in programs.filter(|(program, _)| available(*program)) {
+    let programs: Vec<_> = programs.filter(|(program, _)| available(*program)).collect();
+    let total = programs.len() as u32;
+    told(0, total);
+    for (done, (program, batch)) in (1..).zip(programs) {
         sessions.prepare(program, batch, cancel)?;
+        told(done, total);
     }
     Ok(())
 }

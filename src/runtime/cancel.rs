@@ -1,5 +1,6 @@
 //! Cancelling a job: a token that any thread may set, and runs and preparations that end by it.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -11,9 +12,43 @@ use ort::session::builder::{LoadCanceler, SessionBuilder};
 
 use super::error::runtime_error;
 use super::exit;
+use super::pace::Pace;
 use super::threads::spawn_timer;
 use crate::error::{Error, Result};
 use crate::shortage;
+
+thread_local! {
+    static WORKING: RefCell<Working> = RefCell::default();
+}
+
+/// What this thread computes for.
+#[derive(Default)]
+struct Working {
+    pace: Option<Arc<Pace>>,
+    /// The jobs at hand, each inside a step of the one before it.
+    jobs: Vec<Arc<Cancel>>,
+}
+
+/// Everything that this thread computes from now on keeps this pace.
+pub(crate) fn keep_pace(pace: Arc<Pace>) {
+    WORKING.with_borrow_mut(|working| working.pace = Some(pace));
+}
+
+/// This thread works for the job until the guard is dropped: once it is cancelled, what is left to do for it (the best picture
+/// of an optimisation) is not held back.
+pub(crate) fn working_for(job: Arc<Cancel>) -> WorkingFor {
+    WORKING.with_borrow_mut(|working| working.jobs.push(job));
+    WorkingFor
+}
+
+/// See [`working_for`].
+pub(crate) struct WorkingFor;
+
+impl Drop for WorkingFor {
+    fn drop(&mut self) {
+        WORKING.with_borrow_mut(|working| drop(working.jobs.pop()));
+    }
+}
 
 /// Cancellation of one job: sticky, settable from any thread, effective between graph nodes and, while a session is
 /// prepared, between the passes of the runtime's optimisers. When the process exits every token is cancelled.
@@ -93,8 +128,19 @@ impl Cancel {
         *self.deadline.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Begin a run: until it is dropped, cancelling ends it early.
+    /// Wait until the engine whose thread this is may compute: see [`Pace`].
+    fn hold(&self) -> Result<()> {
+        let working =
+            WORKING.with_borrow(|working| Some((working.pace.clone()?, working.jobs.last().cloned())));
+        if let Some((pace, job)) = working {
+            pace.hold(|| self.is_cancelled() || job.as_ref().is_some_and(|job| job.is_cancelled()));
+        }
+        self.check()
+    }
+
+    /// Begin a run, once the engine may compute: until it is dropped, cancelling ends it early.
     pub(super) fn begin(&self) -> Result<Running<'_>> {
+        self.hold()?;
         let options = Arc::new(RunOptions::new().map_err(runtime_error("running a graph"))?);
         let at_exit = options.clone();
         let call = exit::ended_by(move || drop(at_exit.terminate()))?;
@@ -104,9 +150,10 @@ impl Cancel {
         Ok(running)
     }
 
-    /// Begin the preparation of a session: until it is dropped, cancelling and the exit of the process end it early, and so
-    /// does the deadline, unless it `goes_on` then.
+    /// Begin the preparation of a session, once the engine may compute: until it is dropped, cancelling and the exit of the
+    /// process end it early, and so does the deadline, unless it `goes_on` then.
     pub(super) fn begin_load(&self, builder: &SessionBuilder, goes_on: bool) -> Result<Loading<'_>> {
+        self.hold()?;
         let at_exit = builder.canceler();
         let call = exit::ended_by(move || drop(at_exit.cancel()))?;
         let deadline = self.deadline().filter(|_| !goes_on);

@@ -5,7 +5,7 @@
 
 pub(crate) mod aside;
 pub(crate) mod bound;
-mod cancel;
+pub(crate) mod cancel;
 pub(crate) mod compiler;
 pub(crate) mod cost;
 mod error;
@@ -14,6 +14,7 @@ pub(crate) mod heap;
 mod library;
 mod library_file;
 mod options;
+pub(crate) mod pace;
 pub(crate) mod process;
 mod provider;
 pub(crate) mod rehearsal;

@@ -1,8 +1,9 @@
 //! The engine's own threads: named, at a chosen priority, with every signal blocked, so that the host
 //! keeps its signals and can tell our threads from its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use ort::environment::ThreadManager;
 
@@ -32,18 +33,98 @@ pub struct Threads {
     count: usize,
     /// Unix nice value added to the host's (0 = same priority, 19 = lowest).
     niceness: i32,
+    spent: Arc<Spent>,
+}
+
+/// The CPU time of threads.
+#[derive(Debug, Default)]
+struct Spent(Mutex<Clocks>);
+
+#[derive(Debug, Default)]
+struct Clocks {
+    /// Of those that run.
+    running: Vec<Clock>,
+    /// Of those that have ended, in all.
+    ended: Duration,
+}
+
+impl Spent {
+    fn lock(&self) -> MutexGuard<'_, Clocks> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// This thread's clock counts until it is dropped, at the end of the thread.
+struct Counted(Arc<Spent>, Clock);
+
+impl Counted {
+    fn this_thread(spent: &Arc<Spent>) -> Option<Counted> {
+        let clock = Clock::of_this_thread()?;
+        spent.lock().running.push(clock);
+        Some(Counted(spent.clone(), clock))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut clocks = self.0.lock();
+        clocks.running.retain(|clock| *clock != self.1);
+        clocks.ended += self.1.time();
+    }
+}
+
+/// The CPU clock of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Clock(#[cfg(target_os = "linux")] libc::clockid_t);
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+impl Clock {
+    fn of_this_thread() -> Option<Clock> {
+        let mut clock = 0;
+        // SAFETY: of this thread, into a place for the answer.
+        let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &mut clock) };
+        (failed == 0).then_some(Clock(clock))
+    }
+
+    /// Nothing for a thread that is gone.
+    fn time(self) -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: into a place for the answer.
+        match unsafe { libc::clock_gettime(self.0, &mut time) } {
+            0 => Duration::new(time.tv_sec as u64, time.tv_nsec as u32),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Clock {
+    fn of_this_thread() -> Option<Clock> {
+        None
+    }
+
+    fn time(self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 impl Threads {
     /// `count` 0 means one per available core, at most 8.
     pub fn new(count: usize, niceness: i32) -> Threads {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(8);
-        Threads { count: if count == 0 { cores() } else { count }, niceness }
+        Threads { count: if count == 0 { cores() } else { count }, niceness, spent: Arc::default() }
     }
 
     /// Threads that take part in one run, the worker included.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// CPU time of all of them since the engine was opened. Linux only: nothing elsewhere.
+    pub fn cpu_time(&self) -> Duration {
+        let clocks = self.spent.lock();
+        clocks.running.iter().map(|clock| clock.time()).sum::<Duration>() + clocks.ended
     }
 
     /// Spawn a thread of this engine.
@@ -56,9 +137,10 @@ impl Threads {
         }
         // What the C library sets aside in the new thread, it ends the process for if it cannot.
         shortage::room("starting a thread", STACK as u64 + BESIDE)?;
-        let niceness = self.niceness;
+        let (niceness, spent) = (self.niceness, self.spent.clone());
         let spawn = || {
             builder(name).spawn(move || {
+                let _counted = Counted::this_thread(&spent);
                 lower_priority(niceness);
                 default_float_mode();
                 work();

@@ -379,7 +379,7 @@ static void null_arguments(const char *model) {
   softdimo_image image = picture(pixels);
   softdimo_job *job = NULL;
   softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
-  softdimo_progress progress = {sizeof progress, 0, 0, 0};
+  softdimo_progress progress = {sizeof progress, 0, 0, 0, 0, 0};
   softdimo_layout layout = {sizeof layout, 0, 0, 0, 0, 0, 0, 0, 0, 0};
   softdimo_reward *reward = NULL;
   const char *label;

@@ -341,7 +341,7 @@ static int32_t forks(void *data, uint32_t step, uint32_t total) {
 static void a_child_comes_back(void) {
   parent = getpid();
   softdimo_request request = default_request(3);
-  request.steps = 200; /* more than the child needs */
+  request.steps = 1000; /* that it has not ended when the child has */
   request.progress = forks;
   static uint8_t pixels[PIXELS * 4];
   softdimo_image image = picture(pixels);

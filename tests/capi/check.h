@@ -147,7 +147,7 @@ static inline void wait_until_running(const softdimo_job *job, uint32_t steps) {
   progress.struct_size = sizeof progress;
   do {
     OK(softdimo_job_progress(job, &progress));
-    CHECK(progress.state <= SOFTDIMO_JOB_RUNNING);
+    CHECK(progress.state <= SOFTDIMO_JOB_RUNNING || progress.state == SOFTDIMO_JOB_WAITING);
   } while (progress.step < steps);
 }
 

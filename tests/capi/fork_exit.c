@@ -54,7 +54,7 @@ static void forked(void) {
   request.struct_size = sizeof request;
   request.batch = 1;
   softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
-  softdimo_progress progress = {sizeof progress, 0, 0, 0};
+  softdimo_progress progress = {sizeof progress, 0, 0, 0, 0, 0};
   softdimo_engine *other = NULL;
   softdimo_job *made = NULL;
 #define FORKED(call) FAILS(SOFTDIMO_ERR_FORKED, "this process was forked", call)

@@ -152,6 +152,17 @@ fn jobs() {
     run(program("jobs").arg(maskbit::labelled(folder.path())));
 }
 
+/// A thread that draws is never made to wait, whatever the engine's threads are doing.
+#[test]
+fn frame_loop() {
+    run(program("frame_loop").arg(bundled()));
+}
+
+#[test]
+fn queue() {
+    run(program("queue").arg(bundled()));
+}
+
 #[test]
 fn memory() {
     run(program("memory").arg(bundled()));

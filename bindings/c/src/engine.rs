@@ -8,6 +8,7 @@ pub struct softdimo_engine {
     pub(super) engine: Engine,
     pub(super) labels: Vec<CString>,
     pub(super) log: LogSink,
+    pub(super) jobs: Arc<JobHandles>,
 }
 
 /// Weights are used where they lie: opens in milliseconds, memory is shared page cache (default).
@@ -176,7 +177,7 @@ pub(super) fn engine_handle(engine: Engine, (log, user_data, level): Log) -> Box
     let labels = engine.labels().map(label).collect();
     let sink = LogSink { engine: engine.clone(), log, user_data, level, stopped: Arc::default() };
     sink.drain();
-    Box::new(softdimo_engine { engine, labels, log: sink })
+    Box::new(softdimo_engine { engine, labels, log: sink, jobs: Arc::default() })
 }
 
 /// Shapes of a model. Set struct_size before the call that fills it.
@@ -241,6 +242,53 @@ pub unsafe extern "C" fn softdimo_engine_free(engine: *mut softdimo_engine) {
             drop(unsafe { Box::from_raw(engine) });
         }
     });
+}
+
+/// Cancel every job of the engine that has not begun, as `softdimo_job_cancel` does; the running one goes on. `*count`
+/// becomes how many there were; it may be NULL. Returns at once. The jobs are still to be freed. Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_cancel_pending(
+    engine: *const softdimo_engine,
+    count: *mut u32,
+) -> i32 {
+    wall(|| {
+        // SAFETY: a live handle, and NULL or a place for the number.
+        unsafe {
+            let cancelled = handle(engine, "engine")?.engine.cancel_pending()?;
+            if !count.is_null() {
+                out(count, "count", u32::try_from(cancelled).unwrap_or(u32::MAX))?;
+            }
+            Ok(())
+        }
+    })
+}
+
+/// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs, or the session that is being
+/// prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
+/// the engine be freed; a job that has not begun does not. A wait for a job, and calls that have the engine compute, wait until
+/// it is resumed. A cancelled optimisation still makes its best picture: that is all that is computed. Deadlines go on.
+/// Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_pause(engine: *const softdimo_engine) -> i32 {
+    // SAFETY: a live handle.
+    wall(|| unsafe { handle(engine, "engine")? }.engine.pause())
+}
+
+/// Go on after `softdimo_engine_pause`. Idempotent. Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_resume(engine: *const softdimo_engine) -> i32 {
+    // SAFETY: a live handle.
+    wall(|| unsafe { handle(engine, "engine")? }.engine.resume())
+}
+
+/// Have the engine's threads, together, compute for at most `percent` percent of the time of one core: 1 to 100 for each of its
+/// threads; 0 (at first) for no limit. After every network call, and after the preparation of a session, the engine computes
+/// nothing until its share has come up to what that took: the share holds over times that are longer than a call. Returns at
+/// once, and counts from the next call on. Linux only; no effect elsewhere. Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_set_cpu_share(engine: *const softdimo_engine, percent: u32) -> i32 {
+    // SAFETY: a live handle.
+    wall(|| unsafe { handle(engine, "engine")? }.engine.set_cpu_share(percent))
 }
 
 /// Where an engine's log messages go.

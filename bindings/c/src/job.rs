@@ -1,6 +1,9 @@
 //! A job is a request under way. It advances on its own, on the engine's threads; its callbacks run only
 //! inside a wait or poll of it. For a frame loop: submit, poll once a frame, read the result, free.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard};
+
 use super::request::submit;
 use super::*;
 
@@ -9,13 +12,30 @@ pub struct softdimo_job {
     pub(super) job: Job,
     pub(super) log: LogSink,
     pub(super) reported: Reported,
+    pub(super) jobs: Arc<JobHandles>,
 }
 
-/// A progress callback, and the last (step, total) that was handed to it.
+/// A progress callback, and the last step and total that were handed to it.
 pub(super) struct Reported {
     progress: softdimo_progress_fn,
     user_data: *mut c_void,
     last: AtomicU64,
+}
+
+/// The handles of an engine's jobs, by their addresses.
+#[derive(Default)]
+pub(super) struct JobHandles(Mutex<BTreeSet<usize>>);
+
+impl JobHandles {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl Drop for softdimo_job {
+    fn drop(&mut self) {
+        self.jobs.lock().remove(&(&raw const *self as usize));
+    }
 }
 
 /// Queue a request and return at once. On success `*job` is to be freed with `softdimo_job_free`. Jobs of one
@@ -27,8 +47,19 @@ pub unsafe extern "C" fn softdimo_submit(
     request: *const softdimo_request,
     job: *mut *mut softdimo_job,
 ) -> i32 {
-    // SAFETY: as documented.
-    unsafe { wall_making(job, "job", || Ok(Box::new(submit(engine, request)?))) }
+    wall(|| {
+        // SAFETY: as documented.
+        unsafe {
+            read::required(job, "job")?;
+            let made = Box::into_raw(Box::new(submit(engine, request)?));
+            (*made).jobs.lock().insert(made as usize);
+            if let Err(e) = shortage::check("job") {
+                drop(Box::from_raw(made));
+                return Err(e);
+            }
+            out(job, "job", made)
+        }
+    })
 }
 
 /// State of a job: others of its engine come first.
@@ -204,6 +235,24 @@ pub unsafe extern "C" fn softdimo_job_error(
             };
             write_text(&text, buffer, capacity, needed)
         }
+    })
+}
+
+/// Free every job that was submitted to this engine and not freed yet, for hosts that have lost their handles (a script that
+/// was reloaded): all are cancelled, then freed as by `softdimo_job_free`. Their handles must not be used any more, and must not
+/// be in use; what their callbacks use can be freed afterwards. Safe beside `softdimo_submit`: a job that another thread submits
+/// meanwhile is among them or is not, so that that thread must not use it either. Not inside callbacks. Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_job_free_all(engine: *const softdimo_engine) -> i32 {
+    wall(|| {
+        // SAFETY: a live handle, and jobs made by `softdimo_submit` that nobody else frees.
+        unsafe {
+            let lost = std::mem::take(&mut *handle(engine, "engine")?.jobs.lock());
+            let lost: Vec<_> = lost.into_iter().map(|address| address as *mut softdimo_job).collect();
+            lost.iter().for_each(|&job| (*job).job.cancel());
+            lost.into_iter().for_each(|job| drop(Box::from_raw(job)));
+        }
+        Ok(())
     })
 }
 

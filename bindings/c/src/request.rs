@@ -436,6 +436,7 @@ pub(super) unsafe fn submit(
             job: e.engine.submit(&request)?,
             log: e.log.clone(),
             reported: Reported::new(&raw),
+            jobs: e.jobs.clone(),
         })
     }
 }

@@ -158,7 +158,7 @@ fn callbacks_stay_on_the_waiting_thread() {
         std::thread::yield_now();
     }
     std::thread::sleep(Duration::from_millis(200));
-    assert!(threads.lock().unwrap().is_empty() && job.phase() == Phase::Running);
+    assert!(threads.lock().unwrap().is_empty() && job.phase() == Phase::Waiting);
     job.wait(None, |_| Continue(())).unwrap();
     assert_eq!(*threads.lock().unwrap(), vec![std::thread::current().id(); 4]);
 
