@@ -85,7 +85,7 @@ impl Bound {
         &self.session.cost
     }
 
-    /// How long the last run took.
+    /// How long the fastest run took.
     pub fn took(&self) -> Option<Duration> {
         self.session.cost.took.get()
     }
@@ -133,7 +133,7 @@ impl Bound {
         exit::after_run(&mut self.session.used);
         let outputs = running.outcome(outputs)?;
         running.outcome(self.binding.synchronize_outputs())?;
-        self.session.cost.took.set(Some(began.elapsed()));
+        self.session.cost.has_taken(began.elapsed());
         let host = outputs.iter().filter(|(name, _)| !self.carried.iter().any(|c| c.output == *name));
         host.map(|(name, value)| Ok((name.to_string(), to_tensor(&value)?))).collect()
     }

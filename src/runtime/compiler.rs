@@ -116,6 +116,11 @@ impl Compiler {
         }
     }
 
+    /// Threads that take part in one run of a session with a pool.
+    pub fn threads(&self) -> usize {
+        self.threads.count()
+    }
+
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }

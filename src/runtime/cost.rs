@@ -30,9 +30,9 @@ pub(crate) struct Cost {
     pub planned: u64,
     /// Nodes of the graph.
     pub nodes: usize,
-    /// Whether it computes enough for a thread pool to pay.
+    /// Whether it has a thread pool: the engine has threads, and it computes enough for one to pay.
     pub pooled: bool,
-    /// How long the last run took that came to its end.
+    /// How long the fastest run took of those that came to their ends. Slower ones had to share the processor.
     pub took: Cell<Option<Duration>>,
     /// The allocator of its values, once it is compiled.
     pub(crate) arena: OnceCell<Arena>,
@@ -64,6 +64,11 @@ impl Cost {
     /// Most bytes of values that were alive at once, of all runs so far.
     pub fn values(&self) -> u64 {
         self.arena.get().map_or(0, |arena| arena.most_in_use().saturating_sub(arena.prepared))
+    }
+
+    /// A run has come to its end.
+    pub fn has_taken(&self, time: Duration) {
+        self.took.set(Some(self.took.get().map_or(time, |fastest| fastest.min(time))));
     }
 
     fn has_run(&self) -> bool {

@@ -188,7 +188,7 @@ impl Session {
             call(&mut self.session, &running.options, (&input_names, &values), (&output_names, &mut results));
         exit::after_run(&mut self.used);
         running.outcome(ended)?;
-        self.cost.took.set(Some(began.elapsed()));
+        self.cost.has_taken(began.elapsed());
         drop(results);
         Ok(outputs.into_iter().map(SessionOutput::into_tensor).collect())
     }

@@ -136,7 +136,7 @@ impl Sessions {
         results
     }
 
-    /// How long the last run of a program took, where it is prepared and has run.
+    /// How long the fastest run of a program took, where it is prepared and has run.
     pub fn took(&self, program: Program, batch: usize) -> Option<Duration> {
         self.kept.find(&key(program, batch))?.cost().took.get()
     }
@@ -337,7 +337,7 @@ impl Sessions {
             shared: packed.into_iter().map(|key| (key.clone(), bytes(&key.0))).collect(),
             files: files.collect(),
             nodes: graph.computing_nodes(),
-            pooled: pays_for_a_pool(graph),
+            pooled: self.compiler.threads() > 1 && pays_for_a_pool(graph),
             planned: graph.planned_activation_bytes(),
             ..Cost::default()
         }

@@ -1,9 +1,11 @@
 use std::path::Path;
 
+use super::memory::sum;
 use super::*;
 use crate::convert::{Source, generator};
 use crate::graph::{Node, Op};
 use crate::runtime::cost::{ARENA_LIMIT, Cost};
+use crate::runtime::threads::MOST_POOLS;
 use crate::runtime::{load, process};
 use crate::tensor::{Dtype, copies};
 

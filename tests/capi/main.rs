@@ -216,6 +216,12 @@ fn optimize() {
     run(program("optimize").arg(maskbit::labelled(folder.path())));
 }
 
+/// Deadlines, cancelling and freeing at any moment, preparing ahead, and a budget for several engines.
+#[test]
+fn interactive() {
+    run(program("interactive").arg(bundled()));
+}
+
 #[test]
 fn callbacks() {
     let folder = tempfile::tempdir().unwrap();

@@ -88,11 +88,16 @@ impl Reported {
 
     /// Call it if there is news; its STOP is a break.
     pub(super) fn report(&self, step: u32, total: u32) -> std::ops::ControlFlow<()> {
-        let Some(progress) = self.progress else { return std::ops::ControlFlow::Continue(()) };
         let now = u64::from(step) << 32 | u64::from(total);
         if self.last.swap(now, Ordering::SeqCst) == now {
             return std::ops::ControlFlow::Continue(());
         }
+        self.call(step, total)
+    }
+
+    /// Call it; its STOP is a break.
+    pub(super) fn call(&self, step: u32, total: u32) -> std::ops::ControlFlow<()> {
+        let Some(progress) = self.progress else { return std::ops::ControlFlow::Continue(()) };
         // SAFETY: the caller promised a callback of this signature in its request.
         match unsafe { progress(self.user_data, step, total) } {
             SOFTDIMO_CONTINUE => std::ops::ControlFlow::Continue(()),

@@ -61,8 +61,8 @@ pub unsafe extern "C" fn softdimo_engine_warmup(engine: *const softdimo_engine, 
 /// the first job like it is as fast as the next. Jobs are alike that differ in their seed and labels, in numbers of
 /// sampling and optimising, and in what their rewards are given (targets, colours, weights, classes); the batch, the
 /// kinds of rewards and their order, reward files, variables, optimizer and `recompute` make another. Calls the request's
-/// progress callback with the sessions prepared and those in all; its STOP ends the preparation:
-/// SOFTDIMO_ERR_CANCELLED. Blocks, and waits for the jobs before it. Since ABI 1.2.
+/// progress callback with the sessions prepared and those in all (0 of 0 while jobs before it are waited for), also 20
+/// times a second without news; its STOP ends the call at once: SOFTDIMO_ERR_CANCELLED. Blocks. Since ABI 1.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_warmup_request(
     engine: *const softdimo_engine,
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn softdimo_engine_warmup_request(
             let e = handle(engine, "engine")?;
             let (request, raw) = read_request(request, &e.engine.layout())?;
             let reported = Reported::new(&raw);
-            let done = e.engine.warmup_request(&request, |p| reported.report(p.step, p.total));
+            let done = e.engine.warmup_request(&request, |p| reported.call(p.step, p.total));
             e.log.drain();
             done
         }

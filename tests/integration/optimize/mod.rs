@@ -3,6 +3,7 @@
 //! `cargo run --release --example reward_study` measures what rewards do to pictures.
 
 mod ends;
+mod kept;
 mod preparing;
 mod rewards;
 mod updates;
