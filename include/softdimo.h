@@ -54,6 +54,7 @@
  * - Generating
  * - Jobs
  * - Results of a job
+ * - Opening without waiting
  * - What a model is
  * - Memory
  * - Editing
@@ -292,6 +293,23 @@ void softdimo_engine_free(struct softdimo_engine *engine);
 /// becomes how many there were; it may be NULL. Returns at once. The jobs are still to be freed. Since ABI 1.2.
 int32_t softdimo_engine_cancel_pending(const struct softdimo_engine *engine,
                                        uint32_t *count);
+
+/// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs, or the session that is being
+/// prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
+/// the engine be freed; a job that has not begun does not. A wait for a job, and calls that have the engine compute, wait until
+/// it is resumed. A cancelled optimisation still makes its best picture: that is all that is computed. Deadlines go on.
+/// Since ABI 1.2.
+int32_t softdimo_engine_pause(const struct softdimo_engine *engine);
+
+/// Go on after `softdimo_engine_pause`. Idempotent. Since ABI 1.2.
+int32_t softdimo_engine_resume(const struct softdimo_engine *engine);
+
+/// Have the engine's threads, together, compute for at most `percent` percent of the time of one core: 1 to 100 for each of its
+/// threads; 0 (at first) for no limit. After every network call, and after the preparation of a session, the engine computes
+/// nothing until its share has come up to what that took: the share holds over times that are longer than a call. Returns at
+/// once, and counts from the next call on. Linux only; no effect elsewhere. Since ABI 1.2.
+int32_t softdimo_engine_set_cpu_share(const struct softdimo_engine *engine,
+                                      uint32_t percent);
 
 /** @} */
 
@@ -604,6 +622,12 @@ int32_t softdimo_job_error(const struct softdimo_job *job,
                            uint64_t capacity,
                            uint64_t *needed);
 
+/// Free every job that was submitted to this engine and not freed yet, for hosts that have lost their handles (a script that
+/// was reloaded): all are cancelled, then freed as by `softdimo_job_free`. Their handles must not be used any more, and must not
+/// be in use; what their callbacks use can be freed afterwards. Safe beside `softdimo_submit`: a job that another thread submits
+/// meanwhile is among them or is not, so that that thread must not use it either. Not inside callbacks. Since ABI 1.2.
+int32_t softdimo_job_free_all(const struct softdimo_engine *engine);
+
 /// Free a job: NULL is fine. A job that has not ended is cancelled and waited for. In a forked child this
 /// does nothing.
 void softdimo_job_free(struct softdimo_job *job);
@@ -659,6 +683,59 @@ int32_t softdimo_job_report(const struct softdimo_job *job,
                             char *buffer,
                             uint64_t capacity,
                             uint64_t *needed);
+
+/** @} */
+
+/**
+ * @defgroup opening Opening without waiting
+ * Opening an engine without waiting for it: on a thread of its own, which then prepares it for the first request. For a loading
+ * screen: open, look at the progress once a frame, take the engine, free the opening.
+ * @{
+ */
+
+/// An engine that is being opened. Thread-safe, except that it must not be freed while another call uses it.
+typedef struct softdimo_opening softdimo_opening;
+
+/// Begin to open the model file at `path` (UTF-8), and then to prepare the engine for pictures of `request`: what
+/// `softdimo_engine_warmup` does for its `batch`, which is all that is read of it yet; NULL: for one picture. Returns at once.
+/// On success `*opening` is to be freed with `softdimo_opening_free`. Errors: NULL, bad options, a batch out of range, that no
+/// thread can be had; what goes wrong later is the opening's. Strings are copied. Since ABI 1.2.
+int32_t softdimo_engine_open_async(const char *path,
+                                   const struct softdimo_engine_options *options,
+                                   const struct softdimo_request *request,
+                                   struct softdimo_opening **opening);
+
+/// State (`SOFTDIMO_JOB_*`: queued, running, done, failed or cancelled) and steps (the file, then a session each; a total of 0
+/// before the file is open), without waiting and without callbacks. Set struct_size before the call. Since ABI 1.2.
+int32_t softdimo_opening_progress(const struct softdimo_opening *opening,
+                                  struct softdimo_progress *progress);
+
+/// Wait until the engine is prepared, at most `timeout_ms` milliseconds (negative: as long as it takes). Returns SOFTDIMO_OK,
+/// SOFTDIMO_ERR_TIMEOUT (opening goes on), SOFTDIMO_ERR_CANCELLED, or what opening failed with. Since ABI 1.2.
+int32_t softdimo_opening_wait(const struct softdimo_opening *opening,
+                              int64_t timeout_ms);
+
+/// Ask for the end; returns at once. Any thread, any number of times. An engine that is open already can still be taken, as it
+/// is. Since ABI 1.2.
+int32_t softdimo_opening_cancel(const struct softdimo_opening *opening);
+
+/// What opening failed with; empty text for one that has not. Text convention. Since ABI 1.2.
+int32_t softdimo_opening_error(const struct softdimo_opening *opening,
+                               char *buffer,
+                               uint64_t capacity,
+                               uint64_t *needed);
+
+/// Take the engine out, once: `*engine` is to be freed with `softdimo_engine_free`, before or after the opening. It is there as
+/// soon as the file is open, and stays so where preparing fails or is cancelled; jobs that are submitted while it is being
+/// prepared wait for that. Its log messages so far are sent inside this call. Errors: SOFTDIMO_ERR_NOT_READY before,
+/// SOFTDIMO_ERR_INVALID_ARGUMENT for the second time, SOFTDIMO_ERR_CANCELLED, what opening failed with. Since ABI 1.2.
+int32_t softdimo_opening_engine(const struct softdimo_opening *opening,
+                                struct softdimo_engine **engine);
+
+/// Free an opening: NULL is fine. What is left of it is cancelled and its thread joined, which waits for the file to be opened
+/// (milliseconds, unless SOFTDIMO_WEIGHTS_READ reads all of it), but for no preparation; an engine that was not taken goes with
+/// it, one that was stays. In a forked child this does nothing. Since ABI 1.2.
+void softdimo_opening_free(struct softdimo_opening *opening);
 
 /** @} */
 
