@@ -227,13 +227,14 @@ enum class LogLevel : std::int32_t {
     Info = SOFTDIMO_LOG_INFO        ///< Information: all that this version sends.
 };
 
-/// The last three are final.
+/// Done, Failed and Cancelled are final.
 enum class JobState : std::uint32_t {
     Queued = SOFTDIMO_JOB_QUEUED,      ///< Others of its engine come first.
     Running = SOFTDIMO_JOB_RUNNING,    ///< The engine works on it.
     Done = SOFTDIMO_JOB_DONE,          ///< The result can be read.
     Failed = SOFTDIMO_JOB_FAILED,      ///< Job::error() says why.
-    Cancelled = SOFTDIMO_JOB_CANCELLED ///< An optimisation still has its best pictures to read.
+    Cancelled = SOFTDIMO_JOB_CANCELLED, ///< An optimisation still has its best pictures to read.
+    Waiting = SOFTDIMO_JOB_WAITING ///< A wait or poll is to call its reward's callback; Job::progress() alone says so.
 };
 
 /// Steps done and steps in all (network calls, not pictures).
@@ -403,6 +404,10 @@ struct FreeReward {
 
 struct FreeJob {
     void operator()(softdimo_job* job) const noexcept { softdimo_job_free(job); }
+};
+
+struct FreeOpening {
+    void operator()(softdimo_opening* opening) const noexcept { softdimo_opening_free(opening); }
 };
 
 } // namespace detail
@@ -766,6 +771,10 @@ public:
     Request& norm_regularizer(float weight) { return raw_.norm_regularizer = weight, *this; }
     /// A step takes less memory and more time; the result is the same.
     Request& recompute(bool again) { return raw_.recompute = again ? 1 : 0, *this; }
+    /// Jobs of higher priority go first, also between the steps of a running one; 0 at first.
+    Request& priority(std::int32_t priority) { return raw_.priority = priority, *this; }
+    /// The latest wins: jobs of the same engine with this key that have not begun are cancelled; 0 for none.
+    Request& queue_key(std::uint64_t key) { return raw_.queue_key = key, *this; }
     /// `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
     Request& variables(std::uint32_t which) { return raw_.variables = which, *this; }
     /// Time for the optimisation, whose iterate under way is finished; negative: no limit.
@@ -867,7 +876,8 @@ public:
     /// Ask for the end; returns at once. Any thread, any number of times, also before the job starts.
     Expected<void> cancel() const { return detail::check(softdimo_job_cancel(handle_.get())); }
 
-    /// State and steps (network calls done, and in all), without waiting and without callbacks.
+    /// State and steps (network calls done, and in all), without waiting and without callbacks; and for how long a reward's
+    /// callback has been due.
     Expected<softdimo_progress> progress() const {
         softdimo_progress progress{};
         progress.struct_size = sizeof progress;
@@ -956,6 +966,8 @@ private:
 
 // ------------------------------------------------------------------------------------------------- engine
 
+class Opening;
+
 /// An opened model on an execution provider.
 class Engine {
 public:
@@ -993,6 +1005,11 @@ public:
             return softdimo_engine_open_memory(data, length, release, user_data, &raw, engine);
         });
     }
+
+    /// Open the model file at `path` on a thread of its own, and prepare the engine for the batch of `request`. Returns at
+    /// once. Errors: bad options, a batch out of range; what goes wrong later is the opening's.
+    static Expected<Opening> open_async(const std::string& path, const Options& options = {},
+                                        const Request& request = {});
 
     /// Leaves the other without an engine.
     Engine(Engine&&) noexcept = default;
@@ -1055,6 +1072,30 @@ public:
     /// Give back what can be prepared again. Waits for the running job.
     Expected<void> trim() const { return detail::check(softdimo_engine_trim(handle_.get())); }
 
+    /// Cancel every job that has not begun; the running one goes on. How many there were.
+    Expected<std::uint32_t> cancel_pending() const {
+        std::uint32_t count = 0;
+        if (const std::int32_t status = softdimo_engine_cancel_pending(handle_.get(), &count)) {
+            return detail::failure(status);
+        }
+        return count;
+    }
+
+    /// Compute nothing until resume(). Jobs can be submitted, polled, cancelled and destroyed meanwhile.
+    Expected<void> pause() const { return detail::check(softdimo_engine_pause(handle_.get())); }
+
+    /// Go on after pause().
+    Expected<void> resume() const { return detail::check(softdimo_engine_resume(handle_.get())); }
+
+    /// Compute for at most so many percent of the time of one core, all threads together; 0 for no limit.
+    Expected<void> set_cpu_share(std::uint32_t percent) const {
+        return detail::check(softdimo_engine_set_cpu_share(handle_.get(), percent));
+    }
+
+    /// Free the jobs whose handles were lost, submitted by softdimo_submit() over handle(). No Job of this engine may
+    /// exist: each would free its own a second time.
+    Expected<void> free_lost_jobs() const { return detail::check(softdimo_job_free_all(handle_.get())); }
+
     /// The tokens [positions, splits] of a picture of the model's size, for Request::start_tokens.
     Expected<std::vector<std::uint32_t>> encode(Image picture) const {
         std::vector<std::uint32_t> tokens(std::size_t{layout_.positions} * layout_.splits);
@@ -1112,7 +1153,7 @@ public:
         return detail::check(softdimo_generate(handle_.get(), &raw, images, count));
     }
 
-    /// Queue a request and return at once. Jobs of one engine run one after the other, in order.
+    /// Queue a request and return at once. Jobs of one engine run one after the other, by priority and then in order.
     Expected<Job> submit(const Request& request) const {
         if (auto fine = request.check(); !fine) {
             return fine.failure();
@@ -1135,18 +1176,24 @@ public:
     softdimo_engine* handle() const noexcept { return handle_.get(); }
 
 private:
+    friend class Opening;
+
     Engine(softdimo_engine* handle, std::shared_ptr<const LogFunction> log)
         : log_(std::move(log)), handle_(handle) {}
 
-    template <class Open>
-    static Expected<Engine> open_with(const Options& options, Open open) {
+    static Expected<void> check(const Options& options) {
         if (!abi_matches()) {
             return Failure{SOFTDIMO_ERR_UNSUPPORTED,
                            "libsoftdimo ABI: expected major " + std::to_string(SOFTDIMO_ABI_VERSION >> 16) +
                                ", found " + std::to_string(softdimo_abi_version() >> 16) + " (library version " +
                                softdimo_version() + ")"};
         }
-        if (auto fine = options.check(); !fine) {
+        return options.check();
+    }
+
+    template <class Open>
+    static Expected<Engine> open_with(const Options& options, Open open) {
+        if (auto fine = check(options); !fine) {
             return fine.failure();
         }
         const softdimo_engine_options raw = options.raw();
@@ -1154,7 +1201,12 @@ private:
         if (const std::int32_t status = open(raw, &handle)) {
             return detail::failure(status);
         }
-        Engine engine(handle, options.log_);
+        return adopt(handle, options.log_);
+    }
+
+    // Owns the handle from here on.
+    static Expected<Engine> adopt(softdimo_engine* handle, std::shared_ptr<const LogFunction> log) {
+        Engine engine(handle, std::move(log));
         auto info = engine.info();
         if (!info) {
             return info.failure();
@@ -1184,6 +1236,90 @@ private:
     std::shared_ptr<const LogFunction> log_;
     std::unique_ptr<softdimo_engine, detail::FreeEngine> handle_; // last: destroyed before its callback
 };
+
+/// An engine that is being opened, and then prepared, on a thread of its own. Destroying it cancels what is left of that.
+class Opening {
+public:
+    /// Leaves the other without an opening.
+    Opening(Opening&&) noexcept = default;
+
+    /// Ends the opening that was here first.
+    Opening& operator=(Opening&& other) noexcept {
+        handle_ = std::move(other.handle_); // first: the old one goes before its callback
+        log_ = std::move(other.log_);
+        return *this;
+    }
+
+    /// State (`SOFTDIMO_JOB_*`) and steps (the file, then a session each), without waiting.
+    Expected<softdimo_progress> progress() const {
+        softdimo_progress progress{};
+        progress.struct_size = sizeof progress;
+        if (const std::int32_t status = softdimo_opening_progress(handle_.get(), &progress)) {
+            return detail::failure(status);
+        }
+        return progress;
+    }
+
+    /// Wait until the engine is prepared. SOFTDIMO_ERR_CANCELLED, or what opening or preparing failed with.
+    Expected<void> wait() const { return detail::check(softdimo_opening_wait(handle_.get(), -1)); }
+
+    /// Wait at most `timeout` (negative counts as 0); SOFTDIMO_ERR_TIMEOUT when that was not enough, and opening goes on.
+    Expected<void> wait_for(std::chrono::milliseconds timeout) const {
+        const std::int64_t milliseconds = timeout.count() < 0 ? 0 : static_cast<std::int64_t>(timeout.count());
+        return detail::check(softdimo_opening_wait(handle_.get(), milliseconds));
+    }
+
+    /// Ask for the end; returns at once.
+    Expected<void> cancel() const { return detail::check(softdimo_opening_cancel(handle_.get())); }
+
+    /// What opening or preparing failed with; empty when it did not.
+    Expected<std::string> error() const {
+        return detail::fetch_text([this](char* buffer, std::uint64_t capacity, std::uint64_t* needed) {
+            return softdimo_opening_error(handle_.get(), buffer, capacity, needed);
+        });
+    }
+
+    /// The engine, once, as soon as the file is open; SOFTDIMO_ERR_NOT_READY before. Jobs that are submitted while it is
+    /// being prepared wait for that.
+    Expected<Engine> engine() const {
+        softdimo_engine* engine = nullptr;
+        if (const std::int32_t status = softdimo_opening_engine(handle_.get(), &engine)) {
+            return detail::failure(status);
+        }
+        return Engine::adopt(engine, log_);
+    }
+
+    /// The C handle, still owned by this object.
+    softdimo_opening* handle() const noexcept { return handle_.get(); }
+
+private:
+    friend class Engine;
+
+    Opening(softdimo_opening* handle, std::shared_ptr<const LogFunction> log) : log_(std::move(log)), handle_(handle) {}
+
+    std::shared_ptr<const LogFunction> log_;
+    std::unique_ptr<softdimo_opening, detail::FreeOpening> handle_; // last: destroyed before its callback
+};
+
+inline Expected<Opening> Engine::open_async(const std::string& path, const Options& options, const Request& request) {
+    auto fine = check(options);
+    if (fine) {
+        fine = detail::check_text(path, "path");
+    }
+    if (fine) {
+        fine = request.check();
+    }
+    if (!fine) {
+        return fine.failure();
+    }
+    const softdimo_engine_options raw = options.raw();
+    const softdimo_request wanted = request.raw();
+    softdimo_opening* opening = nullptr;
+    if (const std::int32_t status = softdimo_engine_open_async(path.c_str(), &raw, &wanted, &opening)) {
+        return detail::failure(status);
+    }
+    return Opening(opening, options.log_);
+}
 
 /// JSON about each execution provider this library knows: {"name", "available", "reason"}. Availability is known
 /// once an engine was opened.

@@ -13,7 +13,7 @@ SAME(options_size, sizeof(softdimo_engine_options), 96);
 SAME(request_size, sizeof(softdimo_request), 280);
 SAME(image_size, sizeof(softdimo_image), 40);
 SAME(memory_size, sizeof(softdimo_memory), 32);
-SAME(progress_size, sizeof(softdimo_progress), 16);
+SAME(progress_size, offsetof(softdimo_progress, waiting_ms), 16);
 SAME(layout_size, sizeof(softdimo_layout), 40);
 SAME(term_size, sizeof(softdimo_reward_term), 16);
 SAME(reward_options_size, sizeof(softdimo_reward_options), 64);
@@ -45,6 +45,17 @@ int main(void) {
         FUNCTION(softdimo_encode),
         FUNCTION(softdimo_engine_verify),
         FUNCTION(softdimo_engine_free),
+        FUNCTION(softdimo_engine_cancel_pending),
+        FUNCTION(softdimo_engine_pause),
+        FUNCTION(softdimo_engine_resume),
+        FUNCTION(softdimo_engine_set_cpu_share),
+        FUNCTION(softdimo_engine_open_async),
+        FUNCTION(softdimo_opening_progress),
+        FUNCTION(softdimo_opening_wait),
+        FUNCTION(softdimo_opening_cancel),
+        FUNCTION(softdimo_opening_error),
+        FUNCTION(softdimo_opening_engine),
+        FUNCTION(softdimo_opening_free),
         FUNCTION(softdimo_request_init),
         FUNCTION(softdimo_image_init),
         FUNCTION(softdimo_generate),
@@ -61,6 +72,7 @@ int main(void) {
         FUNCTION(softdimo_job_report),
         FUNCTION(softdimo_job_error),
         FUNCTION(softdimo_job_free),
+        FUNCTION(softdimo_job_free_all),
         FUNCTION(softdimo_reward_target),
         FUNCTION(softdimo_reward_color),
         FUNCTION(softdimo_reward_prior),
@@ -87,5 +99,6 @@ int main(void) {
     /* The freeing functions take NULL. */
     softdimo_engine_free(NULL);
     softdimo_job_free(NULL);
+    softdimo_opening_free(NULL);
     return 0;
 }

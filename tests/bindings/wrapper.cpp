@@ -211,6 +211,79 @@ void logging(const std::string& model) {
     CHECK(messages > 0);
 }
 
+// Priorities, keys, pausing and shares.
+void frame_loop(const softdimo::Engine& engine) {
+    using softdimo::JobState;
+    auto running = take(engine.submit(long_request().priority(1)));
+    while (take(running.progress()).step == 0) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    auto queued = take(engine.submit(softdimo::Request().label("red apple").queue_key(7)));
+    auto newer = take(engine.submit(softdimo::Request().label("red apple").queue_key(7)));
+    CHECK(take(queued.poll()) == JobState::Cancelled && contains(take(queued.error()), "replaced by a newer job"));
+    auto first = take(engine.submit(softdimo::Request().label("red apple").priority(2)));
+    CHECK(first.wait().ok());
+    CHECK(take(running.poll()) == JobState::Running && take(newer.poll()) == JobState::Queued);
+    CHECK(take(engine.cancel_pending()) == 1 && take(engine.cancel_pending()) == 0);
+    CHECK(take(newer.poll()) == JobState::Cancelled);
+
+    CHECK(engine.pause().ok());
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    const auto step = take(running.progress()).step;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    CHECK(take(running.progress()).step == step);
+    CHECK(engine.resume().ok());
+    while (take(running.progress()).step == step) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    CHECK(engine.set_cpu_share(50).ok() && engine.set_cpu_share(0).ok());
+    CHECK(engine.set_cpu_share(1000000).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+    CHECK(running.cancel().ok());
+
+    // A job that waits for its host, and handles that were lost.
+    int calls = 0;
+    auto own = take(softdimo::Reward::callback(
+        [&calls](const softdimo::RewardPictures&, float* scores, float*) { scores[0] = static_cast<float>(++calls); }));
+    auto waiting = take(engine.submit(softdimo::Request().label("red apple").reward(own).optimize_steps(1)));
+    while (take(waiting.progress()).state != static_cast<std::uint32_t>(JobState::Waiting)) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    CHECK(waiting.wait().ok() && calls == 2);
+}
+
+void lost_jobs(const std::string& model) {
+    const auto engine = take(softdimo::Engine::open(model));
+    const auto raw = long_request().raw();
+    softdimo_job* job = nullptr;
+    CHECK(softdimo_submit(engine.handle(), &raw, &job) == SOFTDIMO_OK);
+    CHECK(engine.free_lost_jobs().ok() && engine.free_lost_jobs().ok());
+}
+
+void opening(const std::string& model) {
+    std::vector<softdimo::Engine> engines;
+    int messages = 0;
+    {
+        const auto options = softdimo::Options().log(
+            [&messages](softdimo::LogLevel, std::string_view) { ++messages; }, softdimo::LogLevel::Info);
+        auto opening = take(softdimo::Engine::open_async(model, options, softdimo::Request().batch(2)));
+        CHECK(opening.wait().ok() && opening.wait_for(std::chrono::milliseconds(0)).ok());
+        const auto progress = take(opening.progress());
+        CHECK(progress.state == SOFTDIMO_JOB_DONE && progress.step == progress.total && progress.total > 1);
+        CHECK(opening.cancel().ok() && take(opening.error()).empty());
+        engines.push_back(take(opening.engine()));
+        CHECK(opening.engine().status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+        auto other = std::move(opening);
+        CHECK(opening.wait().status() == SOFTDIMO_ERR_NULL_ARGUMENT && other.wait().ok());
+    }
+    CHECK(messages > 1 && engines[0].layout().width == 32);
+    CHECK(engines[0].generate(softdimo::Request().label("red apple")).ok());
+    auto none = take(softdimo::Engine::open_async("/nowhere/model"));
+    CHECK(none.wait().status() == SOFTDIMO_ERR_NOT_FOUND && none.engine().status() == SOFTDIMO_ERR_NOT_FOUND);
+    CHECK(contains(take(none.error()), "/nowhere/model"));
+    CHECK(softdimo::Engine::open_async(std::string("a\0b", 3)).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+    CHECK(softdimo::Engine::open_async(model, {}, softdimo::Request().batch(0)).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+}
+
 void memory(const std::string& model) {
     std::FILE* file = std::fopen(model.c_str(), "rb");
     CHECK(file != nullptr);
@@ -388,6 +461,9 @@ int main(int argc, char** argv) {
     jobs(engine);
     cancelling(engine);
     callbacks(engine);
+    frame_loop(engine);
+    lost_jobs(model);
+    opening(model);
     logging(model);
     memory(model);
     rewards(engine, folder);

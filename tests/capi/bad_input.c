@@ -170,7 +170,7 @@ static void request_fields(void) {
   REQUEST(INVALID_ARGUMENT, "request.report_gap: expected 0 or 1, found 2", r.report_gap = 2);
   REQUEST(INVALID_ARGUMENT, "request.reserved0: expected 0, found 5", r.reserved0 = 5);
   REQUEST(INVALID_ARGUMENT, "request.reserved: expected 0, found 1", r.reserved[0] = 1);
-  REQUEST(INVALID_ARGUMENT, "request.reserved: expected 0, found 1", r.reserved[7] = 1);
+  REQUEST(INVALID_ARGUMENT, "request.reserved: expected 0, found 1", r.reserved[5] = 1);
   REQUEST(INVALID_ARGUMENT, "request.top_k: expected -1 or more, found -2", r.top_k = -2);
   REQUEST(INVALID_ARGUMENT, "start_tokens: expected 128 (1 × 64 × 2), found 129 tokens",
           (r.start_tokens = start, r.start_token_count = TOKENS + 1));
@@ -382,6 +382,7 @@ static void null_arguments(const char *model) {
   softdimo_progress progress = {sizeof progress, 0, 0, 0, 0, 0};
   softdimo_layout layout = {sizeof layout, 0, 0, 0, 0, 0, 0, 0, 0, 0};
   softdimo_reward *reward = NULL;
+  softdimo_opening *opening = NULL;
   const char *label;
   char text[16];
   float f[4];
@@ -408,6 +409,26 @@ static void null_arguments(const char *model) {
   NULLS("softdimo_layout", softdimo_engine_layout(engine, NULL));
   NULLS("engine", softdimo_engine_warmup(NULL, 1));
   NULLS("engine", softdimo_engine_trim(NULL));
+  NULLS("engine", softdimo_engine_cancel_pending(NULL, u));
+  OK(softdimo_engine_cancel_pending(engine, NULL));
+  NULLS("engine", softdimo_engine_pause(NULL));
+  NULLS("engine", softdimo_engine_resume(NULL));
+  NULLS("engine", softdimo_engine_set_cpu_share(NULL, 50));
+  REFUSED(INVALID_ARGUMENT, "percent: expected 0 (no limit) to ", softdimo_engine_set_cpu_share(engine, UINT32_MAX));
+  NULLS("path", softdimo_engine_open_async(NULL, NULL, NULL, &opening));
+  NULLS("opening", softdimo_engine_open_async(model, NULL, NULL, NULL));
+  NULLS("opening", softdimo_opening_progress(NULL, &progress));
+  NULLS("opening", softdimo_opening_wait(NULL, 0));
+  NULLS("opening", softdimo_opening_cancel(NULL));
+  NULLS("opening", softdimo_opening_error(NULL, text, sizeof text, &needed));
+  NULLS("opening", softdimo_opening_engine(NULL, &opened));
+  OK(softdimo_engine_open_async(model, NULL, NULL, &opening));
+  NULLS("softdimo_progress", softdimo_opening_progress(opening, NULL));
+  NULLS("buffer", softdimo_opening_error(opening, NULL, 16, &needed));
+  NULLS("engine", softdimo_opening_engine(opening, NULL));
+  softdimo_opening_free(opening);
+  opening = NULL;
+  NULLS("engine", softdimo_job_free_all(NULL));
   NULLS("engine", softdimo_engine_verify(NULL, model, text, sizeof text, &needed));
   NULLS("golden", softdimo_engine_verify(engine, NULL, text, sizeof text, &needed));
   NULLS("engine", softdimo_encode(NULL, &image, u, TOKENS, &needed));
@@ -461,6 +482,7 @@ static void null_arguments(const char *model) {
   /* No pointer to be NULL, or NULL is fine. */
   softdimo_engine_free(NULL);
   softdimo_job_free(NULL);
+  softdimo_opening_free(NULL);
   softdimo_reward_free(NULL);
   CHECK(softdimo_last_error(NULL, 0) > 1 && softdimo_last_error(NULL, 100) > 1);
   CHECK(softdimo_abi_version() == SOFTDIMO_ABI_VERSION);
@@ -483,9 +505,10 @@ static union {
   softdimo_reward_options reward_options;
 } any;
 
-#define SIZES(type, value, call, undo)                                                                       \
+#define SIZES(type, value, call, undo) SIZES_FROM(sizeof(type), type, value, call, undo)
+#define SIZES_FROM(smallest, type, value, call, undo)                                                        \
   do {                                                                                                       \
-    const uint32_t sizes[] = {0, 1, 3, 4, 8, sizeof(type) - 1, 65537, 1u << 31, UINT32_MAX};                 \
+    const uint32_t sizes[] = {0, 1, 3, 4, 8, (smallest) - 1, 65537, 1u << 31, UINT32_MAX};                   \
     const uint32_t larger[] = {sizeof(type) + 1, sizeof(type) + 8, 1024, 65536};                             \
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {                                              \
       memset(&any, 0, sizeof any);                                                                           \
@@ -554,8 +577,8 @@ static void struct_sizes(const char *model, const char *folder) {
   TAIL(softdimo_reward_options, any.reward_options = plain, softdimo_reward_open("none", &any.reward_options, &reward));
   CHECK(reward == NULL);
   SIZES(softdimo_memory, , softdimo_engine_memory(engine, &any.memory), CHECK(any.memory.mapped > 0));
-  SIZES(softdimo_progress, , softdimo_job_progress(done, &any.progress),
-        CHECK(any.progress.state == SOFTDIMO_JOB_DONE));
+  SIZES_FROM(16, softdimo_progress, , softdimo_job_progress(done, &any.progress),
+             CHECK(any.progress.state == SOFTDIMO_JOB_DONE));
 
   /* What the library writes has no garbage in fields of a newer header. */
   memset(&any, 0x77, sizeof any);

@@ -57,6 +57,7 @@ static void forked(void) {
   softdimo_progress progress = {sizeof progress, 0, 0, 0, 0, 0};
   softdimo_engine *other = NULL;
   softdimo_job *made = NULL;
+  softdimo_opening *opening = NULL;
 #define FORKED(call) FAILS(SOFTDIMO_ERR_FORKED, "this process was forked", call)
   FORKED(softdimo_engine_open(model, NULL, &other));
   FORKED(softdimo_engine_open_memory("x", 1, NULL, NULL, NULL, &other));
@@ -67,6 +68,12 @@ static void forked(void) {
   FORKED(softdimo_engine_memory(engine, &memory));
   FORKED(softdimo_engine_warmup(engine, 1));
   FORKED(softdimo_engine_trim(engine));
+  FORKED(softdimo_engine_cancel_pending(engine, &number));
+  FORKED(softdimo_engine_pause(engine));
+  FORKED(softdimo_engine_resume(engine));
+  FORKED(softdimo_engine_set_cpu_share(engine, 50));
+  FORKED(softdimo_engine_open_async(model, NULL, NULL, &opening));
+  FORKED(softdimo_job_free_all(engine));
   FORKED(softdimo_engine_verify(engine, model, text, sizeof text, &needed));
   FORKED(softdimo_generate(engine, &request, &image, 1));
   FORKED(softdimo_submit(engine, &request, &made));

@@ -164,6 +164,23 @@ fn queue() {
 }
 
 #[test]
+fn pace() {
+    run(program("pace").arg(bundled()));
+}
+
+#[test]
+fn opening() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("opening").arg(bundled()).arg(maskbit::labelled(folder.path())));
+}
+
+#[test]
+fn lost_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("lost_jobs").arg(maskbit::labelled(folder.path())));
+}
+
+#[test]
 fn memory() {
     run(program("memory").arg(bundled()));
 }

@@ -253,9 +253,9 @@ pub unsafe extern "C" fn softdimo_job_free_all(engine: *const softdimo_engine) -
         // SAFETY: a live handle, and jobs made by `softdimo_submit` that nobody else frees.
         unsafe {
             let lost = std::mem::take(&mut *handle(engine, "engine")?.jobs.lock());
-            let lost: Vec<_> = lost.into_iter().map(|address| address as *mut softdimo_job).collect();
-            lost.iter().for_each(|&job| (*job).job.cancel());
-            lost.into_iter().for_each(|job| drop(Box::from_raw(job)));
+            // All end at the same time.
+            lost.iter().for_each(|&job| (*(job as *const softdimo_job)).job.cancel());
+            lost.iter().for_each(|&job| drop(Box::from_raw(job as *mut softdimo_job)));
         }
         Ok(())
     })

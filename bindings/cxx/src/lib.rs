@@ -43,7 +43,7 @@ mod ffi {
         Soft = 1,
     }
 
-    /// `SOFTDIMO_JOB_*`; the last three are final.
+    /// `SOFTDIMO_JOB_*`; done, failed and cancelled are final.
     #[repr(u32)]
     enum JobState {
         Queued = 0,
@@ -51,6 +51,7 @@ mod ffi {
         Done = 2,
         Failed = 3,
         Cancelled = 4,
+        Waiting = 5,
     }
 
     /// How to open an engine. Start from `default_options()`.
@@ -112,6 +113,10 @@ mod ffi {
         /// Start embedding [batch, positions, embedding]; empty: made from the start tokens.
         e_in: Vec<f32>,
         report_gap: bool,
+        /// Jobs of higher priority go first.
+        priority: i32,
+        /// Jobs with the same key that have not begun are cancelled; 0 for none.
+        queue_key: u64,
     }
 
     /// A picture: RGBA, 8 bits a channel, sRGB, rows tightly packed from the top.
@@ -188,6 +193,14 @@ mod ffi {
         fn warmup(self: &Engine, batch: u32) -> Result<()>;
         /// Give back what can be prepared again.
         fn trim(self: &Engine) -> Result<()>;
+        /// Cancel every job that has not begun; how many there were.
+        fn cancel_pending(self: &Engine) -> Result<u64>;
+        /// Compute nothing until `resume`.
+        fn pause(self: &Engine) -> Result<()>;
+        /// Go on after `pause`.
+        fn resume(self: &Engine) -> Result<()>;
+        /// Compute for at most so many percent of the time of one core; 0 for no limit.
+        fn set_cpu_share(self: &Engine, percent: u32) -> Result<()>;
         /// Generate and wait: `request.batch` pictures.
         fn generate(self: &Engine, request: &Request) -> Result<Vec<Image>>;
         /// Queue a request and return at once.
@@ -316,6 +329,22 @@ impl Engine {
 
     fn warmup(&self, batch: u32) -> Result<()> {
         wall(|| self.0.get()?.warmup(batch as usize))
+    }
+
+    fn cancel_pending(&self) -> Result<u64> {
+        wall(|| Ok(self.0.get()?.cancel_pending()? as u64))
+    }
+
+    fn pause(&self) -> Result<()> {
+        wall(|| self.0.get()?.pause())
+    }
+
+    fn resume(&self) -> Result<()> {
+        wall(|| self.0.get()?.resume())
+    }
+
+    fn set_cpu_share(&self, percent: u32) -> Result<()> {
+        wall(|| self.0.get()?.set_cpu_share(percent))
     }
 
     fn trim(&self) -> Result<()> {

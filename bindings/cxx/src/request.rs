@@ -47,6 +47,8 @@ pub fn default_request() -> Result<ffi::Request> {
             edit_mask: Vec::new(),
             e_in: Vec::new(),
             report_gap: false,
+            priority: 0,
+            queue_key: 0,
         })
     })
 }
@@ -118,6 +120,8 @@ pub fn read_request(r: &ffi::Request) -> softdimo::Result<softdimo::Request> {
         start_tokens: (!r.start_tokens.is_empty()).then(|| r.start_tokens.clone()),
         e_in: (!r.e_in.is_empty()).then(|| r.e_in.clone()),
         report_gap: r.report_gap,
+        priority: r.priority,
+        queue_key: r.queue_key,
         ..softdimo::Request::default()
     })
 }

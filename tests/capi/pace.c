@@ -1,0 +1,240 @@
+/* An engine that keeps out of the way: paused, with a share of the processor; and what ends while it is paused.
+ *
+ * Arguments: model file. */
+#include "check.h"
+
+#include <sys/wait.h>
+
+static const char *model;
+static softdimo_engine *engine;
+
+static softdimo_progress progress_of(const softdimo_job *job) {
+  softdimo_progress progress;
+  progress.struct_size = sizeof progress;
+  OK(softdimo_job_progress(job, &progress));
+  return progress;
+}
+
+static uint32_t state_of(const softdimo_job *job) {
+  uint32_t state = 99;
+  OK(softdimo_job_poll(job, &state));
+  return state;
+}
+
+static softdimo_request teacher(uint32_t steps) {
+  softdimo_request request = default_request(3);
+  request.steps = steps;
+  return request;
+}
+
+static softdimo_request climbs(softdimo_reward_term *term, softdimo_reward **reward) {
+  OK(softdimo_reward_color(-1, -1, 1, NULL, 0, reward));
+  memset(term, 0, sizeof *term);
+  term->reward = *reward;
+  term->weight = 1;
+  softdimo_request request = default_request(5);
+  request.rewards = term;
+  request.reward_count = 1;
+  request.optimize_steps = 1000;
+  return request;
+}
+
+/* A call under way is over. */
+static void stands_still(const softdimo_job *job) {
+  sleep_ms(100);
+  softdimo_progress before = progress_of(job);
+  double cpu = cpu_seconds();
+  sleep_ms(200);
+  CHECK(progress_of(job).step == before.step && progress_of(job).state == before.state);
+  cpu = cpu_seconds() - cpu;
+  printf("# paused for 200 ms: %.1f ms of CPU\n", cpu * 1e3);
+  CHECK(cpu < 0.02);
+}
+
+static void pauses_and_goes_on(void) {
+  softdimo_request request = teacher(60);
+  uint32_t alone[TOKENS], tokens[TOKENS];
+  run_tokens(engine, &request, alone);
+  softdimo_job *job = submit(engine, &request);
+  wait_until_running(job, 3);
+  OK(softdimo_engine_pause(engine));
+  OK(softdimo_engine_pause(engine));
+  stands_still(job);
+  CHECK(progress_of(job).state == SOFTDIMO_JOB_RUNNING);
+  STATUS(SOFTDIMO_ERR_TIMEOUT, softdimo_job_wait(job, 50));
+
+  /* What comes meanwhile waits in the queue, in its order, with its keys. */
+  request.steps = 2;
+  request.queue_key = 4;
+  softdimo_job *replaced = submit(engine, &request), *next = submit(engine, &request);
+  CHECK(state_of(replaced) == SOFTDIMO_JOB_CANCELLED && state_of(next) == SOFTDIMO_JOB_QUEUED);
+  softdimo_job *cancelled = submit(engine, &request);
+  CHECK(state_of(next) == SOFTDIMO_JOB_CANCELLED);
+  OK(softdimo_job_cancel(cancelled));
+  CHECK(state_of(cancelled) == SOFTDIMO_JOB_CANCELLED);
+  softdimo_job_free(replaced);
+  softdimo_job_free(next);
+  softdimo_job_free(cancelled);
+  next = submit(engine, &request);
+  CHECK(state_of(next) == SOFTDIMO_JOB_QUEUED);
+
+  OK(softdimo_engine_resume(engine));
+  OK(softdimo_job_wait(job, -1));
+  tokens_of(job, 0, tokens);
+  CHECK(!memcmp(tokens, alone, sizeof tokens));
+  OK(softdimo_job_wait(next, -1));
+  softdimo_job_free(job);
+  softdimo_job_free(next);
+  OK(softdimo_engine_resume(engine));
+}
+
+/* A job that is submitted to a paused engine does not begin; what does not compute is answered. */
+static void nothing_begins(void) {
+  softdimo_request request = teacher(5);
+  OK(softdimo_engine_pause(engine));
+  softdimo_job *job = submit(engine, &request);
+  stands_still(job);
+  CHECK(progress_of(job).state == SOFTDIMO_JOB_QUEUED);
+  softdimo_memory memory;
+  memory.struct_size = sizeof memory;
+  OK(softdimo_engine_memory(engine, &memory));
+  CHECK(memory.sessions > 0);
+  softdimo_job_free(job);
+  job = submit(engine, &request);
+  OK(softdimo_engine_resume(engine));
+  OK(softdimo_job_wait(job, -1));
+  softdimo_job_free(job);
+}
+
+static void ends_while_paused(void) {
+  softdimo_request request = long_request();
+  for (int how = 0; how < 2; how++) {
+    softdimo_job *job = submit(engine, &request);
+    wait_until_running(job, 2);
+    OK(softdimo_engine_pause(engine));
+    double start = seconds();
+    if (how) {
+      OK(softdimo_job_cancel(job));
+      STATUS(SOFTDIMO_ERR_CANCELLED, softdimo_job_wait(job, -1));
+    }
+    softdimo_job_free(job);
+    CHECK(seconds() - start < 1);
+    OK(softdimo_engine_resume(engine));
+  }
+
+  /* An optimisation makes its best picture, unless nobody looks. */
+  softdimo_reward_term term;
+  softdimo_reward *reward;
+  request = climbs(&term, &reward);
+  for (int how = 0; how < 2; how++) {
+    softdimo_job *job = submit(engine, &request);
+    wait_until_running(job, 5);
+    OK(softdimo_engine_pause(engine));
+    stands_still(job);
+    double start = seconds();
+    if (how) {
+      uint32_t tokens[TOKENS];
+      OK(softdimo_job_cancel(job));
+      STATUS(SOFTDIMO_ERR_CANCELLED, softdimo_job_wait(job, -1));
+      tokens_of(job, 0, tokens);
+    }
+    softdimo_job_free(job);
+    printf("# an optimisation of a paused engine, %s: %.0f ms\n", how ? "cancelled" : "freed", (seconds() - start) * 1e3);
+    CHECK(seconds() - start < 5);
+    OK(softdimo_engine_resume(engine));
+  }
+  softdimo_reward_free(reward);
+}
+
+/* A paused engine is freed, with a job at hand and one that waits, and a process with one exits. */
+static void frees_paused(void) {
+  softdimo_engine *other = open_engine(model, NULL);
+  softdimo_request request = long_request();
+  softdimo_job *running = submit(other, &request), *queued = submit(other, &request);
+  wait_until_running(running, 2);
+  OK(softdimo_engine_pause(other));
+  double start = seconds();
+  softdimo_engine_free(other);
+  softdimo_job_free(queued);
+  softdimo_job_free(running);
+  CHECK(seconds() - start < 2);
+}
+
+static void exits_paused(void) {
+  fflush(stdout);
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    alarm(60);
+    softdimo_engine *other = open_engine(model, NULL);
+    softdimo_request request = long_request();
+    softdimo_job *running = submit(other, &request);
+    wait_until_running(running, 2);
+    OK(softdimo_engine_pause(other));
+    sleep_ms(50);
+    exit(0);
+  }
+  int status = -1;
+  double start = seconds();
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  printf("# a process with a paused engine: %.2f s in all\n", seconds() - start);
+}
+
+/* CPU of this process, which does nothing else, by the time that went by. */
+static double share_over(double length) {
+  double start = seconds(), cpu = cpu_seconds();
+  while (seconds() - start < length) sleep_ms(20);
+  return (cpu_seconds() - cpu) / (seconds() - start);
+}
+
+static void keeps_its_share(void) {
+  softdimo_request request = long_request();
+  uint32_t state;
+  FAILS(SOFTDIMO_ERR_INVALID_ARGUMENT, "percent: expected 0 (no limit) to 200: 100 for each of 2 threads, found 201",
+        softdimo_engine_set_cpu_share(engine, 201));
+  softdimo_job *job = submit(engine, &request);
+  wait_until_running(job, 20);
+  OK(softdimo_engine_set_cpu_share(engine, 20));
+  sleep_ms(200);
+  double share = share_over(2.5);
+  printf("# a share of 20 %%: %.1f %%\n", share * 100);
+  CHECK(share >= 0.12 && share <= 0.28);
+
+  /* Paused, cancelled and freed as at once as ever. */
+  OK(softdimo_engine_set_cpu_share(engine, 1));
+  sleep_ms(100);
+  OK(softdimo_engine_pause(engine));
+  OK(softdimo_engine_resume(engine));
+  double start = seconds();
+  OK(softdimo_job_cancel(job));
+  OK(softdimo_job_poll(job, &state));
+  CHECK(state == SOFTDIMO_JOB_CANCELLED);
+  softdimo_job_free(job);
+  CHECK(seconds() - start < 1);
+
+  OK(softdimo_engine_set_cpu_share(engine, 0));
+  job = submit(engine, &request);
+  wait_until_running(job, 20);
+  share = share_over(1);
+  printf("# without a limit: %.1f %%\n", share * 100);
+  CHECK(share > 0.28);
+  softdimo_job_free(job);
+}
+
+int main(int argc, char **argv) {
+  begin();
+  CHECK(argc == 2);
+  model = argv[1];
+  exits_paused(); /* before this process has an engine */
+  softdimo_engine_options options = default_options();
+  options.threads = 2;
+  engine = open_engine(model, &options);
+  pauses_and_goes_on();
+  nothing_begins();
+  ends_while_paused();
+  frees_paused();
+  keeps_its_share();
+  softdimo_engine_free(engine);
+  return end();
+}
