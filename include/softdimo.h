@@ -248,6 +248,13 @@ typedef struct softdimo_engine_options {
 int32_t softdimo_engine_options_init(struct softdimo_engine_options *options,
                                      uint32_t struct_size);
 
+/// The same for an engine beside a game's own threads, which are not to miss a frame for it: `threads` is 1, the worker,
+/// so that no more than one core is taken, and `niceness` is 10, with which the worker gets a tenth of a core that another
+/// thread wants too, and all of one that is free. Memory stays as lean as by default; what else suits a game depends on
+/// it. Errors: NULL, unknown size. Since ABI 1.2.
+int32_t softdimo_engine_options_init_game(struct softdimo_engine_options *options,
+                                          uint32_t struct_size);
+
 /// Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
 /// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds: weights are
 /// mapped, not read. Errors: those of files (`SOFTDIMO_ERR_NOT_FOUND` to `SOFTDIMO_ERR_CONFIG`, the latter
@@ -514,6 +521,20 @@ int32_t softdimo_generate(const struct softdimo_engine *engine,
                           const struct softdimo_request *request,
                           struct softdimo_image *images,
                           uint32_t image_count);
+
+/// The seed of a place in a world, for `request.seed`: the same for the same numbers on every machine, in every version.
+/// Other places and other worlds get other seeds; give 0 for coordinates you do not have. Picture b of a batch has seed + b,
+/// and batches of up to 256 pictures at neighbouring places do not share seeds. Cannot fail. Others can compute it: all
+/// arithmetic wraps at 2^64, coordinates are two's complement,
+///
+///     mix(h): h ^= h >> 30; h *= 0xBF58476D1CE4E5B9; h ^= h >> 27; h *= 0x94D049BB133111EB; h ^= h >> 31
+///     h = mix(world_seed + 0x9E3779B97F4A7C15), then h = mix(h + c + 0x9E3779B97F4A7C15) for c = x, y, z
+///
+/// Since ABI 1.2.
+uint64_t softdimo_seed(uint64_t world_seed,
+                       int64_t x,
+                       int64_t y,
+                       int64_t z);
 
 /** @} */
 

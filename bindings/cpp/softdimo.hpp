@@ -187,6 +187,11 @@ inline std::string_view version() noexcept { return softdimo_version(); }
 /// Whether the loaded library speaks the ABI of the softdimo.h this was compiled with (same major number).
 inline bool abi_matches() noexcept { return softdimo_abi_version() >> 16 == SOFTDIMO_ABI_VERSION >> 16; }
 
+/// The seed of a place in a world, for Request::seed: the same for the same numbers on every machine; see softdimo_seed.
+inline std::uint64_t seed(std::uint64_t world_seed, std::int64_t x, std::int64_t y, std::int64_t z = 0) noexcept {
+    return softdimo_seed(world_seed, x, y, z);
+}
+
 // ------------------------------------------------------------------------------------------- enumerations
 
 /// What a callback wants. A callback that returns void means Continue; one that throws means Stop.
@@ -483,6 +488,13 @@ class Options {
 public:
     /// The defaults.
     Options() { softdimo_engine_options_init(&raw_, sizeof(raw_)); }
+
+    /// What suits an engine beside a game's own threads: one thread, and less priority than they have.
+    static Options game() {
+        Options options;
+        softdimo_engine_options_init_game(&options.raw_, sizeof(options.raw_));
+        return options;
+    }
 
     /// Weights where they lie, or packed for speed.
     Options& memory_mode(MemoryMode mode) { return raw_.memory_mode = static_cast<std::uint32_t>(mode), *this; }

@@ -48,6 +48,9 @@ pub struct Args {
     /// Seed of the first picture of every label or prompt; the next ones use seed + 1, + 2, ...
     #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
+    /// Of a world whose seed is --seed: the pictures of this place, whose seeds are mixed from both
+    #[arg(long, value_name = "X,Y[,Z]", value_parser = place, allow_hyphen_values = true)]
+    place: Option<Place>,
     /// Pictures per label
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
@@ -93,6 +96,34 @@ pub struct Args {
     /// PNG to write
     #[arg(short, long)]
     output: PathBuf,
+}
+
+impl Args {
+    /// Seed of the first picture of every subject.
+    fn first_seed(&self) -> u64 {
+        self.place.as_ref().map_or(self.seed, |place| softdimo::seed(self.seed, place.0))
+    }
+}
+
+/// Coordinates of a place; those not given are 0.
+#[derive(Clone)]
+struct Place([i64; 3]);
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [x, y, z] = self.0;
+        write!(f, "{x},{y},{z}")
+    }
+}
+
+/// For `--place`.
+fn place(text: &str) -> std::result::Result<Place, String> {
+    let numbers: Option<Vec<i64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    match numbers.as_deref() {
+        Some(&[x, y]) => Ok(Place([x, y, 0])),
+        Some(&[x, y, z]) => Ok(Place([x, y, z])),
+        _ => Err(format!("expected two or three whole numbers from {} to {}", i64::MIN, i64::MAX)),
+    }
 }
 
 /// Most pictures of one job: what is in memory at a time.
@@ -201,7 +232,7 @@ impl Pictures<'_> {
             aesthetic_score: args.aesthetic_score,
             edit: self.edit.clone(),
             batch: batch as usize,
-            seed: args.seed.wrapping_add(from.into()),
+            seed: args.first_seed().wrapping_add(from.into()),
             steps: args.steps,
             decode: args.decode.into(),
             temperature: args.temperature,
@@ -259,7 +290,7 @@ impl Pictures<'_> {
         let mut names = Names::default();
         for i in 0..u64::from(self.args.count.min(FIRST)) {
             for title in &self.titles {
-                let path = names.next(&self.args.output, title, self.args.seed.wrapping_add(i));
+                let path = names.next(&self.args.output, title, self.args.first_seed().wrapping_add(i));
                 look_at_file("--separate", &path)?;
                 check_apart(&[("--separate", &path)], inputs)?;
             }
@@ -274,7 +305,7 @@ impl Pictures<'_> {
             for (subject, done) in row.iter().enumerate() {
                 let report = of_picture(&done.report, i);
                 let path = names.next(&self.args.output, &self.titles[subject], report.seed);
-                let picture = report.seed.wrapping_sub(self.args.seed) as u32;
+                let picture = report.seed.wrapping_sub(self.args.first_seed()) as u32;
                 let recipe = recipe(self.args, self.factor, Some((subject, picture)), self.files());
                 write_png(&path, &self.picture(done, i)?.view(), &text(&[report], &recipe))?;
                 tell!("{}", path.display());
@@ -371,7 +402,7 @@ fn recipe(args: &Args, enlarge: u32, one: Option<(usize, u32)>, files: &[SourceF
         }
         Some((subject, picture)) => {
             o.0.extend(subjects.0.into_iter().skip(subject).take(1));
-            (args.seed.wrapping_add(picture.into()), 1)
+            (args.first_seed().wrapping_add(picture.into()), 1)
         }
     };
     o.push("negative-prompt", &args.negative_prompt);
@@ -384,6 +415,7 @@ fn recipe(args: &Args, enlarge: u32, one: Option<(usize, u32)>, files: &[SourceF
         }
     }
     o.push("seed", [seed]);
+    o.push("place", args.place.as_ref().filter(|_| one.is_none()));
     o.push("count", [count]);
     o.push("steps", [args.steps]);
     o.push("decode", value_name(args.decode));

@@ -38,6 +38,7 @@ const ALLOWED: [(&str, &[&str]); 2] = [
             "keep",
             "mask",
             "seed",
+            "place",
             "count",
             "steps",
             "decode",

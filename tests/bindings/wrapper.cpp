@@ -96,6 +96,10 @@ void pictures(const softdimo::Engine& engine, const std::string& folder) {
     CHECK(mine[0].pixels() == apple[0].pixels() && mine[1].pixels() == other_seed[0].pixels());
     CHECK(engine.generate_into(request, views, 1).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
 
+    // A place's seed, and an engine beside a game's threads.
+    CHECK(softdimo::seed(7, -1, 2) == 0xE42C80F9F3B5D023u && softdimo::seed(0, 0, 0, 1) == 0x698DFBA9F1FC1B53u);
+    CHECK(softdimo::Options::game().raw().threads == 1 && softdimo::Options::game().raw().niceness == 10);
+
     CHECK(apple[0].write_png(folder + "/apple.png", {{"seed", "1"}}).ok());
     CHECK(!apple[0].write_png(folder + "/no such folder/apple.png"));
 }

@@ -391,6 +391,7 @@ static void null_arguments(const char *model) {
   NULLS("buffer", softdimo_provider_info(0, NULL, 0, NULL));
   NULLS("buffer", softdimo_provider_info(0, NULL, 16, &needed));
   NULLS("options", softdimo_engine_options_init(NULL, sizeof(softdimo_engine_options)));
+  NULLS("options", softdimo_engine_options_init_game(NULL, sizeof(softdimo_engine_options)));
   NULLS("path", softdimo_engine_open(NULL, NULL, &opened));
   NULLS("engine", softdimo_engine_open(model, NULL, NULL));
   NULLS("data", softdimo_engine_open_memory(NULL, 10, NULL, NULL, NULL, &opened));
@@ -627,6 +628,7 @@ static void misaligned(void) {
 }
 
 static void results(const char *model) {
+  CHECK(softdimo_seed(UINT64_MAX, INT64_MIN, INT64_MAX, -1) != softdimo_seed(0, 0, 0, 0)); /* takes anything */
   char text[8];
   float f[8];
   uint32_t u[8], state = 99;

@@ -106,6 +106,29 @@ fn generate_separate_files_and_teacher() {
     assert_eq!(read_png(&out).unwrap().0.height(), 256);
 }
 
+/// The pictures of a place are those of its seed, in a sheet and in files that speak for themselves.
+#[test]
+fn a_place_has_the_pictures_of_its_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let seed = softdimo::seed(7, [-3, 12, 0]);
+    let common = ["generate", "--label", "dog", "--count", "2", "--enlarge", "1", "-o"];
+    works(&[&common[..], &[&path("place.png"), "--seed", "7", "--place", "-3,12"]].concat());
+    works(&[&common[..], &[&path("seed.png"), "--seed", &seed.to_string()]].concat());
+    assert!(read_png(path("place.png")).unwrap().0 == read_png(path("seed.png")).unwrap().0);
+    works(&[&common[..], &[&path("x.png"), "--seed", "7", "--place", "-3,12,0", "--separate"]].concat());
+    for b in 0..2 {
+        let name = path(&format!("x-dog-{}.png", seed.wrapping_add(b)));
+        let again = path("again.png");
+        works(&["generate", "--like", &name, "-o", &again]);
+        assert!(read_png(&name).unwrap().0 == read_png(&again).unwrap().0, "{b}");
+    }
+    for bad in ["1", "1,2,3,4", "1,x", "", "1,9223372036854775808"] {
+        let said = fails(2, &["generate", "--place", bad, "-o", &path("no.png")]);
+        assert!(said.contains("expected two or three whole numbers"), "{bad}: {said}");
+    }
+}
+
 #[test]
 fn inspect_checks_the_hash() {
     let text = works(&["inspect", MODEL]);

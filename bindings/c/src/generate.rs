@@ -37,3 +37,17 @@ pub unsafe extern "C" fn softdimo_generate(
         }
     })
 }
+
+/// The seed of a place in a world, for `request.seed`: the same for the same numbers on every machine, in every version.
+/// Other places and other worlds get other seeds; give 0 for coordinates you do not have. Picture b of a batch has seed + b,
+/// and batches of up to 256 pictures at neighbouring places do not share seeds. Cannot fail. Others can compute it: all
+/// arithmetic wraps at 2^64, coordinates are two's complement,
+///
+///     mix(h): h ^= h >> 30; h *= 0xBF58476D1CE4E5B9; h ^= h >> 27; h *= 0x94D049BB133111EB; h ^= h >> 31
+///     h = mix(world_seed + 0x9E3779B97F4A7C15), then h = mix(h + c + 0x9E3779B97F4A7C15) for c = x, y, z
+///
+/// Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub extern "C" fn softdimo_seed(world_seed: u64, x: i64, y: i64, z: i64) -> u64 {
+    softdimo::seed(world_seed, [x, y, z])
+}
