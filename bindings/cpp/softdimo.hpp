@@ -225,6 +225,19 @@ enum class Optimizer : std::uint32_t {
     Adam = SOFTDIMO_OPTIMIZER_ADAM ///< Adam with its usual constants.
 };
 
+/// What lies between the pixels of an enlarged picture.
+enum class Scaling : std::uint32_t {
+    Nearest = SOFTDIMO_SCALING_NEAREST, ///< Nothing: pixel art.
+    Smooth = SOFTDIMO_SCALING_SMOOTH    ///< Catmull-Rom.
+};
+
+/// How colours of a palette are mixed.
+enum class Dither : std::uint32_t {
+    None = SOFTDIMO_DITHER_NONE,     ///< They are not.
+    Bayer4 = SOFTDIMO_DITHER_BAYER4, ///< In an ordered pattern of 4 x 4 pixels.
+    Bayer8 = SOFTDIMO_DITHER_BAYER8  ///< The same of 8 x 8.
+};
+
 /// Severity of a message.
 enum class LogLevel : std::int32_t {
     Error = SOFTDIMO_LOG_ERROR,     ///< An error.
@@ -481,6 +494,41 @@ private:
     std::uint32_t width_ = 0;
     std::uint32_t height_ = 0;
     std::vector<std::uint8_t> pixels_;
+};
+
+/// How pictures are written; see softdimo_picture_style for the meaning, units and defaults of each.
+class PictureStyle {
+public:
+    /// Nothing is done but enlarging by repeating pixels.
+    PictureStyle() { softdimo_picture_style_init(&raw_, sizeof(raw_)); }
+
+    /// Between the pixels of an enlarged picture.
+    PictureStyle& scaling(Scaling scaling) { return raw_.scaling = static_cast<std::uint32_t>(scaling), *this; }
+    /// The colours a picture may have: 4 bytes each, R G B A; those of alpha 0 are left out.
+    PictureStyle& palette(std::vector<std::uint8_t> rgba) {
+        return palette_ = std::move(rgba), raw_.palette_count = static_cast<std::uint32_t>(palette_.size() / 4), *this;
+    }
+    /// As many colours, found from each picture's own.
+    PictureStyle& colors(std::uint32_t count) { return palette_.clear(), raw_.palette_count = count, *this; }
+    /// How colours are mixed, and how much of the way to the right mixture, 0 to 1.
+    PictureStyle& dither(Dither pattern, float strength = 1.0f) {
+        return raw_.dither = static_cast<std::uint32_t>(pattern), raw_.dither_strength = strength, *this;
+    }
+    /// The background becomes transparent; -1 is the default tolerance. Holes of `hole_area` of the model's pixels do too.
+    PictureStyle& matte(float tolerance = -1.0f, std::uint32_t hole_area = 0) {
+        return raw_.matte = 1, raw_.matte_tolerance = tolerance, raw_.matte_hole_area = hole_area, *this;
+    }
+
+    /// As the C functions take it; valid while this object lives unchanged.
+    softdimo_picture_style raw() const noexcept {
+        softdimo_picture_style raw = raw_;
+        raw.palette = palette_.empty() ? nullptr : palette_.data();
+        return raw;
+    }
+
+private:
+    softdimo_picture_style raw_;
+    std::vector<std::uint8_t> palette_;
 };
 
 /// How to open an engine; see softdimo_engine_options for the meaning, units and defaults of each.
@@ -902,7 +950,28 @@ public:
         return image;
     }
 
-    /// Its pixels into memory of the caller's: any format, stride and origin softdimo_image can say.
+    /// Its pixels, RGBA8, in a style and enlarged by whole factors along each axis.
+    Expected<Image> image(std::uint32_t index, const PictureStyle& style, std::uint32_t columns = 1,
+                          std::uint32_t rows = 1) const {
+        // What does not fit is refused by the library; nothing is allocated for it here.
+        const std::uint64_t width = std::uint64_t{layout_.width} * columns;
+        const std::uint64_t height = std::uint64_t{layout_.height} * rows;
+        if (columns == 0 || rows == 0 || width * height > std::uint64_t{1} << 26 || width > 1u << 26) {
+            return Failure{SOFTDIMO_ERR_INVALID_ARGUMENT, "image size: expected 1 to 67108864 pixels, found " +
+                                                              std::to_string(width) + "x" + std::to_string(height)};
+        }
+        Image image(static_cast<std::uint32_t>(width), static_cast<std::uint32_t>(height));
+        softdimo_image view = image.view();
+        const softdimo_picture_style raw = style.raw();
+        view.style = &raw;
+        if (const std::int32_t status = softdimo_job_image(handle_.get(), index, &view)) {
+            return detail::failure(status);
+        }
+        return image;
+    }
+
+    /// Its pixels into memory of the caller's: any format, stride, origin, size and style that softdimo_image can
+    /// say.
     Expected<void> image_into(std::uint32_t index, softdimo_image& image) const {
         return detail::check(softdimo_job_image(handle_.get(), index, &image));
     }
@@ -1095,7 +1164,11 @@ public:
     }
 
     /// Generate and wait: request.batch pictures.
-    Expected<std::vector<Image>> generate(const Request& request) const {
+    Expected<std::vector<Image>> generate(const Request& request) const { return generate(request, PictureStyle()); }
+
+    /// The same in a style, enlarged by whole factors along each axis.
+    Expected<std::vector<Image>> generate(const Request& request, const PictureStyle& style, std::uint32_t columns = 1,
+                                          std::uint32_t rows = 1) const {
         auto job = submit(request);
         if (!job) {
             return job.failure();
@@ -1105,7 +1178,7 @@ public:
         }
         std::vector<Image> images;
         for (std::uint32_t i = 0; i < request.raw_.batch; ++i) {
-            auto image = job->image(i);
+            auto image = job->image(i, style, columns, rows);
             if (!image) {
                 return image.failure();
             }

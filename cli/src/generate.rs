@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use softdimo::Report;
-use softdimo::image::{RgbaImage, read_f32_chw, write_png, write_png_bands};
+use softdimo::image::{PictureStyle, RgbaImage, read_f32_chw, write_png, write_png_bands};
 use softdimo::{Edit, Engine, Error, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{DecodeArg, EngineArgs, print_warnings, seed};
@@ -16,6 +16,7 @@ use crate::picture::read_of_size;
 use crate::progress::Progress;
 use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, of_picture, text, value_name};
 use crate::say::{say, tell};
+use crate::style::StyleArgs;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -81,9 +82,11 @@ pub struct Args {
     /// With steps > 1: temperature of the noise on the confidence
     #[arg(long)]
     randomize_temperature: Option<f32>,
-    /// Enlarge pixels by this factor (nearest neighbour); default: small pictures to about 256 pixels
+    /// Enlarge pictures by this factor; default: small ones to about 256 pixels
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     enlarge: Option<u32>,
+    #[command(flatten)]
+    style: StyleArgs,
     /// One file per picture (OUT-LABEL-SEED.png) instead of a sheet: a row per seed, a column per label
     #[arg(long)]
     separate: bool,
@@ -159,8 +162,13 @@ pub fn run(args: Args, like: Option<Like>) -> Result<ExitCode> {
 
 /// The files that are read, with their options.
 fn inputs<'a>(args: &'a Args, model: &'a Path) -> Vec<(&'static str, &'a Path)> {
-    let given = [("--edit", &args.edit), ("--mask", &args.mask), ("--like", &args.like)];
-    let given = given.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)));
+    let given = [
+        ("--edit", args.edit.as_ref()),
+        ("--mask", args.mask.as_ref()),
+        ("--palette", args.style.file()),
+        ("--like", args.like.as_ref()),
+    ];
+    let given = given.into_iter().filter_map(|(option, path)| Some((option, path?.as_path())));
     given.chain([("--model", model)]).collect()
 }
 
@@ -193,6 +201,7 @@ struct Pictures<'a> {
     titles: Vec<String>,
     edit: Option<Edit>,
     factor: u32,
+    style: PictureStyle,
     like: Option<Like>,
     hashing: Cell<Option<Hashing>>,
     files: OnceCell<Vec<SourceFile>>,
@@ -209,8 +218,9 @@ impl Pictures<'_> {
         let titles = subjects.iter().map(|subject| title(engine, subject)).collect::<Result<_>>()?;
         let edit = edit(args, (layout.width, layout.height))?;
         let factor = args.enlarge.unwrap_or_else(|| (256 / layout.width.max(1)).clamp(1, 16) as u32);
-        let hashing = Cell::new(Some(hashing(args)?));
-        Ok(Pictures { args, engine, subjects, titles, edit, factor, like, hashing, files: OnceCell::new() })
+        let style = args.style.style()?;
+        let (hashing, files) = (Cell::new(Some(hashing(args)?)), OnceCell::new());
+        Ok(Pictures { args, engine, subjects, titles, edit, factor, style, like, hashing, files })
     }
 
     /// The files that the pictures come from, with their hashes.
@@ -282,7 +292,7 @@ impl Pictures<'_> {
 
     fn picture(&self, done: &Generated, i: usize) -> Result<RgbaImage> {
         let (width, height) = (done.report.width as u32, done.report.height as u32);
-        RgbaImage::from_f32_chw(done.picture(i)?, width, height)?.enlarge(self.factor)
+        RgbaImage::from_decoded(done.picture(i)?, (width, height), &self.style, self.factor)
     }
 
     /// That the first files of [`Pictures::separate`] can be written, and none is read.
@@ -328,15 +338,16 @@ impl Pictures<'_> {
             return Err(Error::invalid("--count", "at most 2147483647 pixels a side", found));
         }
         let (width, height) = (width as u32, height as u32);
+        let between = [255, 255, 255, if self.args.style.is_transparent() { 0 } else { 255 }];
         let mut reports = Vec::new();
         write_png_bands(&self.args.output, (width, height), |band| {
             let mut first = true;
             reports = self.rows(|row, i| {
                 if !std::mem::take(&mut first) && gap > 0 {
-                    band(&RgbaImage::filled(width, gap, [255; 4])?)?;
+                    band(&RgbaImage::filled(width, gap, between)?)?;
                 }
                 let row = row.iter().map(|done| self.picture(done, i)).collect::<Result<Vec<_>>>()?;
-                band(&RgbaImage::sheet(&row, columns as u32, gap, [255; 4])?)
+                band(&RgbaImage::sheet(&row, columns as u32, gap, between)?)
             })?;
             Ok(text(&reports, &recipe(self.args, self.factor, None, self.files())))
         })?;
@@ -385,6 +396,7 @@ fn edit(args: &Args, size: (usize, usize)) -> Result<Option<Edit>> {
 fn hashing(args: &Args) -> Result<Hashing> {
     let mut files: Vec<_> = args.edit.iter().map(|path| ("edit", path.clone())).collect();
     files.extend(args.mask.iter().map(|path| ("mask", path.clone())));
+    files.extend(args.style.file().map(|path| ("palette", path.clone())));
     Hashing::start(&args.engine, files)
 }
 
@@ -427,6 +439,7 @@ fn recipe(args: &Args, enlarge: u32, one: Option<(usize, u32)>, files: &[SourceF
     o.push("guidance-scale", args.guidance_scale);
     o.push("randomize-temperature", args.randomize_temperature);
     o.push("enlarge", [enlarge]);
+    args.style.push(&mut o);
     Recipe { command: "generate".into(), options: o.0, files: files.to_vec() }
 }
 

@@ -1,10 +1,12 @@
 //! The whole thing in one call. Jobs do the same without blocking.
 
+use super::picture::read_style;
 use super::request::submit;
 use super::*;
 
-/// Generate `image_count` (= request.batch) pictures into caller-owned buffers and wait. Nothing is written
-/// unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes apart.
+/// Generate `image_count` (= request.batch) pictures into caller-owned buffers of the model's size, or of multiples of it,
+/// and wait. Nothing is written unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes
+/// apart.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_generate(
     engine: *const softdimo_engine,
@@ -25,13 +27,24 @@ pub unsafe extern "C" fn softdimo_generate(
             }
             let views = read::images(images, image_count)?;
             let layout = e.engine.layout();
-            for view in &views {
-                read::view(view)?.validate(layout.width as u32, layout.height as u32)?;
+            let (width, height) = (layout.width as u32, layout.height as u32);
+            let mut styles = shortage::reserved("images", views.len())?;
+            for image in &views {
+                let view = read::view(image)?;
+                view.validate_multiple(width, height)?;
+                let style = read_style(image.style)?;
+                style.validate(view.format)?;
+                styles.push(style);
             }
             let job = submit(engine, request)?;
             let done = job.wait(None)?;
-            for (i, view) in views.iter().enumerate() {
-                image::write_f32_chw(done.picture(i)?, &mut read::view(view)?)?;
+            // What may fail comes before the first is written.
+            let mut pictures = shortage::reserved("images", views.len())?;
+            for (i, style) in styles.iter().enumerate() {
+                pictures.push(StyledPicture::new(done.picture(i)?, width, height, style)?);
+            }
+            for (picture, image) in pictures.iter_mut().zip(&views) {
+                picture.write(&mut read::view(image)?)?;
             }
             Ok(())
         }
