@@ -249,6 +249,13 @@ typedef struct softdimo_engine_options {
 int32_t softdimo_engine_options_init(struct softdimo_engine_options *options,
                                      uint32_t struct_size);
 
+/// The same for an engine beside a game's own threads, which are not to miss a frame for it: `threads` is 1, the worker,
+/// so that no more than one core is taken, and `niceness` is 10, with which the worker gets a tenth of a core that another
+/// thread wants too, and all of one that is free. Memory stays as lean as by default; what else suits a game depends on
+/// it. Errors: NULL, unknown size. Since ABI 1.2.
+int32_t softdimo_engine_options_init_game(struct softdimo_engine_options *options,
+                                          uint32_t struct_size);
+
 /// Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
 /// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds: weights are
 /// mapped, not read. Errors: those of files (`SOFTDIMO_ERR_NOT_FOUND` to `SOFTDIMO_ERR_CONFIG`, the latter
@@ -333,13 +340,65 @@ int32_t softdimo_engine_set_cpu_share(const struct softdimo_engine *engine,
 /// The first row in memory is the bottom of the picture (OpenGL, Unity).
 #define SOFTDIMO_ORIGIN_BOTTOM_LEFT 1
 
+/// A pixel of a larger picture has the colour of the model's pixel that it lies in: pixel art (default). Since ABI 1.2.
+#define SOFTDIMO_SCALING_NEAREST 0
+/// It has one between those of the model's pixels around it (Catmull-Rom). Since ABI 1.2.
+#define SOFTDIMO_SCALING_SMOOTH 1
+
+/// Every pixel has the nearest colour of the palette (default). Since ABI 1.2.
+#define SOFTDIMO_DITHER_NONE 0
+/// Colours are mixed in an ordered pattern of 4 x 4 pixels. Since ABI 1.2.
+#define SOFTDIMO_DITHER_BAYER4 1
+/// The same of 8 x 8 pixels. Since ABI 1.2.
+#define SOFTDIMO_DITHER_BAYER8 2
+
+/// How pictures are written: first the background is taken away, then colours are chosen, both at the model's size, then the
+/// picture is enlarged. The calling thread does it, in about a millisecond for 32 x 32 pixels. Call
+/// `softdimo_picture_style_init` first. Since ABI 1.2.
+typedef struct softdimo_picture_style {
+  /// Set by `softdimo_picture_style_init`.
+  uint32_t struct_size;
+  /// `SOFTDIMO_SCALING_*`, of images that are larger than the model's pictures.
+  uint32_t scaling;
+  /// The colours a picture may have, those nearest in OKLab: `palette_count` times 3 or 4 bytes, sRGB. NULL: as many colours
+  /// as palette_count says, found from the picture's own, without random numbers; or all colours, where that is 0.
+  const uint8_t *palette;
+  /// 2 to 256, or 0.
+  uint32_t palette_count;
+  /// SOFTDIMO_FORMAT_RGBA8 (default) or SOFTDIMO_FORMAT_RGB8: what lies at `palette`. Of RGBA8, colours of alpha 0 are left
+  /// out. Pixels keep their alpha.
+  uint32_t palette_format;
+  /// `SOFTDIMO_DITHER_*`; with a palette only.
+  uint32_t dither;
+  /// How much of the way to the right mixture, 0 to 1 (default).
+  float dither_strength;
+  /// 1: the background becomes transparent, edges partly so. It is what is like the most common colour of the picture's
+  /// border and is connected with the border. Needs a format with alpha. 0 (default): pictures are opaque, unless their
+  /// model makes transparent ones.
+  uint32_t matte;
+  /// How far from that colour background may be, as a distance in OKLab, where black and white are 1 apart: 0 to 1; -1
+  /// = 0.04.
+  float matte_tolerance;
+  /// Background that something encloses becomes transparent too from this many of the model's pixels on; 0 (default):
+  /// holes stay opaque.
+  uint32_t matte_hole_area;
+  /// Must be zero.
+  uint32_t reserved[9];
+} softdimo_picture_style;
+
+/// Fill `style` with defaults: nothing is done but enlarging by repeating pixels; `struct_size` is
+/// `sizeof(softdimo_picture_style)`. Errors: NULL, unknown size. Since ABI 1.2.
+int32_t softdimo_picture_style_init(struct softdimo_picture_style *style, uint32_t struct_size);
+
 /// A caller-owned picture buffer. Call `softdimo_image_init` first.
 typedef struct softdimo_image {
   /// Set by `softdimo_image_init`. In an array, also the distance of its elements.
   uint32_t struct_size;
-  /// Width in pixels: the model's (`softdimo_engine_layout`), unless a function says any size.
+  /// Width in pixels: the model's (`softdimo_engine_layout`), unless a function says any size. Where generated pictures
+  /// are written (`softdimo_generate`, `softdimo_job_image`), a multiple of it will do: the picture is enlarged while it is
+  /// copied.
   uint32_t width;
-  /// Height in pixels, likewise.
+  /// Height in pixels, likewise; by a factor of its own.
   uint32_t height;
   /// Bytes from one row to the next; 0 = tightly packed. What lies between rows is never written.
   uint32_t stride;
@@ -347,11 +406,14 @@ typedef struct softdimo_image {
   uint32_t format;
   /// `SOFTDIMO_ORIGIN_*`.
   uint32_t origin;
-  /// The pixels, at any alignment; used during the call only. Pictures are written with an opaque alpha;
-  /// where a picture is only read, nothing is written.
+  /// The pixels, at any alignment; used during the call only. Pictures are written with an opaque alpha, unless `style`
+  /// has a matte; where a picture is only read, nothing is written.
   void *data;
   /// Bytes at `data`: at least (height - 1) * stride + width * bytes per pixel.
   uint64_t capacity;
+  /// How a generated picture is written; used during the call only, and not where the picture is only read. NULL: as it
+  /// is. One style may serve many images. Since ABI 1.2.
+  const struct softdimo_picture_style *style;
 } softdimo_image;
 
 /// Fill `image` with defaults: RGBA8, top-left origin, no buffer; `struct_size` is `sizeof(softdimo_image)`.
@@ -541,12 +603,27 @@ int32_t softdimo_request_init(struct softdimo_request *request,
  * @{
  */
 
-/// Generate `image_count` (= request.batch) pictures into caller-owned buffers and wait. Nothing is written
-/// unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes apart.
+/// Generate `image_count` (= request.batch) pictures into caller-owned buffers of the model's size, or of multiples of it,
+/// and wait. Nothing is written unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes
+/// apart.
 int32_t softdimo_generate(const struct softdimo_engine *engine,
                           const struct softdimo_request *request,
                           struct softdimo_image *images,
                           uint32_t image_count);
+
+/// The seed of a place in a world, for `request.seed`: the same for the same numbers on every machine, in every version.
+/// Other places and other worlds get other seeds; give 0 for coordinates you do not have. Picture b of a batch has seed + b,
+/// and batches of up to 256 pictures at neighbouring places do not share seeds. Cannot fail. Others can compute it: all
+/// arithmetic wraps at 2^64, coordinates are two's complement,
+///
+///     mix(h): h ^= h >> 30; h *= 0xBF58476D1CE4E5B9; h ^= h >> 27; h *= 0x94D049BB133111EB; h ^= h >> 31
+///     h = mix(world_seed + 0x9E3779B97F4A7C15), then h = mix(h + c + 0x9E3779B97F4A7C15) for c = x, y, z
+///
+/// Since ABI 1.2.
+uint64_t softdimo_seed(uint64_t world_seed,
+                       int64_t x,
+                       int64_t y,
+                       int64_t z);
 
 /** @} */
 
@@ -644,7 +721,7 @@ void softdimo_job_free(struct softdimo_job *job);
  * @{
  */
 
-/// Copy picture `index` (below the request's batch) into a caller-owned buffer.
+/// Copy picture `index` (below the request's batch) into a caller-owned buffer of the model's size, or of multiples of it.
 int32_t softdimo_job_image(const struct softdimo_job *job,
                            uint32_t index,
                            struct softdimo_image *image);

@@ -77,6 +77,7 @@ pub use model_file::WeightsMode;
 pub use report::Report;
 pub use request::{BATCH_LIMIT, Decode, Request};
 pub use rewards::{BINS, Reward, RewardAnswer, RewardImage, RewardModel, RewardTerm, histogram};
+pub use rng::seed;
 pub use runtime::{MemoryMode, Options, Provider};
 pub use sessions::MemoryUse;
 pub use sessions::budget::{memory_in_use, set_memory_budget};

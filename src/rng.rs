@@ -6,6 +6,38 @@
 
 use std::f64::consts::TAU;
 
+/// The seed of a place in a world: the same for the same numbers, on every machine; other places and other worlds get others.
+///
+/// Frozen, and simple enough to be computed by anybody. All arithmetic wraps at 2⁶⁴, coordinates are two's complement, and
+/// `mix` is the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), a bijection:
+///
+/// ```text
+/// mix(h):                                  seed(world, [x, y, z]):
+///     h ^= h >> 30                             h = mix(world + 0x9E3779B97F4A7C15)
+///     h *= 0xBF58476D1CE4E5B9                  h = mix(h + x + 0x9E3779B97F4A7C15)
+///     h ^= h >> 27                             h = mix(h + y + 0x9E3779B97F4A7C15)
+///     h *= 0x94D049BB133111EB                  h = mix(h + z + 0x9E3779B97F4A7C15)
+///     h ^= h >> 31
+/// ```
+///
+/// Two places share a seed with a probability of about n²/2⁶⁵ for n places: 1e-7 for 128 × 128 × 128 of them. Picture b of a
+/// batch has seed + b, so batches of up to 256 pictures at neighbouring places do not meet either.
+pub fn seed(world: u64, place: [i64; 3]) -> u64 {
+    place.into_iter().fold(mix(world.wrapping_add(GOLDEN)), |h, coordinate| {
+        mix(h.wrapping_add(coordinate as u64).wrapping_add(GOLDEN))
+    })
+}
+
+/// 2⁶⁴ over the golden ratio, odd.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// See [`seed`].
+fn mix(mut h: u64) -> u64 {
+    h = (h ^ (h >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    h = (h ^ (h >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    h ^ (h >> 31)
+}
+
 /// What a random number is used for. Streams of one seed are independent of each other.
 ///
 /// Values are part of the meaning of a seed: new streams are appended, none is ever renumbered.
@@ -144,6 +176,55 @@ fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The test vectors of `docs/embedding.md`, computed by an independent program straight from the definition.
+    #[test]
+    fn frozen_seeds_of_places() {
+        assert_eq!(seed(0, [0, 0, 0]), 0x2130_748A_AAC8_0268);
+        assert_eq!(seed(0, [1, 0, 0]), 0xD100_827A_A323_C935);
+        assert_eq!(seed(0, [0, 1, 0]), 0x62A4_ED40_55D2_78DB);
+        assert_eq!(seed(0, [0, 0, 1]), 0x698D_FBA9_F1FC_1B53);
+        assert_eq!(seed(7, [-1, 2, 0]), 0xE42C_80F9_F3B5_D023);
+        assert_eq!(seed(7, [1200, -340, 5]), 0x6276_5EC3_B38E_F71A);
+        assert_eq!(seed(u64::MAX, [i64::MIN, i64::MAX, -1]), 0xB48E_CFB7_1D16_58D2);
+    }
+
+    /// Seeds of a cube of places around the origin, sorted.
+    fn seeds(world: u64, half: i64) -> Vec<u64> {
+        let along = || -half..half;
+        let places = along().flat_map(|x| along().flat_map(move |y| along().map(move |z| [x, y, z])));
+        let mut seeds: Vec<u64> = places.map(|place| seed(world, place)).collect();
+        seeds.sort_unstable();
+        seeds
+    }
+
+    #[test]
+    fn places_do_not_share_seeds() {
+        for world in [0, 1, u64::MAX] {
+            assert!(seeds(world, 64).windows(2).all(|pair| pair[0] != pair[1]), "world {world}");
+        }
+    }
+
+    /// Nor do the pictures of their batches, which have the seeds after theirs.
+    #[test]
+    fn batches_of_neighbours_do_not_overlap() {
+        for world in [0, 1, 7, 1 << 63] {
+            let seeds = seeds(world, 32);
+            assert!(seeds.windows(2).all(|pair| pair[1] - pair[0] >= 256), "world {world}");
+            assert!(seeds[0].wrapping_sub(seeds[seeds.len() - 1]) >= 256, "world {world}");
+        }
+    }
+
+    /// Neither is a world another one moved, nor a place another one turned.
+    #[test]
+    fn worlds_and_axes_are_apart() {
+        assert_ne!(seed(1, [0, 0, 0]), seed(0, [1, 0, 0]));
+        let turned = [[1, 2, 3], [2, 1, 3], [3, 2, 1], [1, 3, 2], [-1, 2, 3]].map(|place| seed(5, place));
+        assert!((1..5).all(|i| !turned[..i].contains(&turned[i])));
+        // One bit of a coordinate changes half of the bits of the seed.
+        let flips: u32 = (0..64).map(|bit| (seed(9, [1 << bit, 0, 0]) ^ seed(9, [0; 3])).count_ones()).sum();
+        assert!((28 * 64..36 * 64).contains(&flips), "{flips}");
+    }
 
     /// Known answers of the Random123 distribution (kat_vectors, philox4x32 10).
     #[test]

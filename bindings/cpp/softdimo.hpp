@@ -187,6 +187,11 @@ inline std::string_view version() noexcept { return softdimo_version(); }
 /// Whether the loaded library speaks the ABI of the softdimo.h this was compiled with (same major number).
 inline bool abi_matches() noexcept { return softdimo_abi_version() >> 16 == SOFTDIMO_ABI_VERSION >> 16; }
 
+/// The seed of a place in a world, for Request::seed: the same for the same numbers on every machine; see softdimo_seed.
+inline std::uint64_t seed(std::uint64_t world_seed, std::int64_t x, std::int64_t y, std::int64_t z = 0) noexcept {
+    return softdimo_seed(world_seed, x, y, z);
+}
+
 // ------------------------------------------------------------------------------------------- enumerations
 
 /// What a callback wants. A callback that returns void means Continue; one that throws means Stop.
@@ -218,6 +223,19 @@ enum class Decode : std::uint32_t {
 enum class Optimizer : std::uint32_t {
     Sgd = SOFTDIMO_OPTIMIZER_SGD,  ///< Gradient ascent, with momentum where set.
     Adam = SOFTDIMO_OPTIMIZER_ADAM ///< Adam with its usual constants.
+};
+
+/// What lies between the pixels of an enlarged picture.
+enum class Scaling : std::uint32_t {
+    Nearest = SOFTDIMO_SCALING_NEAREST, ///< Nothing: pixel art.
+    Smooth = SOFTDIMO_SCALING_SMOOTH    ///< Catmull-Rom.
+};
+
+/// How colours of a palette are mixed.
+enum class Dither : std::uint32_t {
+    None = SOFTDIMO_DITHER_NONE,     ///< They are not.
+    Bayer4 = SOFTDIMO_DITHER_BAYER4, ///< In an ordered pattern of 4 x 4 pixels.
+    Bayer8 = SOFTDIMO_DITHER_BAYER8  ///< The same of 8 x 8.
 };
 
 /// Severity of a message.
@@ -483,11 +501,53 @@ private:
     std::vector<std::uint8_t> pixels_;
 };
 
+/// How pictures are written; see softdimo_picture_style for the meaning, units and defaults of each.
+class PictureStyle {
+public:
+    /// Nothing is done but enlarging by repeating pixels.
+    PictureStyle() { softdimo_picture_style_init(&raw_, sizeof(raw_)); }
+
+    /// Between the pixels of an enlarged picture.
+    PictureStyle& scaling(Scaling scaling) { return raw_.scaling = static_cast<std::uint32_t>(scaling), *this; }
+    /// The colours a picture may have: 4 bytes each, R G B A; those of alpha 0 are left out.
+    PictureStyle& palette(std::vector<std::uint8_t> rgba) {
+        return palette_ = std::move(rgba), raw_.palette_count = static_cast<std::uint32_t>(palette_.size() / 4), *this;
+    }
+    /// As many colours, found from each picture's own.
+    PictureStyle& colors(std::uint32_t count) { return palette_.clear(), raw_.palette_count = count, *this; }
+    /// How colours are mixed, and how much of the way to the right mixture, 0 to 1.
+    PictureStyle& dither(Dither pattern, float strength = 1.0f) {
+        return raw_.dither = static_cast<std::uint32_t>(pattern), raw_.dither_strength = strength, *this;
+    }
+    /// The background becomes transparent; -1 is the default tolerance. Holes of `hole_area` of the model's pixels do too.
+    PictureStyle& matte(float tolerance = -1.0f, std::uint32_t hole_area = 0) {
+        return raw_.matte = 1, raw_.matte_tolerance = tolerance, raw_.matte_hole_area = hole_area, *this;
+    }
+
+    /// As the C functions take it; valid while this object lives unchanged.
+    softdimo_picture_style raw() const noexcept {
+        softdimo_picture_style raw = raw_;
+        raw.palette = palette_.empty() ? nullptr : palette_.data();
+        return raw;
+    }
+
+private:
+    softdimo_picture_style raw_;
+    std::vector<std::uint8_t> palette_;
+};
+
 /// How to open an engine; see softdimo_engine_options for the meaning, units and defaults of each.
 class Options {
 public:
     /// The defaults.
     Options() { softdimo_engine_options_init(&raw_, sizeof(raw_)); }
+
+    /// What suits an engine beside a game's own threads: one thread, and less priority than they have.
+    static Options game() {
+        Options options;
+        softdimo_engine_options_init_game(&options.raw_, sizeof(options.raw_));
+        return options;
+    }
 
     /// Weights where they lie, or packed for speed.
     Options& memory_mode(MemoryMode mode) { return raw_.memory_mode = static_cast<std::uint32_t>(mode), *this; }
@@ -900,7 +960,28 @@ public:
         return image;
     }
 
-    /// Its pixels into memory of the caller's: any format, stride and origin softdimo_image can say.
+    /// Its pixels, RGBA8, in a style and enlarged by whole factors along each axis.
+    Expected<Image> image(std::uint32_t index, const PictureStyle& style, std::uint32_t columns = 1,
+                          std::uint32_t rows = 1) const {
+        // What does not fit is refused by the library; nothing is allocated for it here.
+        const std::uint64_t width = std::uint64_t{layout_.width} * columns;
+        const std::uint64_t height = std::uint64_t{layout_.height} * rows;
+        if (columns == 0 || rows == 0 || width * height > std::uint64_t{1} << 26 || width > 1u << 26) {
+            return Failure{SOFTDIMO_ERR_INVALID_ARGUMENT, "image size: expected 1 to 67108864 pixels, found " +
+                                                              std::to_string(width) + "x" + std::to_string(height)};
+        }
+        Image image(static_cast<std::uint32_t>(width), static_cast<std::uint32_t>(height));
+        softdimo_image view = image.view();
+        const softdimo_picture_style raw = style.raw();
+        view.style = &raw;
+        if (const std::int32_t status = softdimo_job_image(handle_.get(), index, &view)) {
+            return detail::failure(status);
+        }
+        return image;
+    }
+
+    /// Its pixels into memory of the caller's: any format, stride, origin, size and style that softdimo_image can
+    /// say.
     Expected<void> image_into(std::uint32_t index, softdimo_image& image) const {
         return detail::check(softdimo_job_image(handle_.get(), index, &image));
     }
@@ -1069,6 +1150,16 @@ public:
         return detail::check(softdimo_engine_warmup(handle_.get(), batch));
     }
 
+    /// Prepare all that this request, and others of its shape, need. Calls its progress callback; a stop ends it. Blocks.
+    /// Since ABI 1.2.
+    Expected<void> warmup(const Request& request) const {
+        if (auto fine = request.check(); !fine) {
+            return fine;
+        }
+        const softdimo_request raw = request.raw();
+        return detail::check(softdimo_engine_warmup_request(handle_.get(), &raw));
+    }
+
     /// Give back what can be prepared again. Waits for the running job.
     Expected<void> trim() const { return detail::check(softdimo_engine_trim(handle_.get())); }
 
@@ -1124,7 +1215,11 @@ public:
     }
 
     /// Generate and wait: request.batch pictures.
-    Expected<std::vector<Image>> generate(const Request& request) const {
+    Expected<std::vector<Image>> generate(const Request& request) const { return generate(request, PictureStyle()); }
+
+    /// The same in a style, enlarged by whole factors along each axis.
+    Expected<std::vector<Image>> generate(const Request& request, const PictureStyle& style, std::uint32_t columns = 1,
+                                          std::uint32_t rows = 1) const {
         auto job = submit(request);
         if (!job) {
             return job.failure();
@@ -1134,7 +1229,7 @@ public:
         }
         std::vector<Image> images;
         for (std::uint32_t i = 0; i < request.raw_.batch; ++i) {
-            auto image = job->image(i);
+            auto image = job->image(i, style, columns, rows);
             if (!image) {
                 return image.failure();
             }
@@ -1319,6 +1414,20 @@ inline Expected<Opening> Engine::open_async(const std::string& path, const Optio
         return detail::failure(status);
     }
     return Opening(opening, options.log_);
+}
+
+/// Most bytes that all engines of this process may hold together beyond mapped pages; 0 for any number. Since ABI 1.2.
+inline Expected<void> set_memory_budget(std::uint64_t bytes) {
+    return detail::check(softdimo_set_memory_budget(bytes));
+}
+
+/// Bytes that all engines of this process hold together beyond mapped pages. Since ABI 1.2.
+inline Expected<std::uint64_t> memory_in_use() {
+    std::uint64_t bytes = 0;
+    if (const std::int32_t status = softdimo_memory_in_use(&bytes)) {
+        return detail::failure(status);
+    }
+    return bytes;
 }
 
 /// JSON about each execution provider this library knows: {"name", "available", "reason"}. Availability is known

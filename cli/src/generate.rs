@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use softdimo::Report;
-use softdimo::image::{RgbaImage, read_f32_chw, write_png, write_png_bands};
+use softdimo::image::{PictureStyle, RgbaImage, read_f32_chw, write_png, write_png_bands};
 use softdimo::{Edit, Engine, Error, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{DecodeArg, EngineArgs, print_warnings, seed};
@@ -16,6 +16,7 @@ use crate::picture::read_of_size;
 use crate::progress::Progress;
 use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, of_picture, text, value_name};
 use crate::say::{say, tell};
+use crate::style::StyleArgs;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -48,6 +49,9 @@ pub struct Args {
     /// Seed of the first picture of every label or prompt; the next ones use seed + 1, + 2, ...
     #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
+    /// Of a world whose seed is --seed: the pictures of this place, whose seeds are mixed from both
+    #[arg(long, value_name = "X,Y[,Z]", value_parser = place, allow_hyphen_values = true)]
+    place: Option<Place>,
     /// Pictures per label
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
@@ -78,9 +82,11 @@ pub struct Args {
     /// With steps > 1: temperature of the noise on the confidence
     #[arg(long)]
     randomize_temperature: Option<f32>,
-    /// Enlarge pixels by this factor (nearest neighbour); default: small pictures to about 256 pixels
+    /// Enlarge pictures by this factor; default: small ones to about 256 pixels
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     enlarge: Option<u32>,
+    #[command(flatten)]
+    style: StyleArgs,
     /// One file per picture (OUT-LABEL-SEED.png) instead of a sheet: a row per seed, a column per label
     #[arg(long)]
     separate: bool,
@@ -93,6 +99,34 @@ pub struct Args {
     /// PNG to write
     #[arg(short, long)]
     output: PathBuf,
+}
+
+impl Args {
+    /// Seed of the first picture of every subject.
+    fn first_seed(&self) -> u64 {
+        self.place.as_ref().map_or(self.seed, |place| softdimo::seed(self.seed, place.0))
+    }
+}
+
+/// Coordinates of a place; those not given are 0.
+#[derive(Clone)]
+struct Place([i64; 3]);
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [x, y, z] = self.0;
+        write!(f, "{x},{y},{z}")
+    }
+}
+
+/// For `--place`.
+fn place(text: &str) -> std::result::Result<Place, String> {
+    let numbers: Option<Vec<i64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    match numbers.as_deref() {
+        Some(&[x, y]) => Ok(Place([x, y, 0])),
+        Some(&[x, y, z]) => Ok(Place([x, y, z])),
+        _ => Err(format!("expected two or three whole numbers from {} to {}", i64::MIN, i64::MAX)),
+    }
 }
 
 /// Most pictures of one job: what is in memory at a time.
@@ -128,8 +162,13 @@ pub fn run(args: Args, like: Option<Like>) -> Result<ExitCode> {
 
 /// The files that are read, with their options.
 fn inputs<'a>(args: &'a Args, model: &'a Path) -> Vec<(&'static str, &'a Path)> {
-    let given = [("--edit", &args.edit), ("--mask", &args.mask), ("--like", &args.like)];
-    let given = given.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)));
+    let given = [
+        ("--edit", args.edit.as_ref()),
+        ("--mask", args.mask.as_ref()),
+        ("--palette", args.style.file()),
+        ("--like", args.like.as_ref()),
+    ];
+    let given = given.into_iter().filter_map(|(option, path)| Some((option, path?.as_path())));
     given.chain([("--model", model)]).collect()
 }
 
@@ -162,6 +201,7 @@ struct Pictures<'a> {
     titles: Vec<String>,
     edit: Option<Edit>,
     factor: u32,
+    style: PictureStyle,
     like: Option<Like>,
     hashing: Cell<Option<Hashing>>,
     files: OnceCell<Vec<SourceFile>>,
@@ -178,8 +218,9 @@ impl Pictures<'_> {
         let titles = subjects.iter().map(|subject| title(engine, subject)).collect::<Result<_>>()?;
         let edit = edit(args, (layout.width, layout.height))?;
         let factor = args.enlarge.unwrap_or_else(|| (256 / layout.width.max(1)).clamp(1, 16) as u32);
-        let hashing = Cell::new(Some(hashing(args)?));
-        Ok(Pictures { args, engine, subjects, titles, edit, factor, like, hashing, files: OnceCell::new() })
+        let style = args.style.style()?;
+        let (hashing, files) = (Cell::new(Some(hashing(args)?)), OnceCell::new());
+        Ok(Pictures { args, engine, subjects, titles, edit, factor, style, like, hashing, files })
     }
 
     /// The files that the pictures come from, with their hashes.
@@ -201,7 +242,7 @@ impl Pictures<'_> {
             aesthetic_score: args.aesthetic_score,
             edit: self.edit.clone(),
             batch: batch as usize,
-            seed: args.seed.wrapping_add(from.into()),
+            seed: args.first_seed().wrapping_add(from.into()),
             steps: args.steps,
             decode: args.decode.into(),
             temperature: args.temperature,
@@ -251,7 +292,7 @@ impl Pictures<'_> {
 
     fn picture(&self, done: &Generated, i: usize) -> Result<RgbaImage> {
         let (width, height) = (done.report.width as u32, done.report.height as u32);
-        RgbaImage::from_f32_chw(done.picture(i)?, width, height)?.enlarge(self.factor)
+        RgbaImage::from_decoded(done.picture(i)?, (width, height), &self.style, self.factor)
     }
 
     /// That the first files of [`Pictures::separate`] can be written, and none is read.
@@ -259,7 +300,7 @@ impl Pictures<'_> {
         let mut names = Names::default();
         for i in 0..u64::from(self.args.count.min(FIRST)) {
             for title in &self.titles {
-                let path = names.next(&self.args.output, title, self.args.seed.wrapping_add(i));
+                let path = names.next(&self.args.output, title, self.args.first_seed().wrapping_add(i));
                 look_at_file("--separate", &path)?;
                 check_apart(&[("--separate", &path)], inputs)?;
             }
@@ -274,7 +315,7 @@ impl Pictures<'_> {
             for (subject, done) in row.iter().enumerate() {
                 let report = of_picture(&done.report, i);
                 let path = names.next(&self.args.output, &self.titles[subject], report.seed);
-                let picture = report.seed.wrapping_sub(self.args.seed) as u32;
+                let picture = report.seed.wrapping_sub(self.args.first_seed()) as u32;
                 let recipe = recipe(self.args, self.factor, Some((subject, picture)), self.files());
                 write_png(&path, &self.picture(done, i)?.view(), &text(&[report], &recipe))?;
                 tell!("{}", path.display());
@@ -297,15 +338,16 @@ impl Pictures<'_> {
             return Err(Error::invalid("--count", "at most 2147483647 pixels a side", found));
         }
         let (width, height) = (width as u32, height as u32);
+        let between = [255, 255, 255, if self.args.style.is_transparent() { 0 } else { 255 }];
         let mut reports = Vec::new();
         write_png_bands(&self.args.output, (width, height), |band| {
             let mut first = true;
             reports = self.rows(|row, i| {
                 if !std::mem::take(&mut first) && gap > 0 {
-                    band(&RgbaImage::filled(width, gap, [255; 4])?)?;
+                    band(&RgbaImage::filled(width, gap, between)?)?;
                 }
                 let row = row.iter().map(|done| self.picture(done, i)).collect::<Result<Vec<_>>>()?;
-                band(&RgbaImage::sheet(&row, columns as u32, gap, [255; 4])?)
+                band(&RgbaImage::sheet(&row, columns as u32, gap, between)?)
             })?;
             Ok(text(&reports, &recipe(self.args, self.factor, None, self.files())))
         })?;
@@ -354,6 +396,7 @@ fn edit(args: &Args, size: (usize, usize)) -> Result<Option<Edit>> {
 fn hashing(args: &Args) -> Result<Hashing> {
     let mut files: Vec<_> = args.edit.iter().map(|path| ("edit", path.clone())).collect();
     files.extend(args.mask.iter().map(|path| ("mask", path.clone())));
+    files.extend(args.style.file().map(|path| ("palette", path.clone())));
     Hashing::start(&args.engine, files)
 }
 
@@ -371,7 +414,7 @@ fn recipe(args: &Args, enlarge: u32, one: Option<(usize, u32)>, files: &[SourceF
         }
         Some((subject, picture)) => {
             o.0.extend(subjects.0.into_iter().skip(subject).take(1));
-            (args.seed.wrapping_add(picture.into()), 1)
+            (args.first_seed().wrapping_add(picture.into()), 1)
         }
     };
     o.push("negative-prompt", &args.negative_prompt);
@@ -384,6 +427,7 @@ fn recipe(args: &Args, enlarge: u32, one: Option<(usize, u32)>, files: &[SourceF
         }
     }
     o.push("seed", [seed]);
+    o.push("place", args.place.as_ref().filter(|_| one.is_none()));
     o.push("count", [count]);
     o.push("steps", [args.steps]);
     o.push("decode", value_name(args.decode));
@@ -395,6 +439,7 @@ fn recipe(args: &Args, enlarge: u32, one: Option<(usize, u32)>, files: &[SourceF
     o.push("guidance-scale", args.guidance_scale);
     o.push("randomize-temperature", args.randomize_temperature);
     o.push("enlarge", [enlarge]);
+    args.style.push(&mut o);
     Recipe { command: "generate".into(), options: o.0, files: files.to_vec() }
 }
 

@@ -15,6 +15,7 @@ use crate::printed::printed;
 use crate::provenance::{KEYWORD, Recipe, SourceFile};
 use crate::reward;
 use crate::say::tell;
+use crate::style;
 
 /// Bytes of a recipe.
 const MAX_RECIPE: usize = 1 << 20;
@@ -38,6 +39,7 @@ const ALLOWED: [(&str, &[&str]); 2] = [
             "keep",
             "mask",
             "seed",
+            "place",
             "count",
             "steps",
             "decode",
@@ -49,6 +51,12 @@ const ALLOWED: [(&str, &[&str]); 2] = [
             "guidance-scale",
             "randomize-temperature",
             "enlarge",
+            "scaling",
+            "palette",
+            "dither",
+            "dither-strength",
+            "matte",
+            "matte-holes",
         ],
     ),
     (
@@ -153,6 +161,7 @@ fn check_file(picture: &Path, option: &str, value: &str) -> Result<()> {
     let file = match option {
         "model" | "edit" | "mask" => Some(value),
         "reward" => reward::file_of(value),
+        "palette" => style::palette_file(value),
         _ => None,
     };
     let Some(file) = file else { return Ok(()) };

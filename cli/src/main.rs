@@ -21,6 +21,7 @@ mod provenance;
 mod quantize;
 mod reward;
 mod say;
+mod style;
 mod verify;
 
 use std::process::ExitCode;

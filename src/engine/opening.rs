@@ -1,5 +1,6 @@
 //! Opening an engine on a thread of its own, and preparing it there.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use super::turns::LOOK;
 use super::{Engine, worker};
 use crate::error::{Error, Result};
 use crate::host::Progress;
-use crate::request::BATCH_LIMIT;
+use crate::request::Request;
 use crate::runtime::threads::Threads;
 use crate::runtime::{Cancel, Options, process};
 
@@ -71,46 +72,40 @@ impl OpeningState {
     }
 
     /// What the thread does. The engine is there for others as soon as it is open.
-    fn work(self: &Arc<Self>, open: impl FnOnce() -> Result<Engine>, batch: usize) -> Result<()> {
+    fn work(&self, open: impl FnOnce() -> Result<Engine>, request: Option<&Request>) -> Result<()> {
         self.phase.store(Phase::Running as u32, SeqCst);
         self.cancel.check()?;
         let engine = open()?;
         self.cancel.check()?;
         *self.engine() = Some(engine.clone());
-        prepare(&engine, batch, self)
+        let told = |p: Progress| {
+            // Opening is a step as well.
+            self.advance(1 + p.step, 1 + p.total);
+            if self.cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        engine.prepare_for(request, told)
     }
 }
 
-/// Prepare what a one-step job of `batch` pictures runs, as [`Engine::warmup`] does.
-fn prepare(engine: &Engine, batch: usize, opening: &Arc<OpeningState>) -> Result<()> {
-    let (cancel, told) = (opening.cancel.clone(), opening.clone());
-    // Opening is a step as well.
-    engine.warm_up(batch, cancel, move |step, total| told.advance(1 + step, 1 + total))
-}
-
 impl Engine {
-    /// Open the model file at `path` on a thread of its own, and then prepare what [`Engine::warmup`] does for `batch`
-    /// pictures. Returns at once.
+    /// Open the model file at `path` on a thread of its own, and then prepare the engine for `request`, as
+    /// [`Engine::warmup_request`] does; `None`: for one picture, as [`Engine::warmup`]. Returns at once.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for options or a batch out of range; that no thread can be had. What goes wrong later is the
-    /// opening's.
+    /// [`Error::InvalidArgument`] for options out of range; that no thread can be had. What goes wrong later is the opening's.
     pub fn open_in_background(
         path: impl AsRef<std::path::Path>,
         options: Options,
-        batch: usize,
+        request: Option<Request>,
     ) -> Result<Opening> {
         process::claim()?;
         worker::check(&options)?;
-        if !(1..=BATCH_LIMIT).contains(&batch) {
-            return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
-        }
         let shared = Arc::<OpeningState>::default();
         let (state, path) = (shared.clone(), path.as_ref().to_path_buf());
         let threads = Threads::new(1, options.niceness);
         let thread = threads.spawn("softdimo-open", move || {
             let open = || Engine::open(path, options);
-            let work = std::panic::AssertUnwindSafe(|| state.work(open, batch));
+            let work = std::panic::AssertUnwindSafe(|| state.work(open, request.as_ref()));
             let done = crate::panic_wall::quietly(|| std::panic::catch_unwind(work));
             let panicked = |payload: Box<dyn std::any::Any + Send>| {
                 Err(Error::internal(crate::panic_wall::message(payload.as_ref())))

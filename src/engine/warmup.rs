@@ -74,11 +74,21 @@ impl Engine {
     pub fn warmup_request(
         &self,
         request: &Request,
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.prepare_for(Some(request), progress)
+    }
+
+    /// [`Engine::warmup_request`]; without a request [`Engine::warmup`] for one picture.
+    pub(super) fn prepare_for(
+        &self,
+        request: Option<&Request>,
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<()> {
         self.check()?;
-        let resolved = request.resolve(self.model())?;
-        request.optimize.iter().flat_map(Optimize::files).for_each(|file| file.read_by(self.worker.state()));
+        let resolved = request.map(|request| request.resolve(self.model())).transpose()?;
+        let files = request.iter().flat_map(|r| &r.optimize).flat_map(Optimize::files);
+        files.for_each(|file| file.read_by(self.worker.state()));
         let turns = self.worker.turns();
         let check_turn = || turns.check("waiting for the engine", None);
         let _queued = turns.queue();
@@ -87,8 +97,12 @@ impl Engine {
         let (cancel, panicked) = (Arc::<Cancel>::default(), news.clone());
         let host = Preparing { cancel: cancel.clone(), news: Mutex::new(news) };
         let work = move |sessions: &mut Sessions| {
-            let done = generate::prepare_request(sessions, &host, &resolved);
-            let mut files = resolved.optimize.iter().flat_map(Optimize::files);
+            let mut told = |step, total| host.advance(Progress { step, total });
+            let done = match &resolved {
+                Some(resolved) => generate::prepare_request(sessions, &host, resolved),
+                None => generate::prepare(sessions, 1, &host.cancel, &mut told),
+            };
+            let mut files = resolved.iter().flat_map(|r| &r.optimize).flat_map(Optimize::files);
             let intact = sessions.model().mapping().recheck();
             let intact = intact.and_then(|()| files.try_for_each(|file| file.recheck()));
             host.tell(News::Done(intact.and(shortage::checked("the sessions of a request", done))));

@@ -2,16 +2,23 @@
 //!
 //! Values are sRGB-encoded everywhere, as the decoders produce them; nothing converts to linear light.
 
+mod matte;
+mod oklab;
+mod palette;
 mod png_bands;
 mod png_chunks;
 mod png_file;
 mod png_text;
 mod rgba;
+mod style;
 
+pub use matte::Matte;
+pub use palette::{Dither, MAX_COLORS, Palette};
 pub use png_bands::write_png_bands;
 pub use png_file::{read_png, write_png};
 pub use png_text::read_png_text;
 pub use rgba::RgbaImage;
+pub use style::{PictureStyle, Scaling, StyledPicture};
 
 use self::rgba::checked_bytes;
 use crate::error::{Error, Result};
@@ -147,6 +154,29 @@ impl ImageViewMut<'_> {
         self.as_view().validate()
     }
 
+    /// Checks that width and height of the view are whole multiples of these, and that its memory holds it; the factors.
+    ///
+    /// # Errors
+    /// As [`ImageView::validate`], and `InvalidArgument` for another size, with the nearest that will do.
+    pub fn validate_multiple(&self, width: u32, height: u32) -> Result<(u32, u32)> {
+        let factor = |what: &str, of: u32, size: u32| {
+            let (of, factor) = (of.max(1), size / of.max(1));
+            if factor > 0 && size.is_multiple_of(of) {
+                return Ok(factor);
+            }
+            let next = u64::from(of) * (u64::from(factor) + 1);
+            let nearest = match factor {
+                0 => format!("{next}"),
+                _ => format!("{} or {next}", of * factor),
+            };
+            Err(Error::invalid(what, format!("{of} or a multiple of it (nearest: {nearest})"), size))
+        };
+        let factors =
+            (factor("image.width", width, self.width)?, factor("image.height", height, self.height)?);
+        self.as_view().validate()?;
+        Ok(factors)
+    }
+
     /// The same pixels, to be read.
     pub fn as_view(&self) -> ImageView<'_> {
         let ImageViewMut { width, height, stride, format, origin, .. } = *self;
@@ -180,7 +210,7 @@ pub fn read_f32_chw(view: &ImageView<'_>) -> Result<Vec<f32>> {
     Ok(image)
 }
 
-/// Writes a decoder's picture, `[3, height, width]` with values in \[0, 1\], into the view.
+/// Writes a decoder's picture, `[3, height, width]` with values in \[0, 1\], into a view of its size.
 ///
 /// x is clamped to \[0, 1\] (NaN becomes 0); 8-bit formats get ⌊255·x + 0.5⌋, the f32 format the clamped
 /// value as it is, still sRGB-encoded. Alpha is opaque. Bytes between rows are not touched.
@@ -188,32 +218,8 @@ pub fn read_f32_chw(view: &ImageView<'_>) -> Result<Vec<f32>> {
 /// # Errors
 /// As [`ImageViewMut::validate`], before anything is written.
 pub fn write_f32_chw(image: &[f32], view: &mut ImageViewMut<'_>) -> Result<()> {
-    let (width, height, format) = (view.width as usize, view.height, view.format);
-    let RowLayout { row, stride } = layout(view.width, height, view.stride, format, view.data.len())?;
-    let plane = width * height as usize;
-    if plane.checked_mul(3) != Some(image.len()) {
-        return Err(Error::invalid("image tensor", format!("3 planes of {width}x{height}"), image.len()));
-    }
-    let (red, rest) = image.split_at(plane);
-    let (green, blue) = rest.split_at(plane);
-    for y in 0..height {
-        let source = y as usize * width..(y as usize + 1) * width;
-        let target = &mut view.data[memory_row(y, height, view.origin) * stride..][..row];
-        let colors = red[source.clone()].iter().zip(&green[source.clone()]).zip(&blue[source]);
-        for (pixel, ((&r, &g), &b)) in target.chunks_exact_mut(format.bytes_per_pixel()).zip(colors) {
-            match format {
-                PixelFormat::Rgba8 => pixel.copy_from_slice(&[to_u8(r), to_u8(g), to_u8(b), 255]),
-                PixelFormat::Rgb8 => pixel.copy_from_slice(&[to_u8(r), to_u8(g), to_u8(b)]),
-                PixelFormat::Bgra8 => pixel.copy_from_slice(&[to_u8(b), to_u8(g), to_u8(r), 255]),
-                PixelFormat::Rgba32F => {
-                    for (bytes, value) in pixel.chunks_exact_mut(4).zip([clamp(r), clamp(g), clamp(b), 1.0]) {
-                        bytes.copy_from_slice(&value.to_ne_bytes());
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
+    view.as_view().validate()?;
+    StyledPicture::new(image, view.width, view.height, &PictureStyle::default())?.write(view)
 }
 
 /// To \[0, 1\]; unlike `f32::clamp`, NaN becomes 0.

@@ -1,6 +1,6 @@
 //! An owned picture, and composing several into one.
 
-use super::{ImageView, ImageViewMut, MAX_PIXELS, Origin, PixelFormat, write_f32_chw};
+use super::{ImageView, ImageViewMut, MAX_PIXELS, Origin, PictureStyle, PixelFormat, StyledPicture};
 use crate::error::{Error, Result};
 use crate::shortage;
 
@@ -73,15 +73,35 @@ impl RgbaImage {
         self.height
     }
 
-    /// A picture from the decoder's floats `[3, height, width]` in \[0, 1\]; rounding as [`write_f32_chw`].
+    /// A picture from the decoder's floats `[3, height, width]` in \[0, 1\]; rounding as [`super::write_f32_chw`].
     ///
     /// # Errors
     /// `InvalidArgument` when `image` does not have the size, or the size has no pixels or too many.
     pub fn from_f32_chw(image: &[f32], width: u32, height: u32) -> Result<RgbaImage> {
-        let mut picture = RgbaImage::filled(width, height, [0; 4])?;
+        RgbaImage::from_decoded(image, (width, height), &PictureStyle::default(), 1)
+    }
+
+    /// A picture from the decoder's floats `[3, height, width]` of a size (width, height), in a style and enlarged by
+    /// `factor`.
+    ///
+    /// # Errors
+    /// As [`RgbaImage::enlarge`] and [`StyledPicture::new`].
+    pub fn from_decoded(
+        image: &[f32],
+        (width, height): (u32, u32),
+        style: &PictureStyle,
+        factor: u32,
+    ) -> Result<RgbaImage> {
+        if factor == 0 {
+            return Err(Error::invalid("factor", "at least 1", factor));
+        }
+        let enlarged = |size: u32| u64::from(size) * u64::from(factor);
+        checked_bytes(enlarged(width), enlarged(height))?;
+        let mut styled = StyledPicture::new(image, width, height, style)?;
+        let mut picture = RgbaImage::filled(width * factor, height * factor, [0; 4])?;
+        let (width, height, data) = (picture.width, picture.height, &mut picture.data);
         let (format, origin) = (PixelFormat::Rgba8, Origin::TopLeft);
-        let data = &mut picture.data;
-        write_f32_chw(image, &mut ImageViewMut { width, height, stride: 0, format, origin, data })?;
+        styled.write(&mut ImageViewMut { width, height, stride: 0, format, origin, data })?;
         Ok(picture)
     }
 

@@ -1,5 +1,5 @@
-/* The header by itself, as C99, C11 and C++17: compiles, can be included twice, every function links, version 1 of
- * every struct has its frozen size. */
+/* The header by itself, as C99, C11 and C++17: compiles, can be included twice, every function links, every
+ * struct has its size. */
 
 #include "softdimo.h"
 #include "softdimo.h"
@@ -11,7 +11,8 @@
 
 SAME(options_size, sizeof(softdimo_engine_options), 96);
 SAME(request_size, sizeof(softdimo_request), 280);
-SAME(image_size, sizeof(softdimo_image), 40);
+SAME(image_size, sizeof(softdimo_image), 48);
+SAME(style_size, sizeof(softdimo_picture_style), 80);
 SAME(memory_size, sizeof(softdimo_memory), 32);
 SAME(progress_size, offsetof(softdimo_progress, waiting_ms), 16);
 SAME(layout_size, sizeof(softdimo_layout), 40);
@@ -19,6 +20,7 @@ SAME(term_size, sizeof(softdimo_reward_term), 16);
 SAME(reward_options_size, sizeof(softdimo_reward_options), 64);
 SAME(options_first, offsetof(softdimo_engine_options, struct_size), 0);
 SAME(request_first, offsetof(softdimo_request, struct_size), 0);
+SAME(style_first, offsetof(softdimo_picture_style, struct_size), 0);
 SAME(image_first, offsetof(softdimo_image, struct_size), 0);
 SAME(reward_options_first, offsetof(softdimo_reward_options, struct_size), 0);
 
@@ -33,6 +35,7 @@ int main(void) {
         FUNCTION(softdimo_provider_count),
         FUNCTION(softdimo_provider_info),
         FUNCTION(softdimo_engine_options_init),
+        FUNCTION(softdimo_engine_options_init_game),
         FUNCTION(softdimo_engine_open),
         FUNCTION(softdimo_engine_open_memory),
         FUNCTION(softdimo_engine_info),
@@ -42,6 +45,9 @@ int main(void) {
         FUNCTION(softdimo_engine_layout),
         FUNCTION(softdimo_engine_warmup),
         FUNCTION(softdimo_engine_trim),
+        FUNCTION(softdimo_engine_warmup_request),
+        FUNCTION(softdimo_set_memory_budget),
+        FUNCTION(softdimo_memory_in_use),
         FUNCTION(softdimo_encode),
         FUNCTION(softdimo_engine_verify),
         FUNCTION(softdimo_engine_free),
@@ -58,7 +64,9 @@ int main(void) {
         FUNCTION(softdimo_opening_free),
         FUNCTION(softdimo_request_init),
         FUNCTION(softdimo_image_init),
+        FUNCTION(softdimo_picture_style_init),
         FUNCTION(softdimo_generate),
+        FUNCTION(softdimo_seed),
         FUNCTION(softdimo_submit),
         FUNCTION(softdimo_job_poll),
         FUNCTION(softdimo_job_wait),

@@ -96,6 +96,31 @@ void pictures(const softdimo::Engine& engine, const std::string& folder) {
     CHECK(mine[0].pixels() == apple[0].pixels() && mine[1].pixels() == other_seed[0].pixels());
     CHECK(engine.generate_into(request, views, 1).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
 
+    // A place's seed, and an engine beside a game's threads.
+    CHECK(softdimo::seed(7, -1, 2) == 0xE42C80F9F3B5D023u && softdimo::seed(0, 0, 0, 1) == 0x698DFBA9F1FC1B53u);
+    CHECK(softdimo::Options::game().raw().threads == 1 && softdimo::Options::game().raw().niceness == 10);
+
+    // Larger, in few colours, without its background.
+    auto job = take(engine.submit(softdimo::Request().label("red apple").seed(1)));
+    CHECK(job.wait().ok());
+    softdimo::PictureStyle style;
+    const auto large = take(job.image(0, style, 3, 2));
+    CHECK(large.width() == 96 && large.height() == 64);
+    CHECK(std::equal(large.data() + 8, large.data() + 12, apple[0].data()));
+    style.colors(2).dither(softdimo::Dither::Bayer4, 0.5f).matte().scaling(softdimo::Scaling::Nearest);
+    const auto cut = take(job.image(0, style));
+    CHECK(cut.data()[3] == 0 && apple[0].data()[3] == 255);
+    style.palette({0, 0, 0, 255, 255, 0, 0, 255, 9, 9, 9, 0}).matte(0.1f, 20);
+    const auto red = take(engine.generate(softdimo::Request().label("red apple").seed(1), style, 2, 2));
+    CHECK(red[0].width() == 64);
+    for (std::size_t i = 0; i < red[0].pixels().size(); i += 4) {
+        const auto* pixel = red[0].data() + i;
+        CHECK((pixel[0] == 0 || pixel[0] == 255) && pixel[1] == 0 && pixel[2] == 0);
+    }
+    CHECK(job.image(0, style, 0).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+    CHECK(job.image(0, style, 1u << 31, 1u << 31).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+    CHECK(job.image(0, style.matte(2.0f)).status() == SOFTDIMO_ERR_INVALID_ARGUMENT);
+
     CHECK(apple[0].write_png(folder + "/apple.png", {{"seed", "1"}}).ok());
     CHECK(!apple[0].write_png(folder + "/no such folder/apple.png"));
 }
@@ -201,6 +226,12 @@ void logging(const std::string& model) {
             softdimo::LogLevel::Info);
         auto engine = take(softdimo::Engine::open(model, options));
         CHECK(engine.warmup().ok());
+        CHECK(engine.warmup(softdimo::Request().steps(3)).ok());
+        CHECK(engine.warmup(softdimo::Request().progress([](std::uint32_t, std::uint32_t) {
+            return softdimo::Flow::Stop;
+        })).status() == SOFTDIMO_ERR_CANCELLED);
+        const std::uint64_t in_use = softdimo::memory_in_use().value();
+        CHECK(in_use > 0 && softdimo::set_memory_budget(in_use * 2).ok() && softdimo::set_memory_budget(0).ok());
         CHECK(messages > 0);
         CHECK(engine.trim().ok());
         messages = 0;

@@ -265,7 +265,51 @@ static void images(const char *folder) {
   IMAGE(INVALID_ARGUMENT, "image.stride: expected", v.stride = 127);
   IMAGE(BUFFER_TOO_SMALL, "expected at least", v.stride = UINT32_MAX);
   IMAGE(INVALID_ARGUMENT, "image.format: expected 0 (RGBA8)", v.format = 4);
+  IMAGE(BUFFER_TOO_SMALL, "image.data: expected at least 4194304 bytes, found 16384",
+        (v.width = v.height = 32 * 32));
+  IMAGE(INVALID_ARGUMENT, "image size: expected one that fits", (v.width = v.height = UINT32_MAX / 32 * 32));
+  IMAGE(INVALID_ARGUMENT, "image.width: expected 32 or a multiple of it (nearest: 4294967264 or 4294967296)",
+        v.width = UINT32_MAX);
+  IMAGE(INVALID_ARGUMENT, "image.stride: expected 0 or at least 256 bytes, found 128", (v.width = 64, v.stride = 128));
   IMAGE(INVALID_ARGUMENT, "image.origin: expected 0 (top left) or 1 (bottom left), found 2", v.origin = 2);
+
+  /* Styles. */
+#define STYLE(status, words, change)                                                                         \
+  do {                                                                                                       \
+    softdimo_picture_style s;                                                                                \
+    OK(softdimo_picture_style_init(&s, sizeof s));                                                           \
+    IMAGE(status, words, (v.style = &s, change));                                                            \
+  } while (0)
+  static const uint8_t colors[257 * 4];
+  STYLE(STRUCT_SIZE, "softdimo_picture_style.struct_size: expected at least", s.struct_size = 79);
+  STYLE(STRUCT_SIZE, "softdimo_picture_style.struct_size: expected at least", s.struct_size = UINT32_MAX);
+  STYLE(INVALID_ARGUMENT, "style.reserved: expected 0, found 3", s.reserved[8] = 3);
+  STYLE(INVALID_ARGUMENT, "style.scaling: expected 0 (nearest) or 1 (smooth), found 2", s.scaling = 2);
+  STYLE(INVALID_ARGUMENT, "style.palette_count: expected 0 for no palette, or 2 to 256 colours, found 1",
+        s.palette_count = 1);
+  STYLE(INVALID_ARGUMENT, "found 4294967295", s.palette_count = UINT32_MAX);
+  STYLE(INVALID_ARGUMENT, "style.palette_count: expected 0 for no palette, or 2 to 256 colours, found 0",
+        s.palette = colors);
+  STYLE(INVALID_ARGUMENT, "found 257", (s.palette = colors, s.palette_count = 257));
+  STYLE(INVALID_ARGUMENT, "found 4294967295", (s.palette = colors, s.palette_count = UINT32_MAX));
+  STYLE(INVALID_ARGUMENT, "style.palette: expected 2 colours of an alpha above 0, found 0",
+        (s.palette = colors, s.palette_count = 256));
+  STYLE(INVALID_ARGUMENT, "style.palette_format: expected 0 (RGBA8) or 1 (RGB8), found 2",
+        (s.palette = colors, s.palette_count = 2, s.palette_format = SOFTDIMO_FORMAT_BGRA8));
+  STYLE(INVALID_ARGUMENT, "style.dither: expected 0 (none), 1 (4x4) or 2 (8x8), found 3",
+        (s.palette_count = 4, s.dither = 3));
+  STYLE(INVALID_ARGUMENT, "dither: expected a palette with it, found none", s.dither = SOFTDIMO_DITHER_BAYER4);
+  const float none[] = {NAN, -NAN, INFINITY, -INFINITY, -0.5f, 1.5f, 3e38f};
+  for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+    STYLE(INVALID_ARGUMENT, "dither_strength: expected 0 to 1, found",
+          (s.palette_count = 4, s.dither = SOFTDIMO_DITHER_BAYER8, s.dither_strength = none[i]));
+    STYLE(INVALID_ARGUMENT, "matte_tolerance: expected 0 to 1, found", (s.matte = 1, s.matte_tolerance = none[i]));
+    STYLE(INVALID_ARGUMENT, "style.matte_tolerance: expected -1 without a matte, found", s.matte_tolerance = none[i]);
+  }
+  STYLE(INVALID_ARGUMENT, "style.matte: expected 0 or 1, found 2", s.matte = 2);
+  STYLE(INVALID_ARGUMENT, "style.matte_hole_area: expected 0 without a matte, found 9", s.matte_hole_area = 9);
+  STYLE(INVALID_ARGUMENT, "image.format: expected one with alpha for a matte, found 1 (RGB8)",
+        (s.matte = 1, v.format = SOFTDIMO_FORMAT_RGB8));
 
   softdimo_request r = default_request(7);
   softdimo_image two[2];
@@ -281,7 +325,7 @@ static void images(const char *folder) {
   CHECK(pixels[0] == 0x5a);
   two[1] = picture(pixels + PIXELS * 4);
   two[1].struct_size = sizeof two[1] + 8;
-  REFUSED(INVALID_ARGUMENT, "struct_size: expected 40 in all, found 48", softdimo_generate(engine, &r, two, 2));
+  REFUSED(INVALID_ARGUMENT, "struct_size: expected 48 in all, found 56", softdimo_generate(engine, &r, two, 2));
 
   /* PNG files. */
   softdimo_image image = picture(expected_pixels);
@@ -392,6 +436,7 @@ static void null_arguments(const char *model) {
   NULLS("buffer", softdimo_provider_info(0, NULL, 0, NULL));
   NULLS("buffer", softdimo_provider_info(0, NULL, 16, &needed));
   NULLS("options", softdimo_engine_options_init(NULL, sizeof(softdimo_engine_options)));
+  NULLS("options", softdimo_engine_options_init_game(NULL, sizeof(softdimo_engine_options)));
   NULLS("path", softdimo_engine_open(NULL, NULL, &opened));
   NULLS("engine", softdimo_engine_open(model, NULL, NULL));
   NULLS("data", softdimo_engine_open_memory(NULL, 10, NULL, NULL, NULL, &opened));
@@ -409,6 +454,11 @@ static void null_arguments(const char *model) {
   NULLS("softdimo_layout", softdimo_engine_layout(engine, NULL));
   NULLS("engine", softdimo_engine_warmup(NULL, 1));
   NULLS("engine", softdimo_engine_trim(NULL));
+  NULLS("engine", softdimo_engine_warmup_request(NULL, &r));
+  NULLS("softdimo_request", softdimo_engine_warmup_request(engine, NULL));
+  NULLS("bytes", softdimo_memory_in_use(NULL));
+  OK(softdimo_set_memory_budget(UINT64_MAX));
+  OK(softdimo_set_memory_budget(0));
   NULLS("engine", softdimo_engine_cancel_pending(NULL, u));
   OK(softdimo_engine_cancel_pending(engine, NULL));
   NULLS("engine", softdimo_engine_pause(NULL));
@@ -435,6 +485,7 @@ static void null_arguments(const char *model) {
   NULLS("softdimo_image", softdimo_encode(engine, NULL, u, TOKENS, &needed));
   NULLS("request", softdimo_request_init(NULL, sizeof(softdimo_request)));
   NULLS("image", softdimo_image_init(NULL, sizeof(softdimo_image)));
+  NULLS("style", softdimo_picture_style_init(NULL, sizeof(softdimo_picture_style)));
   NULLS("engine", softdimo_generate(NULL, &r, &image, 1));
   NULLS("softdimo_request", softdimo_generate(engine, NULL, &image, 1));
   NULLS("softdimo_image", softdimo_generate(engine, &r, NULL, 1));
@@ -505,10 +556,9 @@ static union {
   softdimo_reward_options reward_options;
 } any;
 
-#define SIZES(type, value, call, undo) SIZES_FROM(sizeof(type), type, value, call, undo)
-#define SIZES_FROM(smallest, type, value, call, undo)                                                        \
+#define SIZES(type, smallest, value, call, undo)                                                                       \
   do {                                                                                                       \
-    const uint32_t sizes[] = {0, 1, 3, 4, 8, (smallest) - 1, 65537, 1u << 31, UINT32_MAX};                   \
+    const uint32_t sizes[] = {0, 1, 3, 4, 8, (smallest) - 1, 65537, 1u << 31, UINT32_MAX};                 \
     const uint32_t larger[] = {sizeof(type) + 1, sizeof(type) + 8, 1024, 65536};                             \
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {                                              \
       memset(&any, 0, sizeof any);                                                                           \
@@ -543,19 +593,19 @@ static void struct_sizes(const char *model, const char *folder) {
   char path[4096];
   snprintf(path, sizeof path, "%s/sizes.png", folder);
 
-  SIZES(softdimo_engine_options, any.options = default_options(), softdimo_engine_open(model, &any.options, &opened),
+  SIZES(softdimo_engine_options, 96, any.options = default_options(), softdimo_engine_open(model, &any.options, &opened),
         softdimo_engine_free(opened));
   TAIL(softdimo_engine_options, any.options = default_options(), softdimo_engine_open(model, &any.options, &opened));
-  SIZES(softdimo_request, any.request = default_request(7), softdimo_submit(engine, &any.request, &job),
+  SIZES(softdimo_request, 280, any.request = default_request(7), softdimo_submit(engine, &any.request, &job),
         softdimo_job_free(job));
   TAIL(softdimo_request, any.request = default_request(7), softdimo_submit(engine, &any.request, &job));
-  SIZES(softdimo_request, any.request = default_request(7), softdimo_generate(engine, &any.request, &one, 1), );
+  SIZES(softdimo_request, 280, any.request = default_request(7), softdimo_generate(engine, &any.request, &one, 1), );
   TAIL(softdimo_request, any.request = default_request(7), softdimo_generate(engine, &any.request, &one, 1));
-  SIZES(softdimo_image, any.image = picture(pixels), softdimo_generate(engine, &r, &any.image, 1), );
+  SIZES(softdimo_image, 40, any.image = picture(pixels), softdimo_generate(engine, &r, &any.image, 1), );
   TAIL(softdimo_image, any.image = picture(pixels), softdimo_generate(engine, &r, &any.image, 1));
-  SIZES(softdimo_image, any.image = picture(pixels), softdimo_job_image(done, 0, &any.image), );
+  SIZES(softdimo_image, 40, any.image = picture(pixels), softdimo_job_image(done, 0, &any.image), );
   TAIL(softdimo_image, any.image = picture(pixels), softdimo_job_image(done, 0, &any.image));
-  SIZES(softdimo_image, any.image = picture(pixels), softdimo_image_write_png(&any.image, path, NULL, 0), );
+  SIZES(softdimo_image, 40, any.image = picture(pixels), softdimo_image_write_png(&any.image, path, NULL, 0), );
   TAIL(softdimo_image, any.image = picture(pixels), softdimo_image_write_png(&any.image, path, NULL, 0));
   softdimo_reward *reward = NULL;
   OK(softdimo_reward_options_init(&any.reward_options, sizeof any.reward_options));
@@ -576,9 +626,9 @@ static void struct_sizes(const char *model, const char *folder) {
   REFUSED(NOT_FOUND, "none' not found", softdimo_reward_open("none", &any.reward_options, &reward));
   TAIL(softdimo_reward_options, any.reward_options = plain, softdimo_reward_open("none", &any.reward_options, &reward));
   CHECK(reward == NULL);
-  SIZES(softdimo_memory, , softdimo_engine_memory(engine, &any.memory), CHECK(any.memory.mapped > 0));
-  SIZES_FROM(16, softdimo_progress, , softdimo_job_progress(done, &any.progress),
-             CHECK(any.progress.state == SOFTDIMO_JOB_DONE));
+  SIZES(softdimo_memory, 32, , softdimo_engine_memory(engine, &any.memory), CHECK(any.memory.mapped > 0));
+  SIZES(softdimo_progress, 16, , softdimo_job_progress(done, &any.progress),
+        CHECK(any.progress.state == SOFTDIMO_JOB_DONE));
 
   /* What the library writes has no garbage in fields of a newer header. */
   memset(&any, 0x77, sizeof any);
@@ -650,6 +700,7 @@ static void misaligned(void) {
 }
 
 static void results(const char *model) {
+  CHECK(softdimo_seed(UINT64_MAX, INT64_MIN, INT64_MAX, -1) != softdimo_seed(0, 0, 0, 0)); /* takes anything */
   char text[8];
   float f[8];
   uint32_t u[8], state = 99;

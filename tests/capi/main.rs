@@ -228,6 +228,11 @@ fn edit() {
 }
 
 #[test]
+fn pictures() {
+    run(program("pictures").arg(bundled()));
+}
+
+#[test]
 fn optimize() {
     let folder = tempfile::tempdir().unwrap();
     run(program("optimize").arg(maskbit::labelled(folder.path())));

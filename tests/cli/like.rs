@@ -37,7 +37,38 @@ fn every_kind_of_generated_picture_is_made_again() {
     works(&["generate", "--label", "red apple", "--seed", "7", "--enlarge", "1", "-o", &small]);
     let half: Vec<u8> = (0..32 * 32).flat_map(|i| [if i % 32 < 16 { 255 } else { 0 }; 4]).collect();
     write_png(&mask, &RgbaImage::new(32, 32, half).unwrap().view(), &[]).unwrap();
-    let kinds: [(&str, &[&str]); 7] = [
+    let colors = path("colors.hex");
+    std::fs::write(&colors, "ff0000\n00ff00\n0000ff\nffffff\n").unwrap();
+    let kinds: [(&str, &[&str]); 10] = [
+        (
+            "few",
+            &[
+                "--label",
+                "dog",
+                "--palette",
+                "5",
+                "--dither",
+                "--matte",
+                "--matte-holes",
+                "4",
+                "--count",
+                "2",
+            ],
+        ),
+        (
+            "given",
+            &[
+                "--label",
+                "dog",
+                "--palette",
+                &colors,
+                "--scaling",
+                "smooth",
+                "--dither=4",
+                "--dither-strength=0.5",
+            ],
+        ),
+        ("place", &["--label", "rocket", "--seed", "9", "--place", "-3,12", "--count", "2"]),
         ("one", &["--label", "red apple", "--seed", "7"]),
         ("sheet", &["--label", "rocket", "--class", "3", "--count", "2", "--seed", "18446744073709551615"]),
         (

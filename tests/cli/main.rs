@@ -106,6 +106,96 @@ fn generate_separate_files_and_teacher() {
     assert_eq!(read_png(&out).unwrap().0.height(), 256);
 }
 
+/// The pictures of a place are those of its seed, in a sheet and in files that speak for themselves.
+#[test]
+fn a_place_has_the_pictures_of_its_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let seed = softdimo::seed(7, [-3, 12, 0]);
+    let common = ["generate", "--label", "dog", "--count", "2", "--enlarge", "1", "-o"];
+    works(&[&common[..], &[&path("place.png"), "--seed", "7", "--place", "-3,12"]].concat());
+    works(&[&common[..], &[&path("seed.png"), "--seed", &seed.to_string()]].concat());
+    assert!(read_png(path("place.png")).unwrap().0 == read_png(path("seed.png")).unwrap().0);
+    works(&[&common[..], &[&path("x.png"), "--seed", "7", "--place", "-3,12,0", "--separate"]].concat());
+    for b in 0..2 {
+        let name = path(&format!("x-dog-{}.png", seed.wrapping_add(b)));
+        let again = path("again.png");
+        works(&["generate", "--like", &name, "-o", &again]);
+        assert!(read_png(&name).unwrap().0 == read_png(&again).unwrap().0, "{b}");
+    }
+    for bad in ["1", "1,2,3,4", "1,x", "", "1,9223372036854775808"] {
+        let said = fails(2, &["generate", "--place", bad, "-o", &path("no.png")]);
+        assert!(said.contains("expected two or three whole numbers"), "{bad}: {said}");
+    }
+}
+
+/// Sizes, palettes and mattes, and that an enlarged picture is edited as the small one it was.
+#[test]
+fn pictures_are_written_in_a_style() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let make = |name: &str, options: &[&str]| {
+        works(&[&["generate", "--label", "red apple", "--seed", "3", "-o", &path(name)], options].concat());
+        read_png(path(name)).unwrap().0
+    };
+    let plain = make("plain.png", &["--enlarge", "1"]);
+    assert!(make("large.png", &["--enlarge", "3"]) == plain.enlarge(3).unwrap());
+    let smooth = make("smooth.png", &["--enlarge", "5", "--scaling", "smooth"]);
+    assert!(smooth.width() == 160 && smooth != plain.enlarge(5).unwrap());
+    let cut = make("cut.png", &["--enlarge", "1", "--matte"]);
+    assert!(cut.data()[3] == 0 && plain.data().chunks(4).all(|pixel| pixel[3] == 255));
+
+    std::fs::write(path("list.hex"), "; three colours\n\n#ff0000\n102030\r\n00A000\n").unwrap();
+    let colors: [&[u8]; 3] = [&[255, 0, 0], &[16, 32, 48], &[0, 160, 0]];
+    for dither in [&["--dither"][..], &["--dither", "4", "--dither-strength", "0.5"], &[]] {
+        let few = make("few.png", &[&["--palette", &path("list.hex"), "--enlarge", "1"], dither].concat());
+        assert!(few.data().chunks(4).all(|pixel| colors.contains(&&pixel[..3])));
+        // A picture that has the colours is a palette as well.
+        assert!(
+            few == make("again.png", &[&["--palette", &path("few.png"), "--enlarge", "1"], dither].concat())
+        );
+    }
+    let two = make("two.png", &["--palette", "2", "--enlarge", "1"]);
+    let mut pixels: Vec<&[u8]> = two.data().chunks(4).collect();
+    pixels.sort_unstable();
+    pixels.dedup();
+    assert_eq!(pixels.len(), 2);
+
+    // An edit of each that keeps everything reconstructs the same picture, or nearly.
+    let edited = |name: &str| {
+        let from = path(name);
+        make("edited.png", &["--edit", &from, "--keep", "1", "--enlarge", "1"])
+    };
+    let reconstructed = edited("plain.png");
+    assert!(edited("large.png") == reconstructed);
+    let far = |a: &softdimo::image::RgbaImage| {
+        let apart = a.data().iter().zip(reconstructed.data()).map(|(a, b)| f64::from(a.abs_diff(*b)));
+        apart.sum::<f64>() / a.data().len() as f64
+    };
+    assert!(far(&edited("smooth.png")) < 6.0, "{}", far(&edited("smooth.png")));
+    let said = fails(1, &["generate", "--edit", &path("no.png"), "-o", &path("x.png")]);
+    assert!(said.contains("not found"), "{said}");
+
+    for (options, words) in [
+        (&["--palette", "1"][..], "palette_count: expected 2 to 256 colours, found 1"),
+        (&["--palette", "none.hex"], "none.hex' not found"),
+        (&["--palette", MODEL], "expected a PNG, or lines of six hexadecimal digits"),
+        (&["--palette", "Cargo.toml"], "in line 1"),
+        (&["--palette", "docs/sample.png"], "expected 2 to 256 colours, found a picture of more"),
+        (&["--matte", "1.5"], "matte_tolerance: expected 0 to 1, found 1.5"),
+        (
+            &["--palette", "4", "--dither", "4", "--dither-strength", "NaN"],
+            "dither_strength: expected 0 to 1",
+        ),
+    ] {
+        let said = fails(1, &[&["generate", "-o", &path("x.png")], options].concat());
+        assert!(said.contains(words), "{options:?}: {said}");
+    }
+    for wrong in [&["--dither", "4"][..], &["--palette", "4", "--dither", "5"], &["--matte-holes", "4"]] {
+        fails(2, &[&["generate", "-o", &path("x.png")], wrong].concat());
+    }
+}
+
 #[test]
 fn inspect_checks_the_hash() {
     let text = works(&["inspect", MODEL]);

@@ -91,22 +91,39 @@ pub unsafe extern "C" fn softdimo_engine_options_init(
     struct_size: u32,
 ) -> i32 {
     wall(|| {
-        let value = softdimo_engine_options {
-            struct_size: 0,
-            memory_mode: SOFTDIMO_MEMORY_LEAN,
-            weights_mode: SOFTDIMO_WEIGHTS_MAP,
-            threads: 0,
-            niceness: 0,
-            device_id: 0,
-            memory_limit: 0,
-            provider: std::ptr::null(),
-            ort_library: std::ptr::null(),
-            log: None,
-            log_user_data: std::ptr::null_mut(),
-            log_level: SOFTDIMO_LOG_WARNING,
-            work_limit: 0,
-            reserved: [0; 6],
-        };
+        // SAFETY: NULL, or the caller's struct of `struct_size` bytes.
+        unsafe { init_struct(options, struct_size, "options", DEFAULTS) }
+    })
+}
+
+const DEFAULTS: softdimo_engine_options = softdimo_engine_options {
+    struct_size: 0,
+    memory_mode: SOFTDIMO_MEMORY_LEAN,
+    weights_mode: SOFTDIMO_WEIGHTS_MAP,
+    threads: 0,
+    niceness: 0,
+    device_id: 0,
+    memory_limit: 0,
+    provider: std::ptr::null(),
+    ort_library: std::ptr::null(),
+    log: None,
+    log_user_data: std::ptr::null_mut(),
+    log_level: SOFTDIMO_LOG_WARNING,
+    work_limit: 0,
+    reserved: [0; 6],
+};
+
+/// The same for an engine beside a game's own threads, which are not to miss a frame for it: `threads` is 1, the worker,
+/// so that no more than one core is taken, and `niceness` is 10, with which the worker gets a tenth of a core that another
+/// thread wants too, and all of one that is free. Memory stays as lean as by default; what else suits a game depends on
+/// it. Errors: NULL, unknown size. Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_options_init_game(
+    options: *mut softdimo_engine_options,
+    struct_size: u32,
+) -> i32 {
+    wall(|| {
+        let value = softdimo_engine_options { threads: 1, niceness: 10, ..DEFAULTS };
         // SAFETY: NULL, or the caller's struct of `struct_size` bytes.
         unsafe { init_struct(options, struct_size, "options", value) }
     })

@@ -33,6 +33,7 @@ use read::{array, cstr, handle, init_struct, optional_cstr, out, read_struct, wr
 use wall::{guard, wall, wall_making};
 
 use softdimo::image;
+use softdimo::image::{Dither, MAX_COLORS, Matte, Palette, PictureStyle, Scaling, StyledPicture};
 use softdimo::runtime::check_process;
 use softdimo::shortage;
 use softdimo::{BATCH_LIMIT, Generated};

@@ -72,7 +72,7 @@ pub unsafe extern "C" fn softdimo_engine_warmup_request(
         // SAFETY: a live handle and a request, as documented.
         unsafe {
             let e = handle(engine, "engine")?;
-            let (request, raw) = read_request(request, &e.engine.layout())?;
+            let (request, raw) = read_request(request, Some(&e.engine.layout()))?;
             let reported = Reported::new(&raw);
             let done = e.engine.warmup_request(&request, |p| reported.call(p.step, p.total));
             e.log.drain();

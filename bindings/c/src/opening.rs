@@ -2,6 +2,7 @@
 //! screen: open, look at the progress once a frame, take the engine, free the opening.
 
 use super::engine::{Log, engine_handle, read_options};
+use super::request::read_request;
 use super::*;
 
 /// An engine that is being opened. Thread-safe, except that it must not be freed while another call uses it.
@@ -10,10 +11,11 @@ pub struct softdimo_opening {
     log: Log,
 }
 
-/// Begin to open the model file at `path` (UTF-8), and then to prepare the engine for pictures of `request`: what
-/// `softdimo_engine_warmup` does for its `batch`, which is all that is read of it yet; NULL: for one picture. Returns at once.
-/// On success `*opening` is to be freed with `softdimo_opening_free`. Errors: NULL, bad options, a batch out of range, that no
-/// thread can be had; what goes wrong later is the opening's. Strings are copied. Since ABI 1.2.
+/// Begin to open the model file at `path` (UTF-8), and then to prepare the engine for `request`, as
+/// `softdimo_engine_warmup_request` does without its callbacks; NULL: for one picture, as `softdimo_engine_warmup`. Returns at
+/// once. On success `*opening` is to be freed with `softdimo_opening_free`. Errors: NULL, bad options, what of the request is
+/// wrong for any model, that no thread can be had; what goes wrong later is the opening's. What the request points to is
+/// copied. Since ABI 1.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_open_async(
     path: *const c_char,
@@ -26,22 +28,10 @@ pub unsafe extern "C" fn softdimo_engine_open_async(
         wall_making(opening, "opening", || {
             let path = cstr(path, "path")?;
             let (options, log) = read_options(options)?;
-            let opening = Engine::open_in_background(path, options, read_batch(request)?)?;
+            let wanted = if request.is_null() { None } else { Some(read_request(request, None)?.0) };
+            let opening = Engine::open_in_background(path, options, wanted)?;
             Ok(Box::new(softdimo_opening { opening, log }))
         })
-    }
-}
-
-/// What the engine is prepared for.
-unsafe fn read_batch(request: *const softdimo_request) -> Result<usize> {
-    if request.is_null() {
-        return Ok(1);
-    }
-    // SAFETY: non-NULL, so a struct that starts with struct_size.
-    let batch = unsafe { read_struct(request, "softdimo_request")? }.batch as usize;
-    match batch {
-        1..=BATCH_LIMIT => Ok(batch),
-        other => Err(Error::invalid("request.batch", format!("1 to {BATCH_LIMIT}"), other)),
     }
 }
 

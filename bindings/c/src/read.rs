@@ -38,6 +38,7 @@ versioned! {
     super::softdimo_engine_options = 96,
     super::softdimo_request = 280,
     softdimo_image = 40,
+    super::softdimo_picture_style = 80,
     super::softdimo_memory = 32,
     super::softdimo_progress = 16,
     super::softdimo_layout = 40,

@@ -222,10 +222,11 @@ pub unsafe extern "C" fn softdimo_request_init(request: *mut softdimo_request, s
     })
 }
 
-/// The request, for a model of this layout: what it brings is copied only where there is as much of it as the model reads.
+/// The request, for a model of this layout: what it brings is copied only where there is as much of it as the model reads;
+/// where the layout is not known yet, all is.
 pub(super) unsafe fn read_request(
     request: *const softdimo_request,
-    layout: &Layout,
+    layout: Option<&Layout>,
 ) -> Result<(Request, softdimo_request)> {
     // SAFETY: NULL or a struct that starts with struct_size; its pointers are as documented.
     unsafe {
@@ -266,7 +267,7 @@ pub(super) unsafe fn read_request(
         let start_tokens = array(r.start_tokens, r.start_token_count, "request.start_tokens")?;
         let e_in = array(r.e_in, r.e_in_count, "request.e_in")?;
         let counts = (start_tokens.map(<[_]>::len), e_in.map(<[_]>::len));
-        Request::check_counts(layout, batch, counts)?;
+        layout.map_or(Ok(()), |layout| Request::check_counts(layout, batch, counts))?;
         let value = Request {
             labels,
             prompts: prompt.into_iter().map(String::from).collect(),
@@ -320,7 +321,7 @@ fn pair(values: [i32; 2], what: &str) -> Result<Option<[u32; 2]>> {
 }
 
 /// The picture a request starts from, if any.
-unsafe fn read_edit(r: &softdimo_request, layout: &Layout) -> Result<Option<Edit>> {
+unsafe fn read_edit(r: &softdimo_request, layout: Option<&Layout>) -> Result<Option<Edit>> {
     // SAFETY: NULL with 0, or `edit_mask_count` floats.
     let mask = unsafe { array(r.edit_mask, r.edit_mask_count, "request.edit_mask")? };
     if r.edit_image.is_null() {
@@ -332,7 +333,9 @@ unsafe fn read_edit(r: &softdimo_request, layout: &Layout) -> Result<Option<Edit
     }
     // SAFETY: an image view, as documented.
     let image = unsafe {
-        read::picture(r.edit_image, |floats| Edit::check_counts(layout, floats, mask.map(<[_]>::len)))?
+        read::picture(r.edit_image, |floats| {
+            layout.map_or(Ok(()), |layout| Edit::check_counts(layout, floats, mask.map(<[_]>::len)))
+        })?
     };
     let keep = match (mask, r.edit_keep) {
         (Some(mask), -1.0) => Keep::Outside(shortage::copied("request.edit_mask", mask)?),
@@ -431,7 +434,7 @@ pub(super) unsafe fn submit(
     // SAFETY: a live handle and a request, as documented.
     unsafe {
         let e = handle(engine, "engine")?;
-        let (request, raw) = read_request(request, &e.engine.layout())?;
+        let (request, raw) = read_request(request, Some(&e.engine.layout()))?;
         Ok(softdimo_job {
             job: e.engine.submit(&request)?,
             log: e.log.clone(),

@@ -1,9 +1,10 @@
 //! What a job has made: one that is done, or an optimisation that was cancelled, which has the best pictures
 //! so far. Before the end these calls return SOFTDIMO_ERR_NOT_READY, after a failure that failure.
 
+use super::picture::read_style;
 use super::*;
 
-/// Copy picture `index` (below the request's batch) into a caller-owned buffer.
+/// Copy picture `index` (below the request's batch) into a caller-owned buffer of the model's size, or of multiples of it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_image(
     job: *const softdimo_job,
@@ -14,10 +15,15 @@ pub unsafe extern "C" fn softdimo_job_image(
         // SAFETY: a live handle and an image view.
         unsafe {
             let j = &handle(job, "job")?.job;
-            let view = read::images(image, 1)?.remove(0);
+            let image = read::images(image, 1)?.remove(0);
             let layout = j.engine().layout();
-            read::view(&view)?.validate(layout.width as u32, layout.height as u32)?;
-            image::write_f32_chw(j.result()?.picture(index as usize)?, &mut read::view(&view)?)
+            let (width, height) = (layout.width as u32, layout.height as u32);
+            let mut view = read::view(&image)?;
+            view.validate_multiple(width, height)?;
+            let style = read_style(image.style)?;
+            style.validate(view.format)?;
+            let done = j.result()?;
+            StyledPicture::new(done.picture(index as usize)?, width, height, &style)?.write(&mut view)
         }
     })
 }
