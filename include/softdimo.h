@@ -776,10 +776,11 @@ int32_t softdimo_job_report(const struct softdimo_job *job,
 /// An engine that is being opened. Thread-safe, except that it must not be freed while another call uses it.
 typedef struct softdimo_opening softdimo_opening;
 
-/// Begin to open the model file at `path` (UTF-8), and then to prepare the engine for pictures of `request`: what
-/// `softdimo_engine_warmup` does for its `batch`, which is all that is read of it yet; NULL: for one picture. Returns at once.
-/// On success `*opening` is to be freed with `softdimo_opening_free`. Errors: NULL, bad options, a batch out of range, that no
-/// thread can be had; what goes wrong later is the opening's. Strings are copied. Since ABI 1.2.
+/// Begin to open the model file at `path` (UTF-8), and then to prepare the engine for `request`, as
+/// `softdimo_engine_warmup_request` does without its callbacks; NULL: for one picture, as `softdimo_engine_warmup`. Returns at
+/// once. On success `*opening` is to be freed with `softdimo_opening_free`. Errors: NULL, bad options, what of the request is
+/// wrong for any model, that no thread can be had; what goes wrong later is the opening's. What the request points to is
+/// copied. Since ABI 1.2.
 int32_t softdimo_engine_open_async(const char *path,
                                    const struct softdimo_engine_options *options,
                                    const struct softdimo_request *request,
