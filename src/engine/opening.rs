@@ -157,7 +157,9 @@ impl Opening {
             }
             (None, Some(e), _) => Err(e.clone()),
             (None, None, Phase::Cancelled) => Err(Error::Cancelled),
-            (None, None, phase) => Err(Error::NotReady { what: "opening of the engine", state: phase.name() }),
+            (None, None, phase) => {
+                Err(Error::NotReady { what: "opening of the engine", state: phase.name() })
+            }
         }
     }
 

@@ -236,7 +236,8 @@ impl JobState {
         let _ = self.stage.compare_exchange(stage::ASKED, stage::NONE, SeqCst, SeqCst);
         let shown = self.holds_best.load(SeqCst) && !self.abandoned.load(SeqCst);
         if !shown && self.stage.load(SeqCst) != stage::ANSWERING {
-            let _ = self.life.fetch_update(SeqCst, SeqCst, |now| (now < life::DONE).then_some(life::CANCELLED));
+            let _ =
+                self.life.fetch_update(SeqCst, SeqCst, |now| (now < life::DONE).then_some(life::CANCELLED));
         }
         // Where the lock is not to be had, whoever holds it may be about to wait, and looks again in a moment.
         drop(self.looking.try_lock());
@@ -350,7 +351,8 @@ impl JobState {
         };
         self.turn.answers();
         // A panicking callback must not leave the worker waiting.
-        let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&mut entered, &image)));
+        let answered =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(&mut entered, &image)));
         drop(entered);
         check()?;
         self.turn.answered();

@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use super::queue::{Place, Queue};
+use super::queue::{Queue, Rank};
 use super::turns::{LOOK, Turns};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -208,14 +208,14 @@ impl Worker {
     /// [`Error::Cancelled`], once the process is exiting.
     pub fn enqueue(
         &self,
-        place: Place,
+        rank: Rank,
         work: impl FnOnce(&mut Sessions) + Send + 'static,
         panicked: impl FnOnce(Error) + Send + 'static,
     ) -> Result<()> {
         self.check()?;
         self.model.mapping().recheck()?;
         let state = self.state.clone();
-        let cancel = place.job.as_ref().map(|job| job.cancel.clone());
+        let cancel = rank.job.as_ref().map(|job| job.cancel.clone());
         let work = move |sessions: &mut Sessions| {
             if let Err(e) = state.check_poison() {
                 return panicked(e);
@@ -239,7 +239,7 @@ impl Worker {
                 panicked(Error::internal(first));
             }
         };
-        self.state.queue.push(place, Box::new(work));
+        self.state.queue.push(rank, Box::new(work));
         Ok(())
     }
 
@@ -270,7 +270,7 @@ impl Worker {
             let intact = sessions.model().mapping().recheck();
             drop(reply.send(intact.and(result)));
         };
-        self.enqueue(Place::default(), work, move |e| drop(panicked.send(Err(e))))?;
+        self.enqueue(Rank::default(), work, move |e| drop(panicked.send(Err(e))))?;
         loop {
             match result.recv_timeout(LOOK) {
                 Ok(result) => return result,

@@ -130,7 +130,8 @@ impl Cancel {
 
     /// Wait until the engine whose thread this is may compute: see [`Pace`].
     fn hold(&self) -> Result<()> {
-        let working = WORKING.with_borrow(|working| Some((working.pace.clone()?, working.jobs.last().cloned())));
+        let working =
+            WORKING.with_borrow(|working| Some((working.pace.clone()?, working.jobs.last().cloned())));
         if let Some((pace, job)) = working {
             pace.hold(|| self.is_cancelled() || job.as_ref().is_some_and(|job| job.is_cancelled()));
         }

@@ -247,7 +247,10 @@ pub unsafe extern "C" fn softdimo_engine_free(engine: *mut softdimo_engine) {
 /// Cancel every job of the engine that has not begun, as `softdimo_job_cancel` does; the running one goes on. `*count`
 /// becomes how many there were; it may be NULL. Returns at once. The jobs are still to be freed. Since ABI 1.2.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn softdimo_engine_cancel_pending(engine: *const softdimo_engine, count: *mut u32) -> i32 {
+pub unsafe extern "C" fn softdimo_engine_cancel_pending(
+    engine: *const softdimo_engine,
+    count: *mut u32,
+) -> i32 {
     wall(|| {
         // SAFETY: a live handle, and NULL or a place for the number.
         unsafe {
