@@ -18,7 +18,7 @@ use std::sync::Arc;
 use self::at_work::AtWork;
 pub use self::job::Job;
 pub use self::opening::Opening;
-use self::queue::Place;
+use self::queue::Rank;
 pub use self::state::Phase;
 use self::worker::Worker;
 use crate::checkpoint::{Checkpoint, Mapping};
@@ -165,9 +165,9 @@ impl Engine {
         let (shared, broken) = (job.shared().clone(), job.shared().clone());
         let (worker, priority) = (self.worker.state().clone(), request.priority);
         request.optimize.iter().flat_map(Optimize::files).for_each(|file| file.read_by(&worker));
-        let place = Place { priority, key: request.queue_key, job: Some(shared.clone()) };
+        let rank = Rank { priority, key: request.queue_key, job: Some(shared.clone()) };
         let queued = self.worker.enqueue(
-            place,
+            rank,
             move |sessions| {
                 let host = AtWork { job: shared.as_ref(), worker: &worker, priority };
                 let result = generate::execute(sessions, &host, &resolved);

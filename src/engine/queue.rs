@@ -12,7 +12,7 @@ pub(super) type Task = Box<dyn FnOnce(&mut Sessions) + Send>;
 
 /// Where a task stands in the queue.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct Rank {
     /// Higher ones go first.
     pub priority: i32,
     /// Takes the place of jobs with the same key; 0 for none.
@@ -30,7 +30,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Tasks {
-    waiting: BTreeMap<(Reverse<i32>, u64), (Place, Task)>,
+    waiting: BTreeMap<(Reverse<i32>, u64), (Rank, Task)>,
     /// How many have come.
     count: u64,
     /// Jobs stay, calls do not.
@@ -46,18 +46,18 @@ impl std::fmt::Debug for Tasks {
 }
 
 impl Tasks {
-    fn take(&mut self, wanted: impl Fn(&Place) -> bool) -> Option<Task> {
+    fn take(&mut self, wanted: impl Fn(&Rank) -> bool) -> Option<Task> {
         let paused = self.paused && !self.closed;
-        let found = self.waiting.iter().find(|(_, (place, _))| {
-            wanted(place) && !(paused && place.job.as_ref().is_some_and(|job| !job.is_final()))
+        let found = self.waiting.iter().find(|(_, (rank, _))| {
+            wanted(rank) && !(paused && rank.job.as_ref().is_some_and(|job| !job.is_final()))
         });
         let at = *found?.0;
         self.waiting.remove(&at).map(|(_, task)| task)
     }
 
     /// Jobs that are `wanted`, out of the queue.
-    fn remove(&mut self, wanted: impl Fn(&Place) -> bool) -> Vec<(Place, Task)> {
-        let jobs = self.waiting.extract_if(.., |_, (place, _)| place.job.is_some() && wanted(place));
+    fn remove(&mut self, wanted: impl Fn(&Rank) -> bool) -> Vec<(Rank, Task)> {
+        let jobs = self.waiting.extract_if(.., |_, (rank, _)| rank.job.is_some() && wanted(rank));
         jobs.map(|(_, removed)| removed).collect()
     }
 }
@@ -68,17 +68,17 @@ impl Queue {
     }
 
     /// Queue a task; of jobs with its key, those that have not begun end.
-    pub fn push(&self, place: Place, task: Task) {
+    pub fn push(&self, rank: Rank, task: Task) {
         let mut tasks = self.lock();
-        let key = place.key;
+        let key = rank.key;
         let replaced = if key == 0 { Vec::new() } else { tasks.remove(|other| other.key == key) };
-        let at = (Reverse(place.priority), tasks.count);
+        let at = (Reverse(rank.priority), tasks.count);
         tasks.count += 1;
-        tasks.waiting.insert(at, (place, task));
+        tasks.waiting.insert(at, (rank, task));
         drop(tasks);
         self.changed.notify_one();
         // What a task holds is dropped outside of the lock.
-        for job in replaced.iter().filter_map(|(place, _)| place.job.as_ref()) {
+        for job in replaced.iter().filter_map(|(rank, _)| rank.job.as_ref()) {
             job.replace(key);
         }
     }
@@ -99,13 +99,13 @@ impl Queue {
 
     /// The next job of a priority above this one, if there is any.
     pub fn pop_above(&self, priority: i32) -> Option<Task> {
-        self.lock().take(|place| place.job.is_some() && place.priority > priority)
+        self.lock().take(|rank| rank.job.is_some() && rank.priority > priority)
     }
 
     /// End every job that has not begun. How many had not ended yet.
     pub fn cancel_jobs(&self) -> usize {
         let removed = self.lock().remove(|_| true);
-        let jobs = removed.iter().filter_map(|(place, _)| place.job.as_ref());
+        let jobs = removed.iter().filter_map(|(rank, _)| rank.job.as_ref());
         jobs.filter(|job| !job.is_final()).inspect(|job| job.cancel()).count()
     }
 

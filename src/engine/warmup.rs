@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use super::Engine;
-use super::queue::Place;
+use super::queue::Rank;
 use super::turns::LOOK;
 use crate::error::{Error, Result};
 use crate::generate;
@@ -107,7 +107,7 @@ impl Engine {
             let intact = intact.and_then(|()| files.try_for_each(|file| file.recheck()));
             host.tell(News::Done(intact.and(shortage::checked("the sessions of a request", done))));
         };
-        self.worker.enqueue(Place::default(), work, move |e| drop(panicked.send(News::Done(Err(e)))))?;
+        self.worker.enqueue(Rank::default(), work, move |e| drop(panicked.send(News::Done(Err(e)))))?;
         let mut last = Progress::default();
         loop {
             match received.recv_timeout(LOOK) {

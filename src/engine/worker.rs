@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use super::queue::{Place, Queue, Task};
+use super::queue::{Queue, Rank, Task};
 use super::turns::{LOOK, Turns};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -104,8 +104,8 @@ impl WorkerState {
 
     /// Do `work` before any other task. Nobody waits for it.
     fn first(self: &Arc<WorkerState>, work: impl FnOnce(&mut Sessions) + Send + 'static) {
-        let place = Place { priority: i32::MAX, ..Place::default() };
-        self.queue.push(place, self.walled(None, work, |_| ()));
+        let rank = Rank { priority: i32::MAX, ..Rank::default() };
+        self.queue.push(rank, self.walled(None, work, |_| ()));
     }
 
     /// On the worker thread, between two steps of a job of this priority: do the jobs first that go before it, to their ends.
@@ -262,14 +262,14 @@ impl Worker {
     /// [`Error::Cancelled`], once the process is exiting.
     pub fn enqueue(
         &self,
-        place: Place,
+        rank: Rank,
         work: impl FnOnce(&mut Sessions) + Send + 'static,
         panicked: impl FnOnce(Error) + Send + 'static,
     ) -> Result<()> {
         self.check()?;
         self.model.mapping().recheck()?;
-        let cancel = place.job.as_ref().map(|job| job.cancel.clone());
-        self.state.queue.push(place, self.state.walled(cancel, work, panicked));
+        let cancel = rank.job.as_ref().map(|job| job.cancel.clone());
+        self.state.queue.push(rank, self.state.walled(cancel, work, panicked));
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl Worker {
             let intact = sessions.model().mapping().recheck();
             drop(reply.send(intact.and(result)));
         };
-        self.enqueue(Place::default(), work, move |e| drop(panicked.send(Err(e))))?;
+        self.enqueue(Rank::default(), work, move |e| drop(panicked.send(Err(e))))?;
         loop {
             match result.recv_timeout(LOOK) {
                 Ok(result) => return result,

@@ -16,14 +16,14 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Pace {
     threads: Arc<Threads>,
-    /// There is a reason to look at `rules`.
+    /// There is a reason to look at `orders`.
     limited: AtomicBool,
-    rules: Mutex<Rules>,
+    orders: Mutex<Orders>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct Rules {
+struct Orders {
     paused: bool,
     /// The engine goes: nothing is held any more.
     closed: bool,
@@ -36,7 +36,7 @@ struct Rules {
     used: Duration,
 }
 
-impl Rules {
+impl Orders {
     /// How long to compute nothing for what was computed.
     fn rest(&mut self, used: Duration) -> Duration {
         if self.share == 0.0 {
@@ -54,7 +54,7 @@ impl Rules {
 
 impl Pace {
     pub fn new(threads: Arc<Threads>) -> Pace {
-        let rules = Rules {
+        let orders = Orders {
             paused: false,
             closed: false,
             share: 0.0,
@@ -63,38 +63,38 @@ impl Pace {
             used: Duration::ZERO,
         };
         let (limited, changed) = Default::default();
-        Pace { threads, limited, rules: Mutex::new(rules), changed }
+        Pace { threads, limited, orders: Mutex::new(orders), changed }
     }
 
-    fn set(&self, change: impl FnOnce(&mut Rules)) {
-        let mut rules = self.lock();
-        change(&mut rules);
-        self.limited.store((rules.paused || rules.share > 0.0) && !rules.closed, SeqCst);
-        drop(rules);
+    fn set(&self, change: impl FnOnce(&mut Orders)) {
+        let mut orders = self.lock();
+        change(&mut orders);
+        self.limited.store((orders.paused || orders.share > 0.0) && !orders.closed, SeqCst);
+        drop(orders);
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rules> {
-        self.rules.lock().unwrap_or_else(|e| e.into_inner())
+    fn lock(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Compute nothing from now on, or go on.
     pub fn pause(&self, paused: bool) {
-        self.set(|rules| rules.paused = paused);
+        self.set(|orders| orders.paused = paused);
     }
 
     /// Compute for so many percent of the time of one core; 0 for no limit.
     pub fn set_share(&self, percent: u32) {
         let used = self.threads.cpu_time();
-        self.set(|rules| {
-            (rules.share, rules.debt) = (f64::from(percent) / 100.0, 0.0);
-            (rules.looked, rules.used) = (Instant::now(), used);
+        self.set(|orders| {
+            (orders.share, orders.debt) = (f64::from(percent) / 100.0, 0.0);
+            (orders.looked, orders.used) = (Instant::now(), used);
         });
     }
 
     /// Hold nobody any more.
     pub fn close(&self) {
-        self.set(|rules| rules.closed = true);
+        self.set(|orders| orders.closed = true);
     }
 
     /// On a thread of the engine: wait until it may compute, or `ends` says that it need not, or the process exits.
@@ -104,14 +104,14 @@ impl Pace {
         }
         let held = self.clone();
         let Ok(_call) = exit::ended_by(move || held.changed.notify_all()) else { return };
-        let mut rules = self.lock();
+        let mut orders = self.lock();
         loop {
-            let rest = rules.rest(self.threads.cpu_time());
-            if rules.closed || ends() || (!rules.paused && rest.is_zero()) {
+            let rest = orders.rest(self.threads.cpu_time());
+            if orders.closed || ends() || (!orders.paused && rest.is_zero()) {
                 return;
             }
-            let time = if rules.paused { LOOK } else { rest.min(LOOK) };
-            rules = self.changed.wait_timeout(rules, time).unwrap_or_else(|e| e.into_inner()).0;
+            let time = if orders.paused { LOOK } else { rest.min(LOOK) };
+            orders = self.changed.wait_timeout(orders, time).unwrap_or_else(|e| e.into_inner()).0;
         }
     }
 }
@@ -123,18 +123,18 @@ mod tests {
     #[test]
     fn a_share_is_paid_for_and_not_saved_up() {
         let pace = Pace::new(Arc::new(Threads::new(1, 0)));
-        let mut rules = pace.lock();
-        rules.share = 0.5;
+        let mut orders = pace.lock();
+        orders.share = 0.5;
         // A second that was not used earns nothing.
-        rules.looked -= Duration::from_secs(1);
-        assert_eq!(rules.rest(Duration::ZERO), Duration::ZERO);
+        orders.looked -= Duration::from_secs(1);
+        assert_eq!(orders.rest(Duration::ZERO), Duration::ZERO);
         // 10 ms of CPU at half of a core: 20 ms, less what has gone by.
-        let rest = rules.rest(Duration::from_millis(10));
+        let rest = orders.rest(Duration::from_millis(10));
         assert!(rest > Duration::from_millis(10) && rest <= Duration::from_millis(20), "{rest:?}");
-        rules.looked -= Duration::from_millis(20);
-        assert_eq!(rules.rest(Duration::from_millis(10)), Duration::ZERO);
-        rules.share = 0.0;
-        assert_eq!(rules.rest(Duration::from_secs(9)), Duration::ZERO);
+        orders.looked -= Duration::from_millis(20);
+        assert_eq!(orders.rest(Duration::from_millis(10)), Duration::ZERO);
+        orders.share = 0.0;
+        assert_eq!(orders.rest(Duration::from_secs(9)), Duration::ZERO);
     }
 
     #[test]
