@@ -124,6 +124,7 @@ fn report(
         custom_start: r.e_in.is_some() || r.start_tokens.is_some(),
         width: layout.width,
         height: layout.height,
+        channels: layout.channels,
         model: title.unwrap_or_else(|| model.architecture().name().into()),
         library: env!("CARGO_PKG_VERSION"),
         provider: sessions.provider().name(),

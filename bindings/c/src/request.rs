@@ -317,7 +317,9 @@ unsafe fn read_edit(r: &softdimo_request, layout: &Layout) -> Result<Option<Edit
     }
     // SAFETY: an image view, as documented.
     let image = unsafe {
-        read::picture(r.edit_image, |floats| Edit::check_counts(layout, floats, mask.map(<[_]>::len)))?
+        read::picture(r.edit_image, layout.channels, |floats| {
+            Edit::check_counts(layout, floats, mask.map(<[_]>::len))
+        })?
     };
     let keep = match (mask, r.edit_keep) {
         (Some(mask), -1.0) => Keep::Outside(shortage::copied("request.edit_mask", mask)?),
