@@ -13,7 +13,7 @@ use crate::tensor::{Tensor, to_u32};
 /// The picture a request starts from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edit {
-    /// [3, H, W] in [0, 1], of the model's size.
+    /// [channels, H, W] in [0, 1], of the model's size and channels.
     pub image: Vec<f32>,
     pub keep: Keep,
 }
@@ -67,8 +67,9 @@ impl Edit {
     #[doc(hidden)]
     pub fn check_counts(layout: &Layout, image: usize, mask: Option<usize>) -> Result<()> {
         let (size, pixels) = (format!("{}x{}", layout.width, layout.height), layout.width * layout.height);
-        if image != 3 * pixels {
-            return Err(Error::invalid("edit.image", format!("{} floats for {size}", 3 * pixels), image));
+        let floats = layout.channels * pixels;
+        if image != floats {
+            return Err(Error::invalid("edit.image", format!("{floats} floats for {size}"), image));
         }
         match mask {
             Some(found) if found != pixels => {
@@ -118,12 +119,12 @@ impl Edit {
     }
 }
 
-/// Refuse pixels [3, H, W] that have another length, or are not finite.
+/// Refuse pixels [channels, H, W] that have another length, or are not finite.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] under the name `what`.
 pub(crate) fn check_image(what: &str, image: &[f32], layout: &Layout) -> Result<()> {
-    let expected = 3 * layout.width * layout.height;
+    let expected = layout.channels * layout.width * layout.height;
     if image.len() != expected {
         let expected = format!("{expected} floats for {}x{}", layout.width, layout.height);
         return Err(Error::invalid(what, expected, image.len()));
@@ -174,7 +175,7 @@ impl KeptTokens {
     }
 }
 
-/// Image [3, H, W] → tokens [N, splits].
+/// Image [channels, H, W] → tokens [N, splits].
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a model file without an encoder, [`Error::Cancelled`], or a failed run.
@@ -185,7 +186,7 @@ pub(crate) fn encode(
     cancel: &Cancel,
 ) -> Result<Vec<u32>> {
     let image = shortage::copied("the picture", image)?;
-    let image = Tensor::from_f32_vec([1, 3, layout.height, layout.width], image);
+    let image = Tensor::from_f32_vec([1, layout.channels, layout.height, layout.width], image);
     let tokens = sessions.run(Program::Encode, 1, &[("image", &image)], cancel)?;
     to_u32(tokens.i64s()?)
 }
@@ -203,6 +204,7 @@ mod tests {
         classes: 3,
         width: 16,
         height: 8,
+        channels: 3,
         grid: Some((4, 4)),
     };
 

@@ -8,7 +8,7 @@ use crate::tensor::{Tensor, to_u32};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Generated {
-    /// Decoder output [B, 3, H, W], nominally in [0, 1], not clamped.
+    /// Decoder output [B, channels, H, W], nominally in [0, 1], not clamped.
     pub images: Tensor,
     /// Codes [B, N, splits] (i64): the picture, bit for bit.
     pub tokens: Tensor,
@@ -28,7 +28,7 @@ impl Generated {
             .ok_or_else(|| Error::invalid("picture index", format!("below {batch}"), index))
     }
 
-    /// Decoder output [3, H, W] of one picture, where it lies in `images`.
+    /// Decoder output [channels, H, W] of one picture, where it lies in `images`.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for an index beyond the batch.

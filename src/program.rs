@@ -45,11 +45,11 @@ pub enum Program {
     ArgMax,
     /// `tokens` [B, N, splits], `condition*` → `logits`; one call of the multi-step teacher.
     Teacher,
-    /// `tokens` [B, N, splits], the decoder's guidance → `image` [B, 3, H, W].
+    /// `tokens` [B, N, splits], the decoder's guidance → `image` [B, channels, H, W].
     DecodeHard,
-    /// `logits` [B, N, splits, V], `temperature` \[1\], the decoder's guidance → `image` [B, 3, H, W].
+    /// `logits` [B, N, splits, V], `temperature` \[1\], the decoder's guidance → `image` [B, channels, H, W].
     DecodeSoft,
-    /// `image` [B, 3, H, W] → `tokens` [B, N, splits].
+    /// `image` [B, channels, H, W] → `tokens` [B, N, splits].
     Encode,
 }
 
@@ -154,7 +154,8 @@ impl Program {
                 g.output("image", a.decode(&g, w, a.soft_embedding(&g, w, p)?, guidance)?);
             }
             Program::Encode => {
-                let image = g.input("image", Dtype::F32, [batch, 3, layout.height, layout.width])?;
+                let image =
+                    g.input("image", Dtype::F32, [batch, layout.channels, layout.height, layout.width])?;
                 g.output("tokens", a.encode(&g, w, image)?);
             }
         }

@@ -32,6 +32,8 @@ pub struct Report {
     pub kept_tokens: Option<Vec<usize>>,
     pub width: usize,
     pub height: usize,
+    /// 3, or 4 with alpha.
+    pub channels: usize,
     pub model: String,
     pub library: &'static str,
     pub provider: &'static str,

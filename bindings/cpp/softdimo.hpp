@@ -261,7 +261,8 @@ using ProgressFunction = std::function<Flow(std::uint32_t step, std::uint32_t to
 /// A message, valid during the call. Stop: no more messages.
 using LogFunction = std::function<Flow(LogLevel level, std::string_view message)>;
 
-/// What a reward of the host's own is shown: soft pictures [batch, 3, height, width], nominally in [0, 1].
+/// What a reward of the host's own is shown: soft pictures [batch, 3, height, width], nominally in [0, 1]; those with
+/// alpha over the model's background.
 struct RewardPictures {
     const float* pixels;  ///< Valid during the call.
     std::uint32_t batch;  ///< Pictures.
@@ -441,6 +442,7 @@ struct Layout {
     std::uint32_t codes = 0;      ///< Values a token can take.
     std::uint32_t mask_token = 0; ///< The token that says "not chosen yet".
     std::uint32_t embedding = 0;  ///< Floats per position of a start embedding.
+    std::uint32_t channels = 3;   ///< Of a picture: R, G, B, or with straight alpha 4.
     std::uint32_t classes = 0;    ///< Class labels; this number itself means no label.
 };
 
@@ -986,7 +988,7 @@ public:
         return detail::check(softdimo_job_image(handle_.get(), index, &image));
     }
 
-    /// The decoder's floats [3, height, width], nominally in [0, 1], not clamped.
+    /// The decoder's floats [channels, height, width], nominally in [0, 1], not clamped.
     Expected<std::vector<float>> image_f32(std::uint32_t index = 0) const {
         return fetch<float>(softdimo_job_image_f32, index);
     }
@@ -1318,6 +1320,7 @@ private:
             }
             *field = *number;
         }
+        layout.channels = detail::json_number(*info, "channels").value_or(3); // older libraries know no others
         return engine;
     }
 

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use softdimo::Report;
-use softdimo::image::{PictureStyle, RgbaImage, read_f32_chw, write_png, write_png_bands};
+use softdimo::image::{PictureStyle, RgbaImage, read_planes, write_png, write_png_bands};
 use softdimo::{Edit, Engine, Error, Generated, Keep, Label, Request, Result};
 
 use crate::engine::{DecodeArg, EngineArgs, print_warnings, seed};
 use crate::like::Like;
 use crate::output::{Names, check_apart, check_folder, check_png, look_at_file};
-use crate::picture::read_of_size;
+use crate::picture::{over, read_of_size};
 use crate::progress::Progress;
 use crate::provenance::{Hashing, Recipe, RecipeOptions, SourceFile, of_picture, text, value_name};
 use crate::say::{say, tell};
@@ -216,7 +216,7 @@ impl Pictures<'_> {
     ) -> Result<Pictures<'a>> {
         let layout = engine.layout();
         let titles = subjects.iter().map(|subject| title(engine, subject)).collect::<Result<_>>()?;
-        let edit = edit(args, (layout.width, layout.height))?;
+        let edit = edit(args, engine)?;
         let factor = args.enlarge.unwrap_or_else(|| (256 / layout.width.max(1)).clamp(1, 16) as u32);
         let style = args.style.style()?;
         let (hashing, files) = (Cell::new(Some(hashing(args)?)), OnceCell::new());
@@ -338,7 +338,8 @@ impl Pictures<'_> {
             return Err(Error::invalid("--count", "at most 2147483647 pixels a side", found));
         }
         let (width, height) = (width as u32, height as u32);
-        let between = [255, 255, 255, if self.args.style.is_transparent() { 0 } else { 255 }];
+        let transparent = self.args.style.is_transparent() || layout.channels == 4;
+        let between = [255, 255, 255, if transparent { 0 } else { 255 }];
         let mut reports = Vec::new();
         write_png_bands(&self.args.output, (width, height), |band| {
             let mut first = true;
@@ -377,10 +378,15 @@ fn append(all: &mut Report, more: Report) {
     }
 }
 
-/// The picture to start from.
-fn edit(args: &Args, size: (usize, usize)) -> Result<Option<Edit>> {
+/// The picture to start from. A model without alpha is shown transparent pixels against its background.
+fn edit(args: &Args, engine: &Engine) -> Result<Option<Edit>> {
     let Some(path) = &args.edit else { return Ok(None) };
-    let picture = read_of_size("--edit", path, size)?;
+    let layout = engine.layout();
+    let size = (layout.width, layout.height);
+    let mut picture = read_of_size("--edit", path, size)?;
+    if layout.channels == 3 {
+        picture = over(picture, engine.background())?;
+    }
     let keep = match (&args.mask, args.keep) {
         (Some(mask), _) => {
             let mask = read_of_size("--mask", mask, size)?;
@@ -389,7 +395,7 @@ fn edit(args: &Args, size: (usize, usize)) -> Result<Option<Edit>> {
         }
         (None, keep) => Keep::Share(keep.unwrap_or(0.5)),
     };
-    Ok(Some(Edit { image: read_f32_chw(&picture.view())?, keep }))
+    Ok(Some(Edit { image: read_planes(&picture.view(), layout.channels)?, keep }))
 }
 
 /// Hashes of the model and the pictures.

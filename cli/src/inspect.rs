@@ -10,7 +10,7 @@ use softdimo::checkpoint::safetensors::SHA256_KEY;
 use softdimo::model::Model;
 use softdimo::model_file::{ClassLabel, QUANTIZATION};
 use softdimo::quant::scale_name;
-use softdimo::{Dtype, Error, Result, RewardModel, WeightsMode};
+use softdimo::{Dtype, Error, Layout, Result, RewardModel, WeightsMode};
 
 use crate::printed::line;
 use crate::say::say;
@@ -76,7 +76,7 @@ impl Opened {
                 let (a, l) = (model.architecture(), model.architecture().layout());
                 let mut lines = vec![
                     ("family", a.name().into()),
-                    ("picture", format!("{}x{}", l.width, l.height)),
+                    ("picture", picture(model, &l)),
                     ("tokens", format!("{} x {} of {} codes", l.positions, l.splits, l.codes)),
                 ];
                 lines.push(match l.grid {
@@ -168,6 +168,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     }
     Ok(if intact == Some(false) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Size and channels of a generator's pictures.
+fn picture(model: &Model, layout: &Layout) -> String {
+    let [r, g, b] = model.background();
+    match layout.channels {
+        4 => format!("{}x{} with alpha, seen against #{r:02x}{g:02x}{b:02x}", layout.width, layout.height),
+        _ => format!("{}x{}", layout.width, layout.height),
+    }
 }
 
 /// What a model file cannot do without a component.

@@ -34,6 +34,20 @@ pub fn read_of_size(
     Err(Error::invalid(what, format!("the model's {width}x{height} pixels"), format!("{w}x{h}")))
 }
 
+/// A picture as it is seen against a colour: opaque.
+pub fn over(picture: RgbaImage, background: [u8; 3]) -> Result<RgbaImage> {
+    let (width, height) = (picture.width(), picture.height());
+    let mut data = picture.into_data();
+    for pixel in data.chunks_exact_mut(4) {
+        let alpha = u32::from(pixel[3]);
+        for (value, behind) in pixel.iter_mut().zip(background) {
+            *value = ((u32::from(*value) * alpha + u32::from(behind) * (255 - alpha) + 127) / 255) as u8;
+        }
+        pixel[3] = 255;
+    }
+    RgbaImage::new(width, height, data)
+}
+
 /// The picture that was enlarged by `factor`, if one was.
 fn reduced(picture: &RgbaImage, factor: usize) -> Result<Option<RgbaImage>> {
     let row = picture.width() as usize * 4;

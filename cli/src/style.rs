@@ -101,7 +101,7 @@ impl StyleArgs {
             (matte.tolerance, matte.hole_area) = (tolerance, self.matte_holes.unwrap_or(0));
             matte
         });
-        style.validate(softdimo::image::PixelFormat::Rgba8)?;
+        style.validate(softdimo::image::PixelFormat::Rgba8, 3)?;
         Ok(style)
     }
 

@@ -48,7 +48,7 @@ pub fn generator(source: &Source, output: &Path, mut progress: impl FnMut(usize,
     if pieces.tokenizer.names().any(|n| n.starts_with("encoder.")) {
         let mut encoder = Vec::new();
         collect(&mut encoder, &pieces.tokenizer, "", storage, |g, w| {
-            a.encode(g, w, g.input("image", Dtype::F32, [1, 3, layout.height, layout.width])?)
+            a.encode(g, w, g.input("image", Dtype::F32, [1, layout.channels, layout.height, layout.width])?)
         })?;
         // Encoder and decoder may share a codebook.
         encoder.retain(|part| parts.iter().all(|have| have.name != part.name));

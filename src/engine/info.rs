@@ -18,6 +18,8 @@ impl Engine {
             "components": model.components(),
             "width": layout.width,
             "height": layout.height,
+            "channels": layout.channels,
+            "background": model.background().map(|byte| format!("{byte:02x}")).concat(),
             "positions": layout.positions,
             "splits": layout.splits,
             "codes": layout.codes,

@@ -84,6 +84,12 @@ impl Engine {
         self.model().architecture().layout()
     }
 
+    /// The colour that transparent pixels of the model's pictures are seen against, by rewards and where there is no alpha:
+    /// red, green, blue.
+    pub fn background(&self) -> [u8; 3] {
+        self.model().background()
+    }
+
     /// Names of the model's classes in order of their id; none where it reads prompts, or its file holds no names.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = &str> {
         self.model().labels().iter().map(|label| label.name.as_str())
@@ -242,7 +248,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A picture [3, H, W] in [0, 1] of the model's size → its tokens [N, splits], by the model's own image
+    /// A picture [channels, H, W] in [0, 1] of the model's size → its tokens [N, splits], by the model's own image
     /// tokenizer. Waits for the jobs before it.
     ///
     /// # Errors

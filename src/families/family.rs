@@ -58,6 +58,8 @@ pub struct Layout {
     /// Picture size in pixels.
     pub width: usize,
     pub height: usize,
+    /// Channels of a picture: 3 (red, green, blue), or 4 with straight alpha.
+    pub channels: usize,
     /// Rows and columns of the token grid, whose cells are rectangles of the picture; `None` where a token
     /// stands for the whole picture.
     pub grid: Option<(usize, usize)>,
@@ -79,7 +81,7 @@ impl Layout {
             product(&[batch, self.positions, self.embedding, 2 * 4]),
             product(&[batch, slots[0], slots[1], self.codes, 4]),
             product(&[batch, slots[0], slots[1], 16]),
-            product(&[batch, 3, self.width, self.height, 4]),
+            product(&[batch, self.channels, self.width, self.height, 4]),
         ]
         .into_iter()
         .fold(0, u64::saturating_add)
@@ -143,10 +145,10 @@ pub trait Family: std::fmt::Debug {
     fn hard_embedding(&self, g: &Graph, w: &Weights, tokens: Value) -> Result<Value>;
 
     /// Codes in the decoder's space, and the prompt's hidden states where the decoder reads them → image
-    /// [B, 3, H, W], nominally in [0, 1], not clamped.
+    /// [B, channels, H, W], nominally in [0, 1], not clamped.
     fn decode(&self, g: &Graph, w: &Weights, code: Value, guidance: Option<Value>) -> Result<Value>;
 
-    /// Image [B, 3, H, W] in [0, 1] → tokens [B, N, splits] (i64).
+    /// Image [B, channels, H, W] in [0, 1] → tokens [B, N, splits] (i64).
     fn encode(&self, g: &Graph, w: &Weights, image: Value) -> Result<Value>;
 
     /// The teacher's samplers, the one that is meant where a file names none first.

@@ -145,6 +145,7 @@ fn report(run: &Run, r: &Resolved, p: &Pictures) -> Result<Report> {
         custom_start: r.e_in.is_some() || r.start_tokens.is_some(),
         width: layout.width,
         height: layout.height,
+        channels: layout.channels,
         model: title.unwrap_or_else(|| model.architecture().name().into()),
         library: env!("CARGO_PKG_VERSION"),
         provider: sessions.provider().name(),

@@ -189,17 +189,33 @@ impl ImageViewMut<'_> {
 /// # Errors
 /// As [`ImageView::validate`], and `InvalidArgument` above [`MAX_PIXELS`].
 pub fn read_f32_chw(view: &ImageView<'_>) -> Result<Vec<f32>> {
-    let floats = 3 * (checked_bytes(u64::from(view.width), u64::from(view.height))? / 4);
-    let mut image = shortage::reserved("the picture", floats)?;
+    read_planes(view, 3)
+}
+
+/// Reads pixels as floats `[channels, height, width]` in \[0, 1\], of 3 channels or of 4 with straight alpha, which is 1 where
+/// the format has none.
+///
+/// # Errors
+/// As [`read_f32_chw`], and `InvalidArgument` for other channels.
+pub fn read_planes(view: &ImageView<'_>, channels: usize) -> Result<Vec<f32>> {
+    if !(3..=4).contains(&channels) {
+        return Err(Error::invalid("channels", "3 or 4", channels));
+    }
+    let pixels = checked_bytes(u64::from(view.width), u64::from(view.height))? / 4;
+    let mut image = shortage::reserved("the picture", channels * pixels)?;
     let bytes = view.format.bytes_per_pixel();
-    for channel in 0..3 {
+    for channel in 0..channels {
         for row in view.rows()? {
             let pixels = row.chunks_exact(bytes);
             match view.format {
+                PixelFormat::Rgb8 if channel == 3 => image.extend(pixels.map(|_| 1.0)),
                 PixelFormat::Rgba8 | PixelFormat::Rgb8 => {
                     image.extend(pixels.map(|p| f32::from(p[channel]) / 255.0));
                 }
-                PixelFormat::Bgra8 => image.extend(pixels.map(|p| f32::from(p[2 - channel]) / 255.0)),
+                PixelFormat::Bgra8 => {
+                    let channel = [2, 1, 0, 3][channel];
+                    image.extend(pixels.map(|p| f32::from(p[channel]) / 255.0));
+                }
                 PixelFormat::Rgba32F => {
                     let value = |p: &[u8]| p.as_chunks::<4>().0[channel];
                     image.extend(pixels.map(|p| f32::from_ne_bytes(value(p))));
@@ -210,10 +226,11 @@ pub fn read_f32_chw(view: &ImageView<'_>) -> Result<Vec<f32>> {
     Ok(image)
 }
 
-/// Writes a decoder's picture, `[3, height, width]` with values in \[0, 1\], into a view of its size.
+/// Writes a decoder's picture, `[3 or 4, height, width]` with values in \[0, 1\], into a view of its size.
 ///
 /// x is clamped to \[0, 1\] (NaN becomes 0); 8-bit formats get ⌊255·x + 0.5⌋, the f32 format the clamped
-/// value as it is, still sRGB-encoded. Alpha is opaque. Bytes between rows are not touched.
+/// value as it is, still sRGB-encoded. Alpha is the fourth plane, or opaque; without it, transparent pixels are seen against
+/// white. Bytes between rows are not touched.
 ///
 /// # Errors
 /// As [`ImageViewMut::validate`], before anything is written.
@@ -362,7 +379,7 @@ mod tests {
         let mut data = vec![7; 16];
         let mut view = view(PixelFormat::Rgba8, Origin::TopLeft, 0, &mut data);
         let error = write_f32_chw(&IMAGE[1..], &mut view).unwrap_err();
-        assert_eq!(error.to_string(), "image tensor: expected 3 planes of 2x2, found 11");
+        assert_eq!(error.to_string(), "image tensor: expected 3 or 4 planes of 2x2, found 11");
         assert_eq!(data, [7; 16]);
     }
 

@@ -73,7 +73,7 @@ impl RgbaImage {
         self.height
     }
 
-    /// A picture from the decoder's floats `[3, height, width]` in \[0, 1\]; rounding as [`super::write_f32_chw`].
+    /// A picture from the decoder's floats `[3 or 4, height, width]` in \[0, 1\]; rounding as [`super::write_f32_chw`].
     ///
     /// # Errors
     /// `InvalidArgument` when `image` does not have the size, or the size has no pixels or too many.
@@ -81,7 +81,7 @@ impl RgbaImage {
         RgbaImage::from_decoded(image, (width, height), &PictureStyle::default(), 1)
     }
 
-    /// A picture from the decoder's floats `[3, height, width]` of a size (width, height), in a style and enlarged by
+    /// A picture from the decoder's floats `[3 or 4, height, width]` of a size (width, height), in a style and enlarged by
     /// `factor`.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ impl TryFrom<u32> for Scaling {
 }
 
 /// How pictures are written.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PictureStyle {
     /// Of pictures larger than the model's.
@@ -41,16 +41,27 @@ pub struct PictureStyle {
     pub palette: Option<Palette>,
     /// Needs a palette.
     pub dither: Option<Dither>,
-    /// What background is made transparent; not with [`PixelFormat::Rgb8`], which has no alpha.
+    /// What background is made transparent; not with [`PixelFormat::Rgb8`], which has no alpha, and not of pictures that
+    /// have alpha already.
     pub matte: Option<Matte>,
+    /// What pictures with alpha are seen against in [`PixelFormat::Rgb8`].
+    pub background: [u8; 3],
+}
+
+impl Default for PictureStyle {
+    /// Nothing is done but enlarging by repeating pixels; the background is white.
+    fn default() -> PictureStyle {
+        let (scaling, background) = (Scaling::Nearest, [255; 3]);
+        PictureStyle { scaling, palette: None, dither: None, matte: None, background }
+    }
 }
 
 impl PictureStyle {
-    /// Refuse what is out of range or contradicts itself.
+    /// Refuse what is out of range, contradicts itself, or is not for pictures of so many channels in this format.
     ///
     /// # Errors
     /// `InvalidArgument`.
-    pub fn validate(&self, format: PixelFormat) -> Result<()> {
+    pub fn validate(&self, format: PixelFormat, channels: usize) -> Result<()> {
         if let Some(palette) = &self.palette {
             palette.validate()?;
         }
@@ -62,6 +73,9 @@ impl PictureStyle {
         }
         if let Some(matte) = self.matte {
             matte.validate()?;
+            if channels == 4 {
+                return Err(Error::invalid("matte", "none for a model whose pictures have alpha", "one"));
+            }
             if format == PixelFormat::Rgb8 {
                 return Err(Error::invalid("image.format", "one with alpha for a matte", "1 (RGB8)"));
             }
@@ -77,14 +91,15 @@ pub struct StyledPicture<'a> {
     height: usize,
     pixels: Pixels<'a>,
     scaling: Scaling,
+    background: [f32; 3],
     /// A row of the picture's width between those that are read.
     row: Vec<[f32; 4]>,
 }
 
 #[derive(Debug)]
 enum Pixels<'a> {
-    /// [3, height, width].
-    Decoded(&'a [f32]),
+    /// [channels, height, width].
+    Decoded { image: &'a [f32], channels: usize },
     /// [height, width].
     Styled(Vec<[f32; 4]>),
 }
@@ -94,28 +109,31 @@ impl Pixels<'_> {
     fn at(&self, at: usize) -> [f32; 4] {
         match self {
             Pixels::Styled(pixels) => pixels[at],
-            Pixels::Decoded(image) => {
-                let plane = image.len() / 3;
-                [clamp(image[at]), clamp(image[plane + at]), clamp(image[2 * plane + at]), 1.0]
+            Pixels::Decoded { image, channels } => {
+                let plane = image.len() / channels;
+                let [r, g, b] = [0, 1, 2].map(|c| clamp(image[c * plane + at]));
+                [r, g, b, if *channels == 4 { clamp(image[3 * plane + at]) } else { 1.0 }]
             }
         }
     }
 }
 
 impl<'a> StyledPicture<'a> {
-    /// From a decoder's picture, `[3, height, width]` with values in \[0, 1\]; others are clamped, NaN is 0.
+    /// From a decoder's picture, `[3 or 4, height, width]` with values in \[0, 1\]; others are clamped, NaN is 0.
     ///
     /// # Errors
     /// `InvalidArgument` for a picture of another size or a style that makes no sense, [`Error::Exhausted`].
     pub fn new(image: &'a [f32], width: u32, height: u32, style: &PictureStyle) -> Result<StyledPicture<'a>> {
-        style.validate(PixelFormat::Rgba8)?;
         let (width, height) = (width as usize, height as usize);
         let plane = width.checked_mul(height).filter(|&plane| plane > 0);
-        let Some(plane) = plane.filter(|plane| plane.checked_mul(3) == Some(image.len())) else {
-            let expected = format!("3 planes of {width}x{height}");
+        let channels =
+            [3, 4].into_iter().find(|c| plane.and_then(|p| p.checked_mul(*c)) == Some(image.len()));
+        let (Some(plane), Some(channels)) = (plane, channels) else {
+            let expected = format!("3 or 4 planes of {width}x{height}");
             return Err(Error::invalid("image tensor", expected, image.len()));
         };
-        let mut pixels = Pixels::Decoded(image);
+        style.validate(PixelFormat::Rgba8, channels)?;
+        let mut pixels = Pixels::Decoded { image, channels };
         if style.matte.is_some() || style.palette.is_some() {
             let all = (0..plane).map(|at| pixels.at(at));
             let mut all = shortage::collected("the styled picture", plane, all)?;
@@ -131,13 +149,14 @@ impl<'a> StyledPicture<'a> {
             Scaling::Nearest => Vec::new(),
             Scaling::Smooth => shortage::filled("a row of the picture", width, [0.0; 4])?,
         };
-        Ok(StyledPicture { width, height, pixels, scaling: style.scaling, row })
+        let background = style.background.map(|byte| f32::from(byte) / 255.0);
+        Ok(StyledPicture { width, height, pixels, scaling: style.scaling, background, row })
     }
 
     /// Write it into a view of a whole multiple of its width and height, each axis its own.
     ///
-    /// 8-bit formats get ⌊255·x + 0.5⌋, the f32 format the value as it is, still sRGB-encoded. Alpha is straight. Bytes
-    /// between rows are not touched.
+    /// 8-bit formats get ⌊255·x + 0.5⌋, the f32 format the value as it is, still sRGB-encoded. Alpha is straight; without
+    /// it, transparent pixels are seen against the style's background. Bytes between rows are not touched.
     ///
     /// # Errors
     /// As [`ImageViewMut::validate_multiple`], before anything is written.
@@ -151,6 +170,16 @@ impl<'a> StyledPicture<'a> {
         Ok(())
     }
 
+    /// A pixel as a format shows it.
+    fn seen(&self, pixel: [f32; 4], format: PixelFormat) -> [f32; 4] {
+        let [r, g, b, a] = pixel;
+        if format != PixelFormat::Rgb8 || a == 1.0 {
+            return pixel;
+        }
+        let over = |c: usize, x: f32| x * a + self.background[c] * (1.0 - a);
+        [over(0, r), over(1, g), over(2, b), 1.0]
+    }
+
     fn write_nearest(&self, mut target: Target<'_>, columns: usize, rows: usize) {
         let format = target.format;
         for y in 0..self.height {
@@ -158,7 +187,7 @@ impl<'a> StyledPicture<'a> {
             let line = target.line(first);
             let mut places = line.chunks_exact_mut(format.bytes_per_pixel());
             for at in y * self.width..(y + 1) * self.width {
-                let pixel = self.pixels.at(at);
+                let pixel = self.seen(self.pixels.at(at), format);
                 places.by_ref().take(columns).for_each(|place| put(place, format, pixel));
             }
             (first + 1..first + rows).for_each(|other| target.repeat(first, other));
@@ -179,7 +208,7 @@ impl<'a> StyledPicture<'a> {
             for (x, place) in line.chunks_exact_mut(format.bytes_per_pixel()).enumerate() {
                 let [r, g, b, a] = mixed(self::taps(x, columns, width), |x| self.row[x]);
                 let color = |c: f32| if a > 0.0 { clamp(c / a) } else { 0.0 };
-                put(place, format, [color(r), color(g), color(b), clamp(a)]);
+                put(place, format, self.seen([color(r), color(g), color(b), clamp(a)], format));
             }
         }
     }
@@ -401,7 +430,7 @@ mod tests {
 
     #[test]
     fn styles_that_make_no_sense_are_refused() {
-        let says = |style: PictureStyle, format| style.validate(format).unwrap_err().to_string();
+        let says = |style: PictureStyle, format| style.validate(format, 3).unwrap_err().to_string();
         let style = PictureStyle::default;
         let rgba = PixelFormat::Rgba8;
         let palette = |count| PictureStyle { palette: Some(Palette::Found(count)), ..style() };
@@ -426,7 +455,37 @@ mod tests {
         }
         let matte = PictureStyle { matte: Some(Matte::default()), ..style() };
         assert!(says(matte, PixelFormat::Rgb8).starts_with("image.format: expected one with alpha"));
+        let matte = PictureStyle { matte: Some(Matte::default()), ..style() };
+        assert!(matte.validate(rgba, 4).unwrap_err().to_string().starts_with("matte: expected none"));
         assert_eq!(Scaling::try_from(1).unwrap(), Scaling::Smooth);
         assert!(Scaling::try_from(2).is_err());
+    }
+
+    /// Four planes: the last is alpha, straight, in every format that has one; what has none shows the background.
+    #[test]
+    fn a_fourth_plane_is_alpha() {
+        let image: Vec<f32> = [[1.0, 0.5], [0.0, 0.5], [0.25, 0.5], [0.5, 2.0]].concat();
+        let style = PictureStyle { background: [0, 0, 255], ..PictureStyle::default() };
+        for (format, expected) in [
+            (PixelFormat::Rgba8, &[255, 0, 64, 128, 128, 128, 128, 255][..]),
+            (PixelFormat::Bgra8, &[64, 0, 255, 128, 128, 128, 128, 255]),
+            (PixelFormat::Rgb8, &[128, 0, 159, 128, 128, 128]),
+        ] {
+            let mut data = vec![0; expected.len()];
+            let origin = Origin::TopLeft;
+            let mut view = ImageViewMut { width: 2, height: 1, stride: 0, format, origin, data: &mut data };
+            StyledPicture::new(&image, 2, 1, &style).unwrap().write(&mut view).unwrap();
+            // And back, but for what an opaque format has lost.
+            let planes = crate::image::read_planes(&view.as_view(), 4).unwrap();
+            assert_eq!(data, expected, "{format:?}");
+            let alpha = if format == PixelFormat::Rgb8 { 1.0 } else { 128.0 / 255.0 };
+            assert_eq!((planes.len(), planes[6]), (8, alpha), "{format:?}");
+        }
+        let mut data = vec![0; 32];
+        let (format, origin) = (PixelFormat::Rgba32F, Origin::TopLeft);
+        let mut view = ImageViewMut { width: 2, height: 1, stride: 0, format, origin, data: &mut data };
+        StyledPicture::new(&image, 2, 1, &style).unwrap().write(&mut view).unwrap();
+        let planes = crate::image::read_planes(&view.as_view(), 4).unwrap();
+        assert_eq!(planes, [1.0, 0.5, 0.0, 0.5, 0.25, 0.5, 0.5, 1.0]);
     }
 }

@@ -55,6 +55,7 @@ pub struct Model {
     mapping: Arc<Mapping>,
     config: Config,
     labels: Vec<ClassLabel>,
+    background: [u8; 3],
     /// Of models that read prompts.
     tokenizer: Option<PromptTokenizer>,
 }
@@ -77,9 +78,10 @@ impl Model {
         config.validate(file)?;
         limits.check_layout(&config.architecture.layout(), file)?;
         let labels = header.labels(config.architecture.layout().classes)?;
+        let background = header.background()?;
         let text = config.architecture.text();
         let tokenizer = text.map(|text| text.tokenizer(&Weights::new(&checkpoint).at("text"))).transpose()?;
-        let model = Model { checkpoint, mapping, config, labels, tokenizer };
+        let model = Model { checkpoint, mapping, config, labels, background, tokenizer };
         if !model.has_component("decoder")
             || !(model.has_component("student") || model.has_component("teacher"))
         {
@@ -127,6 +129,11 @@ impl Model {
     /// Class labels in order of their id; empty when the file has none.
     pub fn labels(&self) -> &[ClassLabel] {
         &self.labels
+    }
+
+    /// What transparent pixels are seen against: red, green, blue.
+    pub fn background(&self) -> [u8; 3] {
+        self.background
     }
 
     /// Whether tensors of the component (`student`, `teacher`, `text`, `encoder`, `decoder`) are in the file.

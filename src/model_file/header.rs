@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 
-use super::{ClassLabel, FORMAT, REWARD_COMPONENT};
+use super::{BACKGROUND, COLOR, ClassLabel, FORMAT, REWARD_COMPONENT, parse_color};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
@@ -76,6 +76,12 @@ impl<'a> ModelHeader<'a> {
     /// Whether the file holds tensors of a reward's network.
     pub fn is_reward(&self) -> bool {
         self.reward
+    }
+
+    /// `softdimo.background`, or white.
+    pub fn background(&self) -> Result<[u8; 3]> {
+        let Some(text) = self.metadata.get(BACKGROUND) else { return Ok([255; 3]) };
+        parse_color(text).ok_or_else(|| self.wrong(BACKGROUND, COLOR, text))
     }
 
     /// `softdimo.labels`: one for each class, or none.

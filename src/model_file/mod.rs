@@ -21,6 +21,20 @@ pub const FORMAT: &str = "1";
 /// Metadata key that says how the weights are stored: "none", "f16" or "int8".
 pub const QUANTIZATION: &str = "softdimo.quantization";
 
+/// Metadata key that says what transparent pixels are seen against, as [`COLOR`].
+pub const BACKGROUND: &str = "softdimo.background";
+
+/// How a colour is written.
+pub(crate) const COLOR: &str = "a colour, #rrggbb";
+
+/// Red, green and blue of [`COLOR`].
+pub(crate) fn parse_color(text: &str) -> Option<[u8; 3]> {
+    let digits =
+        text.strip_prefix('#').filter(|d| d.len() == 6 && d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let [_, r, g, b] = u32::from_str_radix(digits, 16).ok()?.to_be_bytes();
+    Some([r, g, b])
+}
+
 /// Prefix of the tensors of a reward's network in its file.
 pub const REWARD_COMPONENT: &str = "reward";
 
@@ -65,6 +79,8 @@ pub struct About {
     pub description: Option<String>,
     /// Where the weights come from, in words (repository, commit).
     pub origin: Option<String>,
+    /// Of a generator of pictures with alpha: what transparent pixels are seen against, `#rrggbb`; default: white.
+    pub background: Option<String>,
 }
 
 /// What was written.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::finite::require_finite;
-use super::{About, ClassLabel, FORMAT, QUANTIZATION, Summary};
+use super::{About, BACKGROUND, COLOR, ClassLabel, FORMAT, QUANTIZATION, Summary, parse_color};
 use crate::checkpoint::{Checkpoint, ReadFrom, safetensors};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
@@ -129,6 +129,10 @@ impl<C: Serialize> Metadata<'_, C> {
             }
         }
         set("softdimo.format", FORMAT.into());
+        if let Some(background) = &about.background {
+            parse_color(background).ok_or_else(|| Error::invalid("background", COLOR, background))?;
+            set(BACKGROUND, background.clone());
+        }
         set("softdimo.config", json(serde_json::to_string(self.config))?);
         set(QUANTIZATION, self.storage.name().into());
         if !self.labels.is_empty() {

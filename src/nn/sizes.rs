@@ -31,3 +31,11 @@ pub(crate) fn wrong(
     let found = found.to_string();
     Error::Config { file: file.into(), key: key.into(), expected: expected.into(), found }
 }
+
+/// Refuse pictures of other channels than red, green, blue, and alpha.
+pub(crate) fn check_channels(file: &str, key: &str, channels: usize) -> Result<()> {
+    match channels {
+        3 | 4 => Ok(()),
+        _ => Err(wrong(file, key, "3, or 4 with alpha", channels)),
+    }
+}

@@ -6,7 +6,7 @@ use crate::graph::Value;
 /// The graph values a reward may read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RewardInputs {
-    /// Soft pictures [B, 3, H, W].
+    /// Soft pictures [B, 3, H, W]; those with alpha over the model's background.
     pub image: Value,
     /// Token distribution [B, N, splits, V].
     pub p: Value,

@@ -7,6 +7,7 @@ pub mod architecture;
 pub mod callback;
 pub mod classifier;
 pub mod clip;
+pub(crate) mod composite;
 mod histogram;
 pub mod image_reward;
 pub(crate) mod inputs;
@@ -62,7 +63,7 @@ impl RewardTerm {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RewardImage<'a> {
-    /// Soft pictures [B, 3, H, W], nominally in [0, 1], not clamped.
+    /// Soft pictures [B, 3, H, W], nominally in [0, 1], not clamped; those with alpha over the model's background.
     pub pixels: &'a [f32],
     pub batch: usize,
     pub width: usize,

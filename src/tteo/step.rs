@@ -6,6 +6,7 @@ use crate::families::condition::Condition;
 use crate::graph::{Graph, Value, grad, grad_recomputing, simplify};
 use crate::model::Model;
 use crate::nn;
+use crate::rewards::composite::composite;
 use crate::rewards::inputs::RewardInputs;
 use crate::tensor::{Dtype, Shape};
 
@@ -51,6 +52,8 @@ struct Soft {
     /// By their input names.
     variables: Vec<(&'static str, Value)>,
     inputs: RewardInputs,
+    /// The pictures, alpha and all.
+    decoded: Value,
     guidance: Option<Value>,
 }
 
@@ -83,9 +86,10 @@ fn soft_path(g: &Graph, model: &Model, batch: usize, variables: Variables) -> Re
         condition.pooled = start.pooled.map(|pooled| variable(MOVED[1].0, g.shape(pooled))).transpose()?;
     }
     let p = g.softmax(a.logits(g, &w.at("student"), e, &condition)?, 3)?;
-    let image = a.decode(g, &w, a.soft_embedding(g, &w, p)?, guidance)?;
+    let decoded = a.decode(g, &w, a.soft_embedding(g, &w, p)?, guidance)?;
+    let image = composite(g, decoded, model.background())?;
     let inputs = RewardInputs { image, p, start, class, e, e_start };
-    Ok(Soft { variables: moved, inputs, guidance })
+    Ok(Soft { variables: moved, inputs, decoded, guidance })
 }
 
 /// The soft pictures alone, `image` [B, 3, H, W], for a callback.
@@ -212,7 +216,7 @@ fn gap(g: &Graph, model: &Model, batch: usize, soft: &Soft) -> Result<Value> {
     let (a, w) = (model.architecture(), model.weights());
     let code = a.hard_embedding(g, &w, g.arg_max(soft.inputs.p, 3)?)?;
     let hard = g.clip(a.decode(g, &w, code, soft.guidance)?, 0.0, 1.0)?;
-    let apart = g.abs(g.sub(hard, g.clip(soft.inputs.image, 0.0, 1.0)?)?)?;
+    let apart = g.abs(g.sub(hard, g.clip(soft.decoded, 0.0, 1.0)?)?)?;
     g.reshape(g.reduce_mean(apart, &[1, 2, 3])?, [batch])
 }
 

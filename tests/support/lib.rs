@@ -1,6 +1,7 @@
 //! What the tests share: where things lie, the tiny networks as published and as model files, graphs computed in
 //! ONNX Runtime and in the f64 evaluator, numbers compared, programs run.
 
+pub mod alpha;
 pub mod built;
 pub mod checkpoints;
 pub mod compare;

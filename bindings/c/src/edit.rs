@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what
+/// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the model's own image tokenizer: what
 /// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
 /// model file with an encoder. Array convention.
 #[unsafe(no_mangle)]
@@ -23,7 +23,8 @@ pub unsafe extern "C" fn softdimo_encode(
                 return read::write_array(&vec![0; slots], tokens, capacity, needed, "tokens");
             }
             let view = read::images(image.cast_mut(), 1)?.remove(0);
-            let ids = engine.encode(&image::read_f32_chw(&read::read_view(&view)?)?)?;
+            let ids =
+                engine.encode(&image::read_planes(&read::read_view(&view)?, engine.layout().channels)?)?;
             read::write_array(&ids, tokens, capacity, needed, "tokens")
         }
     })

@@ -219,8 +219,8 @@ pub struct softdimo_layout {
     pub embedding: u32,
     /// Class ids are below this; this number itself means no label. 0 for models that read prompts.
     pub classes: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; always 3 before, as 0.
+    pub channels: u32,
 }
 
 /// Picture size, tokens and embedding of the model. Set `layout->struct_size` before the call.
@@ -242,7 +242,7 @@ pub unsafe extern "C" fn softdimo_engine_layout(
             mask_token: l.mask_token as u32,
             embedding: l.embedding as u32,
             classes: l.classes as u32,
-            reserved: 0,
+            channels: l.channels as u32,
         };
         // SAFETY: as above.
         unsafe { write_struct(layout, "softdimo_layout", value) }

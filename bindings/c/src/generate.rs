@@ -32,8 +32,8 @@ pub unsafe extern "C" fn softdimo_generate(
             for image in &views {
                 let view = read::view(image)?;
                 view.validate_multiple(width, height)?;
-                let style = read_style(image.style)?;
-                style.validate(view.format)?;
+                let style = read_style(image.style, e.engine.background())?;
+                style.validate(view.format, layout.channels)?;
                 styles.push(style);
             }
             let job = submit(engine, request)?;

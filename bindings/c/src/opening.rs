@@ -15,7 +15,7 @@ pub struct softdimo_opening {
 /// `softdimo_engine_warmup_request` does without its callbacks; NULL: for one picture, as `softdimo_engine_warmup`. Returns at
 /// once. On success `*opening` is to be freed with `softdimo_opening_free`. Errors: NULL, bad options, what of the request is
 /// wrong for any model, that no thread can be had; what goes wrong later is the opening's. What the request points to is
-/// copied. Since ABI 1.2.
+/// copied; its edit is not looked at: it needs the model. Since ABI 1.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_open_async(
     path: *const c_char,

@@ -51,8 +51,8 @@ pub struct softdimo_picture_style {
     /// How much of the way to the right mixture, 0 to 1 (default).
     pub dither_strength: f32,
     /// 1: the background becomes transparent, edges partly so. It is what is like the most common colour of the picture's
-    /// border and is connected with the border. Needs a format with alpha. 0 (default): pictures are opaque, unless their
-    /// model makes transparent ones.
+    /// border and is connected with the border. Needs a format with alpha, and a model without. 0
+    /// (default): it stays.
     pub matte: u32,
     /// How far from that colour background may be, as a distance in OKLab, where black and white are 1 apart: 0 to 1; -1
     /// = 0.04.
@@ -91,8 +91,12 @@ pub unsafe extern "C" fn softdimo_picture_style_init(
 }
 
 /// The style of an image that is written; NULL is the default one.
-pub(super) unsafe fn read_style(style: *const softdimo_picture_style) -> Result<PictureStyle> {
+pub(super) unsafe fn read_style(
+    style: *const softdimo_picture_style,
+    background: [u8; 3],
+) -> Result<PictureStyle> {
     let mut value = PictureStyle::default();
+    value.background = background;
     if style.is_null() {
         return Ok(value);
     }
@@ -175,7 +179,8 @@ pub struct softdimo_image {
     /// `SOFTDIMO_ORIGIN_*`.
     pub origin: u32,
     /// The pixels, at any alignment; used during the call only. Pictures are written with an opaque alpha, unless `style`
-    /// has a matte; where a picture is only read, nothing is written.
+    /// has a matte or the model makes alpha, which then is straight; formats without alpha show the model's background behind
+    /// it. Where a picture is only read, nothing is written.
     pub data: *mut c_void,
     /// Bytes at `data`: at least (height - 1) * stride + width * bytes per pixel.
     pub capacity: u64,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{softdimo_image, softdimo_release_fn};
 use softdimo::WeightsMode;
 use softdimo::checkpoint::Mapping;
-use softdimo::image::{ImageView, ImageViewMut, Origin, PixelFormat, read_f32_chw};
+use softdimo::image::{ImageView, ImageViewMut, Origin, PixelFormat, read_planes};
 use softdimo::shortage;
 use softdimo::{Error, Result, RewardAnswer, RewardImage};
 
@@ -286,17 +286,18 @@ pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>
     })
 }
 
-/// The caller's picture [3, H, W] in [0, 1], if `check` has nothing against so many floats.
+/// The caller's picture [channels, H, W] in [0, 1], if `check` has nothing against so many floats.
 pub(super) unsafe fn picture(
     image: *const softdimo_image,
+    channels: usize,
     check: impl FnOnce(usize) -> Result<()>,
 ) -> Result<Vec<f32>> {
     // SAFETY: NULL or an image view, as documented; nothing is written.
     unsafe {
         let image = images(image.cast_mut(), 1)?.remove(0);
         let view = read_view(&image)?;
-        check((image.width as usize).saturating_mul(image.height as usize).saturating_mul(3))?;
-        read_f32_chw(&view)
+        check((image.width as usize).saturating_mul(image.height as usize).saturating_mul(channels))?;
+        read_planes(&view, channels)
     }
 }
 

@@ -223,7 +223,7 @@ pub unsafe extern "C" fn softdimo_request_init(request: *mut softdimo_request, s
 }
 
 /// The request, for a model of this layout: what it brings is copied only where there is as much of it as the model reads;
-/// where the layout is not known yet, all is.
+/// where the layout is not known yet, all is but the picture of an edit.
 pub(super) unsafe fn read_request(
     request: *const softdimo_request,
     layout: Option<&Layout>,
@@ -296,7 +296,7 @@ pub(super) unsafe fn read_request(
             start_tokens: start_tokens
                 .map(|ids| shortage::copied("request.start_tokens", ids))
                 .transpose()?,
-            edit: read_edit(&r, layout)?,
+            edit: layout.map(|layout| read_edit(&r, layout)).transpose()?.flatten(),
             e_in: e_in.map(|e| shortage::copied("request.e_in", e)).transpose()?,
             report_gap: match r.report_gap {
                 0 => false,
@@ -321,7 +321,7 @@ fn pair(values: [i32; 2], what: &str) -> Result<Option<[u32; 2]>> {
 }
 
 /// The picture a request starts from, if any.
-unsafe fn read_edit(r: &softdimo_request, layout: Option<&Layout>) -> Result<Option<Edit>> {
+unsafe fn read_edit(r: &softdimo_request, layout: &Layout) -> Result<Option<Edit>> {
     // SAFETY: NULL with 0, or `edit_mask_count` floats.
     let mask = unsafe { array(r.edit_mask, r.edit_mask_count, "request.edit_mask")? };
     if r.edit_image.is_null() {
@@ -333,8 +333,8 @@ unsafe fn read_edit(r: &softdimo_request, layout: Option<&Layout>) -> Result<Opt
     }
     // SAFETY: an image view, as documented.
     let image = unsafe {
-        read::picture(r.edit_image, |floats| {
-            layout.map_or(Ok(()), |layout| Edit::check_counts(layout, floats, mask.map(<[_]>::len)))
+        read::picture(r.edit_image, layout.channels, |floats| {
+            Edit::check_counts(layout, floats, mask.map(<[_]>::len))
         })?
     };
     let keep = match (mask, r.edit_keep) {

@@ -20,8 +20,8 @@ pub unsafe extern "C" fn softdimo_job_image(
             let (width, height) = (layout.width as u32, layout.height as u32);
             let mut view = read::view(&image)?;
             view.validate_multiple(width, height)?;
-            let style = read_style(image.style)?;
-            style.validate(view.format)?;
+            let style = read_style(image.style, j.engine().background())?;
+            style.validate(view.format, layout.channels)?;
             let done = j.result()?;
             StyledPicture::new(done.picture(index as usize)?, width, height, &style)?.write(&mut view)
         }
@@ -45,8 +45,8 @@ unsafe fn copy_floats(
     })
 }
 
-/// Copy picture `index` as the decoder's floats [3, height, width], nominally in [0, 1], not clamped. Array
-/// convention.
+/// Copy picture `index` as the decoder's floats [channels, height, width], nominally in [0, 1], not clamped; channels as
+/// softdimo_layout says. Array convention.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_image_f32(
     job: *const softdimo_job,

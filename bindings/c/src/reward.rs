@@ -30,7 +30,7 @@ pub unsafe extern "C" fn softdimo_reward_target(
     unsafe {
         hand_out(reward, || {
             Ok(Reward::Target {
-                target: read::picture(target, |_| Ok(()))?,
+                target: read::picture(target, 3, |_| Ok(()))?,
                 mask: read_mask(mask, mask_count)?,
             })
         })
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn softdimo_reward_histogram(
         hand_out(reward, || {
             let shares = match (target.is_null(), array(histogram, histogram_count, "histogram")?) {
                 (true, Some(shares)) => shortage::copied("histogram", shares)?,
-                (false, None) => softdimo::histogram(&read::picture(target, |_| Ok(()))?, BINS)?,
+                (false, None) => softdimo::histogram(&read::picture(target, 3, |_| Ok(()))?, BINS)?,
                 (true, None) => return Err(Error::NullArgument { what: "target" }),
                 (false, Some(_)) => {
                     return Err(Error::invalid("histogram", "NULL when target is given", "an array"));
@@ -97,7 +97,8 @@ pub unsafe extern "C" fn softdimo_reward_closeness(reward: *mut *mut softdimo_re
     unsafe { hand_out(reward, || Ok(Reward::Closeness)) }
 }
 
-/// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
+/// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped; those with alpha over the
+/// model's background): fill scores
 /// [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first, of either sign. A number that is not
 /// finite ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
 /// and where both arrays are as they were. The arrays are valid during the call. Called only on the thread that is inside

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args as _, Command, FromArgMatches};
 use softdimo::Result;
-use softdimo::convert::{Source, WhichWeights, generator};
+use softdimo::convert::{About, Source, WhichWeights, generator};
 use softdimo::families::family::{ConditionKind, FamilyDescription};
 
 use super::Common;
@@ -65,6 +65,9 @@ struct Networks {
     /// name of their dictionary
     #[arg(long, default_value_t)]
     weights: WhichWeights,
+    /// Of pictures with alpha: what rewards see transparent pixels against, #rrggbb; default: white
+    #[arg(long)]
+    background: Option<String>,
 }
 
 impl Networks {
@@ -76,7 +79,7 @@ impl Networks {
             config: self.config,
             weights: self.weights,
             storage: common.storage(),
-            about: common.about(),
+            about: About { background: self.background, ..common.about() },
             ..Source::new(family.name)
         }
     }

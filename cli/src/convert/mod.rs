@@ -122,6 +122,7 @@ impl Common {
             author: self.author.clone(),
             description: self.description.clone(),
             origin: self.origin.clone(),
+            background: None,
         }
     }
 

@@ -13,7 +13,7 @@ use super::family::{ConditionKind, Family, FamilyDescription, Layout, Sampler};
 use super::golden::Replay;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
-use crate::nn::sizes::{SIZE_LIMIT, check_size, wrong};
+use crate::nn::sizes::{SIZE_LIMIT, check_channels, check_size, wrong};
 use crate::weights::Weights;
 
 pub const DESCRIPTION: FamilyDescription = FamilyDescription {
@@ -70,9 +70,7 @@ impl Family for MaskBit {
             let found = format!("{} of {} bits", g.codebook_splits, g.token_size);
             return fail("codebook_splits", "a divisor of token_size leaving at most 16 bits", found);
         }
-        if t.num_channels != 3 {
-            return fail("num_channels", "3", t.num_channels.to_string());
-        }
+        check_channels(file, "num_channels", t.num_channels)?;
         if !t.hidden_channels.is_multiple_of(32) {
             return fail("hidden_channels", "a multiple of 32", t.hidden_channels.to_string());
         }
@@ -104,6 +102,7 @@ impl Family for MaskBit {
             classes: g.nclass,
             width: g.img_size,
             height: g.img_size,
+            channels: self.tokenizer.num_channels,
             grid: Some((g.grid(), g.grid())),
         }
     }

@@ -25,6 +25,7 @@ const EPS: f32 = 1e-6;
 /// Sizes, under the key names of the official configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
+    /// 3, or 4 with alpha.
     pub num_channels: usize,
     /// Bits of a token = channels of the code.
     pub token_size: usize,
@@ -67,7 +68,7 @@ fn res_stage(g: &Graph, w: &Weights, mut x: Value, out: usize, blocks: usize) ->
     Ok(x)
 }
 
-/// `ConvEncoder`: image [B, 3, H, W] in [0, 1] → z [B, token_size, h, w] before quantization.
+/// `ConvEncoder`: image [B, num_channels, H, W] in [0, 1] → z [B, token_size, h, w] before quantization.
 pub fn encode(g: &Graph, w: &Weights, cfg: &Config, image: Value) -> Result<Value> {
     let w = w.at("encoder");
     let mut x = nn::conv2d_same(g, &w.at("conv_in"), image, cfg.hidden_channels, 3, 1, false)?;
@@ -91,7 +92,7 @@ pub fn quantize(g: &Graph, z: Value) -> Result<Value> {
     g.where_(g.greater(z, g.scalar(0.0)?)?, g.scalar(1.0)?, g.scalar(-1.0)?)
 }
 
-/// `ConvDecoder`: code [B, token_size, h, w], hard (±1) or soft → image [B, 3, H, W], nominally in
+/// `ConvDecoder`: code [B, token_size, h, w], hard (±1) or soft → image [B, num_channels, H, W], nominally in
 /// [0, 1], not clamped.
 pub fn decode(g: &Graph, w: &Weights, cfg: &Config, code: Value) -> Result<Value> {
     let w = w.at("decoder");

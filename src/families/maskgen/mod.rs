@@ -68,6 +68,7 @@ impl Family for MaskGen {
             classes: 0,
             width: self.tokenizer.crop_size,
             height: self.tokenizer.crop_size,
+            channels: self.tokenizer.num_channels,
             grid: None,
         }
     }

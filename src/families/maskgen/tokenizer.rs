@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::nn;
-use crate::nn::sizes::{check_divisor, check_size, wrong};
+use crate::nn::sizes::{check_channels, check_divisor, check_size, wrong};
 use crate::weights::Weights;
 
 /// LayerNorm epsilon, everywhere in the tokenizer.
@@ -89,6 +89,9 @@ impl ModelSize {
 pub struct Config {
     /// Width and height of the picture in pixels.
     pub crop_size: usize,
+    /// Channels of the picture: 3, as in all official code, or 4 with alpha.
+    #[serde(default = "num_channels", skip_serializing_if = "is_opaque")]
+    pub num_channels: usize,
     /// Codes V.
     pub codebook_size: usize,
     /// Width C of a code.
@@ -115,6 +118,14 @@ pub struct Config {
     pub finetune_decoder: bool,
 }
 
+fn num_channels() -> usize {
+    3
+}
+
+fn is_opaque(channels: &usize) -> bool {
+    *channels == num_channels()
+}
+
 fn text_context_length() -> usize {
     77
 }
@@ -138,6 +149,7 @@ impl Config {
     /// the error.
     pub fn validate(&self, file: &str) -> Result<()> {
         check_size(file, "crop_size", self.crop_size, 4096)?;
+        check_channels(file, "num_channels", self.num_channels)?;
         check_size(file, "codebook_size", self.codebook_size, nn::sizes::SIZE_LIMIT)?;
         check_size(file, "token_size", self.token_size, nn::sizes::SIZE_LIMIT)?;
         check_size(file, "num_latent_tokens", self.num_latent_tokens, nn::sizes::SIZE_LIMIT)?;
@@ -164,16 +176,16 @@ impl Config {
     }
 }
 
-/// `TiTokEncoder`: image [B, 3, crop_size, crop_size] in [0, 1] → z [B, C, 1, N] before quantisation.
+/// `TiTokEncoder`: image [B, channels, crop_size, crop_size] in [0, 1] → z [B, C, 1, N] before quantisation.
 pub fn encode(g: &Graph, w: &Weights, cfg: &Config, image: Value) -> Result<Value> {
     let (b, n, c) = (g.shape(image)[0], cfg.num_latent_tokens, cfg.token_size);
     let (d, p) = (cfg.vit_enc_model_size.width(), cfg.vit_enc_patch_size);
-    let patches = cfg.patches(p);
+    let (patches, channels) = (cfg.patches(p), cfg.num_channels);
     let latents = w.get(g, "latent_tokens", [n, d])?;
     let w = w.at("encoder");
     let patch = w.at("patch_embed");
-    let weight = g.reshape(patch.get(g, "weight", [d, 3, p, p])?, [d, 3 * p * p])?;
-    let x = nn::patches(g, image, p)?; // [B, patches, 3·patch²]
+    let weight = g.reshape(patch.get(g, "weight", [d, channels, p, p])?, [d, channels * p * p])?;
+    let x = nn::patches(g, image, p)?; // [B, patches, channels·patch²]
     let x = nn::affine(g, x, weight, Some(patch.get(g, "bias", [d])?))?; // [B, patches, D]
     let class = g.expand(w.get(g, "class_embedding", [1, d])?, [b, 1, d])?;
     let x = g.concat(&[class, x], 1)?;
@@ -227,7 +239,7 @@ fn unit(g: &Graph, cfg: &Config, rows: Value) -> Result<Value> {
 }
 
 /// `TATiTokDecoder`: codes [B, C, 1, N], hard or soft, and text guidance [B, L, E], the text tower's last hidden
-/// states after its final LayerNorm → image [B, 3, crop_size, crop_size], nominally in [0, 1], not clamped.
+/// states after its final LayerNorm → image [B, channels, crop_size, crop_size], nominally in [0, 1], not clamped.
 pub fn decode(g: &Graph, w: &Weights, cfg: &Config, code: Value, guidance: Value) -> Result<Value> {
     let (b, n, c) = (g.shape(code)[0], cfg.num_latent_tokens, cfg.token_size);
     let (d, p) = (cfg.vit_dec_model_size.width(), cfg.vit_dec_patch_size);
@@ -251,11 +263,12 @@ pub fn decode(g: &Graph, w: &Weights, cfg: &Config, code: Value, guidance: Value
     let x = transformer(g, &w, cfg.vit_dec_model_size, x)?;
     let x = g.slice(x, 1, 1, 1 + patches)?; // the canvas without its class token
     let x = nn::layer_norm(g, &w.at("ln_post"), x, EPS)?;
-    let x = pointwise(g, &w.at("ffn.0"), x, p * p * 3)?;
-    let x = g.reshape(x, [b, grid, grid, p, p, 3])?;
-    let x = g.transpose(x, &[0, 5, 1, 3, 2, 4])?; // [B, 3, grid, patch, grid, patch]
-    let x = g.reshape(x, [b, 3, cfg.crop_size, cfg.crop_size])?;
-    nn::conv2d_same(g, &w.at("conv_out"), x, 3, 3, 1, true)
+    let channels = cfg.num_channels;
+    let x = pointwise(g, &w.at("ffn.0"), x, p * p * channels)?;
+    let x = g.reshape(x, [b, grid, grid, p, p, channels])?;
+    let x = g.transpose(x, &[0, 5, 1, 3, 2, 4])?; // [B, channels, grid, patch, grid, patch]
+    let x = g.reshape(x, [b, channels, cfg.crop_size, cfg.crop_size])?;
+    nn::conv2d_same(g, &w.at("conv_out"), x, channels, 3, 1, true)
 }
 
 /// A 1×1 convolution, of x [B, N, I] → [B, N, O]; `weight` [O, I, 1, 1], `bias` [O].

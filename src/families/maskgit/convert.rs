@@ -102,9 +102,10 @@ fn sizes(generator: &Checkpoint, tokenizer: &Checkpoint) -> Result<Json> {
     let levels = count(t, |i| format!("decoder.up.{i}.block.0.conv1.weight")).max(1);
     let widths = (0..levels).map(width).collect::<Result<Vec<_>>>()?;
     let ch = match t.get("encoder.conv_in.weight") {
-        Some(_) => dimension(t, "encoder.conv_in.weight", 0, "[ch, 3, 3, 3]")?,
+        Some(_) => dimension(t, "encoder.conv_in.weight", 0, "[ch, channels, 3, 3]")?,
         None => widths.iter().copied().fold(0, gcd),
     };
+    let channels = dimension(t, "decoder.conv_out.weight", 0, "[channels, ch, 3, 3]")?;
     let resolution = grid << (levels - 1).min(16);
     let attention = |level: &usize| t.get(&format!("decoder.up.{level}.attn.0.norm.weight")).is_some();
     Ok(json!({
@@ -119,8 +120,8 @@ fn sizes(generator: &Checkpoint, tokenizer: &Checkpoint) -> Result<Json> {
         "ddconfig": {
             "z_channels": dimension(t, "post_quant_conv.weight", 0, "[z_channels, embed_dim, 1, 1]")?,
             "resolution": resolution,
-            "in_channels": 3,
-            "out_ch": 3,
+            "in_channels": channels,
+            "out_ch": channels,
             "ch": ch,
             "ch_mult": widths.iter().map(|width| width / ch.max(1)).collect::<Vec<_>>(),
             "num_res_blocks": count(t, |j| format!("decoder.up.0.block.{j}.conv1.weight")).saturating_sub(1),

@@ -68,6 +68,7 @@ impl Family for MaskGit {
             classes: g.nclass,
             width: self.side(),
             height: self.side(),
+            channels: self.tokenizer.ddconfig.out_ch,
             grid: Some((g.grid(), g.grid())),
         }
     }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn;
-use crate::nn::sizes::{SIZE_LIMIT, check_size, wrong};
+use crate::nn::sizes::{SIZE_LIMIT, check_channels, check_size, wrong};
 use crate::nn::vqgan::{
     AttentionNames, EPS, GROUPS, attention_block, downsample, grid, nearest, res_block, upsample,
 };
@@ -46,6 +46,7 @@ pub struct DdConfig {
     pub z_channels: usize,
     /// Width and height that `attn_resolutions` refers to, in pixels.
     pub resolution: usize,
+    /// 3, or 4 with alpha, in and out alike.
     pub in_channels: usize,
     pub out_ch: usize,
     /// Channels of the highest resolution; level i has `ch · ch_mult[i]`.
@@ -74,10 +75,14 @@ impl Config {
             ("ddconfig.num_res_blocks", dd.num_res_blocks, 64),
         ];
         sizes.iter().try_for_each(|&(key, size, limit)| check_size(file, key, size, limit))?;
-        for (key, channels) in [("ddconfig.in_channels", dd.in_channels), ("ddconfig.out_ch", dd.out_ch)] {
-            if channels != 3 {
-                return Err(wrong(file, key, "3", channels));
-            }
+        check_channels(file, "ddconfig.out_ch", dd.out_ch)?;
+        if dd.in_channels != dd.out_ch {
+            return Err(wrong(
+                file,
+                "ddconfig.in_channels",
+                format!("out_ch = {}", dd.out_ch),
+                dd.in_channels,
+            ));
         }
         if dd.double_z {
             return Err(wrong(file, "ddconfig.double_z", "false (a code has no variance)", true));
@@ -136,7 +141,7 @@ fn head(g: &Graph, w: &Weights, x: Value, out: usize) -> Result<Value> {
     nn::conv2d_same(g, &w.at("conv_out"), x, out, 3, 1, true)
 }
 
-/// `Encoder`, `quant_conv`: image [B, 3, H, W] in [−1, 1] → z [B, embed_dim, h, w] before quantization.
+/// `Encoder`, `quant_conv`: image [B, in_channels, H, W] in [−1, 1] → z [B, embed_dim, h, w] before quantization.
 pub fn encode(g: &Graph, w: &Weights, cfg: &Config, image: Value) -> Result<Value> {
     let (encoder, dd) = (w.at("encoder"), &cfg.ddconfig);
     let mut x = nn::conv2d_same(g, &encoder.at("conv_in"), image, dd.ch, 3, 1, true)?;
@@ -173,7 +178,7 @@ pub fn embed_soft(g: &Graph, w: &Weights, cfg: &Config, p: Value) -> Result<Valu
     grid(g, g.matmul(p, codebook(g, w, cfg)?)?)
 }
 
-/// `post_quant_conv`, `Decoder`: codes [B, embed_dim, h, w], hard or soft → image [B, 3, H, W], nominally in
+/// `post_quant_conv`, `Decoder`: codes [B, embed_dim, h, w], hard or soft → image [B, out_ch, H, W], nominally in
 /// [−1, 1], not clamped.
 pub fn decode(g: &Graph, w: &Weights, cfg: &Config, code: Value) -> Result<Value> {
     let (decoder, dd) = (w.at("decoder"), &cfg.ddconfig);

@@ -79,6 +79,7 @@ impl Family for Meissonic {
             classes: 0,
             width: self.resolution,
             height: self.resolution,
+            channels: self.tokenizer.out_channels,
             grid: Some((side, side)),
         }
     }

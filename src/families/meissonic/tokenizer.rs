@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn;
-use crate::nn::sizes::{SIZE_LIMIT, check_size, wrong};
+use crate::nn::sizes::{SIZE_LIMIT, check_channels, check_size, wrong};
 use crate::nn::vqgan::{
     AttentionNames, EPS, GROUPS, attention_block, downsample, grid, nearest, res_block, upsample,
 };
@@ -114,9 +114,9 @@ impl Config {
         check_size(file, "latent_channels", self.latent_channels, SIZE_LIMIT)?;
         check_size(file, "num_vq_embeddings", self.num_vq_embeddings, SIZE_LIMIT)?;
         check_size(file, "vq_embed_dim", self.code_width(), SIZE_LIMIT)?;
+        check_channels(file, "out_channels", self.out_channels)?;
         for (key, found, expected) in [
-            ("in_channels", self.in_channels, 3),
-            ("out_channels", self.out_channels, 3),
+            ("in_channels", self.in_channels, self.out_channels),
             ("norm_num_groups", self.norm_num_groups, GROUPS),
         ] {
             if found != expected {
@@ -169,7 +169,7 @@ fn head(g: &Graph, w: &Weights, x: Value, out: usize) -> Result<Value> {
     nn::conv2d_same(g, &w.at("conv_out"), x, out, 3, 1, true)
 }
 
-/// `Encoder`, `quant_conv`: image [B, 3, H, W] in [0, 1] → z [B, code width, h, w] before quantization.
+/// `Encoder`, `quant_conv`: image [B, in_channels, H, W] in [0, 1] → z [B, code width, h, w] before quantization.
 pub fn encode(g: &Graph, w: &Weights, cfg: &Config, image: Value) -> Result<Value> {
     let encoder = w.at("encoder");
     let channels = &cfg.block_out_channels;
@@ -207,7 +207,7 @@ pub fn embed_soft(g: &Graph, w: &Weights, cfg: &Config, p: Value) -> Result<Valu
     grid(g, nn::soft_embedding(g, p, codebook(g, w, cfg)?)?)
 }
 
-/// `post_quant_conv`, `Decoder`: codes [B, code width, h, w], hard or soft → image [B, 3, H, W], nominally in
+/// `post_quant_conv`, `Decoder`: codes [B, code width, h, w], hard or soft → image [B, out_channels, H, W], nominally in
 /// [0, 1], not clamped.
 pub fn decode(g: &Graph, w: &Weights, cfg: &Config, code: Value) -> Result<Value> {
     let decoder = w.at("decoder");
