@@ -5,6 +5,7 @@
 # make lint      formatting, clippy and documentation without a warning
 # make docs      the Rust, C and C++ documentation (docs/docs.mk)
 # make install   PREFIX=/usr/local DESTDIR=
+# make plugins   target/plugins: folders to drop into engines (bindings/plugins.mk)
 
 CARGO ?= cargo
 CC ?= cc
@@ -65,4 +66,5 @@ clean:
 	rm -f sample.png
 
 include bindings/install.mk
+include bindings/plugins.mk
 include docs/docs.mk

@@ -1,3 +1,20 @@
+--- Pictures in process, for LÖVE 11 and LuaJIT, over libsoftdimo. One file: put it beside main.lua, and libsoftdimo.so and
+-- libonnxruntime.so beside the game.
+--
+--     local softdimo = require "softdimo"
+--     local engine = softdimo.open("emoji-32.softdimo.safetensors", { threads = 1, niceness = 10 })
+--     local job = engine:submit { label = "red apple", seed = 7 }
+--     -- once a frame
+--     if job:poll() == "done" then picture = love.graphics.newImage(job:imageData()) end
+--
+-- - A call that fails raises the library's own words, with the name of the status at the end.
+-- - Nothing waits but softdimo.open (milliseconds), job:wait and job:free; jobs advance on the engine's own threads.
+-- - There are no callbacks: LuaJIT must not be called from a function that its compiler has compiled. Progress is
+--   polled, by job:progress.
+-- - Engines and jobs free themselves when they are collected, or by free; in any order.
+-- - Strings are UTF-8. A seed is a number up to 2^53, or a uint64_t of the FFI.
+-- - softdimo.lib has the functions of softdimo.h, softdimo.constants its constants without their prefix.
+
 local ffi = require "ffi"
 
 -- Generated from include/softdimo.h; do not edit.
@@ -224,3 +241,264 @@ local constants = {
     ABI_VERSION = 65538,
 }
 -- The end of what is generated.
+
+local softdimo = { constants = constants }
+
+-- The library: what SOFTDIMO_LIBRARY names, then beside the game, then beside this file, then where the system looks.
+local function library()
+    local named = os.getenv("SOFTDIMO_LIBRARY")
+    if named then
+        return ffi.load(named)
+    end
+    local folders = {}
+    if love and love.filesystem then
+        -- A game is a folder, or a file in one.
+        folders = { love.filesystem.getSource(), love.filesystem.getSourceBaseDirectory() }
+    end
+    folders[#folders + 1] = (debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$") or ".")
+    local name = ffi.os == "Windows" and "softdimo.dll" or ffi.os == "OSX" and "libsoftdimo.dylib" or "libsoftdimo.so"
+    for _, folder in ipairs(folders) do
+        local path = folder .. "/" .. name
+        local file = io.open(path, "rb")
+        if file then
+            file:close()
+            -- A relative path without a slash in front would be looked up by the loader.
+            return ffi.load(path:match("^[/\\]") and path or "./" .. path)
+        end
+    end
+    local found, loaded = pcall(ffi.load, "softdimo")
+    if not found then
+        error(("softdimo: expected %s in %s, or named by SOFTDIMO_LIBRARY; the system says: %s")
+            :format(name, table.concat(folders, ", "), loaded), 0)
+    end
+    return loaded
+end
+
+local lib = library()
+softdimo.lib = lib
+do
+    local major = math.floor(lib.softdimo_abi_version() / 65536)
+    local wanted = math.floor(constants.ABI_VERSION / 65536)
+    if major ~= wanted then
+        error(("softdimo: expected a library of ABI %d, found one of ABI %d"):format(wanted, major), 0)
+    end
+end
+
+-- Raise the library's words unless `status` is OK.
+local function check(status)
+    if status ~= constants.OK then
+        local size = lib.softdimo_last_error(nil, 0)
+        local text = ffi.new("char[?]", size)
+        lib.softdimo_last_error(text, size)
+        error(("%s (%s)"):format(ffi.string(text), ffi.string(lib.softdimo_status_name(status))), 0)
+    end
+end
+
+-- A text by the header's text convention.
+local function text_of(call, handle)
+    local needed = ffi.new("uint64_t[1]")
+    check(call(handle, nil, 0, needed))
+    local buffer = ffi.new("char[?]", needed[0])
+    check(call(handle, buffer, needed[0], needed))
+    return ffi.string(buffer)
+end
+
+-- The fields of a table into a struct of the library's.
+local function assign(struct, what, fields)
+    for name, value in pairs(fields or {}) do
+        if name == "progress" or name == "log" then
+            error(("softdimo: %s of %s would be a callback, which LuaJIT cannot take here"):format(name, what), 0)
+        end
+        local fine, why = pcall(function() struct[name] = value end)
+        if not fine then
+            error(("softdimo: field '%s' of %s: %s"):format(tostring(name), what, why), 0)
+        end
+    end
+end
+
+-- A handle that frees itself. Bytes that it was opened from stay until then: finalizers are held strongly.
+local function owned(handle, free, bytes)
+    return ffi.gc(handle, bytes and function(dead) free(dead) return bytes end or free)
+end
+
+-- What a struct points to, while a call reads it.
+local alive
+
+local function handle_of(object, what)
+    return object.handle or error(("softdimo: the %s has been freed"):format(what), 0)
+end
+
+-- Jobs.
+
+local states = {
+    [constants.JOB_QUEUED] = "queued",
+    [constants.JOB_RUNNING] = "running",
+    [constants.JOB_DONE] = "done",
+    [constants.JOB_FAILED] = "failed",
+    [constants.JOB_CANCELLED] = "cancelled",
+}
+
+local Job = {}
+Job.__index = Job
+
+local state_out = ffi.new("uint32_t[1]")
+local progress_out = ffi.new("softdimo_progress")
+
+--- "queued", "running", "done", "failed" or "cancelled"; does not wait. What a failed job says: job:error().
+function Job:poll()
+    check(lib.softdimo_job_poll(handle_of(self, "job"), state_out))
+    return states[state_out[0]] or "running"
+end
+
+--- Steps done and steps in all, which is 0 before the job has started; does not wait.
+function Job:progress()
+    progress_out.struct_size = ffi.sizeof("softdimo_progress")
+    check(lib.softdimo_job_progress(handle_of(self, "job"), progress_out))
+    return progress_out.step, progress_out.total
+end
+
+--- Wait for the end, at most so many seconds (without a number as long as it takes). Returns false if the time is over; a
+-- job that failed or was cancelled raises why.
+function Job:wait(seconds)
+    local status = lib.softdimo_job_wait(handle_of(self, "job"), seconds and math.ceil(seconds * 1000) or -1)
+    if status == constants.ERR_TIMEOUT then
+        return false
+    end
+    check(status)
+    return true
+end
+
+--- Ask the job to end; returns at once.
+function Job:cancel()
+    check(lib.softdimo_job_cancel(handle_of(self, "job")))
+end
+
+--- Why the job failed or was cancelled; "" otherwise.
+function Job:error()
+    return text_of(lib.softdimo_job_error, handle_of(self, "job"))
+end
+
+--- What the job did, as JSON: everything that is needed to make the picture again.
+function Job:report()
+    return text_of(lib.softdimo_job_report, handle_of(self, "job"))
+end
+
+--- Copy picture `index` (0 unless said) to `pixels`: RGBA, 8 bits a channel, from the top, `capacity` bytes.
+function Job:read(pixels, capacity, index)
+    local image = ffi.new("softdimo_image")
+    check(lib.softdimo_image_init(image, ffi.sizeof(image)))
+    image.width, image.height = self.width, self.height
+    image.data, image.capacity = pixels, capacity
+    check(lib.softdimo_job_image(handle_of(self, "job"), index or 0, image))
+end
+
+--- Picture `index` (0 unless said) as LÖVE's ImageData; into `imageData` of the picture's size, if one is given.
+function Job:imageData(index, imageData)
+    imageData = imageData or love.image.newImageData(self.width, self.height)
+    if imageData:getFormat() ~= "rgba8" or imageData:getWidth() ~= self.width or imageData:getHeight() ~= self.height then
+        error(("softdimo: expected ImageData of rgba8, %dx%d, found %s, %dx%d"):format(self.width, self.height,
+            imageData:getFormat(), imageData:getWidth(), imageData:getHeight()), 0)
+    end
+    self:read(imageData:getFFIPointer(), imageData:getSize(), index)
+    return imageData
+end
+
+--- Free the job now. One that has not ended is cancelled and waited for.
+function Job:free()
+    if self.handle then
+        lib.softdimo_job_free(ffi.gc(self.handle, nil))
+        self.handle = nil
+    end
+end
+
+-- Engines.
+
+local Engine = {}
+Engine.__index = Engine
+
+local function engine_of(out, bytes)
+    alive = nil
+    local layout = ffi.new("softdimo_layout")
+    local engine = setmetatable({ handle = owned(out[0], lib.softdimo_engine_free, bytes), bytes = bytes }, Engine)
+    layout.struct_size = ffi.sizeof(layout)
+    check(lib.softdimo_engine_layout(engine.handle, layout))
+    engine.width, engine.height = layout.width, layout.height
+    return engine
+end
+
+local function options_of(fields)
+    local options = ffi.new("softdimo_engine_options")
+    check(lib.softdimo_engine_options_init(options, ffi.sizeof(options)))
+    alive = fields
+    assign(options, "the engine's options", fields)
+    return options
+end
+
+--- Open the model file at a path of the system's. `options` has fields of softdimo_engine_options: threads, niceness,
+-- memory_limit and so on. An engine has `width` and `height`, the size of its pictures.
+function softdimo.open(path, options)
+    local out = ffi.new("softdimo_engine *[1]")
+    check(lib.softdimo_engine_open(path, options_of(options), out))
+    return engine_of(out)
+end
+
+--- Open a model out of LÖVE's Data, such as love.filesystem.newFileData gives of a file inside a .love. The engine keeps it.
+function softdimo.openData(data, options)
+    local out = ffi.new("softdimo_engine *[1]")
+    check(lib.softdimo_engine_open_memory(data:getFFIPointer(), data:getSize(), nil, nil, options_of(options), out))
+    return engine_of(out, data)
+end
+
+--- Queue a request, a table with fields of softdimo_request: label or prompt, seed, steps, batch, temperature and so on.
+-- Pointers (rewards, edit_image, start_tokens) are the FFI's. Returns a job at once.
+function Engine:submit(fields)
+    local request = ffi.new("softdimo_request")
+    check(lib.softdimo_request_init(request, ffi.sizeof(request)))
+    alive = fields
+    assign(request, "the request", fields)
+    local out = ffi.new("softdimo_job *[1]")
+    check(lib.softdimo_submit(handle_of(self, "engine"), request, out))
+    alive = nil
+    return setmetatable({
+        -- The job reads bytes that the engine was opened from.
+        handle = owned(out[0], lib.softdimo_job_free, self.bytes),
+        width = self.width,
+        height = self.height,
+    }, Job)
+end
+
+--- The names of the model's labels.
+function Engine:labels()
+    local count, name, labels = ffi.new("uint32_t[1]"), ffi.new("const char *[1]"), {}
+    check(lib.softdimo_engine_label_count(handle_of(self, "engine"), count))
+    for i = 0, count[0] - 1 do
+        check(lib.softdimo_engine_label(self.handle, i, name))
+        labels[#labels + 1] = ffi.string(name[0])
+    end
+    return labels
+end
+
+--- The model, its labels and defaults, as JSON.
+function Engine:info()
+    return text_of(lib.softdimo_engine_info, handle_of(self, "engine"))
+end
+
+--- Prepare what the first job needs, so that it is as fast as the next. Waits.
+function Engine:warmup(batch)
+    check(lib.softdimo_engine_warmup(handle_of(self, "engine"), batch or 1))
+end
+
+--- Free the engine now. Jobs of it that are alive keep it running.
+function Engine:free()
+    if self.handle then
+        lib.softdimo_engine_free(ffi.gc(self.handle, nil))
+        self.handle = nil
+    end
+end
+
+--- Version of the loaded library.
+function softdimo.version()
+    return ffi.string(lib.softdimo_version())
+end
+
+return softdimo
