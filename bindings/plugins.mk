@@ -5,8 +5,8 @@
 
 PLUGINS ?= $(or $(CARGO_TARGET_DIR),target)/plugins
 
-.PHONY: plugins plugin-love plugin-files
-plugins: plugin-love
+.PHONY: plugins plugin-files plugin-love plugin-unity
+plugins: plugin-love plugin-unity
 
 plugin-files:
 	@for f in $(BUILD)/libsoftdimo.so $(ORT); do \
@@ -17,3 +17,12 @@ plugin-love: plugin-files
 	install -d $(PLUGINS)/love
 	install -m 644 bindings/love/softdimo.lua bindings/love/game/*.lua $(BUNDLED_MODEL) $(PLUGINS)/love
 	install -m 755 $(BUILD)/libsoftdimo.so $(ORT) $(PLUGINS)/love
+
+# A package for Unity's package manager: "Add package from disk", its package.json.
+UNITY := $(PLUGINS)/unity/com.libsoftdimo.softdimo
+plugin-unity: plugin-files
+	install -d $(UNITY)/Runtime $(UNITY)/Plugins/x86_64 $(UNITY)/Samples~/Sprites
+	install -m 644 bindings/csharp/package.json bindings/csharp/README.md $(UNITY)
+	install -m 644 bindings/csharp/Runtime/* $(UNITY)/Runtime
+	install -m 644 bindings/csharp/Samples~/Sprites/* $(BUNDLED_MODEL) $(UNITY)/Samples~/Sprites
+	install -m 755 $(BUILD)/libsoftdimo.so $(ORT) $(UNITY)/Plugins/x86_64

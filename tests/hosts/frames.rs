@@ -1,7 +1,7 @@
 //! Times of frames with a job under way and without, which programs of hosts print: `frames idle: worst 17.5 ms`.
 
-/// Print the worst frame of each run, and check that none is grossly late: the machine is shared, so a half of the runs
-/// may be anything, and what is compared is what the better half of each kind has.
+/// Print the worst frames of the runs, and check that a job makes no gross difference: the machine is shared, so what is
+/// compared is the worst frame of the better runs, a quarter of them.
 pub fn check(host: &str, said: &str) {
     let of = |kind: &str| -> Vec<f64> {
         let start = format!("frames {kind}: worst ");
@@ -21,5 +21,6 @@ pub fn check(host: &str, said: &str) {
         );
     }
     println!("# {host}: difference of the medians {:.1} ms", median(&busy) - median(&idle));
-    assert!(median(&busy) < median(&idle) + 50.0, "{host}: idle {idle:?}, busy {busy:?}");
+    let quartile = |times: &[f64]| times[(times.len() - 1) / 4];
+    assert!(quartile(&busy) < quartile(&idle) + 50.0, "{host}: idle {idle:?}, busy {busy:?}");
 }

@@ -8,6 +8,7 @@ use super::*;
 
 #[test]
 fn luajit() {
+    let _machine = shared();
     let folder = folder("luajit");
     let pixels = folder.join("pixels");
     let said = run(host("luajit")
@@ -25,6 +26,7 @@ fn luajit() {
 /// Without a library the error says where it was looked for; one of another ABI is refused.
 #[test]
 fn luajit_finds_no_library() {
+    let _machine = shared();
     let folder = folder("luajit_alone");
     std::fs::copy(root().join("bindings/love/softdimo.lua"), folder.join("softdimo.lua")).unwrap();
     let output = host("luajit").args(["-e", "require 'softdimo'"]).current_dir(&folder).output().unwrap();
@@ -35,6 +37,7 @@ fn luajit_finds_no_library() {
 /// The game paints its grid: what is on the screen is, pixel for pixel, what the library makes of label and seed.
 #[test]
 fn love_paints_sprites() {
+    let _machine = shared();
     let game = plugin("love", "love");
     let shot = game.with_file_name("shot.png");
     // Twice round the grid's 45 cells, so that cells are painted over.
@@ -58,6 +61,7 @@ fn love_paints_sprites() {
 
 #[test]
 fn love_frames() {
+    let _machine = alone();
     let game = plugin("love", "love_frames");
     let said = run(on_screen("love").arg(&game).args(["--measure", "10", "0.5"]));
     frames::check("LÖVE", &said);

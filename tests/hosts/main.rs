@@ -9,15 +9,29 @@ mod generated;
 #[path = "../../bindings/c/languages/mod.rs"]
 mod languages;
 mod love;
+mod mono;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use softdimo::image::RgbaImage;
 use softdimo::{Engine, Options, Request};
 use support::built::{folder, library};
 use support::process::run;
 use support::{bundled, root, runtime};
+
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Held by a test that others may run beside.
+fn shared() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Held by a test that measures: no other of this program runs meanwhile.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(|e| e.into_inner())
+}
 
 /// A program of a host: `scripts/check-tools` says how to get it. It takes the library and the runtime that lie in its
 /// folder, and no others.

@@ -1,5 +1,5 @@
-//! C# 7.3 of Unity and Mono: constants, blittable structs, delegates, a SafeHandle for everything that has a `_free`,
-//! and the functions.
+//! C# 7.3 of Unity and Mono: constants, blittable structs, delegates, a SafeHandle for everything that has a `_free`, an
+//! exception for every status, and the functions.
 
 use super::{Field, Header, Item, Kind, Signature, Type, scalar};
 
@@ -21,6 +21,7 @@ pub fn file(header: &Header) -> String {
     for item in header.items.iter().filter(|item| matches!(item.kind, Kind::Opaque)) {
         text += &handle(header, item);
     }
+    text += &exceptions(header);
     text += "    /// <summary>The functions, structs and constants of softdimo.h.</summary>\n";
     text += "    public static class Native\n    {\n";
     text += "        /// <summary>libsoftdimo.so, where DllImport looks for it.</summary>\n";
@@ -68,9 +69,45 @@ pub fn file(header: &Header) -> String {
 
 /// `softdimo_engine`: `EngineHandle`.
 fn handle_name(name: &str) -> String {
-    let words = name.strip_prefix("softdimo_").expect("a prefix").split('_');
-    let camel: String = words.map(|word| word[..1].to_uppercase() + &word[1..]).collect();
-    camel + "Handle"
+    camel(name.strip_prefix("softdimo_").expect("a prefix")) + "Handle"
+}
+
+fn camel(name: &str) -> String {
+    let words = name.split('_').map(|word| word[..1].to_uppercase() + &word[1..].to_lowercase());
+    words.collect()
+}
+
+/// One for every status but OK, and which one that is.
+fn exceptions(header: &Header) -> String {
+    let (mut classes, mut cases) = (String::new(), String::new());
+    for item in &header.items {
+        let Some(status) = item.name.strip_prefix("SOFTDIMO_ERR_") else { continue };
+        let (class, name) = (format!("Softdimo{}Exception", camel(status)), &item.name);
+        classes += &summary(&item.docs, 4);
+        classes += &format!(
+            "    public sealed class {class} : SoftdimoException\n    {{\n        internal {class}(string message) : \
+             base(Native.{name}, message) {{ }}\n    }}\n\n"
+        );
+        cases += &format!(
+            "                case Native.{name}:\n                    return new {class}(message);\n"
+        );
+    }
+    format!(
+        "{classes}    public partial class SoftdimoException
+    {{
+        /// <summary>The exception of a status.</summary>
+        internal static SoftdimoException Of(int status, string message)
+        {{
+            switch (status)
+            {{
+{cases}                default:
+                    return new SoftdimoException(status, message);
+            }}
+        }}
+    }}
+
+"
+    )
 }
 
 fn handle(header: &Header, item: &Item) -> String {
@@ -84,10 +121,16 @@ fn handle(header: &Header, item: &Item) -> String {
         public {name}() : base(IntPtr.Zero, true) {{ }}
         /// <summary>Whether there is none.</summary>
         public override bool IsInvalid {{ get {{ return handle == IntPtr.Zero; }} }}
+        /// <summary>Called once this has been freed: what it used may go.</summary>
+        internal Action Freed;
         /// <summary>{free}</summary>
         protected override bool ReleaseHandle()
         {{
             Native.{free}(handle);
+            if (Freed != null)
+            {{
+                Freed();
+            }}
             return true;
         }}
     }}

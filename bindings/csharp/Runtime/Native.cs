@@ -15,10 +15,16 @@ namespace Softdimo
         public EngineHandle() : base(IntPtr.Zero, true) { }
         /// <summary>Whether there is none.</summary>
         public override bool IsInvalid { get { return handle == IntPtr.Zero; } }
+        /// <summary>Called once this has been freed: what it used may go.</summary>
+        internal Action Freed;
         /// <summary>softdimo_engine_free</summary>
         protected override bool ReleaseHandle()
         {
             Native.softdimo_engine_free(handle);
+            if (Freed != null)
+            {
+                Freed();
+            }
             return true;
         }
     }
@@ -33,10 +39,16 @@ namespace Softdimo
         public RewardHandle() : base(IntPtr.Zero, true) { }
         /// <summary>Whether there is none.</summary>
         public override bool IsInvalid { get { return handle == IntPtr.Zero; } }
+        /// <summary>Called once this has been freed: what it used may go.</summary>
+        internal Action Freed;
         /// <summary>softdimo_reward_free</summary>
         protected override bool ReleaseHandle()
         {
             Native.softdimo_reward_free(handle);
+            if (Freed != null)
+            {
+                Freed();
+            }
             return true;
         }
     }
@@ -48,11 +60,198 @@ namespace Softdimo
         public JobHandle() : base(IntPtr.Zero, true) { }
         /// <summary>Whether there is none.</summary>
         public override bool IsInvalid { get { return handle == IntPtr.Zero; } }
+        /// <summary>Called once this has been freed: what it used may go.</summary>
+        internal Action Freed;
         /// <summary>softdimo_job_free</summary>
         protected override bool ReleaseHandle()
         {
             Native.softdimo_job_free(handle);
+            if (Freed != null)
+            {
+                Freed();
+            }
             return true;
+        }
+    }
+
+    /// <summary>An argument or a field is out of range, of the wrong kind, or not zero where reserved.</summary>
+    public sealed class SoftdimoInvalidArgumentException : SoftdimoException
+    {
+        internal SoftdimoInvalidArgumentException(string message) : base(Native.SOFTDIMO_ERR_INVALID_ARGUMENT, message) { }
+    }
+
+    /// <summary>A required pointer is NULL.</summary>
+    public sealed class SoftdimoNullArgumentException : SoftdimoException
+    {
+        internal SoftdimoNullArgumentException(string message) : base(Native.SOFTDIMO_ERR_NULL_ARGUMENT, message) { }
+    }
+
+    /// <summary>`struct_size` is not one this library knows, or was not set.</summary>
+    public sealed class SoftdimoStructSizeException : SoftdimoException
+    {
+        internal SoftdimoStructSizeException(string message) : base(Native.SOFTDIMO_ERR_STRUCT_SIZE, message) { }
+    }
+
+    /// <summary>The file does not exist.</summary>
+    public sealed class SoftdimoNotFoundException : SoftdimoException
+    {
+        internal SoftdimoNotFoundException(string message) : base(Native.SOFTDIMO_ERR_NOT_FOUND, message) { }
+    }
+
+    /// <summary>Reading or writing a file failed.</summary>
+    public sealed class SoftdimoIoException : SoftdimoException
+    {
+        internal SoftdimoIoException(string message) : base(Native.SOFTDIMO_ERR_IO, message) { }
+    }
+
+    /// <summary>The file breaks a rule of its format (truncated, overlapping, not a model file), or has lost bytes since.</summary>
+    public sealed class SoftdimoFormatException : SoftdimoException
+    {
+        internal SoftdimoFormatException(string message) : base(Native.SOFTDIMO_ERR_FORMAT, message) { }
+    }
+
+    /// <summary>A tensor the model needs is not in the file.</summary>
+    public sealed class SoftdimoMissingTensorException : SoftdimoException
+    {
+        internal SoftdimoMissingTensorException(string message) : base(Native.SOFTDIMO_ERR_MISSING_TENSOR, message) { }
+    }
+
+    /// <summary>A tensor has another shape or dtype than the model needs.</summary>
+    public sealed class SoftdimoTensorMismatchException : SoftdimoException
+    {
+        internal SoftdimoTensorMismatchException(string message) : base(Native.SOFTDIMO_ERR_TENSOR_MISMATCH, message) { }
+    }
+
+    /// <summary>The file's configuration is missing, makes no sense, or is of the other kind (generator, reward).</summary>
+    public sealed class SoftdimoConfigException : SoftdimoException
+    {
+        internal SoftdimoConfigException(string message) : base(Native.SOFTDIMO_ERR_CONFIG, message) { }
+    }
+
+    /// <summary>The label is not one of the model's; the message suggests close ones.</summary>
+    public sealed class SoftdimoUnknownLabelException : SoftdimoException
+    {
+        internal SoftdimoUnknownLabelException(string message) : base(Native.SOFTDIMO_ERR_UNKNOWN_LABEL, message) { }
+    }
+
+    /// <summary>The model or this build cannot do what was asked.</summary>
+    public sealed class SoftdimoUnsupportedException : SoftdimoException
+    {
+        internal SoftdimoUnsupportedException(string message) : base(Native.SOFTDIMO_ERR_UNSUPPORTED, message) { }
+    }
+
+    /// <summary>A caller-owned buffer or picture is too small.</summary>
+    public sealed class SoftdimoBufferTooSmallException : SoftdimoException
+    {
+        internal SoftdimoBufferTooSmallException(string message) : base(Native.SOFTDIMO_ERR_BUFFER_TOO_SMALL, message) { }
+    }
+
+    /// <summary>No usable ONNX Runtime library; the message lists every place tried.</summary>
+    public sealed class SoftdimoRuntimeNotFoundException : SoftdimoException
+    {
+        internal SoftdimoRuntimeNotFoundException(string message) : base(Native.SOFTDIMO_ERR_RUNTIME_NOT_FOUND, message) { }
+    }
+
+    /// <summary>ONNX Runtime reported a failure.</summary>
+    public sealed class SoftdimoRuntimeException : SoftdimoException
+    {
+        internal SoftdimoRuntimeException(string message) : base(Native.SOFTDIMO_ERR_RUNTIME, message) { }
+    }
+
+    /// <summary>The execution provider asked for is not usable; the message says what is missing.</summary>
+    public sealed class SoftdimoProviderException : SoftdimoException
+    {
+        internal SoftdimoProviderException(string message) : base(Native.SOFTDIMO_ERR_PROVIDER, message) { }
+    }
+
+    /// <summary>The work would exceed the engine's memory_limit.</summary>
+    public sealed class SoftdimoOutOfMemoryException : SoftdimoException
+    {
+        internal SoftdimoOutOfMemoryException(string message) : base(Native.SOFTDIMO_ERR_OUT_OF_MEMORY, message) { }
+    }
+
+    /// <summary>The job was cancelled.</summary>
+    public sealed class SoftdimoCancelledException : SoftdimoException
+    {
+        internal SoftdimoCancelledException(string message) : base(Native.SOFTDIMO_ERR_CANCELLED, message) { }
+    }
+
+    /// <summary>The job has not finished yet.</summary>
+    public sealed class SoftdimoNotReadyException : SoftdimoException
+    {
+        internal SoftdimoNotReadyException(string message) : base(Native.SOFTDIMO_ERR_NOT_READY, message) { }
+    }
+
+    /// <summary>The wait ended before the job did; the job goes on.</summary>
+    public sealed class SoftdimoTimeoutException : SoftdimoException
+    {
+        internal SoftdimoTimeoutException(string message) : base(Native.SOFTDIMO_ERR_TIMEOUT, message) { }
+    }
+
+    /// <summary>Called in a forked child of a process that has opened an engine.</summary>
+    public sealed class SoftdimoForkedException : SoftdimoException
+    {
+        internal SoftdimoForkedException(string message) : base(Native.SOFTDIMO_ERR_FORKED, message) { }
+    }
+
+    /// <summary>A bug in this library; the engine refuses further work and the host is unharmed.</summary>
+    public sealed class SoftdimoInternalException : SoftdimoException
+    {
+        internal SoftdimoInternalException(string message) : base(Native.SOFTDIMO_ERR_INTERNAL, message) { }
+    }
+
+    public partial class SoftdimoException
+    {
+        /// <summary>The exception of a status.</summary>
+        internal static SoftdimoException Of(int status, string message)
+        {
+            switch (status)
+            {
+                case Native.SOFTDIMO_ERR_INVALID_ARGUMENT:
+                    return new SoftdimoInvalidArgumentException(message);
+                case Native.SOFTDIMO_ERR_NULL_ARGUMENT:
+                    return new SoftdimoNullArgumentException(message);
+                case Native.SOFTDIMO_ERR_STRUCT_SIZE:
+                    return new SoftdimoStructSizeException(message);
+                case Native.SOFTDIMO_ERR_NOT_FOUND:
+                    return new SoftdimoNotFoundException(message);
+                case Native.SOFTDIMO_ERR_IO:
+                    return new SoftdimoIoException(message);
+                case Native.SOFTDIMO_ERR_FORMAT:
+                    return new SoftdimoFormatException(message);
+                case Native.SOFTDIMO_ERR_MISSING_TENSOR:
+                    return new SoftdimoMissingTensorException(message);
+                case Native.SOFTDIMO_ERR_TENSOR_MISMATCH:
+                    return new SoftdimoTensorMismatchException(message);
+                case Native.SOFTDIMO_ERR_CONFIG:
+                    return new SoftdimoConfigException(message);
+                case Native.SOFTDIMO_ERR_UNKNOWN_LABEL:
+                    return new SoftdimoUnknownLabelException(message);
+                case Native.SOFTDIMO_ERR_UNSUPPORTED:
+                    return new SoftdimoUnsupportedException(message);
+                case Native.SOFTDIMO_ERR_BUFFER_TOO_SMALL:
+                    return new SoftdimoBufferTooSmallException(message);
+                case Native.SOFTDIMO_ERR_RUNTIME_NOT_FOUND:
+                    return new SoftdimoRuntimeNotFoundException(message);
+                case Native.SOFTDIMO_ERR_RUNTIME:
+                    return new SoftdimoRuntimeException(message);
+                case Native.SOFTDIMO_ERR_PROVIDER:
+                    return new SoftdimoProviderException(message);
+                case Native.SOFTDIMO_ERR_OUT_OF_MEMORY:
+                    return new SoftdimoOutOfMemoryException(message);
+                case Native.SOFTDIMO_ERR_CANCELLED:
+                    return new SoftdimoCancelledException(message);
+                case Native.SOFTDIMO_ERR_NOT_READY:
+                    return new SoftdimoNotReadyException(message);
+                case Native.SOFTDIMO_ERR_TIMEOUT:
+                    return new SoftdimoTimeoutException(message);
+                case Native.SOFTDIMO_ERR_FORKED:
+                    return new SoftdimoForkedException(message);
+                case Native.SOFTDIMO_ERR_INTERNAL:
+                    return new SoftdimoInternalException(message);
+                default:
+                    return new SoftdimoException(status, message);
+            }
         }
     }
 
