@@ -36,11 +36,12 @@ runtime: check
 $(TARGET)/release/cli_sample: examples/cli_sample/cli_sample.c include/softdimo.h build
 	$(CC) -std=c99 $(CFLAGS) $(WARNINGS) -Iinclude $< -o $@ -L$(TARGET)/release -lsoftdimo '-Wl,-rpath,$$ORIGIN'
 
-# What tests use beside that: CMake, pkgconf, and the weights of a classifier.
+# What tests use beside that: CMake, pkgconf, the weights of a classifier, headers of Godot's.
 tools:
 	@scripts/check-tools test
 	scripts/fetch-tools target/tools
 	scripts/fetch-efficientnet $(TARGET)/tmp/efficientnet
+	scripts/fetch-godot-headers target/godot
 
 test: tools runtime
 	@set -e; began=$$(date +%s); \

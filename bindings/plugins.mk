@@ -5,8 +5,8 @@
 
 PLUGINS ?= $(or $(CARGO_TARGET_DIR),target)/plugins
 
-.PHONY: plugins plugin-files plugin-love plugin-unity
-plugins: plugin-love plugin-unity
+.PHONY: plugins plugin-files plugin-love plugin-unity plugin-godot3
+plugins: plugin-love plugin-unity plugin-godot3
 
 plugin-files:
 	@for f in $(BUILD)/libsoftdimo.so $(ORT); do \
@@ -26,3 +26,19 @@ plugin-unity: plugin-files
 	install -m 644 bindings/csharp/Runtime/* $(UNITY)/Runtime
 	install -m 644 bindings/csharp/Samples~/Sprites/* $(BUNDLED_MODEL) $(UNITY)/Samples~/Sprites
 	install -m 755 $(BUILD)/libsoftdimo.so $(ORT) $(UNITY)/Plugins/x86_64
+
+# Projects to start with: godot3 --path target/plugins/godot3. Their addons/softdimo is what is dropped into another.
+GODOT_HEADERS := target/godot
+GODOT_CFLAGS := -std=c99 -shared -fPIC $(CFLAGS) -Iinclude -Ibindings/godot
+$(GODOT_HEADERS)/headers.version: scripts/fetch-godot-headers
+	scripts/fetch-godot-headers $(GODOT_HEADERS)
+
+plugin-godot3: plugin-files $(GODOT_HEADERS)/headers.version
+	install -d $(PLUGINS)/godot3/addons/softdimo
+	install -m 644 bindings/godot3/demo/* $(PLUGINS)/godot3
+	install -m 644 bindings/godot3/addons/softdimo/* bindings/godot3/README.md $(BUNDLED_MODEL) $(PLUGINS)/godot3/addons/softdimo
+	sed -i 's|@ABI@|$(ABI)|g' $(PLUGINS)/godot3/addons/softdimo/softdimo.gdnlib
+	install -m 755 $(BUILD)/libsoftdimo.so $(PLUGINS)/godot3/addons/softdimo/libsoftdimo.so.$(ABI)
+	install -m 755 $(ORT) $(PLUGINS)/godot3/addons/softdimo
+	$(CC) $(GODOT_CFLAGS) -isystem $(GODOT_HEADERS)/godot3 $(WARNINGS) bindings/godot3/softdimo_godot3.c \
+	  -o $(PLUGINS)/godot3/addons/softdimo/libsoftdimo_godot3.so $(PLUGINS)/godot3/addons/softdimo/libsoftdimo.so.$(ABI) '-Wl,-rpath,$$ORIGIN'

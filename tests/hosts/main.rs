@@ -6,6 +6,7 @@
 
 mod frames;
 mod generated;
+mod godot;
 #[path = "../../bindings/c/languages/mod.rs"]
 mod languages;
 mod love;

@@ -1,0 +1,71 @@
+//! `bindings/godot3` in Godot's server and, on a screen, in the program that runs games; `bindings/godot4` against a stand-in.
+
+use softdimo::image::read_png;
+use support::process::run;
+
+use super::*;
+
+/// A program of Godot 3 with a project, and a home of its own to write its settings to.
+fn godot(mut command: Command, project: &Path) -> Command {
+    let home = project.with_file_name("home");
+    for folder in [".config", ".local/share", ".cache"] {
+        std::fs::create_dir_all(home.join(folder)).unwrap();
+    }
+    command.arg("--path").arg(project).env("HOME", &home).env("LANG", "en_US.UTF-8");
+    for variable in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+#[test]
+fn godot3_server() {
+    let _machine = shared();
+    let project = plugin("godot3", "godot3_server");
+    let mut server = godot(host("godot3-server"), &project);
+    let said = run(server.arg("-s").arg(source("godot3/run.gd")).arg(project.parent().unwrap()));
+    assert!(said.ends_with("\nok\n"), "{said}");
+    let (picture, _) = read_png(project.with_file_name("picture.png")).unwrap();
+    assert_eq!(picture.data(), Expected::new().picture("red apple", 7).data());
+}
+
+/// A node with a job under way at the end of the program.
+#[test]
+fn godot3_quits_while_it_paints() {
+    let _machine = shared();
+    let project = plugin("godot3", "godot3_quit");
+    let began = std::time::Instant::now();
+    run(godot(host("godot3-server"), &project).arg("-s").arg(source("godot3/run.gd")).arg("quit"));
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}
+
+/// The demo, with `tests/hosts/godot3/check.gd` looking on.
+fn demo(test: &str) -> (PathBuf, Command) {
+    let project = plugin("godot3", test);
+    std::fs::copy(source("godot3/check.gd"), project.join("check.gd")).unwrap();
+    std::fs::write(project.join("override.cfg"), "[autoload]\nCheck=\"*res://check.gd\"\n").unwrap();
+    let mut command = godot(on_screen("godot3-runner"), &project);
+    command.args(["--audio-driver", "Dummy"]);
+    (project, command)
+}
+
+#[test]
+fn godot3_paints_on_the_screen() {
+    let _machine = shared();
+    let (project, mut command) = demo("godot3_screen");
+    let shot = project.with_file_name("shot.png");
+    run(command.env("SOFTDIMO_SHOT", &shot));
+    let (screen, _) = read_png(&shot).unwrap();
+    assert_eq!((screen.width(), screen.height()), (640, 480));
+    // The tenth picture, as the demo counts: the first label again, with seed 9.
+    let expected = Expected::new().picture("red apple", 9).enlarge(4).unwrap();
+    assert!(colours(&screen) > 100, "{} colours", colours(&screen));
+    assert!(same(&part(&screen, 0, 0, 128, 128), expected.data()), "{}", shot.display());
+}
+
+#[test]
+fn godot3_frames() {
+    let _machine = alone();
+    let (_, mut command) = demo("godot3_frames");
+    frames::check("Godot 3", &run(command.env_remove("SOFTDIMO_SHOT")));
+}
