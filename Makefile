@@ -5,6 +5,7 @@
 # make lint      formatting, clippy and documentation without a warning
 # make docs      the Rust, C and C++ documentation (docs/docs.mk)
 # make install   PREFIX=/usr/local DESTDIR=
+# make dist      target/dist: a folder to build programs against and to ship (bindings/dist.mk)
 # make plugins   target/plugins: folders to drop into engines (bindings/plugins.mk)
 
 CARGO ?= cargo
@@ -67,5 +68,6 @@ clean:
 	rm -f sample.png
 
 include bindings/install.mk
+include bindings/dist.mk
 include bindings/plugins.mk
 include docs/docs.mk

@@ -8,7 +8,7 @@ PLUGINS ?= $(or $(CARGO_TARGET_DIR),target)/plugins
 .PHONY: plugins plugin-files plugin-love plugin-unity plugin-godot3
 plugins: plugin-love plugin-unity plugin-godot3
 
-plugin-files:
+plugin-files: $(built)
 	@for f in $(BUILD)/libsoftdimo.so $(ORT); do \
 	  test -f $$f || { echo "make plugins: $$f is missing: run make build first" >&2; exit 1; }; done
 

@@ -4,6 +4,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod dist;
 mod frames;
 mod generated;
 mod godot;
