@@ -5,8 +5,8 @@
 
 PLUGINS ?= $(or $(CARGO_TARGET_DIR),target)/plugins
 
-.PHONY: plugins plugin-files plugin-love plugin-unity plugin-godot3
-plugins: plugin-love plugin-unity plugin-godot3
+.PHONY: plugins plugin-files plugin-love plugin-unity plugin-godot3 plugin-godot4
+plugins: plugin-love plugin-unity plugin-godot3 plugin-godot4
 
 plugin-files: $(built)
 	@for f in $(BUILD)/libsoftdimo.so $(ORT); do \
@@ -42,3 +42,12 @@ plugin-godot3: plugin-files $(GODOT_HEADERS)/headers.version
 	install -m 755 $(ORT) $(PLUGINS)/godot3/addons/softdimo
 	$(CC) $(GODOT_CFLAGS) -isystem $(GODOT_HEADERS)/godot3 $(WARNINGS) bindings/godot3/softdimo_godot3.c \
 	  -o $(PLUGINS)/godot3/addons/softdimo/libsoftdimo_godot3.so $(PLUGINS)/godot3/addons/softdimo/libsoftdimo.so.$(ABI) '-Wl,-rpath,$$ORIGIN'
+
+plugin-godot4: plugin-files $(GODOT_HEADERS)/headers.version
+	install -d $(PLUGINS)/godot4/addons/softdimo
+	install -m 644 bindings/godot4/addons/softdimo/* bindings/godot4/README.md $(BUNDLED_MODEL) $(PLUGINS)/godot4/addons/softdimo
+	sed -i 's|@ABI@|$(ABI)|g' $(PLUGINS)/godot4/addons/softdimo/softdimo.gdextension
+	install -m 755 $(BUILD)/libsoftdimo.so $(PLUGINS)/godot4/addons/softdimo/libsoftdimo.so.$(ABI)
+	install -m 755 $(ORT) $(PLUGINS)/godot4/addons/softdimo
+	$(CC) $(GODOT_CFLAGS) -isystem $(GODOT_HEADERS)/godot4 $(WARNINGS) bindings/godot4/softdimo_godot4.c \
+	  -o $(PLUGINS)/godot4/addons/softdimo/libsoftdimo_godot4.so $(PLUGINS)/godot4/addons/softdimo/libsoftdimo.so.$(ABI) '-Wl,-rpath,$$ORIGIN'

@@ -1,7 +1,9 @@
 //! `bindings/godot3` in Godot's server and, on a screen, in the program that runs games; `bindings/godot4` against a stand-in.
 
 use softdimo::image::read_png;
+use support::bundled;
 use support::process::run;
+use support::program::compiler;
 
 use super::*;
 
@@ -68,4 +70,33 @@ fn godot3_frames() {
     let _machine = alone();
     let (_, mut command) = demo("godot3_frames");
     frames::check("Godot 3", &run(command.env_remove("SOFTDIMO_SHOT")));
+}
+
+/// What the extension registers and does, in a stand-in for Godot 4 that counts values.
+#[test]
+fn godot4_stand_in() {
+    let _machine = shared();
+    let addon = plugin("godot4", "godot4").join("addons/softdimo");
+    let (fake, pixels) = (addon.join("fake"), addon.join("pixels"));
+    run(compiler("cc")
+        .args(["-std=c99", "-g", "-Wno-sign-compare", "-isystem"])
+        .arg(root().join("target/godot/godot4"))
+        .arg(source("godot4/fake.c"))
+        .arg("-ldl")
+        .arg("-o")
+        .arg(&fake));
+    let said = run(host(fake.to_str().unwrap())
+        .arg(addon.join("libsoftdimo_godot4.so"))
+        .arg(bundled())
+        .arg(&pixels));
+    assert_eq!(said, "ok\n");
+    assert_eq!(std::fs::read(pixels).unwrap(), Expected::new().picture("red apple", 7).data());
+    // What the extension's file names is there.
+    let named = std::fs::read_to_string(addon.join("softdimo.gdextension")).unwrap();
+    let files: Vec<&str> =
+        named.split("res://addons/softdimo/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(files.len(), 3, "{named}");
+    for file in files {
+        assert!(addon.join(file).exists(), "{file}");
+    }
 }
