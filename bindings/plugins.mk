@@ -17,6 +17,7 @@ plugin-love: plugin-files
 	install -d $(PLUGINS)/love
 	install -m 644 bindings/love/softdimo.lua bindings/love/game/*.lua $(BUNDLED_MODEL) $(PLUGINS)/love
 	install -m 755 $(BUILD)/libsoftdimo.so $(ORT) $(PLUGINS)/love
+	$(call licences,$(PLUGINS)/love/licences)
 
 # A package for Unity's package manager: "Add package from disk", its package.json.
 UNITY := $(PLUGINS)/unity/com.libsoftdimo.softdimo
@@ -26,6 +27,7 @@ plugin-unity: plugin-files
 	install -m 644 bindings/csharp/Runtime/* $(UNITY)/Runtime
 	install -m 644 bindings/csharp/Samples~/Sprites/* $(BUNDLED_MODEL) $(UNITY)/Samples~/Sprites
 	install -m 755 $(BUILD)/libsoftdimo.so $(ORT) $(UNITY)/Plugins/x86_64
+	$(call licences,$(UNITY)/Licences~)
 
 # Projects to start with: godot3 --path target/plugins/godot3. Their addons/softdimo is what is dropped into another.
 GODOT_HEADERS := target/godot
@@ -40,6 +42,7 @@ plugin-godot3: plugin-files $(GODOT_HEADERS)/headers.version
 	sed -i 's|@ABI@|$(ABI)|g' $(PLUGINS)/godot3/addons/softdimo/softdimo.gdnlib
 	install -m 755 $(BUILD)/libsoftdimo.so $(PLUGINS)/godot3/addons/softdimo/libsoftdimo.so.$(ABI)
 	install -m 755 $(ORT) $(PLUGINS)/godot3/addons/softdimo
+	$(call licences,$(PLUGINS)/godot3/addons/softdimo/licences)
 	$(CC) $(GODOT_CFLAGS) -isystem $(GODOT_HEADERS)/godot3 $(WARNINGS) bindings/godot3/softdimo_godot3.c \
 	  -o $(PLUGINS)/godot3/addons/softdimo/libsoftdimo_godot3.so $(PLUGINS)/godot3/addons/softdimo/libsoftdimo.so.$(ABI) '-Wl,-rpath,$$ORIGIN'
 
@@ -49,5 +52,6 @@ plugin-godot4: plugin-files $(GODOT_HEADERS)/headers.version
 	sed -i 's|@ABI@|$(ABI)|g' $(PLUGINS)/godot4/addons/softdimo/softdimo.gdextension
 	install -m 755 $(BUILD)/libsoftdimo.so $(PLUGINS)/godot4/addons/softdimo/libsoftdimo.so.$(ABI)
 	install -m 755 $(ORT) $(PLUGINS)/godot4/addons/softdimo
+	$(call licences,$(PLUGINS)/godot4/addons/softdimo/licences)
 	$(CC) $(GODOT_CFLAGS) -isystem $(GODOT_HEADERS)/godot4 $(WARNINGS) bindings/godot4/softdimo_godot4.c \
 	  -o $(PLUGINS)/godot4/addons/softdimo/libsoftdimo_godot4.so $(PLUGINS)/godot4/addons/softdimo/libsoftdimo.so.$(ABI) '-Wl,-rpath,$$ORIGIN'

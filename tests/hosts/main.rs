@@ -61,7 +61,11 @@ fn plugin(name: &str, test: &str) -> PathBuf {
         .arg(format!("BUILD={}", library().display()))
         .arg(format!("ORT={}", runtime().display()))
         .current_dir(root()));
-    folder.join(name)
+    let folder = folder.join(name);
+    // Whoever hands it on hands the licences on.
+    let files = run(Command::new("find").arg(&folder).args(["-path", "*icences*", "-name", "crates.txt"]));
+    assert_eq!(files.lines().count(), 1, "{files}");
+    folder
 }
 
 /// Pictures of the bundled model by label and seed, as the library itself makes them.
