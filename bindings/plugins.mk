@@ -5,8 +5,8 @@
 
 PLUGINS ?= $(or $(CARGO_TARGET_DIR),target)/plugins
 
-.PHONY: plugins plugin-files plugin-love plugin-unity plugin-godot3 plugin-godot4
-plugins: plugin-love plugin-unity plugin-godot3 plugin-godot4
+.PHONY: plugins plugin-files plugin-love plugin-unity plugin-godot3 plugin-godot4 plugin-python
+plugins: plugin-love plugin-unity plugin-godot3 plugin-godot4 plugin-python
 
 plugin-files: $(built)
 	@for f in $(BUILD)/libsoftdimo.so $(ORT); do \
@@ -55,3 +55,11 @@ plugin-godot4: plugin-files $(GODOT_HEADERS)/headers.version
 	$(call licences,$(PLUGINS)/godot4/addons/softdimo/licences)
 	$(CC) $(GODOT_CFLAGS) -isystem $(GODOT_HEADERS)/godot4 $(WARNINGS) bindings/godot4/softdimo_godot4.c \
 	  -o $(PLUGINS)/godot4/addons/softdimo/libsoftdimo_godot4.so $(PLUGINS)/godot4/addons/softdimo/libsoftdimo.so.$(ABI) '-Wl,-rpath,$$ORIGIN'
+
+# A package: PYTHONPATH=target/plugins/python
+plugin-python: plugin-files
+	install -d $(PLUGINS)/python/softdimo
+	install -m 644 bindings/python/README.md $(PLUGINS)/python
+	install -m 644 bindings/python/softdimo/*.py $(PLUGINS)/python/softdimo
+	install -m 755 $(BUILD)/libsoftdimo.so $(ORT) $(PLUGINS)/python/softdimo
+	$(call licences,$(PLUGINS)/python/softdimo/licences)

@@ -132,7 +132,8 @@ static painter_event painter_next(painter *self, painting **which, uint32_t *ste
     one->frame = self->frame;
     progress.struct_size = sizeof progress;
     status = softdimo_job_progress(one->job, &progress);
-    if (status == SOFTDIMO_OK && progress.state < SOFTDIMO_JOB_DONE) {
+    if (status == SOFTDIMO_OK && progress.state != SOFTDIMO_JOB_DONE && progress.state != SOFTDIMO_JOB_FAILED &&
+        progress.state != SOFTDIMO_JOB_CANCELLED) {
       if (progress.step == one->step) continue;
       one->step = progress.step;
       *which = one;

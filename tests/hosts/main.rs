@@ -12,6 +12,7 @@ mod godot;
 mod languages;
 mod love;
 mod mono;
+mod python;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

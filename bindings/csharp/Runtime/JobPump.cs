@@ -102,14 +102,15 @@ namespace Softdimo
             try
             {
                 var state = one.Job.Poll();
-                if (state == JobState.Queued || state == JobState.Running)
-                {
-                    return null;
-                }
                 if (state == JobState.Done)
                 {
                     one.Cancel.Dispose();
                     return () => one.Task.SetResult(one.Job);
+                }
+                // A newer library may know more states of a job that goes on.
+                if (state != JobState.Failed && state != JobState.Cancelled)
+                {
+                    return null;
                 }
                 // It has ended: this does not wait, and throws why.
                 one.Job.Wait(0);

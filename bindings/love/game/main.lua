@@ -81,7 +81,7 @@ local function poll()
     local state = job:poll()
     if state == "done" then
         receive()
-    elseif state ~= "queued" and state ~= "running" then
+    elseif state == "failed" or state == "cancelled" then
         error(job:error(), 0)
     end
 end
