@@ -72,6 +72,33 @@ fn godot3_frames() {
     frames::check("Godot 3", &run(command.env_remove("SOFTDIMO_SHOT")));
 }
 
+/// Pointers are types of their own in one edition of Godot's header, and `void *` in the other: it compiles with both.
+#[test]
+fn godot4_compiles_with_either_header() {
+    let _machine = shared();
+    let folder = folder("godot4_headers");
+    let header = std::fs::read_to_string(root().join("target/godot/godot4/gdextension_interface.h")).unwrap();
+    let mut lines: Vec<String> = header.lines().map(String::from).collect();
+    let mut plain = 0;
+    for line in &mut lines {
+        let opaque = line.contains("struct __Gdext") && line.starts_with("typedef ") && line.contains('*');
+        if let (true, Some((_, name))) = (opaque, line.split_once('*')) {
+            let constant = if line.starts_with("typedef const") { "const " } else { "" };
+            *line = format!("typedef {constant}void *{name}");
+            plain += 1;
+        }
+    }
+    assert!(plain > 15, "{plain} pointers");
+    std::fs::write(folder.join("gdextension_interface.h"), lines.join("\n")).unwrap();
+    for headers in [folder, root().join("target/godot/godot4")] {
+        run(compiler("cc")
+            .args(["-std=c99", "-fsyntax-only", "-isystem"])
+            .arg(headers)
+            .args(["include", "bindings/godot"].map(|folder| format!("-I{}", root().join(folder).display())))
+            .arg(root().join("bindings/godot4/softdimo_godot4.c")));
+    }
+}
+
 /// What the extension registers and does, in a stand-in for Godot 4 that counts values.
 #[test]
 fn godot4_stand_in() {

@@ -37,9 +37,10 @@ fn alone() -> RwLockWriteGuard<'static, ()> {
 }
 
 /// A program of a host: `scripts/check-tools` says how to get it. It takes the library and the runtime that lie in its
-/// folder, and no others.
+/// folder, and no others. One that shows its error on a screen and waits is ended.
 fn host(name: &str) -> Command {
-    let mut command = Command::new(name);
+    let mut command = Command::new("timeout");
+    command.args(["-k", "10", "300", name]);
     command.env_remove("SOFTDIMO_LIBRARY").env_remove("SOFTDIMO_ORT_LIBRARY").env_remove("LD_LIBRARY_PATH");
     command.env("LC_ALL", "C.UTF-8");
     command
