@@ -68,6 +68,31 @@ fn programs_start_from_their_own_folder() {
     }
 }
 
+/// By the packages that the folder has, where it is now.
+#[test]
+fn cmake_and_pkg_config_find_the_folder() {
+    let _machine = shared();
+    let dist = dist("dist_packages");
+    let tools = root().join("target/tools/bin");
+    let flags = run(Command::new(tools.join("pkgconf"))
+        .args(["--cflags", "--libs", "softdimo"])
+        .env("PKG_CONFIG_PATH", dist.join("lib/pkgconfig")));
+    run(compiler("cc")
+        .args(["-std=c99", "-o"])
+        .arg(dist.join("program"))
+        .arg(dist.join("example/first.c"))
+        .args(flags.split_whitespace()));
+    let build = dist.join("cmake");
+    run(Command::new(tools.join("cmake"))
+        .arg("-S")
+        .arg(root().join("tests/bindings/find_package"))
+        .arg("-B")
+        .arg(&build)
+        .arg(format!("-DCMAKE_PREFIX_PATH={}", dist.display())));
+    run(Command::new(tools.join("cmake")).arg("--build").arg(&build));
+    run(Command::new(build.join("version")).env_clear());
+}
+
 #[test]
 fn the_folder_is_complete() {
     let _machine = shared();
