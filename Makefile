@@ -5,6 +5,8 @@
 # make lint      formatting, clippy and documentation without a warning
 # make docs      the Rust, C and C++ documentation (docs/docs.mk)
 # make install   PREFIX=/usr/local DESTDIR=
+# make dist      target/dist: a folder to build programs against and to ship (bindings/dist.mk)
+# make plugins   target/plugins: folders to drop into engines (bindings/plugins.mk)
 
 CARGO ?= cargo
 CC ?= cc
@@ -35,11 +37,12 @@ runtime: check
 $(TARGET)/release/cli_sample: examples/cli_sample/cli_sample.c include/softdimo.h build
 	$(CC) -std=c99 $(CFLAGS) $(WARNINGS) -Iinclude $< -o $@ -L$(TARGET)/release -lsoftdimo '-Wl,-rpath,$$ORIGIN'
 
-# What tests use beside that: CMake, pkgconf, and the weights of a classifier.
+# What tests use beside that: CMake, pkgconf, the weights of a classifier, headers of Godot's.
 tools:
 	@scripts/check-tools test
 	scripts/fetch-tools target/tools
 	scripts/fetch-efficientnet $(TARGET)/tmp/efficientnet
+	scripts/fetch-godot-headers target/godot
 
 test: tools runtime
 	@set -e; began=$$(date +%s); \
@@ -65,4 +68,6 @@ clean:
 	rm -f sample.png
 
 include bindings/install.mk
+include bindings/dist.mk
+include bindings/plugins.mk
 include docs/docs.mk

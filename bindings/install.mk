@@ -8,6 +8,9 @@ BUILD ?= $(or $(CARGO_TARGET_DIR),target)/release
 BUNDLED_MODEL ?= models/emoji-32.softdimo.safetensors
 ORT ?= target/onnxruntime/libonnxruntime.so
 
+# What makes BUILD, where nobody names another folder: for those that build what they put together.
+built := $(if $(filter file,$(origin BUILD)),build)
+
 # From the library folder up to the prefix, e.g. "..".
 LIB_TO_PREFIX := $(shell echo $(LIBDIR) | sed 's/[^/][^/]*/../g')
 

@@ -181,7 +181,7 @@ fn files_that_are_named_exist() {
     let texts = texts.chain(
         ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "Cargo.toml", "Makefile"].map(|f| root().join(f)),
     );
-    let in_path = |c: char| c.is_alphanumeric() || "/._-*".contains(c);
+    let in_path = |c: char| c.is_alphanumeric() || "/._-*~".contains(c);
     let mut named = 0;
     for file in texts {
         let text = prose(&file, &read(&file));

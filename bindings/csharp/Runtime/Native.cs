@@ -1,0 +1,1175 @@
+// What softdimo.h declares. Generated from include/softdimo.h; do not edit.
+//
+// Structs are blittable and have their C names. Pointers are IntPtr in structs. Of functions, a pointer with a count beside
+// it is an array, a text is NUL-terminated UTF-8 in bytes, null is NULL; what only one value is written to is `out`.
+
+using System;
+using System.Runtime.InteropServices;
+
+namespace Softdimo
+{
+    /// <summary>An opened model on an execution provider. Thread-safe; may be shared.</summary>
+    public sealed class EngineHandle : SafeHandle
+    {
+        /// <summary>None; a function that makes one fills it in.</summary>
+        public EngineHandle() : base(IntPtr.Zero, true) { }
+        /// <summary>Whether there is none.</summary>
+        public override bool IsInvalid { get { return handle == IntPtr.Zero; } }
+        /// <summary>Called once this has been freed: what it used may go.</summary>
+        internal Action Freed;
+        /// <summary>softdimo_engine_free</summary>
+        protected override bool ReleaseHandle()
+        {
+            Native.softdimo_engine_free(handle);
+            if (Freed != null)
+            {
+                Freed();
+            }
+            return true;
+        }
+    }
+
+    /// <summary>
+    /// A reward that optimisation climbs; see the functions that make one. Immutable; may be used by several
+    /// jobs; must outlive the call that takes it, not the job.
+    /// </summary>
+    public sealed class RewardHandle : SafeHandle
+    {
+        /// <summary>None; a function that makes one fills it in.</summary>
+        public RewardHandle() : base(IntPtr.Zero, true) { }
+        /// <summary>Whether there is none.</summary>
+        public override bool IsInvalid { get { return handle == IntPtr.Zero; } }
+        /// <summary>Called once this has been freed: what it used may go.</summary>
+        internal Action Freed;
+        /// <summary>softdimo_reward_free</summary>
+        protected override bool ReleaseHandle()
+        {
+            Native.softdimo_reward_free(handle);
+            if (Freed != null)
+            {
+                Freed();
+            }
+            return true;
+        }
+    }
+
+    /// <summary>A submitted request. Thread-safe, except that it must not be freed while another call uses it.</summary>
+    public sealed class JobHandle : SafeHandle
+    {
+        /// <summary>None; a function that makes one fills it in.</summary>
+        public JobHandle() : base(IntPtr.Zero, true) { }
+        /// <summary>Whether there is none.</summary>
+        public override bool IsInvalid { get { return handle == IntPtr.Zero; } }
+        /// <summary>Called once this has been freed: what it used may go.</summary>
+        internal Action Freed;
+        /// <summary>softdimo_job_free</summary>
+        protected override bool ReleaseHandle()
+        {
+            Native.softdimo_job_free(handle);
+            if (Freed != null)
+            {
+                Freed();
+            }
+            return true;
+        }
+    }
+
+    /// <summary>An argument or a field is out of range, of the wrong kind, or not zero where reserved.</summary>
+    public sealed class SoftdimoInvalidArgumentException : SoftdimoException
+    {
+        internal SoftdimoInvalidArgumentException(string message) : base(Native.SOFTDIMO_ERR_INVALID_ARGUMENT, message) { }
+    }
+
+    /// <summary>A required pointer is NULL.</summary>
+    public sealed class SoftdimoNullArgumentException : SoftdimoException
+    {
+        internal SoftdimoNullArgumentException(string message) : base(Native.SOFTDIMO_ERR_NULL_ARGUMENT, message) { }
+    }
+
+    /// <summary>`struct_size` is not one this library knows, or was not set.</summary>
+    public sealed class SoftdimoStructSizeException : SoftdimoException
+    {
+        internal SoftdimoStructSizeException(string message) : base(Native.SOFTDIMO_ERR_STRUCT_SIZE, message) { }
+    }
+
+    /// <summary>The file does not exist.</summary>
+    public sealed class SoftdimoNotFoundException : SoftdimoException
+    {
+        internal SoftdimoNotFoundException(string message) : base(Native.SOFTDIMO_ERR_NOT_FOUND, message) { }
+    }
+
+    /// <summary>Reading or writing a file failed.</summary>
+    public sealed class SoftdimoIoException : SoftdimoException
+    {
+        internal SoftdimoIoException(string message) : base(Native.SOFTDIMO_ERR_IO, message) { }
+    }
+
+    /// <summary>The file breaks a rule of its format (truncated, overlapping, not a model file), or has lost bytes since.</summary>
+    public sealed class SoftdimoFormatException : SoftdimoException
+    {
+        internal SoftdimoFormatException(string message) : base(Native.SOFTDIMO_ERR_FORMAT, message) { }
+    }
+
+    /// <summary>A tensor the model needs is not in the file.</summary>
+    public sealed class SoftdimoMissingTensorException : SoftdimoException
+    {
+        internal SoftdimoMissingTensorException(string message) : base(Native.SOFTDIMO_ERR_MISSING_TENSOR, message) { }
+    }
+
+    /// <summary>A tensor has another shape or dtype than the model needs.</summary>
+    public sealed class SoftdimoTensorMismatchException : SoftdimoException
+    {
+        internal SoftdimoTensorMismatchException(string message) : base(Native.SOFTDIMO_ERR_TENSOR_MISMATCH, message) { }
+    }
+
+    /// <summary>The file's configuration is missing, makes no sense, or is of the other kind (generator, reward).</summary>
+    public sealed class SoftdimoConfigException : SoftdimoException
+    {
+        internal SoftdimoConfigException(string message) : base(Native.SOFTDIMO_ERR_CONFIG, message) { }
+    }
+
+    /// <summary>The label is not one of the model's; the message suggests close ones.</summary>
+    public sealed class SoftdimoUnknownLabelException : SoftdimoException
+    {
+        internal SoftdimoUnknownLabelException(string message) : base(Native.SOFTDIMO_ERR_UNKNOWN_LABEL, message) { }
+    }
+
+    /// <summary>The model or this build cannot do what was asked.</summary>
+    public sealed class SoftdimoUnsupportedException : SoftdimoException
+    {
+        internal SoftdimoUnsupportedException(string message) : base(Native.SOFTDIMO_ERR_UNSUPPORTED, message) { }
+    }
+
+    /// <summary>A caller-owned buffer or picture is too small.</summary>
+    public sealed class SoftdimoBufferTooSmallException : SoftdimoException
+    {
+        internal SoftdimoBufferTooSmallException(string message) : base(Native.SOFTDIMO_ERR_BUFFER_TOO_SMALL, message) { }
+    }
+
+    /// <summary>No usable ONNX Runtime library; the message lists every place tried.</summary>
+    public sealed class SoftdimoRuntimeNotFoundException : SoftdimoException
+    {
+        internal SoftdimoRuntimeNotFoundException(string message) : base(Native.SOFTDIMO_ERR_RUNTIME_NOT_FOUND, message) { }
+    }
+
+    /// <summary>ONNX Runtime reported a failure.</summary>
+    public sealed class SoftdimoRuntimeException : SoftdimoException
+    {
+        internal SoftdimoRuntimeException(string message) : base(Native.SOFTDIMO_ERR_RUNTIME, message) { }
+    }
+
+    /// <summary>The execution provider asked for is not usable; the message says what is missing.</summary>
+    public sealed class SoftdimoProviderException : SoftdimoException
+    {
+        internal SoftdimoProviderException(string message) : base(Native.SOFTDIMO_ERR_PROVIDER, message) { }
+    }
+
+    /// <summary>The work would exceed the engine's memory_limit.</summary>
+    public sealed class SoftdimoOutOfMemoryException : SoftdimoException
+    {
+        internal SoftdimoOutOfMemoryException(string message) : base(Native.SOFTDIMO_ERR_OUT_OF_MEMORY, message) { }
+    }
+
+    /// <summary>The job was cancelled.</summary>
+    public sealed class SoftdimoCancelledException : SoftdimoException
+    {
+        internal SoftdimoCancelledException(string message) : base(Native.SOFTDIMO_ERR_CANCELLED, message) { }
+    }
+
+    /// <summary>The job has not finished yet.</summary>
+    public sealed class SoftdimoNotReadyException : SoftdimoException
+    {
+        internal SoftdimoNotReadyException(string message) : base(Native.SOFTDIMO_ERR_NOT_READY, message) { }
+    }
+
+    /// <summary>The wait ended before the job did; the job goes on.</summary>
+    public sealed class SoftdimoTimeoutException : SoftdimoException
+    {
+        internal SoftdimoTimeoutException(string message) : base(Native.SOFTDIMO_ERR_TIMEOUT, message) { }
+    }
+
+    /// <summary>Called in a forked child of a process that has opened an engine.</summary>
+    public sealed class SoftdimoForkedException : SoftdimoException
+    {
+        internal SoftdimoForkedException(string message) : base(Native.SOFTDIMO_ERR_FORKED, message) { }
+    }
+
+    /// <summary>A bug in this library; the engine refuses further work and the host is unharmed.</summary>
+    public sealed class SoftdimoInternalException : SoftdimoException
+    {
+        internal SoftdimoInternalException(string message) : base(Native.SOFTDIMO_ERR_INTERNAL, message) { }
+    }
+
+    public partial class SoftdimoException
+    {
+        /// <summary>The exception of a status.</summary>
+        internal static SoftdimoException Of(int status, string message)
+        {
+            switch (status)
+            {
+                case Native.SOFTDIMO_ERR_INVALID_ARGUMENT:
+                    return new SoftdimoInvalidArgumentException(message);
+                case Native.SOFTDIMO_ERR_NULL_ARGUMENT:
+                    return new SoftdimoNullArgumentException(message);
+                case Native.SOFTDIMO_ERR_STRUCT_SIZE:
+                    return new SoftdimoStructSizeException(message);
+                case Native.SOFTDIMO_ERR_NOT_FOUND:
+                    return new SoftdimoNotFoundException(message);
+                case Native.SOFTDIMO_ERR_IO:
+                    return new SoftdimoIoException(message);
+                case Native.SOFTDIMO_ERR_FORMAT:
+                    return new SoftdimoFormatException(message);
+                case Native.SOFTDIMO_ERR_MISSING_TENSOR:
+                    return new SoftdimoMissingTensorException(message);
+                case Native.SOFTDIMO_ERR_TENSOR_MISMATCH:
+                    return new SoftdimoTensorMismatchException(message);
+                case Native.SOFTDIMO_ERR_CONFIG:
+                    return new SoftdimoConfigException(message);
+                case Native.SOFTDIMO_ERR_UNKNOWN_LABEL:
+                    return new SoftdimoUnknownLabelException(message);
+                case Native.SOFTDIMO_ERR_UNSUPPORTED:
+                    return new SoftdimoUnsupportedException(message);
+                case Native.SOFTDIMO_ERR_BUFFER_TOO_SMALL:
+                    return new SoftdimoBufferTooSmallException(message);
+                case Native.SOFTDIMO_ERR_RUNTIME_NOT_FOUND:
+                    return new SoftdimoRuntimeNotFoundException(message);
+                case Native.SOFTDIMO_ERR_RUNTIME:
+                    return new SoftdimoRuntimeException(message);
+                case Native.SOFTDIMO_ERR_PROVIDER:
+                    return new SoftdimoProviderException(message);
+                case Native.SOFTDIMO_ERR_OUT_OF_MEMORY:
+                    return new SoftdimoOutOfMemoryException(message);
+                case Native.SOFTDIMO_ERR_CANCELLED:
+                    return new SoftdimoCancelledException(message);
+                case Native.SOFTDIMO_ERR_NOT_READY:
+                    return new SoftdimoNotReadyException(message);
+                case Native.SOFTDIMO_ERR_TIMEOUT:
+                    return new SoftdimoTimeoutException(message);
+                case Native.SOFTDIMO_ERR_FORKED:
+                    return new SoftdimoForkedException(message);
+                case Native.SOFTDIMO_ERR_INTERNAL:
+                    return new SoftdimoInternalException(message);
+                default:
+                    return new SoftdimoException(status, message);
+            }
+        }
+    }
+
+    /// <summary>The functions, structs and constants of softdimo.h.</summary>
+    public static class Native
+    {
+        /// <summary>libsoftdimo.so, where DllImport looks for it.</summary>
+        public const string Library = "softdimo";
+
+        // Errors
+
+        /// <summary>Success.</summary>
+        public const int SOFTDIMO_OK = 0;
+
+        /// <summary>An argument or a field is out of range, of the wrong kind, or not zero where reserved.</summary>
+        public const int SOFTDIMO_ERR_INVALID_ARGUMENT = 1;
+
+        /// <summary>A required pointer is NULL.</summary>
+        public const int SOFTDIMO_ERR_NULL_ARGUMENT = 2;
+
+        /// <summary>`struct_size` is not one this library knows, or was not set.</summary>
+        public const int SOFTDIMO_ERR_STRUCT_SIZE = 3;
+
+        /// <summary>The file does not exist.</summary>
+        public const int SOFTDIMO_ERR_NOT_FOUND = 4;
+
+        /// <summary>Reading or writing a file failed.</summary>
+        public const int SOFTDIMO_ERR_IO = 5;
+
+        /// <summary>The file breaks a rule of its format (truncated, overlapping, not a model file), or has lost bytes since.</summary>
+        public const int SOFTDIMO_ERR_FORMAT = 6;
+
+        /// <summary>A tensor the model needs is not in the file.</summary>
+        public const int SOFTDIMO_ERR_MISSING_TENSOR = 7;
+
+        /// <summary>A tensor has another shape or dtype than the model needs.</summary>
+        public const int SOFTDIMO_ERR_TENSOR_MISMATCH = 8;
+
+        /// <summary>The file's configuration is missing, makes no sense, or is of the other kind (generator, reward).</summary>
+        public const int SOFTDIMO_ERR_CONFIG = 9;
+
+        /// <summary>The label is not one of the model's; the message suggests close ones.</summary>
+        public const int SOFTDIMO_ERR_UNKNOWN_LABEL = 10;
+
+        /// <summary>The model or this build cannot do what was asked.</summary>
+        public const int SOFTDIMO_ERR_UNSUPPORTED = 11;
+
+        /// <summary>A caller-owned buffer or picture is too small.</summary>
+        public const int SOFTDIMO_ERR_BUFFER_TOO_SMALL = 12;
+
+        /// <summary>No usable ONNX Runtime library; the message lists every place tried.</summary>
+        public const int SOFTDIMO_ERR_RUNTIME_NOT_FOUND = 13;
+
+        /// <summary>ONNX Runtime reported a failure.</summary>
+        public const int SOFTDIMO_ERR_RUNTIME = 14;
+
+        /// <summary>The execution provider asked for is not usable; the message says what is missing.</summary>
+        public const int SOFTDIMO_ERR_PROVIDER = 15;
+
+        /// <summary>The work would exceed the engine's memory_limit.</summary>
+        public const int SOFTDIMO_ERR_OUT_OF_MEMORY = 16;
+
+        /// <summary>The job was cancelled.</summary>
+        public const int SOFTDIMO_ERR_CANCELLED = 17;
+
+        /// <summary>The job has not finished yet.</summary>
+        public const int SOFTDIMO_ERR_NOT_READY = 18;
+
+        /// <summary>The wait ended before the job did; the job goes on.</summary>
+        public const int SOFTDIMO_ERR_TIMEOUT = 19;
+
+        /// <summary>Called in a forked child of a process that has opened an engine.</summary>
+        public const int SOFTDIMO_ERR_FORKED = 20;
+
+        /// <summary>A bug in this library; the engine refuses further work and the host is unharmed.</summary>
+        public const int SOFTDIMO_ERR_INTERNAL = 21;
+
+        /// <summary>
+        /// Copy the message of this thread's last failed call, NUL-terminated and cut between characters to `capacity`
+        /// bytes; a NULL `buffer` or a capacity of 0 copies nothing. Returns the bytes the whole message needs, its NUL
+        /// included: 1 where no call of this thread has failed yet. Calls that succeed leave the message alone.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern ulong softdimo_last_error(byte[] buffer, ulong capacity);
+
+        /// <summary>Name of a status, e.g. "SOFTDIMO_ERR_IO"; "SOFTDIMO_ERR_UNKNOWN" for other values. Static string.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern IntPtr softdimo_status_name(int status);
+
+        // Engines
+
+        /// <summary>Weights are used where they lie: opens in milliseconds, memory is shared page cache (default).</summary>
+        public const int SOFTDIMO_MEMORY_LEAN = 0;
+
+        /// <summary>Weights are packed for the processor on first use: faster, one more copy in memory.</summary>
+        public const int SOFTDIMO_MEMORY_FAST = 1;
+
+        /// <summary>The file is mapped (default). Replace it by rename; never truncate it in place.</summary>
+        public const int SOFTDIMO_WEIGHTS_MAP = 0;
+
+        /// <summary>The file is copied into memory once.</summary>
+        public const int SOFTDIMO_WEIGHTS_READ = 1;
+
+        /// <summary>
+        /// Mapped, and a SIGBUS handler (chained to the host's) turns truncation into SOFTDIMO_ERR_FORMAT.
+        /// Process-wide.
+        /// </summary>
+        public const int SOFTDIMO_WEIGHTS_MAP_GUARDED = 2;
+
+        /// <summary>Severity of log messages: an error.</summary>
+        public const int SOFTDIMO_LOG_ERROR = 1;
+
+        /// <summary>A warning.</summary>
+        public const int SOFTDIMO_LOG_WARNING = 2;
+
+        /// <summary>Information: the runtime that was loaded, sessions that were prepared. All that this version sends.</summary>
+        public const int SOFTDIMO_LOG_INFO = 3;
+
+        /// <summary>Result of every callback: go on.</summary>
+        public const int SOFTDIMO_CONTINUE = 0;
+
+        /// <summary>Stop, as does any other value (progress, reward: cancel the job; log: no more messages).</summary>
+        public const int SOFTDIMO_STOP = 1;
+
+        /// <summary>
+        /// Called with a UTF-8 message that is valid during the call, on a thread that is inside opening or warming
+        /// up this engine, `softdimo_generate`, or a wait or poll of one of its jobs. Must not throw and must not
+        /// call back into this library.
+        /// </summary>
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        public delegate int softdimo_log_fn(IntPtr user_data, int level, IntPtr message);
+
+        /// <summary>
+        /// Options of an engine. Call `softdimo_engine_options_init` first, then change what you need. Strings are
+        /// copied when the engine is opened.
+        /// </summary>
+        [StructLayout(LayoutKind.Sequential)]
+        public struct softdimo_engine_options
+        {
+            /// <summary>Set by `softdimo_engine_options_init`.</summary>
+            public uint struct_size;
+            /// <summary>`SOFTDIMO_MEMORY_*`.</summary>
+            public uint memory_mode;
+            /// <summary>`SOFTDIMO_WEIGHTS_*`; not read for a model in memory.</summary>
+            public uint weights_mode;
+            /// <summary>
+            /// Threads that compute one run, 0 to 256; 0 = one per core, at most 8. Each of the 8 sessions used last may have
+            /// as many, less the worker; they sleep between runs.
+            /// </summary>
+            public uint threads;
+            /// <summary>Niceness added to the engine's threads, 0 (default) to 19. Linux only.</summary>
+            public int niceness;
+            /// <summary>GPU index for "cuda", 0 or more.</summary>
+            public int device_id;
+            /// <summary>
+            /// Bytes the engine may hold beyond mapped pages; 0 = no limit. Sessions used longest ago are dropped to make room;
+            /// work that would exceed it even so is refused with SOFTDIMO_ERR_OUT_OF_MEMORY before anything is allocated.
+            /// </summary>
+            public ulong memory_limit;
+            /// <summary>"cpu" (also NULL) or "cuda". Asked for and not usable is an error, never a silent fallback.</summary>
+            public IntPtr provider;
+            /// <summary>
+            /// Path of the ONNX Runtime library, UTF-8. NULL: the environment variable SOFTDIMO_ORT_LIBRARY, then the
+            /// folder of this library, then the system loader. One runtime serves the whole process: the first engine
+            /// chooses it.
+            /// </summary>
+            public IntPtr ort_library;
+            /// <summary>Receives log messages; NULL for none. The library never prints.</summary>
+            public IntPtr log;
+            /// <summary>Given to `log`; both must stay valid until the engine and all its jobs are freed.</summary>
+            public IntPtr log_user_data;
+            /// <summary>Least severe messages wanted, `SOFTDIMO_LOG_*`; default SOFTDIMO_LOG_WARNING.</summary>
+            public int log_level;
+            /// <summary>
+            /// Billions of multiply-adds that one network may take for a picture; 0 = 40000, more than four times what
+            /// Meissonic needs at 1024x1024. What takes more, or has a node for every two billion, is refused when it is opened:
+            /// SOFTDIMO_ERR_UNSUPPORTED. Since ABI 1.1.
+            /// </summary>
+            public uint work_limit;
+            /// <summary>Must be zero.</summary>
+            public uint reserved_0, reserved_1, reserved_2, reserved_3, reserved_4, reserved_5;
+        }
+
+        /// <summary>
+        /// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown
+        /// size.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_options_init(ref softdimo_engine_options options, uint struct_size);
+
+        /// <summary>
+        /// Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
+        /// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds: weights are
+        /// mapped, not read. Errors: those of files (`SOFTDIMO_ERR_NOT_FOUND` to `SOFTDIMO_ERR_CONFIG`, the latter
+        /// also for a reward file), of the runtime and its provider, bad options.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_open(byte[] path, ref softdimo_engine_options options, out EngineHandle engine);
+
+        /// <summary>
+        /// Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
+        /// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds: weights are
+        /// mapped, not read. Errors: those of files (`SOFTDIMO_ERR_NOT_FOUND` to `SOFTDIMO_ERR_CONFIG`, the latter
+        /// also for a reward file), of the runtime and its provider, bad options.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_open(byte[] path, IntPtr options, out EngineHandle engine);
+
+        /// <summary>Shapes of a model. Set struct_size before the call that fills it.</summary>
+        [StructLayout(LayoutKind.Sequential)]
+        public struct softdimo_layout
+        {
+            /// <summary>To be set to `sizeof(softdimo_layout)`.</summary>
+            public uint struct_size;
+            /// <summary>Width of a picture in pixels.</summary>
+            public uint width;
+            /// <summary>Height of a picture in pixels.</summary>
+            public uint height;
+            /// <summary>Tokens of a picture are [positions, splits].</summary>
+            public uint positions;
+            /// <summary>Tokens at a position.</summary>
+            public uint splits;
+            /// <summary>Codes per token: ids below this.</summary>
+            public uint codes;
+            /// <summary>Id of the mask token, not below `codes`; ids between them are no tokens.</summary>
+            public uint mask_token;
+            /// <summary>Width of a start embedding [positions, embedding].</summary>
+            public uint embedding;
+            /// <summary>Class ids are below this; this number itself means no label. 0 for models that read prompts.</summary>
+            public uint classes;
+            /// <summary>Zero.</summary>
+            public uint reserved;
+        }
+
+        /// <summary>Picture size, tokens and embedding of the model. Set `layout-&gt;struct_size` before the call.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_layout(EngineHandle engine, ref softdimo_layout layout);
+
+        /// <summary>
+        /// Free an engine: NULL is fine. Its threads are joined unless jobs of it are still alive, which keep it
+        /// running until they are freed. In a forked child this does nothing.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern void softdimo_engine_free(IntPtr engine);
+
+        // Pictures
+
+        /// <summary>8 bits a channel, R G B A, sRGB (default).</summary>
+        public const int SOFTDIMO_FORMAT_RGBA8 = 0;
+
+        /// <summary>8 bits a channel, R G B, sRGB.</summary>
+        public const int SOFTDIMO_FORMAT_RGB8 = 1;
+
+        /// <summary>8 bits a channel, B G R A, sRGB.</summary>
+        public const int SOFTDIMO_FORMAT_BGRA8 = 2;
+
+        /// <summary>32-bit float a channel, R G B A, sRGB-encoded values in [0, 1].</summary>
+        public const int SOFTDIMO_FORMAT_RGBA32F = 3;
+
+        /// <summary>The first row in memory is the top of the picture (default).</summary>
+        public const int SOFTDIMO_ORIGIN_TOP_LEFT = 0;
+
+        /// <summary>The first row in memory is the bottom of the picture (OpenGL, Unity).</summary>
+        public const int SOFTDIMO_ORIGIN_BOTTOM_LEFT = 1;
+
+        /// <summary>A caller-owned picture buffer. Call `softdimo_image_init` first.</summary>
+        [StructLayout(LayoutKind.Sequential)]
+        public struct softdimo_image
+        {
+            /// <summary>Set by `softdimo_image_init`. In an array, also the distance of its elements.</summary>
+            public uint struct_size;
+            /// <summary>Width in pixels: the model's (`softdimo_engine_layout`), unless a function says any size.</summary>
+            public uint width;
+            /// <summary>Height in pixels, likewise.</summary>
+            public uint height;
+            /// <summary>Bytes from one row to the next; 0 = tightly packed. What lies between rows is never written.</summary>
+            public uint stride;
+            /// <summary>`SOFTDIMO_FORMAT_*`.</summary>
+            public uint format;
+            /// <summary>`SOFTDIMO_ORIGIN_*`.</summary>
+            public uint origin;
+            /// <summary>
+            /// The pixels, at any alignment; used during the call only. Pictures are written with an opaque alpha;
+            /// where a picture is only read, nothing is written.
+            /// </summary>
+            public IntPtr data;
+            /// <summary>Bytes at `data`: at least (height - 1) * stride + width * bytes per pixel.</summary>
+            public ulong capacity;
+        }
+
+        /// <summary>
+        /// Fill `image` with defaults: RGBA8, top-left origin, no buffer; `struct_size` is `sizeof(softdimo_image)`.
+        /// Errors: NULL, unknown size.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_image_init(ref softdimo_image image, uint struct_size);
+
+        /// <summary>
+        /// Write a picture of any size as PNG (RGB8 becomes RGB, all else RGBA with 8 bits a channel). `text` holds
+        /// `pair_count` pairs of keyword and value for `tEXt`/`iTXt` chunks (NULL and 0 for none): put
+        /// `softdimo_job_report` there to be able to make the picture again. The file appears complete or not at all,
+        /// and replaces one of its name, unless that is read-only.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_image_write_png(ref softdimo_image image, byte[] path, IntPtr[] text, uint pair_count);
+
+        /// <summary>
+        /// Write a picture of any size as PNG (RGB8 becomes RGB, all else RGBA with 8 bits a channel). `text` holds
+        /// `pair_count` pairs of keyword and value for `tEXt`/`iTXt` chunks (NULL and 0 for none): put
+        /// `softdimo_job_report` there to be able to make the picture again. The file appears complete or not at all,
+        /// and replaces one of its name, unless that is read-only.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_image_write_png(IntPtr image, byte[] path, IntPtr[] text, uint pair_count);
+
+        // Requests
+
+        /// <summary>Sample codes and decode those (default).</summary>
+        public const int SOFTDIMO_DECODE_HARD = 0;
+
+        /// <summary>Decode the expected code, the soft embedding. One-step jobs only.</summary>
+        public const int SOFTDIMO_DECODE_SOFT = 1;
+
+        /// <summary>
+        /// Called with the steps done and the steps in all (one network call each), on the thread that is inside
+        /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`. Must not throw, and must not free the job.
+        /// </summary>
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        public delegate int softdimo_progress_fn(IntPtr user_data, uint step, uint total);
+
+        /// <summary>Gradient ascent, with momentum where set (default; the paper's choice).</summary>
+        public const int SOFTDIMO_OPTIMIZER_SGD = 0;
+
+        /// <summary>Adam with its usual constants.</summary>
+        public const int SOFTDIMO_OPTIMIZER_ADAM = 1;
+
+        /// <summary>What an optimisation moves: the start embedding (default).</summary>
+        public const int SOFTDIMO_VARIABLE_EMBEDDING = 1;
+
+        /// <summary>Only the noise part of the start embedding. Not with SOFTDIMO_VARIABLE_EMBEDDING.</summary>
+        public const int SOFTDIMO_VARIABLE_NOISE = 2;
+
+        /// <summary>The class embedding, or the prompt's features.</summary>
+        public const int SOFTDIMO_VARIABLE_CLASS = 4;
+
+        /// <summary>A reward with its weight in the sum that is maximised.</summary>
+        [StructLayout(LayoutKind.Sequential)]
+        public struct softdimo_reward_term
+        {
+            /// <summary>Must not be NULL.</summary>
+            public IntPtr reward;
+            /// <summary>Finite; negative to move away from it.</summary>
+            public float weight;
+            /// <summary>Must be zero.</summary>
+            public uint reserved;
+        }
+
+        /// <summary>
+        /// A request. Call `softdimo_request_init` first. Pointers need to live only during the call that takes
+        /// the request, except `progress_user_data`. A float or top_k of -1 takes the model's default.
+        /// </summary>
+        [StructLayout(LayoutKind.Sequential)]
+        public struct softdimo_request
+        {
+            /// <summary>Set by `softdimo_request_init`.</summary>
+            public uint struct_size;
+            /// <summary>Pictures to make, 1 to 256. Picture b uses seed + b and equals the one picture of that seed.</summary>
+            public uint batch;
+            /// <summary>Seed of the first picture.</summary>
+            public ulong seed;
+            /// <summary>
+            /// Class name for all pictures or a synonym of one, UTF-8; case, spaces, hyphens, underscores and an English plural do
+            /// not matter. NULL when class_labels is used, or for no label.
+            /// </summary>
+            public IntPtr label;
+            /// <summary>Class ids, one for all pictures or one each; the number of classes means no label. NULL for none.</summary>
+            public IntPtr class_labels;
+            /// <summary>Ids at `class_labels`: 0, 1 or `batch`.</summary>
+            public uint class_label_count;
+            /// <summary>
+            /// 0: the model's own way (one step where it has a student). 1: one step. 2 to 10000: the multi-step
+            /// teacher.
+            /// </summary>
+            public uint steps;
+            /// <summary>
+            /// Text prompt for all pictures, UTF-8: for text-to-image models and for rewards that read one; an error
+            /// where nothing does. NULL for none.
+            /// </summary>
+            public IntPtr prompt;
+            /// <summary>Text-to-image models, with steps &gt; 1: what guidance leads away from. NULL: the model's default.</summary>
+            public IntPtr negative_prompt;
+            /// <summary>Sampling temperature, 0 to 10000; 0 = arg-max, for one step only.</summary>
+            public float temperature;
+            /// <summary>Keep the most probable codes up to this probability, above 0 to 1; 1 = all. One step only.</summary>
+            public float top_p;
+            /// <summary>Keep the k most probable codes; 0 = all. One step only.</summary>
+            public int top_k;
+            /// <summary>Share of start tokens that are masked, 0 to 1. One step only.</summary>
+            public float mask_ratio;
+            /// <summary>Standard deviation of the start embedding's perturbation, 0 to 1. One step only.</summary>
+            public float sigma;
+            /// <summary>Teacher: classifier-free guidance scale, 0 (none) to 10000.</summary>
+            public float guidance_scale;
+            /// <summary>Teacher: temperature of the confidence noise, 0 to 10000.</summary>
+            public float randomize_temperature;
+            /// <summary>`SOFTDIMO_DECODE_*`.</summary>
+            public uint decode;
+            /// <summary>1: also decode the other way and report how much hard and soft picture differ. 0: do not.</summary>
+            public uint report_gap;
+            /// <summary>Must be zero.</summary>
+            public uint reserved0;
+            /// <summary>Start tokens [batch, positions, splits], the mask token allowed; NULL: seeded.</summary>
+            public IntPtr start_tokens;
+            /// <summary>Tokens at `start_tokens`.</summary>
+            public ulong start_token_count;
+            /// <summary>
+            /// Start embedding [batch, positions, embedding]; NULL: made from the start tokens. One step only; not with
+            /// start_tokens.
+            /// </summary>
+            public IntPtr e_in;
+            /// <summary>Floats at `e_in`.</summary>
+            public ulong e_in_count;
+            /// <summary>Called after each step; NULL for none.</summary>
+            public IntPtr progress;
+            /// <summary>Given to `progress`; both must stay valid until the job is freed.</summary>
+            public IntPtr progress_user_data;
+            /// <summary>
+            /// Test-time embedding optimisation: what to maximise, Σ weight·reward per picture; NULL for none, and then the fields
+            /// of an optimisation below must be as softdimo_request_init leaves them.
+            /// </summary>
+            public IntPtr rewards;
+            /// <summary>Terms at `rewards`, at most 64, and at most one of them a callback.</summary>
+            public uint reward_count;
+            /// <summary>Updates, 0 to 100000; the start counts as iterate 0, and the best iterate is kept.</summary>
+            public uint optimize_steps;
+            /// <summary>Learning rate; -1 = 0.2.</summary>
+            public float lr;
+            /// <summary>`SOFTDIMO_OPTIMIZER_*`.</summary>
+            public uint optimizer;
+            /// <summary>Of SGD, 0 to below 1.</summary>
+            public float momentum;
+            /// <summary>Scale each picture's gradient down to this norm; 0 = off.</summary>
+            public float clip;
+            /// <summary>Weight of the pull of the noise's norm towards its prior; 0 = off; needs SOFTDIMO_VARIABLE_NOISE.</summary>
+            public float norm_regularizer;
+            /// <summary>`SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.</summary>
+            public uint variables;
+            /// <summary>Milliseconds for the optimisation, its preparation included, whose iterate under way is finished; -1 = no deadline.</summary>
+            public long deadline_ms;
+            /// <summary>
+            /// Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
+            /// known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.
+            /// </summary>
+            public IntPtr edit_image;
+            /// <summary>
+            /// Inpainting: weights [height, width] from the top; tokens whose cell has no pixel above 0 are kept. NULL:
+            /// edit_keep says what is kept. Only for models whose tokens stand for places.
+            /// </summary>
+            public IntPtr edit_mask;
+            /// <summary>Floats at `edit_mask`: width * height.</summary>
+            public ulong edit_mask_count;
+            /// <summary>
+            /// Variation: share of the picture's tokens that are kept, chosen by seed, 0 to 1; -1 with a mask or
+            /// without a picture.
+            /// </summary>
+            public float edit_keep;
+            /// <summary>Text-to-image models: aesthetic score the picture should have, 0 to 100; -1 = the model's default.</summary>
+            public float aesthetic_score;
+            /// <summary>
+            /// Text-to-image models: width in pixels the picture is said to have had, 0 to 65536; -1, here and in
+            /// original_height, = the model's default.
+            /// </summary>
+            public int original_width;
+            /// <summary>The same, its height.</summary>
+            public int original_height;
+            /// <summary>
+            /// Text-to-image models: left of the crop it is said to be, in pixels, 0 to 65536; -1, here and in
+            /// crop_top, = the model's default.
+            /// </summary>
+            public int crop_left;
+            /// <summary>The same, its top.</summary>
+            public int crop_top;
+            /// <summary>1: a step of the optimisation takes less memory and more time; the result is the same. 0: it does not.</summary>
+            public uint recompute;
+            /// <summary>Must be zero.</summary>
+            public uint reserved_0, reserved_1, reserved_2, reserved_3, reserved_4, reserved_5, reserved_6, reserved_7, reserved_8;
+        }
+
+        /// <summary>
+        /// Fill `request` with defaults: one picture, seed 0, no label; `struct_size` is `sizeof(softdimo_request)`.
+        /// Errors: NULL, unknown size.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_request_init(ref softdimo_request request, uint struct_size);
+
+        // Generating
+
+        /// <summary>
+        /// Generate `image_count` (= request.batch) pictures into caller-owned buffers and wait. Nothing is written
+        /// unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes apart.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_generate(EngineHandle engine, ref softdimo_request request, [In, Out] softdimo_image[] images, uint image_count);
+
+        /// <summary>
+        /// Generate `image_count` (= request.batch) pictures into caller-owned buffers and wait. Nothing is written
+        /// unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes apart.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_generate(EngineHandle engine, IntPtr request, [In, Out] softdimo_image[] images, uint image_count);
+
+        // Jobs
+
+        /// <summary>
+        /// Queue a request and return at once. On success `*job` is to be freed with `softdimo_job_free`. Jobs of one
+        /// engine run one after the other, in order. Errors of the request show here; what goes wrong later is the
+        /// job's.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_submit(EngineHandle engine, ref softdimo_request request, out JobHandle job);
+
+        /// <summary>
+        /// Queue a request and return at once. On success `*job` is to be freed with `softdimo_job_free`. Jobs of one
+        /// engine run one after the other, in order. Errors of the request show here; what goes wrong later is the
+        /// job's.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_submit(EngineHandle engine, IntPtr request, out JobHandle job);
+
+        /// <summary>State of a job: others of its engine come first.</summary>
+        public const int SOFTDIMO_JOB_QUEUED = 0;
+
+        /// <summary>The engine works on it.</summary>
+        public const int SOFTDIMO_JOB_RUNNING = 1;
+
+        /// <summary>Final: the result can be read.</summary>
+        public const int SOFTDIMO_JOB_DONE = 2;
+
+        /// <summary>Final: `softdimo_job_error` says why.</summary>
+        public const int SOFTDIMO_JOB_FAILED = 3;
+
+        /// <summary>Final. An optimisation that was cancelled still has its best pictures to read.</summary>
+        public const int SOFTDIMO_JOB_CANCELLED = 4;
+
+        /// <summary>
+        /// State of the job (`SOFTDIMO_JOB_*`), without waiting for it; calls the progress callback if there is news, and the
+        /// reward callback the job waits for. SOFTDIMO_OK also for a job that failed: that is its state.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_poll(JobHandle job, out uint state);
+
+        /// <summary>
+        /// Wait for the end of the job, at most `timeout_ms` milliseconds (negative: as long as it takes). Returns
+        /// SOFTDIMO_OK, SOFTDIMO_ERR_TIMEOUT (the job goes on), SOFTDIMO_ERR_CANCELLED, or the job's failure.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_wait(JobHandle job, long timeout_ms);
+
+        /// <summary>Ask the job to end; returns at once. Any thread, any number of times; counts even before the job starts.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_cancel(JobHandle job);
+
+        /// <summary>Progress of a job. Set struct_size before the call that fills it.</summary>
+        [StructLayout(LayoutKind.Sequential)]
+        public struct softdimo_progress
+        {
+            /// <summary>To be set to `sizeof(softdimo_progress)`.</summary>
+            public uint struct_size;
+            /// <summary>`SOFTDIMO_JOB_*`.</summary>
+            public uint state;
+            /// <summary>Steps done (one network call each).</summary>
+            public uint step;
+            /// <summary>Steps in all; 0 before the job has started.</summary>
+            public uint total;
+        }
+
+        /// <summary>State and steps of the job, without waiting and without callbacks.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_progress(JobHandle job, ref softdimo_progress progress);
+
+        /// <summary>Why a job failed or was cancelled; empty text for one that has a result or has not ended. Text convention.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_error(JobHandle job, byte[] buffer, ulong capacity, out ulong needed);
+
+        /// <summary>
+        /// Free a job: NULL is fine. A job that has not ended is cancelled and waited for. In a forked child this
+        /// does nothing.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern void softdimo_job_free(IntPtr job);
+
+        // Results of a job
+
+        /// <summary>Copy picture `index` (below the request's batch) into a caller-owned buffer.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_image(JobHandle job, uint index, ref softdimo_image image);
+
+        /// <summary>
+        /// Copy picture `index` as the decoder's floats [3, height, width], nominally in [0, 1], not clamped. Array
+        /// convention.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_image_f32(JobHandle job, uint index, float[] pixels, ulong capacity, out ulong needed);
+
+        /// <summary>Copy the tokens [positions, splits] of picture `index`: the picture, bit for bit. Array convention.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_tokens(JobHandle job, uint index, uint[] tokens, ulong capacity, out ulong needed);
+
+        /// <summary>
+        /// Copy the largest softmax probability of each token [positions, splits] of picture `index` of a one-step
+        /// job. Array convention.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_max_probability(JobHandle job, uint index, float[] probabilities, ulong capacity, out ulong needed);
+
+        /// <summary>
+        /// Copy the start embedding [positions, embedding] of picture `index` of a one-step job, after an
+        /// optimisation its best one; give it back in `request.e_in` to start from the same point. Array convention.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_embedding(JobHandle job, uint index, float[] e_in, ulong capacity, out ulong needed);
+
+        /// <summary>
+        /// JSON about the job: the request with every default filled in, model, runtime, confidence, the course of an
+        /// optimisation, what of the request nothing read (`warnings`), time. Text convention.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_report(JobHandle job, byte[] buffer, ulong capacity, out ulong needed);
+
+        // What a model is
+
+        /// <summary>
+        /// JSON about the engine: model, architecture, picture size, tokens, labels, defaults, provider, runtime.
+        /// Text convention.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_info(EngineHandle engine, byte[] buffer, ulong capacity, out ulong needed);
+
+        /// <summary>Number of class labels of the model; 0 when it has no names for them.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_label_count(EngineHandle engine, out uint count);
+
+        /// <summary>Name of class `index`, UTF-8; valid until the engine is freed.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_label(EngineHandle engine, uint index, out IntPtr label);
+
+        /// <summary>
+        /// Replay a golden file (safetensors with tensors `b0/in/..`, `b0/out/..`, `b1/in/..`) and write a JSON report with the
+        /// largest difference of every tensor: proof that this model file computes what its reference computes. Every
+        /// call runs the whole replay, so give it room at once (64 KiB is plenty for one file). Text convention.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_verify(EngineHandle engine, byte[] golden, byte[] buffer, ulong capacity, out ulong needed);
+
+        // Memory
+
+        /// <summary>Memory of an engine in bytes. Set struct_size before the call that fills it.</summary>
+        [StructLayout(LayoutKind.Sequential)]
+        public struct softdimo_memory
+        {
+            /// <summary>To be set to `sizeof(softdimo_memory)`.</summary>
+            public uint struct_size;
+            /// <summary>Prepared sessions.</summary>
+            public uint sessions;
+            /// <summary>Mapped bytes of the model file, and of reward files in use: shared, reclaimable.</summary>
+            public ulong mapped;
+            /// <summary>Weights held as copies (read, packed or on the device).</summary>
+            public ulong weights;
+            /// <summary>
+            /// What the prepared sessions hold beside weights: their values, kept for the next run, and themselves; and
+            /// the features of prompts that were encoded, 32 MiB at most.
+            /// </summary>
+            public ulong activations;
+        }
+
+        /// <summary>
+        /// Bytes the engine holds, by kind: mapped ones exact, the others as the runtime's allocators tell them, or from tensor
+        /// sizes where they do not. Waits for the jobs before it. Set `memory-&gt;struct_size` before the call.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_memory(EngineHandle engine, ref softdimo_memory memory);
+
+        /// <summary>
+        /// Prepare everything a one-step job of `batch` (1 to 256) pictures needs, so that the first job is as fast
+        /// as the next. Blocks, and waits for the jobs before it.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_warmup(EngineHandle engine, uint batch);
+
+        /// <summary>
+        /// Give back what can be prepared again: sessions, packed weights, prompt features. Waits for the jobs before
+        /// it.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_trim(EngineHandle engine);
+
+        /// <summary>
+        /// Called once, when nothing reads the bytes given to `softdimo_engine_open_memory` or
+        /// `softdimo_reward_open_memory` any more, on the thread that let go of them last.
+        /// </summary>
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        public delegate void softdimo_release_fn(IntPtr user_data, IntPtr data, ulong length);
+
+        /// <summary>
+        /// Open a model whose file is in memory, at any alignment. The bytes must stay unchanged until `release` is
+        /// called (once, possibly on another thread); a NULL `release` means they outlive the engine and its jobs. On
+        /// failure `release` is not called and the bytes stay the caller's. Else as `softdimo_engine_open`.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_open_memory(IntPtr data, ulong length, softdimo_release_fn release, IntPtr user_data, ref softdimo_engine_options options, out EngineHandle engine);
+
+        /// <summary>
+        /// Open a model whose file is in memory, at any alignment. The bytes must stay unchanged until `release` is
+        /// called (once, possibly on another thread); a NULL `release` means they outlive the engine and its jobs. On
+        /// failure `release` is not called and the bytes stay the caller's. Else as `softdimo_engine_open`.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_open_memory(IntPtr data, ulong length, softdimo_release_fn release, IntPtr user_data, IntPtr options, out EngineHandle engine);
+
+        // Editing
+
+        /// <summary>
+        /// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what
+        /// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
+        /// model file with an encoder. Array convention.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_encode(EngineHandle engine, ref softdimo_image image, uint[] tokens, ulong capacity, out ulong needed);
+
+        /// <summary>
+        /// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what
+        /// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
+        /// model file with an encoder. Array convention.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_encode(EngineHandle engine, IntPtr image, uint[] tokens, ulong capacity, out ulong needed);
+
+        // Rewards
+
+        /// <summary>
+        /// A reward for looking like `target` (the model's picture size): −mean squared difference over the mask.
+        /// `mask` holds `mask_count` = width·height weights of 0 or more, top row first, or is NULL for all pixels.
+        /// Free with `softdimo_reward_free`.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_target(ref softdimo_image target, float[] mask, ulong mask_count, out RewardHandle reward);
+
+        /// <summary>
+        /// A reward for looking like `target` (the model's picture size): −mean squared difference over the mask.
+        /// `mask` holds `mask_count` = width·height weights of 0 or more, top row first, or is NULL for all pixels.
+        /// Free with `softdimo_reward_free`.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_target(IntPtr target, float[] mask, ulong mask_count, out RewardHandle reward);
+
+        /// <summary>
+        /// A reward for a direction in colour space: mean over the mask of r·R + g·G + b·B. Mask: see
+        /// `softdimo_reward_target`.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_color(float r, float g, float b, float[] mask, ulong mask_count, out RewardHandle reward);
+
+        /// <summary>
+        /// A reward for the colours of `target`, wherever in the picture they are: minus the mean squared difference
+        /// of the running sums of both histograms, per channel; 0 when they agree, at least -1. `target` is a picture
+        /// of any size, or NULL when `histogram` gives its shares [3, bins] of `histogram_count` = 3·bins values, 2
+        /// to 256 bins evenly from 0 to 1; each channel is scaled to add up to 1. Mask: see `softdimo_reward_target`;
+        /// it selects pixels of the generated picture.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_histogram(ref softdimo_image target, float[] histogram, ulong histogram_count, float[] mask, ulong mask_count, out RewardHandle reward);
+
+        /// <summary>
+        /// A reward for the colours of `target`, wherever in the picture they are: minus the mean squared difference
+        /// of the running sums of both histograms, per channel; 0 when they agree, at least -1. `target` is a picture
+        /// of any size, or NULL when `histogram` gives its shares [3, bins] of `histogram_count` = 3·bins values, 2
+        /// to 256 bins evenly from 0 to 1; each channel is scaled to add up to 1. Mask: see `softdimo_reward_target`;
+        /// it selects pixels of the generated picture.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_histogram(IntPtr target, float[] histogram, ulong histogram_count, float[] mask, ulong mask_count, out RewardHandle reward);
+
+        /// <summary>
+        /// A reward for staying what the label or prompt says, by the model's own teacher: its log-likelihood of the
+        /// tokens under two complementary seeded masks, in nats per token. Add it to any simple reward.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_prior(ulong seed, out RewardHandle reward);
+
+        /// <summary>A reward for staying near the start embedding: −mean squared distance.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_closeness(out RewardHandle reward);
+
+        /// <summary>
+        /// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
+        /// [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first, of either sign. A number that is not
+        /// finite ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
+        /// and where both arrays are as they were. The arrays are valid during the call. Called only on the thread that is inside
+        /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll` for the job; without such a thread the job
+        /// stands still. SOFTDIMO_STOP ends the optimisation like a cancel. Must not throw, and must not free the job.
+        /// Calls of this library that would wait for the callback itself return SOFTDIMO_ERR_UNSUPPORTED: those that wait for its
+        /// engine, for an engine whose job waits for the same reward, or for one whose job waits for a callback that waits, without
+        /// a timeout, for either. It must not wait in another way for a thread that waits for its job: nobody can tell, and both
+        /// wait for ever.
+        /// </summary>
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        public delegate int softdimo_reward_fn(IntPtr user_data, IntPtr pixels, uint batch, uint width, uint height, IntPtr scores, IntPtr gradient);
+
+        /// <summary>
+        /// The host's own reward. `callback` and `user_data` must stay valid until the reward is freed and every job
+        /// that uses it has ended. Its calls come one at a time, even where several jobs use it: meanwhile a wait or poll of
+        /// another such job keeps to its time.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_from_callback(softdimo_reward_fn callback, IntPtr user_data, out RewardHandle reward);
+
+        /// <summary>How the network of a reward file is opened. Call `softdimo_reward_options_init` first.</summary>
+        [StructLayout(LayoutKind.Sequential)]
+        public struct softdimo_reward_options
+        {
+            /// <summary>Set by `softdimo_reward_options_init`.</summary>
+            public uint struct_size;
+            /// <summary>`SOFTDIMO_WEIGHTS_*`; not read for a file in memory.</summary>
+            public uint weights_mode;
+            /// <summary>
+            /// Of a classifier: what pictures should show. -1: class_label, or what the request's label says, by its
+            /// name where both files name their classes, else by its id where both have as many.
+            /// </summary>
+            public int class_id;
+            /// <summary>Must be zero.</summary>
+            public uint reserved0;
+            /// <summary>The same by its name, UTF-8, case ignored; NULL when class_id is used, or for neither.</summary>
+            public IntPtr class_label;
+            /// <summary>Must be zero.</summary>
+            public uint reserved_0, reserved_1, reserved_2, reserved_3, reserved_4, reserved_5, reserved_6, reserved_7, reserved_8, reserved_9;
+        }
+
+        /// <summary>
+        /// Fill `options` with defaults: mapped, no class; `struct_size` is `sizeof(softdimo_reward_options)`. Errors:
+        /// NULL, unknown size.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_options_init(ref softdimo_reward_options options, uint struct_size);
+
+        /// <summary>
+        /// Open the reward file at `path` (UTF-8), made by `softdimo convert`: a network that scores pictures, some
+        /// of them against the request's prompt. It runs in the same session as the generator, on whatever engine a
+        /// request goes to. `options` may be NULL for defaults. Blocks for milliseconds: weights are mapped, not
+        /// read, and stay mapped until the reward is freed and the last job that uses it has ended. A generator's
+        /// file is SOFTDIMO_ERR_CONFIG; a missing prompt, or a class that cannot be told, shows when a request uses
+        /// the reward.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_open(byte[] path, ref softdimo_reward_options options, out RewardHandle reward);
+
+        /// <summary>
+        /// Open the reward file at `path` (UTF-8), made by `softdimo convert`: a network that scores pictures, some
+        /// of them against the request's prompt. It runs in the same session as the generator, on whatever engine a
+        /// request goes to. `options` may be NULL for defaults. Blocks for milliseconds: weights are mapped, not
+        /// read, and stay mapped until the reward is freed and the last job that uses it has ended. A generator's
+        /// file is SOFTDIMO_ERR_CONFIG; a missing prompt, or a class that cannot be told, shows when a request uses
+        /// the reward.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_open(byte[] path, IntPtr options, out RewardHandle reward);
+
+        /// <summary>
+        /// The same for a reward whose file is in memory; bytes and `release` as in `softdimo_engine_open_memory`. They are in use
+        /// until `release` is called, which may be after the reward and its jobs are gone: what a cancelled job had begun to prepare
+        /// is finished first. With a NULL `release` they must outlive every engine that was given a job with this reward.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_open_memory(IntPtr data, ulong length, softdimo_release_fn release, IntPtr user_data, ref softdimo_reward_options options, out RewardHandle reward);
+
+        /// <summary>
+        /// The same for a reward whose file is in memory; bytes and `release` as in `softdimo_engine_open_memory`. They are in use
+        /// until `release` is called, which may be after the reward and its jobs are gone: what a cancelled job had begun to prepare
+        /// is finished first. With a NULL `release` they must outlive every engine that was given a job with this reward.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_open_memory(IntPtr data, ulong length, softdimo_release_fn release, IntPtr user_data, IntPtr options, out RewardHandle reward);
+
+        /// <summary>
+        /// JSON about a reward: its name, whether it reads a prompt, and of an opened file its family, title, licence,
+        /// configuration, classes and size. Text convention.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_reward_info(RewardHandle reward, byte[] buffer, ulong capacity, out ulong needed);
+
+        /// <summary>Free a reward: NULL is fine. Jobs that use it keep what they need. In a forked child this does nothing.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern void softdimo_reward_free(IntPtr reward);
+
+        // Versions and providers
+
+        /// <summary>
+        /// ABI of this header: major &lt;&lt; 16 | minor. A library with another major number must be refused; one with
+        /// a larger minor number only adds to what is declared here.
+        /// </summary>
+        public const int SOFTDIMO_ABI_VERSION = 65538;
+
+        /// <summary>`SOFTDIMO_ABI_VERSION` of the loaded library.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern uint softdimo_abi_version();
+
+        /// <summary>Version of the loaded library, e.g. "0.1.0". Static string.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern IntPtr softdimo_version();
+
+        /// <summary>Number of execution providers this library knows.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern uint softdimo_provider_count();
+
+        /// <summary>
+        /// JSON about provider `index`: `{"name", "available", "reason"}`. Availability is known once an engine was
+        /// opened. Text convention.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_provider_info(uint index, byte[] buffer, ulong capacity, out ulong needed);
+    }
+}
