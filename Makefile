@@ -1,6 +1,7 @@
 # make sample    build the library, fetch ONNX Runtime, write sample.png
-# make test      run every test but those of full size; prints how long building and testing took
-# make test-full run those and the exit stress test: minutes, and gigabytes of memory and disk
+# make test      run every test but those of full size and of hosts; prints how long building and testing took
+# make test-hosts run the folders of bindings/ in their engines: LÖVE, Godot 3, Mono; scripts/check-tools names what to install
+# make test-full run those of full size and the exit stress test: minutes, and gigabytes of memory and disk
 # make test-nightly the long gates (scripts/nightly): fuzzing, Valgrind, faults, stress, soak; two hours, and a summary
 # make lint      formatting, clippy and documentation without a warning
 # make docs      the Rust, C and C++ documentation (docs/docs.mk)
@@ -17,7 +18,7 @@ MODEL := models/emoji-32.softdimo.safetensors
 CFLAGS ?= -O2
 WARNINGS := -Wall -Wextra -pedantic -Werror
 
-.PHONY: sample test test-full test-nightly lint check tools runtime build clean
+.PHONY: sample test test-hosts test-full test-nightly lint check tools runtime build clean
 
 sample: build $(TARGET)/release/cli_sample
 	$(TARGET)/release/cli_sample $(MODEL) sample.png
@@ -48,7 +49,12 @@ test: tools runtime
 	@set -e; began=$$(date +%s); \
 	$(CARGO) build --workspace; $(CARGO) test --workspace --no-run; built=$$(date +%s); \
 	$(CARGO) test --workspace --no-fail-fast; ended=$$(date +%s); \
-	echo "make test: $$((built - began)) s of building, $$((ended - built)) s of testing"
+	echo "make test: $$((built - began)) s of building, $$((ended - built)) s of testing; engines: make test-hosts"
+
+test-hosts: runtime
+	@scripts/check-tools test-hosts
+	$(CARGO) build -p libsoftdimo
+	$(CARGO) test -p libsoftdimo --test hosts -- --ignored --nocapture
 
 test-full: tools runtime
 	$(CARGO) test -p softdimo-cli --test full_size -- --nocapture

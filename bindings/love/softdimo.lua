@@ -40,6 +40,7 @@ typedef struct softdimo_engine_options {
     uint32_t reserved[6];
 } softdimo_engine_options;
 int32_t softdimo_engine_options_init(struct softdimo_engine_options *options, uint32_t struct_size);
+int32_t softdimo_engine_options_init_game(struct softdimo_engine_options *options, uint32_t struct_size);
 int32_t softdimo_engine_open(const char *path, const struct softdimo_engine_options *options, struct softdimo_engine **engine);
 typedef struct softdimo_layout {
     uint32_t struct_size;
@@ -51,10 +52,28 @@ typedef struct softdimo_layout {
     uint32_t mask_token;
     uint32_t embedding;
     uint32_t classes;
-    uint32_t reserved;
+    uint32_t channels;
 } softdimo_layout;
 int32_t softdimo_engine_layout(const struct softdimo_engine *engine, struct softdimo_layout *layout);
 void softdimo_engine_free(struct softdimo_engine *engine);
+int32_t softdimo_engine_cancel_pending(const struct softdimo_engine *engine, uint32_t *count);
+int32_t softdimo_engine_pause(const struct softdimo_engine *engine);
+int32_t softdimo_engine_resume(const struct softdimo_engine *engine);
+int32_t softdimo_engine_set_cpu_share(const struct softdimo_engine *engine, uint32_t percent);
+typedef struct softdimo_picture_style {
+    uint32_t struct_size;
+    uint32_t scaling;
+    const uint8_t *palette;
+    uint32_t palette_count;
+    uint32_t palette_format;
+    uint32_t dither;
+    float dither_strength;
+    uint32_t matte;
+    float matte_tolerance;
+    uint32_t matte_hole_area;
+    uint32_t reserved[9];
+} softdimo_picture_style;
+int32_t softdimo_picture_style_init(struct softdimo_picture_style *style, uint32_t struct_size);
 typedef struct softdimo_image {
     uint32_t struct_size;
     uint32_t width;
@@ -64,6 +83,7 @@ typedef struct softdimo_image {
     uint32_t origin;
     void *data;
     uint64_t capacity;
+    const struct softdimo_picture_style *style;
 } softdimo_image;
 int32_t softdimo_image_init(struct softdimo_image *image, uint32_t struct_size);
 int32_t softdimo_image_write_png(const struct softdimo_image *image, const char *path, const char *const *text, uint32_t pair_count);
@@ -120,10 +140,13 @@ typedef struct softdimo_request {
     int32_t crop_left;
     int32_t crop_top;
     uint32_t recompute;
-    uint32_t reserved[9];
+    int32_t priority;
+    uint64_t queue_key;
+    uint32_t reserved[6];
 } softdimo_request;
 int32_t softdimo_request_init(struct softdimo_request *request, uint32_t struct_size);
 int32_t softdimo_generate(const struct softdimo_engine *engine, const struct softdimo_request *request, struct softdimo_image *images, uint32_t image_count);
+uint64_t softdimo_seed(uint64_t world_seed, int64_t x, int64_t y, int64_t z);
 typedef struct softdimo_job softdimo_job;
 int32_t softdimo_submit(const struct softdimo_engine *engine, const struct softdimo_request *request, struct softdimo_job **job);
 int32_t softdimo_job_poll(const struct softdimo_job *job, uint32_t *state);
@@ -134,9 +157,12 @@ typedef struct softdimo_progress {
     uint32_t state;
     uint32_t step;
     uint32_t total;
+    uint32_t waiting_ms;
+    uint32_t reserved;
 } softdimo_progress;
 int32_t softdimo_job_progress(const struct softdimo_job *job, struct softdimo_progress *progress);
 int32_t softdimo_job_error(const struct softdimo_job *job, char *buffer, uint64_t capacity, uint64_t *needed);
+int32_t softdimo_job_free_all(const struct softdimo_engine *engine);
 void softdimo_job_free(struct softdimo_job *job);
 int32_t softdimo_job_image(const struct softdimo_job *job, uint32_t index, struct softdimo_image *image);
 int32_t softdimo_job_image_f32(const struct softdimo_job *job, uint32_t index, float *pixels, uint64_t capacity, uint64_t *needed);
@@ -144,6 +170,14 @@ int32_t softdimo_job_tokens(const struct softdimo_job *job, uint32_t index, uint
 int32_t softdimo_job_max_probability(const struct softdimo_job *job, uint32_t index, float *probabilities, uint64_t capacity, uint64_t *needed);
 int32_t softdimo_job_embedding(const struct softdimo_job *job, uint32_t index, float *e_in, uint64_t capacity, uint64_t *needed);
 int32_t softdimo_job_report(const struct softdimo_job *job, char *buffer, uint64_t capacity, uint64_t *needed);
+typedef struct softdimo_opening softdimo_opening;
+int32_t softdimo_engine_open_async(const char *path, const struct softdimo_engine_options *options, const struct softdimo_request *request, struct softdimo_opening **opening);
+int32_t softdimo_opening_progress(const struct softdimo_opening *opening, struct softdimo_progress *progress);
+int32_t softdimo_opening_wait(const struct softdimo_opening *opening, int64_t timeout_ms);
+int32_t softdimo_opening_cancel(const struct softdimo_opening *opening);
+int32_t softdimo_opening_error(const struct softdimo_opening *opening, char *buffer, uint64_t capacity, uint64_t *needed);
+int32_t softdimo_opening_engine(const struct softdimo_opening *opening, struct softdimo_engine **engine);
+void softdimo_opening_free(struct softdimo_opening *opening);
 int32_t softdimo_engine_info(const struct softdimo_engine *engine, char *buffer, uint64_t capacity, uint64_t *needed);
 int32_t softdimo_engine_label_count(const struct softdimo_engine *engine, uint32_t *count);
 int32_t softdimo_engine_label(const struct softdimo_engine *engine, uint32_t index, const char **label);
@@ -157,7 +191,10 @@ typedef struct softdimo_memory {
 } softdimo_memory;
 int32_t softdimo_engine_memory(const struct softdimo_engine *engine, struct softdimo_memory *memory);
 int32_t softdimo_engine_warmup(const struct softdimo_engine *engine, uint32_t batch);
+int32_t softdimo_engine_warmup_request(const struct softdimo_engine *engine, const struct softdimo_request *request);
 int32_t softdimo_engine_trim(const struct softdimo_engine *engine);
+int32_t softdimo_set_memory_budget(uint64_t bytes);
+int32_t softdimo_memory_in_use(uint64_t *bytes);
 typedef void (*softdimo_release_fn)(void *user_data, const void *data, uint64_t length);
 int32_t softdimo_engine_open_memory(const void *data, uint64_t length, softdimo_release_fn release, void *user_data, const struct softdimo_engine_options *options, struct softdimo_engine **engine);
 int32_t softdimo_encode(const struct softdimo_engine *engine, const struct softdimo_image *image, uint32_t *tokens, uint64_t capacity, uint64_t *needed);
@@ -226,6 +263,11 @@ local constants = {
     FORMAT_RGBA32F = 3,
     ORIGIN_TOP_LEFT = 0,
     ORIGIN_BOTTOM_LEFT = 1,
+    SCALING_NEAREST = 0,
+    SCALING_SMOOTH = 1,
+    DITHER_NONE = 0,
+    DITHER_BAYER4 = 1,
+    DITHER_BAYER8 = 2,
     DECODE_HARD = 0,
     DECODE_SOFT = 1,
     OPTIMIZER_SGD = 0,
@@ -238,6 +280,7 @@ local constants = {
     JOB_DONE = 2,
     JOB_FAILED = 3,
     JOB_CANCELLED = 4,
+    JOB_WAITING = 5,
     ABI_VERSION = 65538,
 }
 -- The end of what is generated.

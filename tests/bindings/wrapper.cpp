@@ -230,7 +230,7 @@ void logging(const std::string& model) {
         CHECK(engine.warmup(softdimo::Request().progress([](std::uint32_t, std::uint32_t) {
             return softdimo::Flow::Stop;
         })).status() == SOFTDIMO_ERR_CANCELLED);
-        const std::uint64_t in_use = softdimo::memory_in_use().value();
+        const std::uint64_t in_use = take(softdimo::memory_in_use());
         CHECK(in_use > 0 && softdimo::set_memory_budget(in_use * 2).ok() && softdimo::set_memory_budget(0).ok());
         CHECK(messages > 0);
         CHECK(engine.trim().ok());

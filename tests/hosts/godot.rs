@@ -21,6 +21,7 @@ fn godot(mut command: Command, project: &Path) -> Command {
 }
 
 #[test]
+#[ignore = "needs Godot 3: make test-hosts"]
 fn godot3_server() {
     let _machine = shared();
     let project = plugin("godot3", "godot3_server");
@@ -33,6 +34,7 @@ fn godot3_server() {
 
 /// A node with a job under way at the end of the program.
 #[test]
+#[ignore = "needs Godot 3: make test-hosts"]
 fn godot3_quits_while_it_paints() {
     let _machine = shared();
     let project = plugin("godot3", "godot3_quit");
@@ -52,6 +54,7 @@ fn demo(test: &str) -> (PathBuf, Command) {
 }
 
 #[test]
+#[ignore = "needs Godot 3: make test-hosts"]
 fn godot3_paints_on_the_screen() {
     let _machine = shared();
     let (project, mut command) = demo("godot3_screen");
@@ -66,6 +69,7 @@ fn godot3_paints_on_the_screen() {
 }
 
 #[test]
+#[ignore = "needs Godot 3: make test-hosts"]
 fn godot3_frames() {
     let _machine = alone();
     let (_, mut command) = demo("godot3_frames");

@@ -7,6 +7,7 @@ use support::process::run;
 use super::*;
 
 #[test]
+#[ignore = "needs LuaJIT: make test-hosts"]
 fn luajit() {
     let _machine = shared();
     let folder = folder("luajit");
@@ -25,6 +26,7 @@ fn luajit() {
 
 /// Without a library the error says where it was looked for; one of another ABI is refused.
 #[test]
+#[ignore = "needs LuaJIT: make test-hosts"]
 fn luajit_finds_no_library() {
     let _machine = shared();
     let folder = folder("luajit_alone");
@@ -36,6 +38,7 @@ fn luajit_finds_no_library() {
 
 /// The game paints its grid: what is on the screen is, pixel for pixel, what the library makes of label and seed.
 #[test]
+#[ignore = "needs LÖVE: make test-hosts"]
 fn love_paints_sprites() {
     let _machine = shared();
     let game = plugin("love", "love");
@@ -60,6 +63,7 @@ fn love_paints_sprites() {
 }
 
 #[test]
+#[ignore = "needs LÖVE: make test-hosts"]
 fn love_frames() {
     let _machine = alone();
     let game = plugin("love", "love_frames");

@@ -23,6 +23,7 @@ fn program(name: &str, test: &str) -> Command {
 }
 
 #[test]
+#[ignore = "needs Mono: make test-hosts"]
 fn mono() {
     let _machine = shared();
     let mut command = program("Api", "mono");
@@ -37,6 +38,7 @@ fn mono() {
 }
 
 #[test]
+#[ignore = "needs Mono: make test-hosts"]
 fn mono_frames() {
     let _machine = alone();
     let said = run(program("Frames", "mono_frames").arg(bundled()).args(["10", "0.5"]));

@@ -74,6 +74,27 @@ namespace Softdimo
         }
     }
 
+    /// <summary>An engine that is being opened. Thread-safe, except that it must not be freed while another call uses it.</summary>
+    public sealed class OpeningHandle : SafeHandle
+    {
+        /// <summary>None; a function that makes one fills it in.</summary>
+        public OpeningHandle() : base(IntPtr.Zero, true) { }
+        /// <summary>Whether there is none.</summary>
+        public override bool IsInvalid { get { return handle == IntPtr.Zero; } }
+        /// <summary>Called once this has been freed: what it used may go.</summary>
+        internal Action Freed;
+        /// <summary>softdimo_opening_free</summary>
+        protected override bool ReleaseHandle()
+        {
+            Native.softdimo_opening_free(handle);
+            if (Freed != null)
+            {
+                Freed();
+            }
+            return true;
+        }
+    }
+
     /// <summary>An argument or a field is out of range, of the wrong kind, or not zero where reserved.</summary>
     public sealed class SoftdimoInvalidArgumentException : SoftdimoException
     {
@@ -443,6 +464,15 @@ namespace Softdimo
         public static extern int softdimo_engine_options_init(ref softdimo_engine_options options, uint struct_size);
 
         /// <summary>
+        /// The same for an engine beside a game's own threads, which are not to miss a frame for it: `threads` is 1, the worker,
+        /// so that no more than one core is taken, and `niceness` is 10, with which the worker gets a tenth of a core that another
+        /// thread wants too, and all of one that is free. Memory stays as lean as by default; what else suits a game depends on
+        /// it. Errors: NULL, unknown size. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_options_init_game(ref softdimo_engine_options options, uint struct_size);
+
+        /// <summary>
         /// Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
         /// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds: weights are
         /// mapped, not read. Errors: those of files (`SOFTDIMO_ERR_NOT_FOUND` to `SOFTDIMO_ERR_CONFIG`, the latter
@@ -482,8 +512,8 @@ namespace Softdimo
             public uint embedding;
             /// <summary>Class ids are below this; this number itself means no label. 0 for models that read prompts.</summary>
             public uint classes;
-            /// <summary>Zero.</summary>
-            public uint reserved;
+            /// <summary>Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; always 3 before, as 0.</summary>
+            public uint channels;
         }
 
         /// <summary>Picture size, tokens and embedding of the model. Set `layout-&gt;struct_size` before the call.</summary>
@@ -496,6 +526,36 @@ namespace Softdimo
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern void softdimo_engine_free(IntPtr engine);
+
+        /// <summary>
+        /// Cancel every job of the engine that has not begun, as `softdimo_job_cancel` does; the running one goes on. `*count`
+        /// becomes how many there were; it may be NULL. Returns at once. The jobs are still to be freed. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_cancel_pending(EngineHandle engine, out uint count);
+
+        /// <summary>
+        /// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs, or the session that is being
+        /// prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
+        /// the engine be freed; a job that has not begun does not. A wait for a job, and calls that have the engine compute, wait until
+        /// it is resumed. A cancelled optimisation still makes its best picture: that is all that is computed. Deadlines go on.
+        /// Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_pause(EngineHandle engine);
+
+        /// <summary>Go on after `softdimo_engine_pause`. Idempotent. Since ABI 1.2.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_resume(EngineHandle engine);
+
+        /// <summary>
+        /// Have the engine's threads, together, compute for at most `percent` percent of the time of one core: 1 to 100 for each of its
+        /// threads; 0 (at first) for no limit. After every network call, and after the preparation of a session, the engine computes
+        /// nothing until its share has come up to what that took: the share holds over times that are longer than a call. Returns at
+        /// once, and counts from the next call on. Linux only; no effect elsewhere. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_set_cpu_share(EngineHandle engine, uint percent);
 
         // Pictures
 
@@ -517,15 +577,89 @@ namespace Softdimo
         /// <summary>The first row in memory is the bottom of the picture (OpenGL, Unity).</summary>
         public const int SOFTDIMO_ORIGIN_BOTTOM_LEFT = 1;
 
+        /// <summary>A pixel of a larger picture has the colour of the model's pixel that it lies in: pixel art (default). Since ABI 1.2.</summary>
+        public const int SOFTDIMO_SCALING_NEAREST = 0;
+
+        /// <summary>It has one between those of the model's pixels around it (Catmull-Rom). Since ABI 1.2.</summary>
+        public const int SOFTDIMO_SCALING_SMOOTH = 1;
+
+        /// <summary>Every pixel has the nearest colour of the palette (default). Since ABI 1.2.</summary>
+        public const int SOFTDIMO_DITHER_NONE = 0;
+
+        /// <summary>Colours are mixed in an ordered pattern of 4 x 4 pixels. Since ABI 1.2.</summary>
+        public const int SOFTDIMO_DITHER_BAYER4 = 1;
+
+        /// <summary>The same of 8 x 8 pixels. Since ABI 1.2.</summary>
+        public const int SOFTDIMO_DITHER_BAYER8 = 2;
+
+        /// <summary>
+        /// How pictures are written: first the background is taken away, then colours are chosen, both at the model's size, then the
+        /// picture is enlarged. The calling thread does it, in about a millisecond for 32 x 32 pixels. Call
+        /// `softdimo_picture_style_init` first. Since ABI 1.2.
+        /// </summary>
+        [StructLayout(LayoutKind.Sequential)]
+        public struct softdimo_picture_style
+        {
+            /// <summary>Set by `softdimo_picture_style_init`.</summary>
+            public uint struct_size;
+            /// <summary>`SOFTDIMO_SCALING_*`, of images that are larger than the model's pictures.</summary>
+            public uint scaling;
+            /// <summary>
+            /// The colours a picture may have, those nearest in OKLab: `palette_count` times 3 or 4 bytes, sRGB. NULL: as many colours
+            /// as palette_count says, found from the picture's own, without random numbers; or all colours, where that is 0.
+            /// </summary>
+            public IntPtr palette;
+            /// <summary>2 to 256, or 0.</summary>
+            public uint palette_count;
+            /// <summary>
+            /// SOFTDIMO_FORMAT_RGBA8 (default) or SOFTDIMO_FORMAT_RGB8: what lies at `palette`. Of RGBA8, colours of alpha 0 are left
+            /// out. Pixels keep their alpha.
+            /// </summary>
+            public uint palette_format;
+            /// <summary>`SOFTDIMO_DITHER_*`; with a palette only.</summary>
+            public uint dither;
+            /// <summary>How much of the way to the right mixture, 0 to 1 (default).</summary>
+            public float dither_strength;
+            /// <summary>
+            /// 1: the background becomes transparent, edges partly so. It is what is like the most common colour of the picture's
+            /// border and is connected with the border. Needs a format with alpha, and a model without. 0
+            /// (default): it stays.
+            /// </summary>
+            public uint matte;
+            /// <summary>
+            /// How far from that colour background may be, as a distance in OKLab, where black and white are 1 apart: 0 to 1; -1
+            /// = 0.04.
+            /// </summary>
+            public float matte_tolerance;
+            /// <summary>
+            /// Background that something encloses becomes transparent too from this many of the model's pixels on; 0 (default):
+            /// holes stay opaque.
+            /// </summary>
+            public uint matte_hole_area;
+            /// <summary>Must be zero.</summary>
+            public uint reserved_0, reserved_1, reserved_2, reserved_3, reserved_4, reserved_5, reserved_6, reserved_7, reserved_8;
+        }
+
+        /// <summary>
+        /// Fill `style` with defaults: nothing is done but enlarging by repeating pixels; `struct_size` is
+        /// `sizeof(softdimo_picture_style)`. Errors: NULL, unknown size. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_picture_style_init(ref softdimo_picture_style style, uint struct_size);
+
         /// <summary>A caller-owned picture buffer. Call `softdimo_image_init` first.</summary>
         [StructLayout(LayoutKind.Sequential)]
         public struct softdimo_image
         {
             /// <summary>Set by `softdimo_image_init`. In an array, also the distance of its elements.</summary>
             public uint struct_size;
-            /// <summary>Width in pixels: the model's (`softdimo_engine_layout`), unless a function says any size.</summary>
+            /// <summary>
+            /// Width in pixels: the model's (`softdimo_engine_layout`), unless a function says any size. Where generated pictures
+            /// are written (`softdimo_generate`, `softdimo_job_image`), a multiple of it will do: the picture is enlarged while it is
+            /// copied.
+            /// </summary>
             public uint width;
-            /// <summary>Height in pixels, likewise.</summary>
+            /// <summary>Height in pixels, likewise; by a factor of its own.</summary>
             public uint height;
             /// <summary>Bytes from one row to the next; 0 = tightly packed. What lies between rows is never written.</summary>
             public uint stride;
@@ -534,12 +668,18 @@ namespace Softdimo
             /// <summary>`SOFTDIMO_ORIGIN_*`.</summary>
             public uint origin;
             /// <summary>
-            /// The pixels, at any alignment; used during the call only. Pictures are written with an opaque alpha;
-            /// where a picture is only read, nothing is written.
+            /// The pixels, at any alignment; used during the call only. Pictures are written with an opaque alpha, unless `style`
+            /// has a matte or the model makes alpha, which then is straight; formats without alpha show the model's background behind
+            /// it. Where a picture is only read, nothing is written.
             /// </summary>
             public IntPtr data;
             /// <summary>Bytes at `data`: at least (height - 1) * stride + width * bytes per pixel.</summary>
             public ulong capacity;
+            /// <summary>
+            /// How a generated picture is written; used during the call only, and not where the picture is only read. NULL: as it
+            /// is. One style may serve many images. Since ABI 1.2.
+            /// </summary>
+            public IntPtr style;
         }
 
         /// <summary>
@@ -699,7 +839,12 @@ namespace Softdimo
             public float norm_regularizer;
             /// <summary>`SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.</summary>
             public uint variables;
-            /// <summary>Milliseconds for the optimisation, its preparation included, whose iterate under way is finished; -1 = no deadline.</summary>
+            /// <summary>
+            /// Milliseconds for the whole job, from when the engine begins with it: preparing, optimising, making the picture. The
+            /// optimisation ends where another iterate and the picture would take longer than is left; out of time before the
+            /// first iterate, the job has the picture of its start. What a late job had begun to prepare is finished beside the
+            /// next ones. -1 = no deadline.
+            /// </summary>
             public long deadline_ms;
             /// <summary>
             /// Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
@@ -736,8 +881,19 @@ namespace Softdimo
             public int crop_top;
             /// <summary>1: a step of the optimisation takes less memory and more time; the result is the same. 0: it does not.</summary>
             public uint recompute;
+            /// <summary>
+            /// Jobs of higher priority go first, those of equal priority in the order of their submission; default 0, which is also
+            /// that of calls such as softdimo_engine_memory. A running job of several steps, or an optimisation without a deadline,
+            /// lets jobs of higher priority go before its next step. Since ABI 1.2.
+            /// </summary>
+            public int priority;
+            /// <summary>
+            /// The latest wins: jobs of the same engine with this key that have not begun end as SOFTDIMO_JOB_CANCELLED when this one
+            /// is submitted. 0 (default) for none. Since ABI 1.2.
+            /// </summary>
+            public ulong queue_key;
             /// <summary>Must be zero.</summary>
-            public uint reserved_0, reserved_1, reserved_2, reserved_3, reserved_4, reserved_5, reserved_6, reserved_7, reserved_8;
+            public uint reserved_0, reserved_1, reserved_2, reserved_3, reserved_4, reserved_5;
         }
 
         /// <summary>
@@ -750,33 +906,49 @@ namespace Softdimo
         // Generating
 
         /// <summary>
-        /// Generate `image_count` (= request.batch) pictures into caller-owned buffers and wait. Nothing is written
-        /// unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes apart.
+        /// Generate `image_count` (= request.batch) pictures into caller-owned buffers of the model's size, or of multiples of it,
+        /// and wait. Nothing is written unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes
+        /// apart.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_generate(EngineHandle engine, ref softdimo_request request, [In, Out] softdimo_image[] images, uint image_count);
 
         /// <summary>
-        /// Generate `image_count` (= request.batch) pictures into caller-owned buffers and wait. Nothing is written
-        /// unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes apart.
+        /// Generate `image_count` (= request.batch) pictures into caller-owned buffers of the model's size, or of multiples of it,
+        /// and wait. Nothing is written unless all succeed. `images` is an array whose elements are `images[0].struct_size` bytes
+        /// apart.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_generate(EngineHandle engine, IntPtr request, [In, Out] softdimo_image[] images, uint image_count);
+
+        /// <summary>
+        /// The seed of a place in a world, for `request.seed`: the same for the same numbers on every machine, in every version.
+        /// Other places and other worlds get other seeds; give 0 for coordinates you do not have. Picture b of a batch has seed + b,
+        /// and batches of up to 256 pictures at neighbouring places do not share seeds. Cannot fail. Others can compute it: all
+        /// arithmetic wraps at 2^64, coordinates are two's complement,
+        /// 
+        /// mix(h): h ^= h &gt;&gt; 30; h *= 0xBF58476D1CE4E5B9; h ^= h &gt;&gt; 27; h *= 0x94D049BB133111EB; h ^= h &gt;&gt; 31
+        /// h = mix(world_seed + 0x9E3779B97F4A7C15), then h = mix(h + c + 0x9E3779B97F4A7C15) for c = x, y, z
+        /// 
+        /// Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern ulong softdimo_seed(ulong world_seed, long x, long y, long z);
 
         // Jobs
 
         /// <summary>
         /// Queue a request and return at once. On success `*job` is to be freed with `softdimo_job_free`. Jobs of one
-        /// engine run one after the other, in order. Errors of the request show here; what goes wrong later is the
-        /// job's.
+        /// engine run one after the other, those of higher `request.priority` first, and else in order; queued jobs with its
+        /// `request.queue_key` end. Errors of the request show here; what goes wrong later is the job's.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_submit(EngineHandle engine, ref softdimo_request request, out JobHandle job);
 
         /// <summary>
         /// Queue a request and return at once. On success `*job` is to be freed with `softdimo_job_free`. Jobs of one
-        /// engine run one after the other, in order. Errors of the request show here; what goes wrong later is the
-        /// job's.
+        /// engine run one after the other, those of higher `request.priority` first, and else in order; queued jobs with its
+        /// `request.queue_key` end. Errors of the request show here; what goes wrong later is the job's.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_submit(EngineHandle engine, IntPtr request, out JobHandle job);
@@ -797,8 +969,16 @@ namespace Softdimo
         public const int SOFTDIMO_JOB_CANCELLED = 4;
 
         /// <summary>
-        /// State of the job (`SOFTDIMO_JOB_*`), without waiting for it; calls the progress callback if there is news, and the
-        /// reward callback the job waits for. SOFTDIMO_OK also for a job that failed: that is its state.
+        /// The job stands still until a wait or poll of it calls its reward callback. Told by `softdimo_job_progress` alone, and only
+        /// to a struct that has `waiting_ms`; everything else says SOFTDIMO_JOB_RUNNING. Since ABI 1.2.
+        /// </summary>
+        public const int SOFTDIMO_JOB_WAITING = 5;
+
+        /// <summary>
+        /// State of the job (`SOFTDIMO_JOB_*`), without waiting for it, nor for any lock that a thread of the engine may hold; calls
+        /// the progress callback if there is news, and the reward callback the job waits for. Where another thread is inside that
+        /// callback, or this one, it is not called, and the state is SOFTDIMO_JOB_RUNNING: the next poll tries again. SOFTDIMO_OK also
+        /// for a job that failed: that is its state.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_job_poll(JobHandle job, out uint state);
@@ -810,7 +990,7 @@ namespace Softdimo
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_job_wait(JobHandle job, long timeout_ms);
 
-        /// <summary>Ask the job to end; returns at once. Any thread, any number of times; counts even before the job starts.</summary>
+        /// <summary>Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of times; counts even before the job starts.</summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_job_cancel(JobHandle job);
 
@@ -826,15 +1006,35 @@ namespace Softdimo
             public uint step;
             /// <summary>Steps in all; 0 before the job has started.</summary>
             public uint total;
+            /// <summary>With SOFTDIMO_JOB_WAITING: for how many milliseconds the reward callback has been due; else 0. Since ABI 1.2.</summary>
+            public uint waiting_ms;
+            /// <summary>Zero. Since ABI 1.2.</summary>
+            public uint reserved;
         }
 
-        /// <summary>State and steps of the job, without waiting and without callbacks.</summary>
+        /// <summary>
+        /// State and steps of the job, without waiting and without callbacks, and without any lock that a thread of the engine may
+        /// hold. A job whose reward callback is due is SOFTDIMO_JOB_WAITING where `progress` has `waiting_ms` (a struct of ABI 1.1
+        /// or older hears SOFTDIMO_JOB_RUNNING), until a thread is inside the callback for it.
+        /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_job_progress(JobHandle job, ref softdimo_progress progress);
 
-        /// <summary>Why a job failed or was cancelled; empty text for one that has a result or has not ended. Text convention.</summary>
+        /// <summary>
+        /// Why a job failed or was cancelled, by a newer one with its `queue_key` say; empty text for one that has a result or has
+        /// not ended. Text convention.
+        /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_job_error(JobHandle job, byte[] buffer, ulong capacity, out ulong needed);
+
+        /// <summary>
+        /// Free every job that was submitted to this engine and not freed yet, for hosts that have lost their handles (a script that
+        /// was reloaded): all are cancelled, then freed as by `softdimo_job_free`. Their handles must not be used any more, and must not
+        /// be in use; what their callbacks use can be freed afterwards. Safe beside `softdimo_submit`: a job that another thread submits
+        /// meanwhile is among them or is not, so that that thread must not use it either. Not inside callbacks. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_job_free_all(EngineHandle engine);
 
         /// <summary>
         /// Free a job: NULL is fine. A job that has not ended is cancelled and waited for. In a forked child this
@@ -845,13 +1045,13 @@ namespace Softdimo
 
         // Results of a job
 
-        /// <summary>Copy picture `index` (below the request's batch) into a caller-owned buffer.</summary>
+        /// <summary>Copy picture `index` (below the request's batch) into a caller-owned buffer of the model's size, or of multiples of it.</summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_job_image(JobHandle job, uint index, ref softdimo_image image);
 
         /// <summary>
-        /// Copy picture `index` as the decoder's floats [3, height, width], nominally in [0, 1], not clamped. Array
-        /// convention.
+        /// Copy picture `index` as the decoder's floats [channels, height, width], nominally in [0, 1], not clamped; channels as
+        /// softdimo_layout says. Array convention.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_job_image_f32(JobHandle job, uint index, float[] pixels, ulong capacity, out ulong needed);
@@ -880,6 +1080,70 @@ namespace Softdimo
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_job_report(JobHandle job, byte[] buffer, ulong capacity, out ulong needed);
+
+        // Opening without waiting
+
+        /// <summary>
+        /// Begin to open the model file at `path` (UTF-8), and then to prepare the engine for `request`, as
+        /// `softdimo_engine_warmup_request` does without its callbacks; NULL: for one picture, as `softdimo_engine_warmup`. Returns at
+        /// once. On success `*opening` is to be freed with `softdimo_opening_free`. Errors: NULL, bad options, what of the request is
+        /// wrong for any model, that no thread can be had; what goes wrong later is the opening's. What the request points to is
+        /// copied; its edit is not looked at: it needs the model. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_open_async(byte[] path, ref softdimo_engine_options options, ref softdimo_request request, out OpeningHandle opening);
+
+        /// <summary>
+        /// Begin to open the model file at `path` (UTF-8), and then to prepare the engine for `request`, as
+        /// `softdimo_engine_warmup_request` does without its callbacks; NULL: for one picture, as `softdimo_engine_warmup`. Returns at
+        /// once. On success `*opening` is to be freed with `softdimo_opening_free`. Errors: NULL, bad options, what of the request is
+        /// wrong for any model, that no thread can be had; what goes wrong later is the opening's. What the request points to is
+        /// copied; its edit is not looked at: it needs the model. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_open_async(byte[] path, IntPtr options, IntPtr request, out OpeningHandle opening);
+
+        /// <summary>
+        /// State (`SOFTDIMO_JOB_*`: queued, running, done, failed or cancelled) and steps (the file, then a session each; a total of 0
+        /// before the file is open), without waiting and without callbacks. Set struct_size before the call. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_opening_progress(OpeningHandle opening, ref softdimo_progress progress);
+
+        /// <summary>
+        /// Wait until the engine is prepared, at most `timeout_ms` milliseconds (negative: as long as it takes). Returns SOFTDIMO_OK,
+        /// SOFTDIMO_ERR_TIMEOUT (opening goes on), SOFTDIMO_ERR_CANCELLED, or what opening failed with. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_opening_wait(OpeningHandle opening, long timeout_ms);
+
+        /// <summary>
+        /// Ask for the end; returns at once. Any thread, any number of times. An engine that is open already can still be taken, as it
+        /// is. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_opening_cancel(OpeningHandle opening);
+
+        /// <summary>What opening failed with; empty text for one that has not. Text convention. Since ABI 1.2.</summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_opening_error(OpeningHandle opening, byte[] buffer, ulong capacity, out ulong needed);
+
+        /// <summary>
+        /// Take the engine out, once: `*engine` is to be freed with `softdimo_engine_free`, before or after the opening. It is there as
+        /// soon as the file is open, and stays so where preparing fails or is cancelled; jobs that are submitted while it is being
+        /// prepared wait for that. Its log messages so far are sent inside this call. Errors: SOFTDIMO_ERR_NOT_READY before,
+        /// SOFTDIMO_ERR_INVALID_ARGUMENT for the second time, SOFTDIMO_ERR_CANCELLED, what opening failed with. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_opening_engine(OpeningHandle opening, out EngineHandle engine);
+
+        /// <summary>
+        /// Free an opening: NULL is fine. What is left of it is cancelled and its thread joined, which waits for the file to be opened
+        /// (milliseconds, unless SOFTDIMO_WEIGHTS_READ reads all of it), but for no preparation; an engine that was not taken goes with
+        /// it, one that was stays. In a forked child this does nothing. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern void softdimo_opening_free(IntPtr opening);
 
         // What a model is
 
@@ -942,11 +1206,49 @@ namespace Softdimo
         public static extern int softdimo_engine_warmup(EngineHandle engine, uint batch);
 
         /// <summary>
+        /// Prepare everything that this request needs, of the student or the teacher, of an optimisation, of its prompts, so that
+        /// the first job like it is as fast as the next. Jobs are alike that differ in their seed and labels, in numbers of
+        /// sampling and optimising, and in what their rewards are given (targets, colours, weights, classes); the batch, the
+        /// kinds of rewards and their order, reward files, variables, optimizer and `recompute` make another. Calls the request's
+        /// progress callback with the sessions prepared and those in all (0 of 0 while jobs before it are waited for), also 20
+        /// times a second without news; its STOP ends the call at once: SOFTDIMO_ERR_CANCELLED. Blocks. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_warmup_request(EngineHandle engine, ref softdimo_request request);
+
+        /// <summary>
+        /// Prepare everything that this request needs, of the student or the teacher, of an optimisation, of its prompts, so that
+        /// the first job like it is as fast as the next. Jobs are alike that differ in their seed and labels, in numbers of
+        /// sampling and optimising, and in what their rewards are given (targets, colours, weights, classes); the batch, the
+        /// kinds of rewards and their order, reward files, variables, optimizer and `recompute` make another. Calls the request's
+        /// progress callback with the sessions prepared and those in all (0 of 0 while jobs before it are waited for), also 20
+        /// times a second without news; its STOP ends the call at once: SOFTDIMO_ERR_CANCELLED. Blocks. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_engine_warmup_request(EngineHandle engine, IntPtr request);
+
+        /// <summary>
         /// Give back what can be prepared again: sessions, packed weights, prompt features. Waits for the jobs before
         /// it.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_engine_trim(EngineHandle engine);
+
+        /// <summary>
+        /// Most bytes that all engines of this process may hold together beyond mapped pages; 0, as it is at first, for any number.
+        /// An engine that needs more drops what it keeps, then has others drop what they keep, each after its running job; where
+        /// that is not enough within half a second, its job fails with SOFTDIMO_ERR_OUT_OF_MEMORY. A budget below what is held has
+        /// all engines drop what they keep. Any time; does not wait. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_set_memory_budget(ulong bytes);
+
+        /// <summary>
+        /// Bytes that all engines of this process hold together beyond mapped pages: what counts against the budget. Sessions that
+        /// have not run yet count with what they are foreseen to take. Does not wait. Since ABI 1.2.
+        /// </summary>
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int softdimo_memory_in_use(out ulong bytes);
 
         /// <summary>
         /// Called once, when nothing reads the bytes given to `softdimo_engine_open_memory` or
@@ -974,7 +1276,7 @@ namespace Softdimo
         // Editing
 
         /// <summary>
-        /// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what
+        /// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the model's own image tokenizer: what
         /// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
         /// model file with an encoder. Array convention.
         /// </summary>
@@ -982,7 +1284,7 @@ namespace Softdimo
         public static extern int softdimo_encode(EngineHandle engine, ref softdimo_image image, uint[] tokens, ulong capacity, out ulong needed);
 
         /// <summary>
-        /// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what
+        /// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the model's own image tokenizer: what
         /// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
         /// model file with an encoder. Array convention.
         /// </summary>
@@ -1046,7 +1348,8 @@ namespace Softdimo
         public static extern int softdimo_reward_closeness(out RewardHandle reward);
 
         /// <summary>
-        /// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
+        /// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped; those with alpha over the
+        /// model's background): fill scores
         /// [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first, of either sign. A number that is not
         /// finite ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
         /// and where both arrays are as they were. The arrays are valid during the call. Called only on the thread that is inside

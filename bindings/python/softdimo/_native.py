@@ -149,8 +149,8 @@ class softdimo_layout(Structure):
         ("embedding", ctypes.c_uint32),
         # Class ids are below this; this number itself means no label. 0 for models that read prompts.
         ("classes", ctypes.c_uint32),
-        # Zero.
-        ("reserved", ctypes.c_uint32),
+        # Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; always 3 before, as 0.
+        ("channels", ctypes.c_uint32),
     ]
 
 # Pictures
@@ -167,6 +167,52 @@ SOFTDIMO_FORMAT_RGBA32F = 3
 SOFTDIMO_ORIGIN_TOP_LEFT = 0
 # The first row in memory is the bottom of the picture (OpenGL, Unity).
 SOFTDIMO_ORIGIN_BOTTOM_LEFT = 1
+# A pixel of a larger picture has the colour of the model's pixel that it lies in: pixel art (default). Since ABI 1.2.
+SOFTDIMO_SCALING_NEAREST = 0
+# It has one between those of the model's pixels around it (Catmull-Rom). Since ABI 1.2.
+SOFTDIMO_SCALING_SMOOTH = 1
+# Every pixel has the nearest colour of the palette (default). Since ABI 1.2.
+SOFTDIMO_DITHER_NONE = 0
+# Colours are mixed in an ordered pattern of 4 x 4 pixels. Since ABI 1.2.
+SOFTDIMO_DITHER_BAYER4 = 1
+# The same of 8 x 8 pixels. Since ABI 1.2.
+SOFTDIMO_DITHER_BAYER8 = 2
+
+
+class softdimo_picture_style(Structure):
+    """How pictures are written: first the background is taken away, then colours are chosen, both at the model's size, then the
+    picture is enlarged. The calling thread does it, in about a millisecond for 32 x 32 pixels. Call
+    `softdimo_picture_style_init` first. Since ABI 1.2."""
+    _fields_ = [
+        # Set by `softdimo_picture_style_init`.
+        ("struct_size", ctypes.c_uint32),
+        # `SOFTDIMO_SCALING_*`, of images that are larger than the model's pictures.
+        ("scaling", ctypes.c_uint32),
+        # The colours a picture may have, those nearest in OKLab: `palette_count` times 3 or 4 bytes, sRGB. NULL: as many colours
+        # as palette_count says, found from the picture's own, without random numbers; or all colours, where that is 0.
+        ("palette", POINTER(ctypes.c_uint8)),
+        # 2 to 256, or 0.
+        ("palette_count", ctypes.c_uint32),
+        # SOFTDIMO_FORMAT_RGBA8 (default) or SOFTDIMO_FORMAT_RGB8: what lies at `palette`. Of RGBA8, colours of alpha 0 are left
+        # out. Pixels keep their alpha.
+        ("palette_format", ctypes.c_uint32),
+        # `SOFTDIMO_DITHER_*`; with a palette only.
+        ("dither", ctypes.c_uint32),
+        # How much of the way to the right mixture, 0 to 1 (default).
+        ("dither_strength", ctypes.c_float),
+        # 1: the background becomes transparent, edges partly so. It is what is like the most common colour of the picture's
+        # border and is connected with the border. Needs a format with alpha, and a model without. 0
+        # (default): it stays.
+        ("matte", ctypes.c_uint32),
+        # How far from that colour background may be, as a distance in OKLab, where black and white are 1 apart: 0 to 1; -1
+        # = 0.04.
+        ("matte_tolerance", ctypes.c_float),
+        # Background that something encloses becomes transparent too from this many of the model's pixels on; 0 (default):
+        # holes stay opaque.
+        ("matte_hole_area", ctypes.c_uint32),
+        # Must be zero.
+        ("reserved", ctypes.c_uint32 * 9),
+    ]
 
 
 class softdimo_image(Structure):
@@ -174,9 +220,11 @@ class softdimo_image(Structure):
     _fields_ = [
         # Set by `softdimo_image_init`. In an array, also the distance of its elements.
         ("struct_size", ctypes.c_uint32),
-        # Width in pixels: the model's (`softdimo_engine_layout`), unless a function says any size.
+        # Width in pixels: the model's (`softdimo_engine_layout`), unless a function says any size. Where generated pictures
+        # are written (`softdimo_generate`, `softdimo_job_image`), a multiple of it will do: the picture is enlarged while it is
+        # copied.
         ("width", ctypes.c_uint32),
-        # Height in pixels, likewise.
+        # Height in pixels, likewise; by a factor of its own.
         ("height", ctypes.c_uint32),
         # Bytes from one row to the next; 0 = tightly packed. What lies between rows is never written.
         ("stride", ctypes.c_uint32),
@@ -184,11 +232,15 @@ class softdimo_image(Structure):
         ("format", ctypes.c_uint32),
         # `SOFTDIMO_ORIGIN_*`.
         ("origin", ctypes.c_uint32),
-        # The pixels, at any alignment; used during the call only. Pictures are written with an opaque alpha;
-        # where a picture is only read, nothing is written.
+        # The pixels, at any alignment; used during the call only. Pictures are written with an opaque alpha, unless `style`
+        # has a matte or the model makes alpha, which then is straight; formats without alpha show the model's background behind
+        # it. Where a picture is only read, nothing is written.
         ("data", ctypes.c_void_p),
         # Bytes at `data`: at least (height - 1) * stride + width * bytes per pixel.
         ("capacity", ctypes.c_uint64),
+        # How a generated picture is written; used during the call only, and not where the picture is only read. NULL: as it
+        # is. One style may serve many images. Since ABI 1.2.
+        ("style", POINTER(softdimo_picture_style)),
     ]
 
 # Requests
@@ -309,7 +361,10 @@ class softdimo_request(Structure):
         ("norm_regularizer", ctypes.c_float),
         # `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
         ("variables", ctypes.c_uint32),
-        # Milliseconds for the optimisation, its preparation included, whose iterate under way is finished; -1 = no deadline.
+        # Milliseconds for the whole job, from when the engine begins with it: preparing, optimising, making the picture. The
+        # optimisation ends where another iterate and the picture would take longer than is left; out of time before the
+        # first iterate, the job has the picture of its start. What a late job had begun to prepare is finished beside the
+        # next ones. -1 = no deadline.
         ("deadline_ms", ctypes.c_int64),
         # Start from this picture (the model's size) instead of from nothing; NULL for none. Its kept tokens are
         # known at the start and, with SOFTDIMO_DECODE_HARD, in the result. Not with start_tokens.
@@ -336,8 +391,15 @@ class softdimo_request(Structure):
         ("crop_top", ctypes.c_int32),
         # 1: a step of the optimisation takes less memory and more time; the result is the same. 0: it does not.
         ("recompute", ctypes.c_uint32),
+        # Jobs of higher priority go first, those of equal priority in the order of their submission; default 0, which is also
+        # that of calls such as softdimo_engine_memory. A running job of several steps, or an optimisation without a deadline,
+        # lets jobs of higher priority go before its next step. Since ABI 1.2.
+        ("priority", ctypes.c_int32),
+        # The latest wins: jobs of the same engine with this key that have not begun end as SOFTDIMO_JOB_CANCELLED when this one
+        # is submitted. 0 (default) for none. Since ABI 1.2.
+        ("queue_key", ctypes.c_uint64),
         # Must be zero.
-        ("reserved", ctypes.c_uint32 * 9),
+        ("reserved", ctypes.c_uint32 * 6),
     ]
 
 # Generating
@@ -358,6 +420,9 @@ SOFTDIMO_JOB_DONE = 2
 SOFTDIMO_JOB_FAILED = 3
 # Final. An optimisation that was cancelled still has its best pictures to read.
 SOFTDIMO_JOB_CANCELLED = 4
+# The job stands still until a wait or poll of it calls its reward callback. Told by `softdimo_job_progress` alone, and only
+# to a struct that has `waiting_ms`; everything else says SOFTDIMO_JOB_RUNNING. Since ABI 1.2.
+SOFTDIMO_JOB_WAITING = 5
 
 
 class softdimo_progress(Structure):
@@ -371,9 +436,19 @@ class softdimo_progress(Structure):
         ("step", ctypes.c_uint32),
         # Steps in all; 0 before the job has started.
         ("total", ctypes.c_uint32),
+        # With SOFTDIMO_JOB_WAITING: for how many milliseconds the reward callback has been due; else 0. Since ABI 1.2.
+        ("waiting_ms", ctypes.c_uint32),
+        # Zero. Since ABI 1.2.
+        ("reserved", ctypes.c_uint32),
     ]
 
 # Results of a job
+
+# Opening without waiting
+
+
+class softdimo_opening(Structure):
+    """An engine that is being opened. Thread-safe, except that it must not be freed while another call uses it."""
 
 # What a model is
 
@@ -406,7 +481,8 @@ softdimo_release_fn = CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c
 # Rewards
 
 
-# Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
+# Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped; those with alpha over the
+# model's background): fill scores
 # [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first, of either sign. A number that is not
 # finite ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
 # and where both arrays are as they were. The arrays are valid during the call. Called only on the thread that is inside
@@ -448,19 +524,27 @@ PROTOTYPES = {
     "softdimo_last_error": (ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_uint64]),
     "softdimo_status_name": (ctypes.c_char_p, [ctypes.c_int32]),
     "softdimo_engine_options_init": (ctypes.c_int32, [POINTER(softdimo_engine_options), ctypes.c_uint32]),
+    "softdimo_engine_options_init_game": (ctypes.c_int32, [POINTER(softdimo_engine_options), ctypes.c_uint32]),
     "softdimo_engine_open": (ctypes.c_int32, [ctypes.c_char_p, POINTER(softdimo_engine_options), POINTER(POINTER(softdimo_engine))]),
     "softdimo_engine_layout": (ctypes.c_int32, [POINTER(softdimo_engine), POINTER(softdimo_layout)]),
     "softdimo_engine_free": (None, [POINTER(softdimo_engine)]),
+    "softdimo_engine_cancel_pending": (ctypes.c_int32, [POINTER(softdimo_engine), POINTER(ctypes.c_uint32)]),
+    "softdimo_engine_pause": (ctypes.c_int32, [POINTER(softdimo_engine)]),
+    "softdimo_engine_resume": (ctypes.c_int32, [POINTER(softdimo_engine)]),
+    "softdimo_engine_set_cpu_share": (ctypes.c_int32, [POINTER(softdimo_engine), ctypes.c_uint32]),
+    "softdimo_picture_style_init": (ctypes.c_int32, [POINTER(softdimo_picture_style), ctypes.c_uint32]),
     "softdimo_image_init": (ctypes.c_int32, [POINTER(softdimo_image), ctypes.c_uint32]),
     "softdimo_image_write_png": (ctypes.c_int32, [POINTER(softdimo_image), ctypes.c_char_p, POINTER(ctypes.c_char_p), ctypes.c_uint32]),
     "softdimo_request_init": (ctypes.c_int32, [POINTER(softdimo_request), ctypes.c_uint32]),
     "softdimo_generate": (ctypes.c_int32, [POINTER(softdimo_engine), POINTER(softdimo_request), POINTER(softdimo_image), ctypes.c_uint32]),
+    "softdimo_seed": (ctypes.c_uint64, [ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64]),
     "softdimo_submit": (ctypes.c_int32, [POINTER(softdimo_engine), POINTER(softdimo_request), POINTER(POINTER(softdimo_job))]),
     "softdimo_job_poll": (ctypes.c_int32, [POINTER(softdimo_job), POINTER(ctypes.c_uint32)]),
     "softdimo_job_wait": (ctypes.c_int32, [POINTER(softdimo_job), ctypes.c_int64]),
     "softdimo_job_cancel": (ctypes.c_int32, [POINTER(softdimo_job)]),
     "softdimo_job_progress": (ctypes.c_int32, [POINTER(softdimo_job), POINTER(softdimo_progress)]),
     "softdimo_job_error": (ctypes.c_int32, [POINTER(softdimo_job), ctypes.c_char_p, ctypes.c_uint64, POINTER(ctypes.c_uint64)]),
+    "softdimo_job_free_all": (ctypes.c_int32, [POINTER(softdimo_engine)]),
     "softdimo_job_free": (None, [POINTER(softdimo_job)]),
     "softdimo_job_image": (ctypes.c_int32, [POINTER(softdimo_job), ctypes.c_uint32, POINTER(softdimo_image)]),
     "softdimo_job_image_f32": (ctypes.c_int32, [POINTER(softdimo_job), ctypes.c_uint32, POINTER(ctypes.c_float), ctypes.c_uint64, POINTER(ctypes.c_uint64)]),
@@ -468,13 +552,23 @@ PROTOTYPES = {
     "softdimo_job_max_probability": (ctypes.c_int32, [POINTER(softdimo_job), ctypes.c_uint32, POINTER(ctypes.c_float), ctypes.c_uint64, POINTER(ctypes.c_uint64)]),
     "softdimo_job_embedding": (ctypes.c_int32, [POINTER(softdimo_job), ctypes.c_uint32, POINTER(ctypes.c_float), ctypes.c_uint64, POINTER(ctypes.c_uint64)]),
     "softdimo_job_report": (ctypes.c_int32, [POINTER(softdimo_job), ctypes.c_char_p, ctypes.c_uint64, POINTER(ctypes.c_uint64)]),
+    "softdimo_engine_open_async": (ctypes.c_int32, [ctypes.c_char_p, POINTER(softdimo_engine_options), POINTER(softdimo_request), POINTER(POINTER(softdimo_opening))]),
+    "softdimo_opening_progress": (ctypes.c_int32, [POINTER(softdimo_opening), POINTER(softdimo_progress)]),
+    "softdimo_opening_wait": (ctypes.c_int32, [POINTER(softdimo_opening), ctypes.c_int64]),
+    "softdimo_opening_cancel": (ctypes.c_int32, [POINTER(softdimo_opening)]),
+    "softdimo_opening_error": (ctypes.c_int32, [POINTER(softdimo_opening), ctypes.c_char_p, ctypes.c_uint64, POINTER(ctypes.c_uint64)]),
+    "softdimo_opening_engine": (ctypes.c_int32, [POINTER(softdimo_opening), POINTER(POINTER(softdimo_engine))]),
+    "softdimo_opening_free": (None, [POINTER(softdimo_opening)]),
     "softdimo_engine_info": (ctypes.c_int32, [POINTER(softdimo_engine), ctypes.c_char_p, ctypes.c_uint64, POINTER(ctypes.c_uint64)]),
     "softdimo_engine_label_count": (ctypes.c_int32, [POINTER(softdimo_engine), POINTER(ctypes.c_uint32)]),
     "softdimo_engine_label": (ctypes.c_int32, [POINTER(softdimo_engine), ctypes.c_uint32, POINTER(ctypes.c_char_p)]),
     "softdimo_engine_verify": (ctypes.c_int32, [POINTER(softdimo_engine), ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint64, POINTER(ctypes.c_uint64)]),
     "softdimo_engine_memory": (ctypes.c_int32, [POINTER(softdimo_engine), POINTER(softdimo_memory)]),
     "softdimo_engine_warmup": (ctypes.c_int32, [POINTER(softdimo_engine), ctypes.c_uint32]),
+    "softdimo_engine_warmup_request": (ctypes.c_int32, [POINTER(softdimo_engine), POINTER(softdimo_request)]),
     "softdimo_engine_trim": (ctypes.c_int32, [POINTER(softdimo_engine)]),
+    "softdimo_set_memory_budget": (ctypes.c_int32, [ctypes.c_uint64]),
+    "softdimo_memory_in_use": (ctypes.c_int32, [POINTER(ctypes.c_uint64)]),
     "softdimo_engine_open_memory": (ctypes.c_int32, [ctypes.c_void_p, ctypes.c_uint64, softdimo_release_fn, ctypes.c_void_p, POINTER(softdimo_engine_options), POINTER(POINTER(softdimo_engine))]),
     "softdimo_encode": (ctypes.c_int32, [POINTER(softdimo_engine), POINTER(softdimo_image), POINTER(ctypes.c_uint32), ctypes.c_uint64, POINTER(ctypes.c_uint64)]),
     "softdimo_reward_target": (ctypes.c_int32, [POINTER(softdimo_image), POINTER(ctypes.c_float), ctypes.c_uint64, POINTER(POINTER(softdimo_reward))]),
