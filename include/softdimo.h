@@ -283,8 +283,8 @@ typedef struct softdimo_layout {
   uint32_t embedding;
   /// Class ids are below this; this number itself means no label. 0 for models that read prompts.
   uint32_t classes;
-  /// Zero.
-  uint32_t reserved;
+  /// Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; always 3 before, as 0.
+  uint32_t channels;
 } softdimo_layout;
 
 /// Picture size, tokens and embedding of the model. Set `layout->struct_size` before the call.
@@ -350,8 +350,8 @@ typedef struct softdimo_picture_style {
   /// How much of the way to the right mixture, 0 to 1 (default).
   float dither_strength;
   /// 1: the background becomes transparent, edges partly so. It is what is like the most common colour of the picture's
-  /// border and is connected with the border. Needs a format with alpha. 0 (default): pictures are opaque, unless their
-  /// model makes transparent ones.
+  /// border and is connected with the border. Needs a format with alpha, and a model without. 0
+  /// (default): it stays.
   uint32_t matte;
   /// How far from that colour background may be, as a distance in OKLab, where black and white are 1 apart: 0 to 1; -1
   /// = 0.04.
@@ -384,7 +384,8 @@ typedef struct softdimo_image {
   /// `SOFTDIMO_ORIGIN_*`.
   uint32_t origin;
   /// The pixels, at any alignment; used during the call only. Pictures are written with an opaque alpha, unless `style`
-  /// has a matte; where a picture is only read, nothing is written.
+  /// has a matte or the model makes alpha, which then is straight; formats without alpha show the model's background behind
+  /// it. Where a picture is only read, nothing is written.
   void *data;
   /// Bytes at `data`: at least (height - 1) * stride + width * bytes per pixel.
   uint64_t capacity;
@@ -674,8 +675,8 @@ int32_t softdimo_job_image(const struct softdimo_job *job,
                            uint32_t index,
                            struct softdimo_image *image);
 
-/// Copy picture `index` as the decoder's floats [3, height, width], nominally in [0, 1], not clamped. Array
-/// convention.
+/// Copy picture `index` as the decoder's floats [channels, height, width], nominally in [0, 1], not clamped; channels as
+/// softdimo_layout says. Array convention.
 int32_t softdimo_job_image_f32(const struct softdimo_job *job,
                                uint32_t index,
                                float *pixels,
@@ -803,7 +804,7 @@ int32_t softdimo_engine_open_memory(const void *data,
  * @{
  */
 
-/// The tokens [positions, splits] of a picture of the model's size, by the model's own image tokenizer: what
+/// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the model's own image tokenizer: what
 /// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
 /// model file with an encoder. Array convention.
 int32_t softdimo_encode(const struct softdimo_engine *engine,
@@ -858,7 +859,8 @@ int32_t softdimo_reward_prior(uint64_t seed,
 /// A reward for staying near the start embedding: −mean squared distance.
 int32_t softdimo_reward_closeness(struct softdimo_reward **reward);
 
-/// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped): fill scores
+/// Scores `batch` soft pictures [batch, 3, height, width] (nominally in [0, 1], not clamped; those with alpha over the
+/// model's background): fill scores
 /// [batch] and gradient = dscore/dpixels, of the pictures' shape, both zeros at first, of either sign. A number that is not
 /// finite ends the climb of its picture, with a warning in the log; the job fails where no picture has had a finite score,
 /// and where both arrays are as they were. The arrays are valid during the call. Called only on the thread that is inside
