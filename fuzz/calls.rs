@@ -127,6 +127,7 @@ struct Host {
     model: CString,
     picture: Vec<u8>,
     mask: Vec<f32>,
+    style: softdimo_picture_style,
 }
 
 pub fn calls(bytes: &[u8]) {
@@ -139,6 +140,8 @@ pub fn calls(bytes: &[u8]) {
         model: CString::new(model).unwrap(),
         picture: vec![0; 64 * 64 * 16],
         mask: vec![1.0; 64 * 64],
+        // SAFETY: plain data, which every image that has a style fills.
+        style: unsafe { std::mem::zeroed() },
     };
     host.open(0, &mut bytes);
     for _ in 0..40 {
@@ -175,9 +178,25 @@ impl Host {
         unsafe { softdimo_image_init(&mut image, size_of::<softdimo_image>() as u32) };
         (image.width, image.height) = (SIDE, SIDE);
         if bytes.byte() > 230 {
-            (image.width, image.height) = (bytes.small(64), bytes.small(64));
+            (image.width, image.height) = (bytes.small(66), bytes.small(66));
         }
         image.format = bytes.small(5);
+        if bytes.byte() > 200 {
+            // SAFETY: as above; the palette has more bytes than any palette is read of.
+            unsafe { softdimo_picture_style_init(&mut self.style, size_of::<softdimo_picture_style>() as u32) };
+            self.style.scaling = bytes.small(3);
+            if bytes.byte() % 2 == 0 {
+                self.style.palette = self.mask.as_ptr().cast();
+            }
+            self.style.palette_count = bytes.small(32);
+            self.style.palette_format = bytes.small(3);
+            self.style.dither = bytes.small(4);
+            self.style.dither_strength = bytes.float();
+            self.style.matte = bytes.small(3);
+            self.style.matte_tolerance = bytes.float();
+            self.style.matte_hole_area = bytes.small(64);
+            image.style = &self.style;
+        }
         image.data = self.picture.as_mut_ptr().cast();
         image.capacity = self.picture.len() as u64;
         image

@@ -284,7 +284,8 @@ typedef struct softdimo_layout {
   uint32_t embedding;
   /// Class ids are below this; this number itself means no label. 0 for models that read prompts.
   uint32_t classes;
-  /// Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; always 3 before, as 0.
+  /// Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; older libraries, whose pictures
+  /// have 3, leave 0 here.
   uint32_t channels;
 } softdimo_layout;
 

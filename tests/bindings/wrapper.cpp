@@ -59,6 +59,7 @@ void describes(const softdimo::Engine& engine) {
     CHECK(softdimo::abi_matches());
     CHECK(softdimo::version() == softdimo_version());
     CHECK(engine.layout().width == 32 && engine.layout().height == 32);
+    CHECK(engine.layout().channels == 3);
     CHECK(engine.layout().positions == 64 && engine.layout().splits == 2);
     CHECK(contains(take(engine.info()), "\"width\":32"));
     const auto labels = take(engine.labels());

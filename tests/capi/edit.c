@@ -53,6 +53,11 @@ int main(int argc, char **argv) {
     CHECK(changed > 8);
   }
 
+  softdimo_layout layout;
+  layout.struct_size = sizeof layout;
+  OK(softdimo_engine_layout(engine, &layout));
+  CHECK(layout.channels == 3);
+
   /* A picture upside down in memory is the same picture. */
   static uint8_t flipped[PIXELS * 4];
   for (int y = 0; y < SIDE; y++) memcpy(flipped + y * SIDE * 4, pixels + (SIDE - 1 - y) * SIDE * 4, SIDE * 4);

@@ -233,6 +233,12 @@ fn pictures() {
 }
 
 #[test]
+fn pictures_with_alpha() {
+    let folder = tempfile::tempdir().unwrap();
+    run(program("alpha").arg(support::alpha::maskbit_model(folder.path())));
+}
+
+#[test]
 fn optimize() {
     let folder = tempfile::tempdir().unwrap();
     run(program("optimize").arg(maskbit::labelled(folder.path())));

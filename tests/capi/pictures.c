@@ -136,6 +136,29 @@ static void styles(const softdimo_engine *engine) {
   for (int at = 0; at + 1 < 4 * PIXELS; at++) between += memcmp(cut[0] + at * 4, cut[0] + at * 4 + 4, 4) != 0;
   CHECK(between > 2 * PIXELS);
 
+  /* What a style costs on the calling thread, at the model's size and eight times as large. */
+  static uint8_t large[LARGE * LARGE * 4];
+  static const struct {
+    const char *name;
+    uint32_t side, scaling, colors, dither, matte;
+  } costs[] = {{"plain", SIDE, 0, 0, 0, 0},       {"matte", SIDE, 0, 0, 0, 1},
+               {"16 colours", SIDE, 0, 16, 0, 0}, {"256 colours, dithered", SIDE, 0, 256, 2, 0},
+               {"8 times, nearest", LARGE, 0, 0, 0, 0}, {"8 times, smooth", LARGE, 1, 0, 0, 0}};
+  for (size_t k = 0; k < sizeof costs / sizeof *costs; k++) {
+    OK(softdimo_picture_style_init(&style, sizeof style));
+    style.scaling = costs[k].scaling;
+    style.palette_count = costs[k].colors;
+    style.dither = costs[k].dither;
+    style.matte = costs[k].matte;
+    softdimo_image image = picture(large);
+    image.width = image.height = costs[k].side;
+    image.capacity = sizeof large;
+    image.style = &style;
+    const double began = cpu_seconds();
+    for (int i = 0; i < 20; i++) OK(softdimo_job_image(job, 0, &image));
+    printf("# %s: %.2f ms\n", costs[k].name, (cpu_seconds() - began) / 20 * 1e3);
+  }
+
   /* A style is not read where the picture is; where one is NULL or the struct is older, there is none. */
   style.scaling = 99;
   images[0] = picture(plain[0]);

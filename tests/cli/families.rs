@@ -92,3 +92,46 @@ fn meissonic_converts_inspects_and_verifies() {
         std::fs::remove_file(&picture).unwrap();
     }
 }
+
+/// A tokenizer of four channels: pictures with alpha, seen against a colour of the file.
+#[test]
+fn pictures_with_alpha() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(folder.path().join(name));
+    support::alpha::maskgit_model(folder.path());
+    let (tokenizer, output) = (path("maskgit-tokenizer.safetensors"), path("alpha.softdimo.safetensors"));
+    let generator = text(data("maskgit/pytorch_model.bin"));
+    let convert = [
+        "convert",
+        "maskgit",
+        "--generator",
+        &generator,
+        "--tokenizer",
+        &tokenizer,
+        "--heads",
+        "4",
+        "-o",
+        &output,
+    ];
+    let said = super::fails(1, &[&convert[..], &["--background", "green"]].concat());
+    assert!(said.contains("background: expected a colour, #rrggbb, found green"), "{said}");
+    run(&[&convert[..], &["--background", "#00ff00"]].concat());
+    let lines = run(&["inspect", &output]);
+    assert!(lines.contains(" with alpha, seen against #00ff00\n"), "{lines}");
+
+    let make = |name: &str, options: &[&str]| {
+        let picture = path(name);
+        run(&[&["generate", "--model", &output, "--class", "1", "-o", &picture], options].concat());
+        softdimo::image::read_png(picture).unwrap().0
+    };
+    let picture = make("picture.png", &["--enlarge", "1"]);
+    let alpha: std::collections::BTreeSet<u8> = picture.data().chunks(4).map(|pixel| pixel[3]).collect();
+    assert!(alpha.len() > 8, "{alpha:?}");
+    // What is edited keeps its alpha; between the pictures of a sheet there is nothing.
+    let edited = make("edited.png", &["--edit", &path("picture.png"), "--keep", "1", "--enlarge", "1"]);
+    assert!(edited.data().chunks(4).any(|pixel| pixel[3] < 255));
+    let sheet = make("sheet.png", &["--count", "2", "--enlarge", "1"]);
+    assert_eq!(sheet.data()[(picture.height() * picture.width() * 4) as usize + 3], 0);
+    let said = super::fails(1, &["generate", "--model", &output, "--matte", "-o", &path("no.png")]);
+    assert!(said.contains("matte: expected none for a model whose pictures have alpha"), "{said}");
+}

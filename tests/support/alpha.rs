@@ -64,7 +64,7 @@ pub fn maskbit_model(folder: &Path) -> PathBuf {
     widen(&mut all, &ENDS);
     let tokenizer = folder.join("maskbit-tokenizer.safetensors");
     safetensors(&tokenizer, &all);
-    let generator = Checkpoint::open(&data("maskbit/generator.safetensors")).unwrap();
+    let generator = Checkpoint::open(data("maskbit/generator.safetensors")).unwrap();
     let mut config: Json = serde_json::from_str(&generator.metadata()["config"]).unwrap();
     config["num_channels"] = json!(4);
     let config = Some(written(folder, "maskbit.json", &config));
@@ -73,7 +73,7 @@ pub fn maskbit_model(folder: &Path) -> PathBuf {
 
 /// Nothing but the tensors says that there are four channels.
 pub fn maskgit_model(folder: &Path) -> PathBuf {
-    let last = Checkpoint::open(&data("maskgit/last.ckpt")).unwrap();
+    let last = Checkpoint::open(data("maskgit/last.ckpt")).unwrap();
     let names = last.names().filter(|name| !name.starts_with("loss."));
     let mut all: Tensors = names.map(|n| (n.to_string(), last.get(n).unwrap().to_tensor())).collect();
     widen(&mut all, &ENDS);

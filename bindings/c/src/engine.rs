@@ -219,7 +219,8 @@ pub struct softdimo_layout {
     pub embedding: u32,
     /// Class ids are below this; this number itself means no label. 0 for models that read prompts.
     pub classes: u32,
-    /// Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; always 3 before, as 0.
+    /// Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; older libraries, whose pictures
+    /// have 3, leave 0 here.
     pub channels: u32,
 }
 

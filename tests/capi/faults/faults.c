@@ -63,6 +63,13 @@ static void life(void) {
   if (MAY(softdimo_submit(engine, &request, &job)) == SOFTDIMO_OK) {
     MAY(softdimo_job_wait(job, -1));
     MAY(softdimo_job_image(job, 2, &images[2]));
+    softdimo_picture_style style;
+    OK(softdimo_picture_style_init(&style, sizeof style));
+    style.matte = 1;
+    style.palette_count = 8;
+    style.scaling = SOFTDIMO_SCALING_SMOOTH;
+    images[2].style = &style;
+    MAY(softdimo_job_image(job, 2, &images[2]));
     MAY(softdimo_job_report(job, text, sizeof text, &needed));
   }
   softdimo_job_free(job);
