@@ -240,8 +240,11 @@ typedef struct softdimo_engine_options {
   /// Meissonic needs at 1024x1024. What takes more, or has a node for every two billion, is refused when it is opened:
   /// SOFTDIMO_ERR_UNSUPPORTED. Since ABI 1.1.
   uint32_t work_limit;
+  /// 1: networks look every millisecond or so of computing, instead of once a call, whether the engine is paused or has used
+  /// up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
+  uint32_t yielding;
   /// Must be zero.
-  uint32_t reserved[6];
+  uint32_t reserved[5];
 } softdimo_engine_options;
 
 /// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown
@@ -302,8 +305,8 @@ void softdimo_engine_free(struct softdimo_engine *engine);
 int32_t softdimo_engine_cancel_pending(const struct softdimo_engine *engine,
                                        uint32_t *count);
 
-/// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs, or the session that is being
-/// prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
+/// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs (with `options.yielding` the few
+/// nodes of it), or the session that is being prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
 /// the engine be freed; a job that has not begun does not. A wait for a job, and calls that have the engine compute, wait until
 /// it is resumed. A cancelled optimisation still makes its best picture: that is all that is computed. Deadlines go on.
 /// Since ABI 1.2.
@@ -314,8 +317,9 @@ int32_t softdimo_engine_resume(const struct softdimo_engine *engine);
 
 /// Have the engine's threads, together, compute for at most `percent` percent of the time of one core: 1 to 100 for each of its
 /// threads; 0 (at first) for no limit. After every network call, and after the preparation of a session, the engine computes
-/// nothing until its share has come up to what that took: the share holds over times that are longer than a call. Returns at
-/// once, and counts from the next call on. Linux only; no effect elsewhere. Since ABI 1.2.
+/// nothing until its share has come up to what that took: the share holds over times that are longer than a call, with
+/// `options.yielding` over those that are longer than some milliseconds. Returns at once, and counts from the next call on.
+/// Linux only; no effect elsewhere. Since ABI 1.2.
 int32_t softdimo_engine_set_cpu_share(const struct softdimo_engine *engine,
                                       uint32_t percent);
 

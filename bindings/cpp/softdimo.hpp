@@ -565,6 +565,8 @@ public:
     Options& memory_limit(std::uint64_t bytes) { return raw_.memory_limit = bytes, *this; }
     /// Billions of multiply-adds that one network may take for a picture; 0 = 40000.
     Options& work_limit(std::uint32_t billions) { return raw_.work_limit = billions, *this; }
+    /// Networks look every millisecond or so whether the engine is paused or has used up its share of the processor.
+    Options& yielding(bool looks) { return raw_.yielding = looks ? 1 : 0, *this; }
     /// "cpu" or "cuda".
     Options& provider(std::string name) { return provider_ = std::move(name), *this; }
     /// Path of the ONNX Runtime library.

@@ -205,8 +205,8 @@ impl Engine {
         Ok(self.worker.queue().cancel_jobs())
     }
 
-    /// Compute nothing until [`Engine::resume`]: the network call that runs, or the session that is being prepared, is
-    /// finished first. Idempotent, and returns at once.
+    /// Compute nothing until [`Engine::resume`]: the network call that runs (with [`Options::yielding`] the few nodes of it),
+    /// or the session that is being prepared, is finished first. Idempotent, and returns at once.
     ///
     /// Meanwhile jobs can be submitted, looked at, cancelled and dropped, and the engine as well; a job that has not begun
     /// does not. What waits for the end of a job, or for the engine to compute, waits until it is resumed. A cancelled
@@ -232,8 +232,8 @@ impl Engine {
 
     /// Have the engine's threads, together, compute for at most so many percent of the time of one core: 1 to 100 times
     /// [`Engine::threads`]; 0 for no limit. After a network call, or the preparation of a session, the engine computes nothing
-    /// until its share has come up to what that took, so the share holds over times that are longer than a call. Returns at
-    /// once, and counts from the next call on. Linux only; no effect elsewhere.
+    /// until its share has come up to what that took, so the share holds over times that are longer than a call, with
+    /// [`Options::yielding`] over those that are longer than some milliseconds. Returns at once, and counts from the next call on. Linux only; no effect elsewhere.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for more; those of [`Engine::check_process`].
@@ -405,6 +405,25 @@ mod tests {
         drop((finished, queued, broken));
         assert!(worker.upgrade().is_none(), "the worker thread is joined");
         other.generate(&Request::default()).unwrap();
+    }
+
+    /// A job that went before the steps of another has panicked: that other one does not go on with what the panic left.
+    #[test]
+    fn a_panic_between_the_steps_of_a_job_fails_it() {
+        let engine = engine();
+        let slow = engine.submit(&Request { steps: 10_000, ..Request::class(3) }).unwrap();
+        while slow.progress().step < 2 {
+            std::thread::yield_now();
+        }
+        let panics = Job::new(engine.worker.clone(), None);
+        let (shared, rank) = (panics.shared().clone(), Some(panics.shared().clone()));
+        let rank = Rank { priority: 1, key: 0, job: rank };
+        engine.worker.enqueue(rank, |_| panic!("on purpose"), move |e| shared.finish(Err(e))).unwrap();
+        for (job, words) in [(&panics, "on purpose"), (&slow, "an earlier job of this engine panicked")] {
+            let error = job.wait(None, |_| std::ops::ControlFlow::Continue(())).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            assert_eq!(job.phase(), Phase::Failed);
+        }
     }
 
     #[test]

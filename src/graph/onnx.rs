@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{Graph, Node, Op, Value};
+use super::{Graph, Node, Op, Value, work};
 use crate::tensor::{Dtype, Shape, Tensor};
 
 /// ONNX operator set: the first with Gelu and LayerNormalization both as standard ops.
@@ -32,9 +32,19 @@ impl std::fmt::Debug for Placement<'_> {
     }
 }
 
+/// Domain and name of the operator that hands on its input, an f32 tensor, and lets others have the processor: see
+/// [`lower_yielding`].
+pub const YIELD: (&str, &str) = ("softdimo", "Yield");
+
 /// Serialise `graph`. Inputs, outputs and weights keep their names; other values are called `v<index>`, and
 /// helpers `h<count>`, where those are free.
 pub fn lower(graph: &Graph, placement: Placement<'_>) -> Vec<u8> {
+    lower_yielding(graph, placement, u64::MAX)
+}
+
+/// [`lower`], with a [`YIELD`] after every so many multiply-adds: before the operand of the next convolution or product with
+/// weights, where no optimiser of the runtime looks for nodes to fuse.
+pub fn lower_yielding(graph: &Graph, placement: Placement<'_>, every: u64) -> Vec<u8> {
     let nodes = graph.nodes();
     let mut taken: HashSet<String> = graph.outputs().into_iter().map(|(name, _)| name).collect();
     for node in nodes.iter() {
@@ -42,7 +52,8 @@ pub fn lower(graph: &Graph, placement: Placement<'_>) -> Vec<u8> {
             taken.insert(name.clone());
         }
     }
-    let mut out = Lowering { names: Vec::new(), taken, body: Message::default(), extra: 0 };
+    let mut out = Lowering { names: Vec::new(), taken, body: Message::default(), extra: 0, operand: None };
+    let (mut work, mut yields) = (0_u64, false);
     let mut declared = HashSet::new();
     for (i, node) in nodes.iter().enumerate() {
         let name = match &node.op {
@@ -69,7 +80,14 @@ pub fn lower(graph: &Graph, placement: Placement<'_>) -> Vec<u8> {
                 }
             }
             Op::Constant { value } => out.initializer(&name, value),
-            _ => out.node(&nodes, node, Value(i as u32)),
+            _ => {
+                if work >= every && takes_weights(&nodes, node) {
+                    out.yields(node.inputs[0]);
+                    (work, yields) = (0, true);
+                }
+                out.node(&nodes, node, Value(i as u32));
+                work = work.saturating_add(work::of_node(&nodes, node));
+            }
         }
     }
     for (name, v) in graph.outputs() {
@@ -84,7 +102,18 @@ pub fn lower(graph: &Graph, placement: Placement<'_>) -> Vec<u8> {
     opset.string(1, "").int(2, OPSET);
     let mut model = Message::default();
     model.int(1, IR_VERSION).string(2, "softdimo").message(7, &out.body).message(8, &opset);
+    if yields {
+        let mut own = Message::default();
+        own.string(1, YIELD.0).int(2, 1);
+        model.message(8, &own);
+    }
     model.0
+}
+
+/// Whether this is a convolution, or a product, of a computed f32 tensor with weights.
+fn takes_weights(nodes: &[Node], node: &Node) -> bool {
+    let computed = |v: &Value| !nodes[v.index()].op.is_source() && nodes[v.index()].dtype == Dtype::F32;
+    matches!(node.op, Op::Gemm { .. } | Op::Conv { .. }) && computed(&node.inputs[0])
 }
 
 mod graph_field {
@@ -112,6 +141,8 @@ struct Lowering {
     body: Message,
     /// Counter for helper tensors.
     extra: usize,
+    /// The first operand of the node at hand, where it is not the one of the graph.
+    operand: Option<String>,
 }
 
 fn ints(values: &[usize]) -> Vec<i64> {
@@ -145,6 +176,15 @@ impl Lowering {
         name
     }
 
+    /// Have the next node read its first operand, `value`, after others had the processor.
+    fn yields(&mut self, value: Value) {
+        let operand = self.fresh();
+        let mut node = Message::default();
+        node.string(1, &self.names[value.index()]).string(2, &operand).string(4, YIELD.1).string(7, YIELD.0);
+        self.body.message(graph_field::NODE, &node);
+        self.operand = Some(operand);
+    }
+
     fn emit(&mut self, op_type: &str, inputs: &[&str], output: &str, attributes: &[Attribute<'_>]) {
         let mut node = Message::default();
         for input in inputs {
@@ -173,7 +213,10 @@ impl Lowering {
     fn node(&mut self, nodes: &[Node], node: &Node, value: Value) {
         use Attribute::*;
         let y = self.names[value.index()].clone();
-        let inputs: Vec<String> = node.inputs.iter().map(|v| self.names[v.index()].clone()).collect();
+        let mut inputs: Vec<String> = node.inputs.iter().map(|v| self.names[v.index()].clone()).collect();
+        if let Some(operand) = self.operand.take() {
+            inputs[0] = operand;
+        }
         let x: Vec<&str> = inputs.iter().map(String::as_str).collect();
         match &node.op {
             Op::Input { .. } | Op::Weight { .. } | Op::Constant { .. } => {

@@ -41,6 +41,14 @@ pub(crate) fn working_for(job: Arc<Cancel>) -> WorkingFor {
     WorkingFor
 }
 
+/// In the middle of a run on this thread: wait until the engine may compute. A run whose job is cancelled goes on to its end.
+pub(super) fn hold_in_run() {
+    let working = WORKING.with_borrow(|working| Some((working.pace.clone()?, working.jobs.last().cloned())));
+    if let Some((pace, job)) = working {
+        pace.hold(|| exit::closing() || job.as_ref().is_some_and(|job| job.is_cancelled()));
+    }
+}
+
 /// See [`working_for`].
 pub(crate) struct WorkingFor;
 

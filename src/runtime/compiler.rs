@@ -17,7 +17,9 @@ use super::exit;
 use super::library::Runtime;
 use super::options::{MemoryMode, Options};
 use super::session::{Input, Session};
+use super::provider::Provider;
 use super::threads::Threads;
+use super::yielding;
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
 use crate::graph::onnx::{self, Placement};
@@ -207,6 +209,13 @@ impl Compiler {
             .and_then(|b| b.with_config_entry("session.disable_quant_qdq", "1"))
             .map_err(builder_error(&stage))?;
         let provider = self.options.provider;
+        let every = if self.options.yielding && provider == Provider::Cpu { yielding::EVERY } else { u64::MAX };
+        let b = match every {
+            u64::MAX => b,
+            _ => b
+                .with_operators(yielding::domain().map_err(runtime_error(&stage))?)
+                .map_err(builder_error(&stage))?,
+        };
         let mut b = provider.register(b, &self.runtime, self.options.device_id, cost.has_arena())?;
 
         let names = graph.weights();
@@ -214,7 +223,7 @@ impl Compiler {
         let values = values.collect::<Result<Vec<_>>>()?;
         let files = Files::of(&names, sources);
         let model = if cost.in_place {
-            onnx::lower(graph, Placement::Inputs)
+            onnx::lower_yielding(graph, Placement::Inputs, every)
         } else {
             b = self.place_initializers(b, &values, &files, &cost.shared, &stage)?;
             if let Some(name) = names.iter().find(|n| files.place(n, sources).is_none()) {
@@ -228,7 +237,7 @@ impl Compiler {
                 });
             }
             let place = |n: &str| files.place(n, sources).unwrap_or_default();
-            onnx::lower(graph, Placement::External(&place))
+            onnx::lower_yielding(graph, Placement::External(&place), every)
         };
         let aside = takes_long(graph.nodes().len(), &cost);
         let loading = cancel.begin_load(&b, aside && key.is_some())?;

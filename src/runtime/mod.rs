@@ -22,6 +22,7 @@ mod session;
 pub(crate) mod statics;
 pub(crate) mod threads;
 mod unwinder;
+mod yielding;
 
 pub use self::cancel::Cancel;
 pub use self::library::{ENV_LIBRARY, Runtime, load, loaded};

@@ -33,6 +33,9 @@ pub struct Options {
     /// Billions of multiply-adds that one network may take for a picture; 0 = 40000, more than four times what
     /// Meissonic needs at 1024×1024. A model that takes more is refused when it is opened, as is one with a node for every two billion.
     pub work_limit: u32,
+    /// Networks look every millisecond or so of computing, instead of once a call, whether the engine is paused or has used up
+    /// its share of the processor. The pictures are the same. CPU only.
+    pub yielding: bool,
     /// The ONNX Runtime library file; `None` searches.
     pub ort_library: Option<PathBuf>,
 }

@@ -222,6 +222,95 @@ static void keeps_its_share(void) {
   softdimo_job_free(job);
 }
 
+/* An engine whose networks look on their way makes the same pictures, bit for bit, and keeps its share within a call. */
+
+static void results_of(const softdimo_engine *from, const softdimo_request *request, uint32_t *tokens, float *floats) {
+  softdimo_job *job = submit(from, request);
+  OK(softdimo_job_wait(job, -1));
+  for (uint32_t b = 0; b < request->batch; b++) {
+    uint64_t needed;
+    tokens_of(job, b, tokens + b * TOKENS);
+    OK(softdimo_job_image_f32(job, b, floats + b * 3 * PIXELS, 3 * PIXELS, &needed));
+  }
+  softdimo_job_free(job);
+}
+
+/* The largest share of 150 ms, and that of all, while a job of large batches runs. */
+static double largest_share(softdimo_engine *of, uint32_t batch, double *all) {
+  softdimo_request request = long_request();
+  request.batch = batch;
+  softdimo_job *job = submit(of, &request);
+  wait_until_running(job, 2);
+  OK(softdimo_engine_set_cpu_share(of, 20));
+  sleep_ms(500);
+  double largest = 0, start = seconds(), cpu = cpu_seconds();
+  for (int i = 0; i < 20; i++) {
+    double share = share_over(0.15);
+    if (share > largest) largest = share;
+  }
+  *all = (cpu_seconds() - cpu) / (seconds() - start);
+  OK(softdimo_engine_set_cpu_share(of, 0));
+  softdimo_job_free(job);
+  return largest;
+}
+
+static void looks_on_its_way(void) {
+  static uint32_t tokens[2][4 * TOKENS];
+  static float floats[2][4 * 3 * PIXELS];
+  softdimo_engine_options options = default_options();
+  options.threads = 2;
+  for (uint32_t mode = SOFTDIMO_MEMORY_LEAN; mode <= SOFTDIMO_MEMORY_FAST; mode++) {
+    softdimo_engine *engines[2];
+    options.memory_mode = mode;
+    for (uint32_t yielding = 0; yielding < 2; yielding++) {
+      options.yielding = yielding;
+      engines[yielding] = open_engine(model, &options);
+    }
+    softdimo_reward_term term;
+    softdimo_reward *reward;
+    for (int what = 0; what < 4; what++) {
+      softdimo_request request = climbs(&term, &reward);
+      request.optimize_steps = 5;
+      if (what < 3) {
+        request = default_request(11);
+        request.batch = what == 1 ? 4 : 1;
+        if (what == 2) request.steps = 6;
+      }
+      for (int i = 0; i < 2; i++) results_of(engines[i], &request, tokens[i], floats[i]);
+      CHECK(!memcmp(tokens[0], tokens[1], sizeof *tokens));
+      CHECK(!memcmp(floats[0], floats[1], sizeof *floats));
+      softdimo_reward_free(reward);
+    }
+    if (mode == SOFTDIMO_MEMORY_LEAN) {
+      enum { BATCH = 64 };
+      double all[2], largest[2];
+      for (int i = 0; i < 2; i++) largest[i] = largest_share(engines[i], BATCH, &all[i]);
+      printf("# a share of 20 %%, calls of %d pictures: %.0f %%, at most %.0f %% of 150 ms; yielding %.0f %%, %.0f %%\n", BATCH,
+             all[0] * 100, largest[0] * 100, all[1] * 100, largest[1] * 100);
+      CHECK(all[1] >= 0.1 && all[1] <= 0.28);
+      CHECK(largest[1] < 0.7);
+
+      /* Paused in the middle of a call. */
+      softdimo_request request = long_request();
+      request.batch = BATCH;
+      softdimo_job *job = submit(engines[1], &request);
+      wait_until_running(job, 2);
+      OK(softdimo_engine_pause(engines[1]));
+      stands_still(job);
+      OK(softdimo_job_cancel(job));
+      softdimo_job_free(job);
+      job = submit(engines[1], &request);
+      wait_until_running(submit(engine, &request), 1);
+      OK(softdimo_job_free_all(engine));
+      OK(softdimo_engine_resume(engines[1]));
+      wait_until_running(job, 2);
+      OK(softdimo_engine_pause(engines[1]));
+      softdimo_job_free(job);
+    }
+    for (int i = 0; i < 2; i++) softdimo_engine_free(engines[i]);
+  }
+}
+
 int main(int argc, char **argv) {
   begin();
   CHECK(argc == 2);
@@ -235,6 +324,7 @@ int main(int argc, char **argv) {
   ends_while_paused();
   frees_paused();
   keeps_its_share();
+  looks_on_its_way();
   softdimo_engine_free(engine);
   return end();
 }

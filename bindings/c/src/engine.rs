@@ -79,8 +79,11 @@ pub struct softdimo_engine_options {
     /// Meissonic needs at 1024x1024. What takes more, or has a node for every two billion, is refused when it is opened:
     /// SOFTDIMO_ERR_UNSUPPORTED. Since ABI 1.1.
     pub work_limit: u32,
+    /// 1: networks look every millisecond or so of computing, instead of once a call, whether the engine is paused or has used
+    /// up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
+    pub yielding: u32,
     /// Must be zero.
-    pub reserved: [u32; 6],
+    pub reserved: [u32; 5],
 }
 
 /// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown
@@ -110,7 +113,8 @@ const DEFAULTS: softdimo_engine_options = softdimo_engine_options {
     log_user_data: std::ptr::null_mut(),
     log_level: SOFTDIMO_LOG_WARNING,
     work_limit: 0,
-    reserved: [0; 6],
+    yielding: 0,
+    reserved: [0; 5],
 };
 
 /// The same for an engine beside a game's own threads, which are not to miss a frame for it: `threads` is 1, the worker,
@@ -184,6 +188,11 @@ pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Re
         niceness: o.niceness,
         memory_limit: o.memory_limit,
         work_limit: o.work_limit,
+        yielding: match o.yielding {
+            0 => false,
+            1 => true,
+            other => return Err(Error::invalid("options.yielding", "0 or 1", other)),
+        },
         ort_library: library.map(Into::into),
     };
     Ok((options, (o.log, o.log_user_data, LogLevel::try_from(o.log_level)?)))
@@ -281,8 +290,8 @@ pub unsafe extern "C" fn softdimo_engine_cancel_pending(
     })
 }
 
-/// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs, or the session that is being
-/// prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
+/// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs (with `options.yielding` the few
+/// nodes of it), or the session that is being prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
 /// the engine be freed; a job that has not begun does not. A wait for a job, and calls that have the engine compute, wait until
 /// it is resumed. A cancelled optimisation still makes its best picture: that is all that is computed. Deadlines go on.
 /// Since ABI 1.2.
@@ -301,8 +310,9 @@ pub unsafe extern "C" fn softdimo_engine_resume(engine: *const softdimo_engine) 
 
 /// Have the engine's threads, together, compute for at most `percent` percent of the time of one core: 1 to 100 for each of its
 /// threads; 0 (at first) for no limit. After every network call, and after the preparation of a session, the engine computes
-/// nothing until its share has come up to what that took: the share holds over times that are longer than a call. Returns at
-/// once, and counts from the next call on. Linux only; no effect elsewhere. Since ABI 1.2.
+/// nothing until its share has come up to what that took: the share holds over times that are longer than a call, with
+/// `options.yielding` over those that are longer than some milliseconds. Returns at once, and counts from the next call on.
+/// Linux only; no effect elsewhere. Since ABI 1.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_set_cpu_share(engine: *const softdimo_engine, percent: u32) -> i32 {
     // SAFETY: a live handle.

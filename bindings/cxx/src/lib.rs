@@ -69,6 +69,8 @@ mod ffi {
         memory_limit: u64,
         /// Billions of multiply-adds that one network may take for a picture; 0 = 40000.
         work_limit: u32,
+        /// Networks look every millisecond or so whether the engine is paused or has used up its share of the processor.
+        yielding: bool,
         /// Path of the ONNX Runtime library; empty: the environment variable SOFTDIMO_ORT_LIBRARY, then the
         /// folder of the program, then the system loader.
         ort_library: String,

@@ -17,6 +17,7 @@ pub fn default_options() -> Result<ffi::Options> {
             niceness: 0,
             memory_limit: 0,
             work_limit: 0,
+            yielding: false,
             ort_library: String::new(),
         })
     })
@@ -76,6 +77,7 @@ pub fn read_options(o: &ffi::Options) -> softdimo::Result<softdimo::Options> {
         niceness: o.niceness,
         memory_limit: o.memory_limit,
         work_limit: o.work_limit,
+        yielding: o.yielding,
         ort_library: (!o.ort_library.is_empty()).then(|| (&o.ort_library).into()),
     })
 }
