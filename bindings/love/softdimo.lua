@@ -37,7 +37,8 @@ typedef struct softdimo_engine_options {
     void *log_user_data;
     int32_t log_level;
     uint32_t work_limit;
-    uint32_t reserved[6];
+    uint32_t yielding;
+    uint32_t reserved[5];
 } softdimo_engine_options;
 int32_t softdimo_engine_options_init(struct softdimo_engine_options *options, uint32_t struct_size);
 int32_t softdimo_engine_options_init_game(struct softdimo_engine_options *options, uint32_t struct_size);

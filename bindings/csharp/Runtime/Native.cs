@@ -452,8 +452,13 @@ namespace Softdimo
             /// SOFTDIMO_ERR_UNSUPPORTED. Since ABI 1.1.
             /// </summary>
             public uint work_limit;
+            /// <summary>
+            /// 1: networks look every millisecond or so of computing, instead of once a call, whether the engine is paused or has used
+            /// up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
+            /// </summary>
+            public uint yielding;
             /// <summary>Must be zero.</summary>
-            public uint reserved_0, reserved_1, reserved_2, reserved_3, reserved_4, reserved_5;
+            public uint reserved_0, reserved_1, reserved_2, reserved_3, reserved_4;
         }
 
         /// <summary>
@@ -512,7 +517,10 @@ namespace Softdimo
             public uint embedding;
             /// <summary>Class ids are below this; this number itself means no label. 0 for models that read prompts.</summary>
             public uint classes;
-            /// <summary>Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; always 3 before, as 0.</summary>
+            /// <summary>
+            /// Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; older libraries, whose pictures
+            /// have 3, leave 0 here.
+            /// </summary>
             public uint channels;
         }
 
@@ -535,8 +543,8 @@ namespace Softdimo
         public static extern int softdimo_engine_cancel_pending(EngineHandle engine, out uint count);
 
         /// <summary>
-        /// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs, or the session that is being
-        /// prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
+        /// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs (with `options.yielding` the few
+        /// nodes of it), or the session that is being prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
         /// the engine be freed; a job that has not begun does not. A wait for a job, and calls that have the engine compute, wait until
         /// it is resumed. A cancelled optimisation still makes its best picture: that is all that is computed. Deadlines go on.
         /// Since ABI 1.2.
@@ -551,8 +559,9 @@ namespace Softdimo
         /// <summary>
         /// Have the engine's threads, together, compute for at most `percent` percent of the time of one core: 1 to 100 for each of its
         /// threads; 0 (at first) for no limit. After every network call, and after the preparation of a session, the engine computes
-        /// nothing until its share has come up to what that took: the share holds over times that are longer than a call. Returns at
-        /// once, and counts from the next call on. Linux only; no effect elsewhere. Since ABI 1.2.
+        /// nothing until its share has come up to what that took: the share holds over times that are longer than a call, with
+        /// `options.yielding` over those that are longer than some milliseconds. Returns at once, and counts from the next call on.
+        /// Linux only; no effect elsewhere. Since ABI 1.2.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_engine_set_cpu_share(EngineHandle engine, uint percent);

@@ -123,8 +123,11 @@ class softdimo_engine_options(Structure):
         # Meissonic needs at 1024x1024. What takes more, or has a node for every two billion, is refused when it is opened:
         # SOFTDIMO_ERR_UNSUPPORTED. Since ABI 1.1.
         ("work_limit", ctypes.c_uint32),
+        # 1: networks look every millisecond or so of computing, instead of once a call, whether the engine is paused or has used
+        # up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
+        ("yielding", ctypes.c_uint32),
         # Must be zero.
-        ("reserved", ctypes.c_uint32 * 6),
+        ("reserved", ctypes.c_uint32 * 5),
     ]
 
 
@@ -149,7 +152,8 @@ class softdimo_layout(Structure):
         ("embedding", ctypes.c_uint32),
         # Class ids are below this; this number itself means no label. 0 for models that read prompts.
         ("classes", ctypes.c_uint32),
-        # Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; always 3 before, as 0.
+        # Channels of a picture: 3 (red, green, blue), or 4 with straight alpha. Since ABI 1.2; older libraries, whose pictures
+        # have 3, leave 0 here.
         ("channels", ctypes.c_uint32),
     ]
 
