@@ -63,8 +63,10 @@ pub enum Error {
     #[error("{what}: needs {needed} bytes, expected at most the memory limit of {limit} bytes")]
     OutOfMemory { what: String, needed: u64, limit: u64 },
     /// The work would exceed the memory budget of all engines of the process.
-    #[error("{what}: needs {needed} bytes, expected at most the process's memory budget of {budget} bytes")]
-    Budget { what: String, needed: u64, budget: u64 },
+    #[error(
+        "{what} beside {others} bytes of other engines: needs {needed} bytes, expected at most the process's memory budget of {budget} bytes"
+    )]
+    Budget { what: String, others: u64, needed: u64, budget: u64 },
     /// The system has no memory left for what the call needs: `bytes`, 0 where many small things may have been refused.
     #[error("{what}: {}", shortage(*.bytes))]
     Exhausted { what: String, bytes: u64 },

@@ -170,7 +170,7 @@ impl Engine {
         let job = Job::new(self.worker.clone(), callback.cloned());
         let (shared, broken) = (job.shared().clone(), job.shared().clone());
         let (worker, priority) = (self.worker.state().clone(), request.priority);
-        request.optimize.iter().flat_map(Optimize::files).for_each(|file| file.read_by(&worker));
+        request.optimize.iter().flat_map(Optimize::files).for_each(|file| file.kept_by(&worker));
         let rank = Rank { priority, key: request.queue_key, job: Some(shared.clone()) };
         let queued = self.worker.enqueue(
             rank,

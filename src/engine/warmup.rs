@@ -88,7 +88,7 @@ impl Engine {
         self.check()?;
         let resolved = request.map(|request| request.resolve(self.model())).transpose()?;
         let files = request.iter().flat_map(|r| &r.optimize).flat_map(Optimize::files);
-        files.for_each(|file| file.read_by(self.worker.state()));
+        files.for_each(|file| file.kept_by(self.worker.state()));
         let turns = self.worker.turns();
         let check_turn = || turns.check("waiting for the engine", None);
         let _queued = turns.queue();

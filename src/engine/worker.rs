@@ -10,7 +10,7 @@ use super::turns::{LOOK, Turns};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::panic_wall;
-use crate::rewards::model::Reader;
+use crate::rewards::model::Keeper;
 use crate::runtime::cancel::{keep_pace, working_for};
 use crate::runtime::heap::release_heap;
 use crate::runtime::pace::Pace;
@@ -131,7 +131,7 @@ impl WorkerState {
 }
 
 /// The worker lets go of what it keeps of the file, before it goes on to another task.
-impl Reader for WorkerState {
+impl Keeper for WorkerState {
     fn closed(self: Arc<WorkerState>, namespace: &str) {
         let namespace = namespace.to_string();
         self.first(move |sessions| sessions.forget_file(&namespace));

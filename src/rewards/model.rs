@@ -48,28 +48,28 @@ pub struct RewardModel {
     tokenizer: Option<Tokenizer>,
     labels: Vec<ClassLabel>,
     namespace: String,
-    readers: Readers,
+    keepers: Keepers,
 }
 
 /// Whoever keeps something of a reward file after a job.
-pub(crate) trait Reader: Send + Sync {
+pub(crate) trait Keeper: Send + Sync {
     /// Nobody has the file of this namespace open any more. Called on whatever thread let go of it last.
     fn closed(self: Arc<Self>, namespace: &str);
 }
 
 #[derive(Default)]
-struct Readers(Mutex<Vec<Weak<dyn Reader>>>);
+struct Keepers(Mutex<Vec<Weak<dyn Keeper>>>);
 
-impl std::fmt::Debug for Readers {
+impl std::fmt::Debug for Keepers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Readers")
+        write!(f, "Keepers")
     }
 }
 
 impl Drop for RewardModel {
     fn drop(&mut self) {
-        let readers = self.readers.0.get_mut().unwrap_or_else(|e| e.into_inner());
-        readers.iter().filter_map(Weak::upgrade).for_each(|reader| reader.closed(&self.namespace));
+        let keepers = self.keepers.0.get_mut().unwrap_or_else(|e| e.into_inner());
+        keepers.iter().filter_map(Weak::upgrade).for_each(|keeper| keeper.closed(&self.namespace));
     }
 }
 
@@ -98,8 +98,8 @@ impl RewardModel {
             config.tokenizer.map(|t| read_tokenizer(t, &config, &checkpoint, file)).transpose()?;
         static OPENED: AtomicU64 = AtomicU64::new(0);
         let namespace = format!("reward{}", OPENED.fetch_add(1, Ordering::Relaxed));
-        let readers = Readers::default();
-        let model = RewardModel { checkpoint, mapping, config, tokenizer, labels, namespace, readers };
+        let keepers = Keepers::default();
+        let model = RewardModel { checkpoint, mapping, config, tokenizer, labels, namespace, keepers };
         model.check_tensors()?;
         shortage::checked("the reward", Ok(model))
     }
@@ -152,13 +152,13 @@ impl RewardModel {
         &self.namespace
     }
 
-    /// Have this reader told when nobody has the file open any more, once.
-    pub(crate) fn read_by<R: Reader + 'static>(&self, reader: &Arc<R>) {
-        let mut readers = self.readers.0.lock().unwrap_or_else(|e| e.into_inner());
-        readers.retain(|other| other.strong_count() > 0);
-        if readers.iter().all(|other| !std::ptr::addr_eq(other.as_ptr(), Arc::as_ptr(reader))) {
-            let reader: Weak<R> = Arc::downgrade(reader);
-            readers.push(reader);
+    /// Have this keeper told when nobody has the file open any more, once.
+    pub(crate) fn kept_by<R: Keeper + 'static>(&self, keeper: &Arc<R>) {
+        let mut keepers = self.keepers.0.lock().unwrap_or_else(|e| e.into_inner());
+        keepers.retain(|other| other.strong_count() > 0);
+        if keepers.iter().all(|other| !std::ptr::addr_eq(other.as_ptr(), Arc::as_ptr(keeper))) {
+            let keeper: Weak<R> = Arc::downgrade(keeper);
+            keepers.push(keeper);
         }
     }
 

@@ -14,9 +14,9 @@ use ort::session::builder::{LoadCanceler, SessionBuilder};
 use ort::value::DynValue;
 
 use super::cancel::{Cancel, Loading};
-use super::compiler::Draft;
 use super::cost::Cost;
 use super::exit;
+use super::session::Input;
 use super::threads::Threads;
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
@@ -60,6 +60,16 @@ impl Parts {
     fn commit(&mut self) -> ort::Result<Session> {
         self.builder.commit_from_memory(&self.model)
     }
+}
+
+/// A session but for what the runtime prepares.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub stage: String,
+    pub inputs: Vec<Input>,
+    pub weights: Vec<(String, Arc<DynValue>)>,
+    pub cost: Rc<Cost>,
+    pub files: Vec<Arc<Mapping>>,
 }
 
 /// Whether a session is prepared aside.

@@ -9,15 +9,15 @@ use ort::memory::Allocator;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::value::{DynValue, TensorElementType};
 
-use super::aside::{Aside, Key, Parts, takes_long};
+use super::aside::{Aside, Draft, Key, Parts, takes_long};
 use super::cancel::Cancel;
 use super::cost::{Arena, Cost, Packed};
 use super::error::{builder_error, runtime_error};
 use super::exit;
 use super::library::Runtime;
 use super::options::{MemoryMode, Options};
-use super::session::{Input, Session};
 use super::provider::Provider;
+use super::session::{Input, Session};
 use super::threads::Threads;
 use super::yielding;
 use crate::checkpoint::Mapping;
@@ -61,16 +61,6 @@ impl Sharing {
         packed.retain(|(name, _)| self.shares(sources.find(name).namespace));
         packed
     }
-}
-
-/// A session but for what the runtime prepares.
-#[derive(Debug)]
-pub(super) struct Draft {
-    stage: String,
-    inputs: Vec<Input>,
-    weights: Vec<(String, Arc<DynValue>)>,
-    pub cost: Rc<Cost>,
-    files: Vec<Arc<Mapping>>,
 }
 
 /// Files under the names by which the runtime knows their bytes.
@@ -209,7 +199,8 @@ impl Compiler {
             .and_then(|b| b.with_config_entry("session.disable_quant_qdq", "1"))
             .map_err(builder_error(&stage))?;
         let provider = self.options.provider;
-        let every = if self.options.yielding && provider == Provider::Cpu { yielding::EVERY } else { u64::MAX };
+        let every =
+            if self.options.yielding && provider == Provider::Cpu { yielding::EVERY } else { u64::MAX };
         let b = match every {
             u64::MAX => b,
             _ => b

@@ -85,8 +85,8 @@ impl Sessions {
                 }
             }
             if began.elapsed() > PATIENCE {
-                let what = format!("{} beside {} bytes of other engines", what(), self.share.others());
-                return Err(Error::Budget { what, needed: least, budget: budget::budget() });
+                let (others, budget) = (self.share.others(), budget::budget());
+                return Err(Error::Budget { what: what(), others, needed: least, budget });
             }
             // What was asked for before may still come.
             if asked.is_none_or(|asked: Instant| asked.elapsed() > PATIENCE / 4) {
