@@ -16,8 +16,8 @@ use super::error::{builder_error, runtime_error};
 use super::exit;
 use super::library::Runtime;
 use super::options::{MemoryMode, Options};
-use super::session::{Input, Session};
 use super::provider::Provider;
+use super::session::{Input, Session};
 use super::threads::Threads;
 use super::yielding;
 use crate::checkpoint::Mapping;
@@ -167,7 +167,8 @@ impl Compiler {
             .and_then(|b| b.with_config_entry("session.disable_quant_qdq", "1"))
             .map_err(builder_error(&stage))?;
         let provider = self.options.provider;
-        let every = if self.options.yielding && provider == Provider::Cpu { yielding::EVERY } else { u64::MAX };
+        let every =
+            if self.options.yielding && provider == Provider::Cpu { yielding::EVERY } else { u64::MAX };
         let b = match every {
             u64::MAX => b,
             _ => b

@@ -48,7 +48,9 @@ impl Operator for Yield {
                 hold_in_run();
                 hand_on(context)
             }));
-            done.unwrap_or_else(|_| Err(ort::Error::new("a node that lets others have the processor panicked")))
+            done.unwrap_or_else(|_| {
+                Err(ort::Error::new("a node that lets others have the processor panicked"))
+            })
         }))
     }
 
