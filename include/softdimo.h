@@ -820,8 +820,8 @@ int32_t softdimo_opening_engine(const struct softdimo_opening *opening,
                                 struct softdimo_engine **engine);
 
 /// Free an opening: NULL is fine. What is left of it is cancelled and its thread joined, which waits for the file to be opened
-/// (milliseconds, unless SOFTDIMO_WEIGHTS_READ reads all of it), but for no preparation; an engine that was not taken goes with
-/// it, one that was stays. In a forked child this does nothing. Since ABI 1.2.
+/// (milliseconds, unless SOFTDIMO_WEIGHTS_READ reads all of it). An engine that was not taken goes with it, as by
+/// `softdimo_engine_free`; one that was stays. In a forked child this does nothing. Since ABI 1.2.
 void softdimo_opening_free(struct softdimo_opening *opening);
 
 /** @} */

@@ -206,5 +206,8 @@ impl Drop for Opening {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        // Here, and not by the task that may still hold this on the engine's own thread.
+        let engine = self.shared.engine().take();
+        drop(engine);
     }
 }

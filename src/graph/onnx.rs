@@ -457,3 +457,28 @@ impl Message {
         self.bytes(field, &m.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Result;
+
+    #[test]
+    fn products_with_weights_yield_where_asked_for() -> Result<()> {
+        let g = Graph::new();
+        let (x, w) = (g.input("x", Dtype::F32, [4, 4])?, g.weight("w", Dtype::F32, [4, 4])?);
+        // Three products of 64 multiply-adds, each after 16 additions.
+        let mut y = x;
+        for _ in 0..3 {
+            y = g.gemm(g.add(y, y)?, w, None, false, false)?;
+        }
+        g.output("y", y);
+        let count =
+            |model: Vec<u8>| model.windows(YIELD.1.len()).filter(|w| *w == YIELD.1.as_bytes()).count();
+        assert_eq!(count(lower(&g, Placement::Inputs)), 0);
+        for (every, yields) in [(1, 3), (17, 2), (80, 2), (81, 1), (176, 1), (177, 0)] {
+            assert_eq!(count(lower_yielding(&g, Placement::Inputs, every)), yields, "every {every}");
+        }
+        Ok(())
+    }
+}

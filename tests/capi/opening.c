@@ -3,6 +3,7 @@
  * Arguments: model file, a small one. */
 #include "check.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <sys/wait.h>
 
@@ -149,6 +150,15 @@ static void says_what_is_wrong(const char *small) {
   softdimo_engine_free(engine);
 }
 
+static int threads(void) {
+  int count = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  CHECK(tasks);
+  for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) count += entry->d_name[0] != '.';
+  closedir(tasks);
+  return count;
+}
+
 static void ends_at_any_moment(void) {
   double longest = 0;
   for (int k = 0; k < 40; k++) {
@@ -172,6 +182,8 @@ static void ends_at_any_moment(void) {
     softdimo_engine_free(engine);
   }
   printf("# freed within %.0f ms\n", longest * 1e3);
+  /* Nothing is left of them. */
+  CHECK(threads() == 1);
 }
 
 /* A process that exits, or forks, while it opens. */

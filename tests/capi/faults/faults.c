@@ -103,7 +103,12 @@ static void life(void) {
 
   options.weights_mode = SOFTDIMO_WEIGHTS_READ;
   engine = NULL;
-  MAY(softdimo_engine_open(model, &options, &engine));
+  softdimo_opening *opening = NULL;
+  if (MAY(softdimo_engine_open_async(model, &options, NULL, &opening)) == SOFTDIMO_OK) {
+    MAY(softdimo_opening_wait(opening, -1));
+    MAY(softdimo_opening_engine(opening, &engine));
+  }
+  softdimo_opening_free(opening);
   softdimo_engine_free(engine);
 }
 
