@@ -307,7 +307,7 @@ local function library()
         if file then
             file:close()
             -- A relative path without a slash in front would be looked up by the loader.
-            return ffi.load(path:match("^[/\\]") and path or "./" .. path)
+            return ffi.load((path:match("^[/\\]") or path:match("^%a:")) and path or "./" .. path)
         end
     end
     local found, loaded = pcall(ffi.load, "softdimo")
