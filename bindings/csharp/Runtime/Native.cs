@@ -1148,8 +1148,8 @@ namespace Softdimo
 
         /// <summary>
         /// Free an opening: NULL is fine. What is left of it is cancelled and its thread joined, which waits for the file to be opened
-        /// (milliseconds, unless SOFTDIMO_WEIGHTS_READ reads all of it), but for no preparation; an engine that was not taken goes with
-        /// it, one that was stays. In a forked child this does nothing. Since ABI 1.2.
+        /// (milliseconds, unless SOFTDIMO_WEIGHTS_READ reads all of it). An engine that was not taken goes with it, as by
+        /// `softdimo_engine_free`; one that was stays. In a forked child this does nothing. Since ABI 1.2.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern void softdimo_opening_free(IntPtr opening);
