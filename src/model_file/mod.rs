@@ -21,7 +21,7 @@ pub const FORMAT: &str = "1";
 /// Metadata key that says how the weights are stored: "none", "f16" or "int8".
 pub const QUANTIZATION: &str = "softdimo.quantization";
 
-/// Metadata key that says what transparent pixels are seen against, as [`COLOR`].
+/// Metadata key that says what transparent pixels are seen against: a colour, `#rrggbb`.
 pub const BACKGROUND: &str = "softdimo.background";
 
 /// How a colour is written.

@@ -293,7 +293,7 @@ fn sizes_that_contradict_each_other_are_refused() {
         ("ch", serde_json::json!(48)),
         ("ch_mult", serde_json::json!([])),
         ("double_z", serde_json::json!(true)),
-        ("out_ch", serde_json::json!(4)),
+        ("out_ch", serde_json::json!(5)),
         ("resolution", serde_json::json!(9)),
     ] {
         let mut json = tokenizer.clone();
