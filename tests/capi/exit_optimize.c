@@ -191,6 +191,41 @@ static void many_sessions(void) {
   }
 }
 
+/* Every job is late: what each has left is prepared beside, and of other shapes than the next. */
+static void late(void) {
+  static softdimo_reward_term term;
+  term = color();
+  engine = open_engine(model, NULL);
+  softdimo_request request = optimisation(1, &term);
+  request.deadline_ms = 1;
+  for (uint32_t i = 0; i < 4; i++) {
+    request.batch = 1 + i;
+    softdimo_job *job = submit(engine, &request);
+    OK(softdimo_job_wait(job, -1));
+    softdimo_job_free(job);
+  }
+}
+
+/* An engine that is opened, and prepared for an optimisation, by nobody who waits. */
+static void opens_aside(void) {
+  static softdimo_reward_term term;
+  static softdimo_opening *opening;
+  term = color();
+  softdimo_request request = optimisation(64, &term);
+  OK(softdimo_engine_open_async(model, NULL, &request, &opening));
+}
+
+static void paused(void) {
+  static softdimo_reward_term term;
+  term = color();
+  engine = open_engine(model, NULL);
+  softdimo_request request = optimisation(8, &term);
+  submit(engine, &request);
+  sleep_ms(20);
+  OK(softdimo_engine_pause(engine));
+  submit(engine, &request);
+}
+
 static const struct {
   const char *name;
   void (*start)(void);
@@ -207,6 +242,9 @@ static const struct {
     {"exit inside a reward callback", exits_inside},
     {"exit inside a progress callback", exits_between_steps},
     {"sessions of many batch sizes", many_sessions},
+    {"steps left by late jobs", late},
+    {"an engine opened and prepared aside", opens_aside},
+    {"a paused engine", paused},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
