@@ -1,5 +1,7 @@
 //! How pictures are written: enlarged, in few colours, without their background.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -142,11 +144,13 @@ fn colors(file: &Path) -> Result<Vec<[u8; 3]>> {
             }
         }
     } else {
-        let size = std::fs::metadata(file).map_err(|e| Error::io(file, e))?.len();
-        if size > LIST {
-            return bad("a PNG, or lines of six hexadecimal digits", format!("{size} bytes"));
+        // Files without an end say nothing of their size.
+        let mut text = Vec::new();
+        let list = File::open(file).map_err(|e| Error::io(file, e))?;
+        list.take(LIST + 1).read_to_end(&mut text).map_err(|e| Error::io(file, e))?;
+        if text.len() as u64 > LIST {
+            return bad("a PNG, or lines of six hexadecimal digits", format!("more than {LIST} bytes"));
         }
-        let text = std::fs::read(file).map_err(|e| Error::io(file, e))?;
         let text = String::from_utf8_lossy(&text);
         for (line, color) in text.lines().map(str::trim).enumerate() {
             // Lists may have empty lines, and comments as in other lists of colours.
