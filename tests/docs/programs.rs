@@ -10,6 +10,7 @@ use super::pages::{all, blocks, read};
 
 /// What the fragments of the pages use without declaring it.
 const SURROUNDINGS: &str = "#include <softdimo.h>
+#include <stddef.h>
 int32_t fragment(softdimo_engine *engine, softdimo_job *job, softdimo_layout layout, softdimo_request request,
                  softdimo_image image, softdimo_image result, uint32_t row_pitch, void *mapped, const float *mask);
 int32_t fragment(softdimo_engine *engine, softdimo_job *job, softdimo_layout layout, softdimo_request request,
