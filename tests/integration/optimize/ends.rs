@@ -154,10 +154,11 @@ fn callbacks_stay_on_the_waiting_thread() {
     });
     let job = fixture().submit(&climbing(one(reward), 3)).unwrap();
     // Nobody waits: the job stands still.
-    while job.progress().step < 1 {
+    while job.phase() != Phase::Waiting {
         std::thread::yield_now();
     }
     std::thread::sleep(Duration::from_millis(200));
+    assert!(job.waiting().unwrap() >= Duration::from_millis(200));
     assert!(threads.lock().unwrap().is_empty() && job.phase() == Phase::Waiting);
     job.wait(None, |_| Continue(())).unwrap();
     assert_eq!(*threads.lock().unwrap(), vec![std::thread::current().id(); 4]);
