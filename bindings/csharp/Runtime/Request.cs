@@ -53,7 +53,7 @@ namespace Softdimo
         public float LearningRate { get { return Raw.lr; } set { Raw.lr = value; } }
         /// <summary>SOFTDIMO_OPTIMIZER_*</summary>
         public int Optimizer { get { return (int)Raw.optimizer; } set { Raw.optimizer = checked((uint)value); } }
-        /// <summary>Milliseconds for it; -1: no deadline.</summary>
+        /// <summary>Milliseconds for the whole job: preparing, optimising, making the picture; -1: no deadline.</summary>
         public long DeadlineMilliseconds { get { return Raw.deadline_ms; } set { Raw.deadline_ms = value; } }
 
         /// <summary>Add a reward with its weight in the sum that is climbed.</summary>
