@@ -841,7 +841,7 @@ public:
     Request& queue_key(std::uint64_t key) { return raw_.queue_key = key, *this; }
     /// `SOFTDIMO_VARIABLE_*`, added up; 0 = the embedding.
     Request& variables(std::uint32_t which) { return raw_.variables = which, *this; }
-    /// Time for the optimisation, whose iterate under way is finished; negative: no limit.
+    /// Time for the whole job: preparing, optimising, making the picture; negative: no limit.
     Request& deadline(std::chrono::milliseconds time) {
         return raw_.deadline_ms = time.count() < 0 ? -1 : static_cast<std::int64_t>(time.count()), *this;
     }
