@@ -100,30 +100,29 @@ impl Preparation {
     /// Wait for its end, as long as `stay` says so.
     ///
     /// # Errors
-    /// Those of `stay`, and itself, still under way.
-    fn wait(self, stay: impl Fn() -> Result<()>) -> std::result::Result<ort::Result<Session>, (Error, Self)> {
+    /// Those of `stay`: it is still under way.
+    fn wait(&self, stay: impl Fn() -> Result<()>) -> Result<ort::Result<Session>> {
         loop {
             match self.prepared.recv_timeout(LOOK) {
-                Ok(prepared) => return Ok(self.end(prepared)),
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(e) = stay() {
-                        return Err((e, self));
-                    }
-                }
+                Ok(prepared) => return Ok(Preparation::session(prepared)),
+                Err(RecvTimeoutError::Timeout) => stay()?,
                 Err(RecvTimeoutError::Disconnected) => {
-                    let _ = self.thread.join();
                     return Ok(Err(ort::Error::new("the thread that prepared the session died")));
                 }
             }
         }
     }
 
-    fn end(self, (session, short, _parts): Prepared) -> ort::Result<Session> {
+    fn session((session, short, _parts): Prepared) -> ort::Result<Session> {
         if short {
             shortage::note();
         }
-        let _ = self.thread.join();
         session
+    }
+
+    /// After its end.
+    fn join(self) {
+        let _ = self.thread.join();
     }
 }
 
@@ -180,9 +179,12 @@ impl Aside {
             drop(reply.send((prepared, shortage::noted(), parts)));
         })?;
         let preparation = Preparation { thread, prepared, cost: draft.cost.clone(), cancel };
-        let (error, preparation) = match preparation.wait(|| loading.check()) {
-            Ok(session) => return Ok((session, draft)),
-            Err(left) => left,
+        let error = match preparation.wait(|| loading.check()) {
+            Ok(session) => {
+                preparation.join();
+                return Ok((session, draft));
+            }
+            Err(error) => error,
         };
         if let (Error::Timeout { .. }, Some(key)) = (&error, key) {
             let cancel = preparation.cancel.clone();
@@ -202,14 +204,10 @@ impl Aside {
     /// As [`Cancel::check_preparing`]; it stays under way.
     pub fn resume(&mut self, key: &Key, cancel: &Cancel) -> Result<Option<(ort::Result<Session>, Draft)>> {
         let Some(at) = self.late.iter().position(|late| late.key == *key) else { return Ok(None) };
-        let Late { key, preparation, draft, _at_exit } = self.late.swap_remove(at);
-        match preparation.wait(|| cancel.check_preparing()) {
-            Ok(session) => Ok(Some((session, draft))),
-            Err((error, preparation)) => {
-                self.late.push(Late { key, preparation, draft, _at_exit });
-                Err(error)
-            }
-        }
+        let session = self.late[at].preparation.wait(|| cancel.check_preparing())?;
+        let Late { preparation, draft, .. } = self.late.swap_remove(at);
+        preparation.join();
+        Ok(Some((session, draft)))
     }
 
     /// Sessions that late jobs have left and that are ready now.
@@ -222,7 +220,8 @@ impl Aside {
                 Err(TryRecvError::Disconnected) => drop(self.late.swap_remove(at)),
                 Ok(prepared) => {
                     let late = self.late.swap_remove(at);
-                    ready.push((late.key, late.preparation.end(prepared), late.draft));
+                    late.preparation.join();
+                    ready.push((late.key, Preparation::session(prepared), late.draft));
                 }
             }
         }
