@@ -297,7 +297,7 @@ int32_t softdimo_engine_layout(const struct softdimo_engine *engine,
                                struct softdimo_layout *layout);
 
 /// Free an engine: NULL is fine. Its threads are joined unless jobs of it are still alive, which keep it
-/// running until they are freed. In a forked child this does nothing.
+/// running until they are freed; a paused one goes on for them. In a forked child this does nothing.
 void softdimo_engine_free(struct softdimo_engine *engine);
 
 /// Cancel every job of the engine that has not begun, as `softdimo_job_cancel` does; the running one goes on. `*count`

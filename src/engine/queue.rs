@@ -70,6 +70,10 @@ impl Queue {
     /// Queue a task; of jobs with its key, those that have not begun end.
     pub fn push(&self, rank: Rank, task: Task) {
         let mut tasks = self.lock();
+        // Nobody would take it out any more, and what it holds may hold the queue.
+        if tasks.closed {
+            return drop(tasks);
+        }
         let key = rank.key;
         let replaced = if key == 0 { Vec::new() } else { tasks.remove(|other| other.key == key) };
         let at = (Reverse(rank.priority), tasks.count);
@@ -78,9 +82,9 @@ impl Queue {
         drop(tasks);
         self.changed.notify_one();
         // What a task holds is dropped outside of the lock.
-        for job in replaced.iter().filter_map(|(rank, _)| rank.job.as_ref()) {
-            job.replace(key);
-        }
+        let jobs = replaced.iter().filter_map(|(rank, _)| rank.job.as_ref());
+        // One that has ended by itself was not replaced.
+        jobs.filter(|job| !job.is_final()).for_each(|job| job.replace(key));
     }
 
     /// The next task; waits for one. `None` once the queue is closed and empty.

@@ -38,6 +38,12 @@ impl Dither {
         Dither { side, strength }
     }
 
+    /// The share of a second colour from which on it is seen at (x, y), at this strength.
+    fn seen_from(&self, x: usize, y: usize) -> f32 {
+        // A strength of -0 is 0 as well.
+        self.threshold(x, y) / self.strength.abs()
+    }
+
     /// # Errors
     /// `InvalidArgument` for another pattern or strength.
     pub(super) fn validate(&self) -> Result<()> {
@@ -97,8 +103,7 @@ impl Palette {
         for (at, pixel) in pixels.iter_mut().enumerate() {
             let [r, g, b, _] = *pixel;
             let linear = [r, g, b].map(oklab::to_linear);
-            let chosen =
-                choose(&colors, linear, dither.map(|d| d.threshold(at % width, at / width) / d.strength));
+            let chosen = choose(&colors, linear, dither.map(|d| d.seen_from(at % width, at / width)));
             pixel[..3].copy_from_slice(&chosen.rgb);
         }
         Ok(())
@@ -359,6 +364,7 @@ mod tests {
             let light = oklab::to_linear(value);
             assert!((dithered(1.0) - light).abs() < 0.01, "{value}: {} for {light}", dithered(1.0));
             assert_eq!(dithered(0.0), value.round(), "none at strength 0, at {value}");
+            assert_eq!(dithered(-0.0), value.round(), "nor at -0, at {value}");
             let nearest = value.round();
             assert!(
                 (dithered(0.5) - nearest).abs() <= (light - nearest).abs(),

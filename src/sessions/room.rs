@@ -84,7 +84,10 @@ impl Sessions {
                     break;
                 }
             }
-            if began.elapsed() > PATIENCE {
+            // Preparations that were left let go of what they hold by themselves; what is larger than the budget never fits.
+            let comes = least <= available && left > 0;
+            let never = budget::budget() != 0 && least > budget::budget();
+            if never || (began.elapsed() > PATIENCE && !comes) {
                 let (others, budget) = (self.share.others(), budget::budget());
                 return Err(Error::Budget { what: what(), others, needed: least, budget });
             }
@@ -95,7 +98,7 @@ impl Sessions {
             }
             cancel.check_preparing()?;
             std::thread::sleep(LOOK);
-            self.adopt();
+            left = self.adopt();
         }
         let pools = |s: &Sessions| s.ledger.living().iter().filter(|c| c.pooled).count();
         while cost.pooled && pools(self) >= MOST_POOLS {

@@ -216,6 +216,52 @@ static void budget(void) {
   CHECK(in_use() == 0);
 }
 
+/* Under a budget, a job waits for what a late one has left under way, however long that takes. */
+static void budget_beside_late_ones(void) {
+  enum { TERMS = 64 };
+  softdimo_engine_options options = default_options();
+  options.threads = 1;
+  softdimo_engine *engine = open_engine(model, &options);
+  softdimo_reward *prior = NULL, *closeness = NULL;
+  OK(softdimo_reward_prior(1, &prior));
+  OK(softdimo_reward_closeness(&closeness));
+  softdimo_reward_term terms[TERMS];
+  memset(terms, 0, sizeof terms);
+  for (int i = 0; i < TERMS; i++) terms[i].reward = i % 8 ? closeness : prior, terms[i].weight = 1;
+  softdimo_request large = climbing(1, 1), small = climbing(1, 1);
+  large.rewards = terms;
+  large.reward_count = TERMS;
+  double began = seconds();
+  softdimo_job *job = submit(engine, &large);
+  OK(softdimo_job_wait(job, -1));
+  softdimo_job_free(job);
+  const double took = seconds() - began;
+  OK(softdimo_set_memory_budget(in_use() / 10 * 17));
+  for (int i = 1; i < 6; i++) {
+    OK(softdimo_engine_trim(engine));
+    OK(softdimo_engine_warmup(engine, 1));
+    large.deadline_ms = (int64_t)(took * 1e3 * i / 8);
+    softdimo_job *late = submit(engine, &large), *next = submit(engine, &small);
+    OK(softdimo_job_wait(late, -1));
+    OK(softdimo_job_wait(next, -1));
+    softdimo_job_free(late);
+    softdimo_job_free(next);
+  }
+  /* What is larger than the budget is refused at once. */
+  OK(softdimo_engine_trim(engine));
+  OK(softdimo_set_memory_budget(100000));
+  began = seconds();
+  static uint8_t pixels[PIXELS * 4];
+  softdimo_image image = picture(pixels);
+  STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_generate(engine, &small, &image, 1));
+  printf("# a network of seconds (%.1f), late under a budget; a budget for none refuses after %.0f ms\n", took,
+         (seconds() - began) * 1e3);
+  OK(softdimo_set_memory_budget(0));
+  softdimo_engine_free(engine);
+  softdimo_reward_free(prior);
+  softdimo_reward_free(closeness);
+}
+
 int main(int argc, char **argv) {
   CHECK(argc == 2);
   begin();
@@ -223,6 +269,7 @@ int main(int argc, char **argv) {
   OK(softdimo_reward_color(-1, -1, 1, NULL, 0, &bluer));
   term.reward = bluer, term.weight = 1, term.reserved = 0;
   budget();
+  budget_beside_late_ones();
   warm_up();
   deadlines();
   ends("cancel of an optimisation, in any phase", 0, 0);

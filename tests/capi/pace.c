@@ -160,6 +160,32 @@ static void frees_paused(void) {
   CHECK(seconds() - start < 2);
 }
 
+/* Nobody can resume an engine that was freed: what is left of it goes on. */
+static void goes_on_for_its_jobs(void) {
+  softdimo_engine *other = open_engine(model, NULL);
+  softdimo_request request = teacher(20);
+  uint32_t alone[TOKENS], tokens[TOKENS];
+  run_tokens(other, &request, alone);
+  softdimo_job *running = submit(other, &request), *queued = submit(other, &request);
+  wait_until_running(running, 2);
+  OK(softdimo_engine_pause(other));
+  softdimo_engine_free(other);
+  OK(softdimo_job_wait(queued, 60000));
+  OK(softdimo_job_wait(running, 60000));
+  tokens_of(queued, 0, tokens);
+  CHECK(!memcmp(tokens, alone, sizeof tokens));
+  softdimo_job_free(queued);
+  softdimo_job_free(running);
+
+  softdimo_opening *opening = NULL;
+  OK(softdimo_engine_open_async(model, NULL, NULL, &opening));
+  while (softdimo_opening_engine(opening, &other) != SOFTDIMO_OK) sleep_ms(1);
+  OK(softdimo_engine_pause(other));
+  softdimo_engine_free(other);
+  OK(softdimo_opening_wait(opening, 60000));
+  softdimo_opening_free(opening);
+}
+
 static void exits_paused(void) {
   fflush(stdout);
   pid_t child = fork();
@@ -323,6 +349,7 @@ int main(int argc, char **argv) {
   nothing_begins();
   ends_while_paused();
   frees_paused();
+  goes_on_for_its_jobs();
   keeps_its_share();
   looks_on_its_way();
   softdimo_engine_free(engine);

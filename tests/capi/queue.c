@@ -81,6 +81,14 @@ static void the_latest_of_a_key_wins(void) {
             softdimo_job_tokens(jobs[before], 0, tokens, TOKENS, NULL));
     }
   }
+  /* One that was cancelled by its owner was not replaced. */
+  request.queue_key = 77;
+  softdimo_job *cancelled = submit(engine, &request);
+  OK(softdimo_job_cancel(cancelled));
+  let_go(submit(engine, &request));
+  CHECK(!strcmp(error_of(cancelled), "the job was cancelled"));
+  softdimo_job_free(cancelled);
+  request.queue_key = UINT64_MAX;
   /* A request that is refused replaces nothing. */
   softdimo_job *refused = NULL;
   request.label = "no such label";

@@ -260,13 +260,16 @@ pub unsafe extern "C" fn softdimo_engine_layout(
 }
 
 /// Free an engine: NULL is fine. Its threads are joined unless jobs of it are still alive, which keep it
-/// running until they are freed. In a forked child this does nothing.
+/// running until they are freed; a paused one goes on for them. In a forked child this does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_free(engine: *mut softdimo_engine) {
     guard(|| {
         if !engine.is_null() && check_process().is_ok() {
             // SAFETY: made by `engine_handle`, freed once.
-            drop(unsafe { Box::from_raw(engine) });
+            let freed = unsafe { Box::from_raw(engine) };
+            // Nobody could resume it any more, and whoever waits for its jobs would wait for ever.
+            let _ = freed.engine.resume();
+            drop(freed);
         }
     });
 }

@@ -51,10 +51,15 @@ pub unsafe extern "C" fn softdimo_submit(
         // SAFETY: as documented.
         unsafe {
             read::required(job, "job")?;
-            let made = Box::into_raw(Box::new(submit(engine, request)?));
-            (*made).jobs.lock().insert(made as usize);
+            let made = Box::new(submit(engine, request)?);
+            let jobs = made.jobs.clone();
+            let made = Box::into_raw(made);
+            jobs.lock().insert(made as usize);
             if let Err(e) = shortage::check("job") {
-                drop(Box::from_raw(made));
+                // From here on `softdimo_job_free_all` may have been faster.
+                if jobs.lock().remove(&(made as usize)) {
+                    drop(Box::from_raw(made));
+                }
                 return Err(e);
             }
             out(job, "job", made)
