@@ -51,10 +51,14 @@ pub unsafe extern "C" fn softdimo_submit(
         // SAFETY: as documented.
         unsafe {
             read::required(job, "job")?;
-            let made = Box::into_raw(Box::new(submit(engine, request)?));
-            (*made).jobs.lock().insert(made as usize);
+            let made = Box::new(submit(engine, request)?);
+            let jobs = made.jobs.clone();
+            let made = Box::into_raw(made);
+            jobs.lock().insert(made as usize);
             if let Err(e) = shortage::check("job") {
-                drop(Box::from_raw(made));
+                // Unless `softdimo_job_free_all` has taken it meanwhile, which then frees it.
+                let is_ours = jobs.lock().remove(&(made as usize));
+                is_ours.then(|| drop(Box::from_raw(made)));
                 return Err(e);
             }
             out(job, "job", made)
@@ -161,7 +165,8 @@ pub unsafe extern "C" fn softdimo_job_wait(job: *const softdimo_job, timeout_ms:
     })
 }
 
-/// Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of times; counts even before the job starts.
+/// Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of
+/// times; counts even before the job starts.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_cancel(job: *const softdimo_job) -> i32 {
     wall(|| {
