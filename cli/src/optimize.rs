@@ -86,7 +86,7 @@ pub struct LoopArgs {
     /// Weight of the pull of the noise's norm towards its prior
     #[arg(long, default_value_t = 0.0)]
     norm_regularizer: f32,
-    /// Milliseconds for the loop
+    /// Milliseconds for the whole job: preparing, optimising, making the picture
     #[arg(long)]
     deadline: Option<u64>,
     /// Report the distance of hard and soft pictures in every iteration

@@ -24,7 +24,7 @@ pub struct StyleArgs {
     /// With --dither: how much of the way to the right mixture, 0 to 1; default 1
     #[arg(long, requires = "dither")]
     dither_strength: Option<f32>,
-    /// Make the background transparent: what is as far as this from the border's colour, 0 to 1; default 0.04
+    /// Make the background transparent: what is at most this far from the border's colour, 0 to 1; default 0.04
     #[arg(long, value_name = "TOLERANCE", num_args = 0..=1, default_missing_value = "0.04")]
     matte: Option<f32>,
     /// With --matte: holes of as many of the model's pixels become transparent too; default: none
