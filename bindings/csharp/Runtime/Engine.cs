@@ -41,7 +41,8 @@ namespace Softdimo
     /// <summary>An opened model. May be used from any thread. Dispose it; jobs of it that are alive keep it running.</summary>
     public sealed class Engine : IDisposable
     {
-        internal readonly EngineHandle Handle;
+        /// <summary>For the functions of Native. It stays this object's, which frees it.</summary>
+        public readonly EngineHandle Handle;
         // What the library holds while the engine or a job of it lives: the log, the bytes of a model.
         private readonly List<Held> held;
 
