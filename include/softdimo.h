@@ -201,7 +201,7 @@ typedef struct softdimo_engine softdimo_engine;
 #define SOFTDIMO_STOP 1
 
 /// Called with a UTF-8 message that is valid during the call, on a thread that is inside opening or warming
-/// up this engine, `softdimo_generate`, or a wait or poll of one of its jobs. Must not throw and must not
+/// up this engine, taking it out of an opening, `softdimo_generate`, or a wait or poll of one of its jobs. Must not throw and must not
 /// call back into this library.
 typedef int32_t (*softdimo_log_fn)(void *user_data, int32_t level, const char *message);
 
@@ -306,10 +306,10 @@ int32_t softdimo_engine_cancel_pending(const struct softdimo_engine *engine,
                                        uint32_t *count);
 
 /// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs (with `options.yielding` the few
-/// nodes of it), or the session that is being prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
-/// the engine be freed; a job that has not begun does not. A wait for a job, and calls that have the engine compute, wait until
-/// it is resumed. A cancelled optimisation still makes its best picture: that is all that is computed. Deadlines go on.
-/// Since ABI 1.2.
+/// nodes of it), or the session that is being prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can
+/// be submitted, polled, cancelled and freed, and the engine be freed; a job that has not begun does not. A wait for a job, and
+/// calls that have the engine compute, wait until it is resumed. A cancelled optimisation still makes its best picture: that is
+/// all that is computed. Deadlines go on. Since ABI 1.2.
 int32_t softdimo_engine_pause(const struct softdimo_engine *engine);
 
 /// Go on after `softdimo_engine_pause`. Idempotent. Since ABI 1.2.
@@ -450,7 +450,8 @@ int32_t softdimo_image_write_png(const struct softdimo_image *image,
 #define SOFTDIMO_DECODE_SOFT 1
 
 /// Called with the steps done and the steps in all (one network call each), on the thread that is inside
-/// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`. Must not throw, and must not free the job.
+/// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`; with the sessions that are prepared and those in all inside
+/// `softdimo_engine_warmup_request`. Must not throw, and must not free the job.
 typedef int32_t (*softdimo_progress_fn)(void *user_data, uint32_t step, uint32_t total);
 
 /// Gradient ascent, with momentum where set (default; the paper's choice).
@@ -676,7 +677,8 @@ int32_t softdimo_job_poll(const struct softdimo_job *job,
 int32_t softdimo_job_wait(const struct softdimo_job *job,
                           int64_t timeout_ms);
 
-/// Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of times; counts even before the job starts.
+/// Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of
+/// times; counts even before the job starts.
 int32_t softdimo_job_cancel(const struct softdimo_job *job);
 
 /// Progress of a job. Set struct_size before the call that fills it.
@@ -934,9 +936,9 @@ int32_t softdimo_engine_open_memory(const void *data,
  * @{
  */
 
-/// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the model's own image tokenizer: what
-/// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
-/// model file with an encoder. Array convention.
+/// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the
+/// model's own image tokenizer: what a request's edit_image starts from, and what start_tokens take. Waits for the jobs
+/// before it. Needs a model file with an encoder. Array convention.
 int32_t softdimo_encode(const struct softdimo_engine *engine,
                         const struct softdimo_image *image,
                         uint32_t *tokens,

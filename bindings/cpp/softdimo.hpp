@@ -1091,8 +1091,9 @@ public:
         });
     }
 
-    /// Open the model file at `path` on a thread of its own, and prepare the engine for the batch of `request`. Returns at
-    /// once. Errors: bad options, a batch out of range; what goes wrong later is the opening's.
+    /// Open the model file at `path` on a thread of its own, and prepare the engine for `request`, as warmup() does without its
+    /// callbacks. Returns at once. Errors: bad options, what of the request is wrong for any model; what goes wrong later is
+    /// the opening's.
     static Expected<Opening> open_async(const std::string& path, const Options& options = {},
                                         const Request& request = {});
 

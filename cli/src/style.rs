@@ -24,7 +24,7 @@ pub struct StyleArgs {
     /// With --dither: how much of the way to the right mixture, 0 to 1; default 1
     #[arg(long, requires = "dither")]
     dither_strength: Option<f32>,
-    /// Make the background transparent: what is as far as this from the border's colour, 0 to 1; default 0.04
+    /// Make the background transparent: what is at most this far from the border's colour, 0 to 1; default 0.04
     #[arg(long, value_name = "TOLERANCE", num_args = 0..=1, default_missing_value = "0.04")]
     matte: Option<f32>,
     /// With --matte: holes of as many of the model's pixels become transparent too; default: none
@@ -103,7 +103,7 @@ impl StyleArgs {
             (matte.tolerance, matte.hole_area) = (tolerance, self.matte_holes.unwrap_or(0));
             matte
         });
-        style.validate(softdimo::image::PixelFormat::Rgba8, 3)?;
+        style.validate(softdimo::image::PixelFormat::Rgba8, 3).map_err(by_option)?;
         Ok(style)
     }
 
@@ -118,6 +118,18 @@ impl StyleArgs {
         options.push("matte", self.matte);
         options.push("matte-holes", self.matte_holes);
     }
+}
+
+/// What is wrong with a style, by the names of the options.
+fn by_option(error: Error) -> Error {
+    let Error::InvalidArgument { what, expected, found } = error else { return error };
+    let what = match what.as_str() {
+        "palette_count" => "--palette".into(),
+        "dither_strength" => "--dither-strength".into(),
+        "matte_tolerance" => "--matte".into(),
+        _ => what,
+    };
+    Error::InvalidArgument { what, expected, found }
 }
 
 /// Whether the file of `--palette` with this value is one.

@@ -288,7 +288,7 @@ static void images(const char *folder) {
   STYLE(INVALID_ARGUMENT, "style.palette_count: expected 0 for no palette, or 2 to 256 colours, found 1",
         s.palette_count = 1);
   STYLE(INVALID_ARGUMENT, "found 4294967295", s.palette_count = UINT32_MAX);
-  STYLE(INVALID_ARGUMENT, "style.palette_count: expected 0 for no palette, or 2 to 256 colours, found 0",
+  STYLE(INVALID_ARGUMENT, "style.palette_count: expected 0 for no palette, or 2 to 256 colours, found 0 with a palette",
         s.palette = colors);
   STYLE(INVALID_ARGUMENT, "found 257", (s.palette = colors, s.palette_count = 257));
   STYLE(INVALID_ARGUMENT, "found 4294967295", (s.palette = colors, s.palette_count = UINT32_MAX));

@@ -177,17 +177,17 @@ fn pictures_are_written_in_a_style() {
     assert!(said.contains("not found"), "{said}");
 
     for (options, words) in [
-        (&["--palette", "1"][..], "palette_count: expected 2 to 256 colours, found 1"),
+        (&["--palette", "1"][..], "--palette: expected 2 to 256 colours, found 1"),
         (&["--palette", "none.hex"], "none.hex' not found"),
         (&["--palette", MODEL], "hexadecimal digits, found more than 65536 bytes"),
         (&["--palette", "/dev/zero"], "hexadecimal digits, found more than 65536 bytes"),
         (&["--palette", "/dev/null"], "expected 2 to 256 colours, found 0"),
         (&["--palette", "Cargo.toml"], "in line 1"),
         (&["--palette", "docs/sample.png"], "expected 2 to 256 colours, found a picture of more"),
-        (&["--matte", "1.5"], "matte_tolerance: expected 0 to 1, found 1.5"),
+        (&["--matte", "1.5"], "--matte: expected 0 to 1, found 1.5"),
         (
             &["--palette", "4", "--dither", "4", "--dither-strength", "NaN"],
-            "dither_strength: expected 0 to 1",
+            "--dither-strength: expected 0 to 1",
         ),
     ] {
         let said = fails(1, &[&["generate", "-o", &path("x.png")], options].concat());

@@ -86,6 +86,16 @@ fn links_lead_somewhere() {
     assert!(count > 40, "{count} links");
 }
 
+/// Marks of figures and names that were to be put in, `@SO@`, are gone.
+#[test]
+fn nothing_is_left_to_be_put_in() {
+    let is_mark = |word: &&str| word.len() > 2 && word.starts_with('@') && word.ends_with('@');
+    for (name, page) in all() {
+        let left: Vec<&str> = page.split_whitespace().filter(is_mark).collect();
+        assert!(left.is_empty(), "{name}: {left:?}");
+    }
+}
+
 /// Every page is linked from the README.
 #[test]
 fn every_page_is_found() {

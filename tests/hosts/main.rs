@@ -67,6 +67,15 @@ fn plugin(name: &str, test: &str) -> PathBuf {
     // Whoever hands it on hands the licences on.
     let files = run(Command::new("find").arg(&folder).args(["-path", "*icences*", "-name", "crates.txt"]));
     assert_eq!(files.lines().count(), 1, "{files}");
+    // Its README is there, and what that speaks of.
+    let pages = run(Command::new("find").arg(&folder).args(["-name", "*.md", "-not", "-path", "*icences*"]));
+    assert!(pages.lines().any(|page| page.ends_with("/README.md")), "{pages}");
+    for page in pages.lines().map(Path::new) {
+        let text = std::fs::read_to_string(page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            assert!(page.with_file_name(link).exists(), "{}: {link}", page.display());
+        }
+    }
     folder
 }
 

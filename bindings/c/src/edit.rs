@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the model's own image tokenizer: what
-/// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
-/// model file with an encoder. Array convention.
+/// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the
+/// model's own image tokenizer: what a request's edit_image starts from, and what start_tokens take. Waits for the jobs
+/// before it. Needs a model file with an encoder. Array convention.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_encode(
     engine: *const softdimo_engine,

@@ -37,7 +37,7 @@ pub const SOFTDIMO_CONTINUE: i32 = 0;
 pub const SOFTDIMO_STOP: i32 = 1;
 
 /// Called with a UTF-8 message that is valid during the call, on a thread that is inside opening or warming
-/// up this engine, `softdimo_generate`, or a wait or poll of one of its jobs. Must not throw and must not
+/// up this engine, taking it out of an opening, `softdimo_generate`, or a wait or poll of one of its jobs. Must not throw and must not
 /// call back into this library.
 pub type softdimo_log_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char) -> i32>;
@@ -294,10 +294,10 @@ pub unsafe extern "C" fn softdimo_engine_cancel_pending(
 }
 
 /// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs (with `options.yielding` the few
-/// nodes of it), or the session that is being prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
-/// the engine be freed; a job that has not begun does not. A wait for a job, and calls that have the engine compute, wait until
-/// it is resumed. A cancelled optimisation still makes its best picture: that is all that is computed. Deadlines go on.
-/// Since ABI 1.2.
+/// nodes of it), or the session that is being prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can
+/// be submitted, polled, cancelled and freed, and the engine be freed; a job that has not begun does not. A wait for a job, and
+/// calls that have the engine compute, wait until it is resumed. A cancelled optimisation still makes its best picture: that is
+/// all that is computed. Deadlines go on. Since ABI 1.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_pause(engine: *const softdimo_engine) -> i32 {
     // SAFETY: a live handle.

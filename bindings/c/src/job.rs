@@ -166,7 +166,8 @@ pub unsafe extern "C" fn softdimo_job_wait(job: *const softdimo_job, timeout_ms:
     })
 }
 
-/// Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of times; counts even before the job starts.
+/// Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of
+/// times; counts even before the job starts.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_job_cancel(job: *const softdimo_job) -> i32 {
     wall(|| {

@@ -143,7 +143,8 @@ unsafe fn read_palette(s: &softdimo_picture_style) -> Result<Option<Palette>> {
         2..=MAX_COLORS => {}
         other => {
             let expected = format!("0 for no palette, or 2 to {MAX_COLORS} colours");
-            return Err(Error::invalid("style.palette_count", expected, other));
+            let beside = if other == 0 { " with a palette" } else { "" };
+            return Err(Error::invalid("style.palette_count", expected, format!("{other}{beside}")));
         }
     }
     if s.palette.is_null() {

@@ -15,6 +15,8 @@ namespace Softdimo
         /// <summary>The defaults.</summary>
         public EngineOptions()
         {
+            // Opening an engine comes by here before it calls the library.
+            Engine.CheckLibrary();
             SoftdimoException.Check(Native.softdimo_engine_options_init(ref Raw, (uint)Marshal.SizeOf(Raw)));
         }
 
@@ -39,7 +41,8 @@ namespace Softdimo
     /// <summary>An opened model. May be used from any thread. Dispose it; jobs of it that are alive keep it running.</summary>
     public sealed class Engine : IDisposable
     {
-        internal readonly EngineHandle Handle;
+        /// <summary>For the functions of Native. It stays this object's, which frees it.</summary>
+        public readonly EngineHandle Handle;
         // What the library holds while the engine or a job of it lives: the log, the bytes of a model.
         private readonly List<Held> held;
 
@@ -197,13 +200,19 @@ namespace Softdimo
         {
             get
             {
-                var found = Native.softdimo_abi_version() >> 16;
-                var expected = (uint)Native.SOFTDIMO_ABI_VERSION >> 16;
-                if (found != expected)
-                {
-                    throw new NotSupportedException("expected a library of ABI " + expected + ", found one of ABI " + found);
-                }
+                CheckLibrary();
                 return Text.Read(Native.softdimo_version());
+            }
+        }
+
+        /// <summary>Throw where the library's ABI is another than these declarations'.</summary>
+        internal static void CheckLibrary()
+        {
+            var found = Native.softdimo_abi_version() >> 16;
+            var expected = (uint)Native.SOFTDIMO_ABI_VERSION >> 16;
+            if (found != expected)
+            {
+                throw new NotSupportedException("expected a library of ABI " + expected + ", found one of ABI " + found);
             }
         }
 

@@ -21,7 +21,8 @@ namespace Softdimo
     /// <summary>A request under way. It advances on the engine's own threads; reward functions run inside Poll and Wait.</summary>
     public sealed class Job : IDisposable
     {
-        internal readonly JobHandle Handle;
+        /// <summary>For the functions of Native. It stays this object's, which frees it.</summary>
+        public readonly JobHandle Handle;
         private readonly List<RewardState> states;
 
         /// <summary>Width of its pictures in pixels.</summary>

@@ -399,7 +399,7 @@ namespace Softdimo
 
         /// <summary>
         /// Called with a UTF-8 message that is valid during the call, on a thread that is inside opening or warming
-        /// up this engine, `softdimo_generate`, or a wait or poll of one of its jobs. Must not throw and must not
+        /// up this engine, taking it out of an opening, `softdimo_generate`, or a wait or poll of one of its jobs. Must not throw and must not
         /// call back into this library.
         /// </summary>
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
@@ -544,10 +544,10 @@ namespace Softdimo
 
         /// <summary>
         /// Have the engine compute nothing until `softdimo_engine_resume`: the network call that runs (with `options.yielding` the few
-        /// nodes of it), or the session that is being prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can be submitted, polled, cancelled and freed, and
-        /// the engine be freed; a job that has not begun does not. A wait for a job, and calls that have the engine compute, wait until
-        /// it is resumed. A cancelled optimisation still makes its best picture: that is all that is computed. Deadlines go on.
-        /// Since ABI 1.2.
+        /// nodes of it), or the session that is being prepared, is finished first. Idempotent, and returns at once. Meanwhile jobs can
+        /// be submitted, polled, cancelled and freed, and the engine be freed; a job that has not begun does not. A wait for a job, and
+        /// calls that have the engine compute, wait until it is resumed. A cancelled optimisation still makes its best picture: that is
+        /// all that is computed. Deadlines go on. Since ABI 1.2.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_engine_pause(EngineHandle engine);
@@ -726,7 +726,8 @@ namespace Softdimo
 
         /// <summary>
         /// Called with the steps done and the steps in all (one network call each), on the thread that is inside
-        /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`. Must not throw, and must not free the job.
+        /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`; with the sessions that are prepared and those in all inside
+        /// `softdimo_engine_warmup_request`. Must not throw, and must not free the job.
         /// </summary>
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         public delegate int softdimo_progress_fn(IntPtr user_data, uint step, uint total);
@@ -999,7 +1000,10 @@ namespace Softdimo
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_job_wait(JobHandle job, long timeout_ms);
 
-        /// <summary>Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of times; counts even before the job starts.</summary>
+        /// <summary>
+        /// Ask the job to end; returns at once, and waits for no lock that a thread of the engine may hold. Any thread, any number of
+        /// times; counts even before the job starts.
+        /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_job_cancel(JobHandle job);
 
@@ -1285,17 +1289,17 @@ namespace Softdimo
         // Editing
 
         /// <summary>
-        /// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the model's own image tokenizer: what
-        /// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
-        /// model file with an encoder. Array convention.
+        /// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the
+        /// model's own image tokenizer: what a request's edit_image starts from, and what start_tokens take. Waits for the jobs
+        /// before it. Needs a model file with an encoder. Array convention.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_encode(EngineHandle engine, ref softdimo_image image, uint[] tokens, ulong capacity, out ulong needed);
 
         /// <summary>
-        /// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the model's own image tokenizer: what
-        /// a request's edit_image starts from, and what start_tokens take. Waits for the jobs before it. Needs a
-        /// model file with an encoder. Array convention.
+        /// The tokens [positions, splits] of a picture of the model's size, with its alpha where the model's have one, by the
+        /// model's own image tokenizer: what a request's edit_image starts from, and what start_tokens take. Waits for the jobs
+        /// before it. Needs a model file with an encoder. Array convention.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_encode(EngineHandle engine, IntPtr image, uint[] tokens, ulong capacity, out ulong needed);

@@ -67,7 +67,8 @@ namespace Softdimo
     /// <summary>What an optimisation climbs. May be used by several jobs; may be disposed while they use it.</summary>
     public sealed class Reward : IDisposable
     {
-        internal readonly RewardHandle Handle;
+        /// <summary>For the functions of Native. It stays this object's, which frees it.</summary>
+        public readonly RewardHandle Handle;
         internal readonly RewardState State;
         internal readonly Held Held;
 

@@ -11,6 +11,7 @@
   softdimo.h; what is left out is the library's default.
 - Calls that wait give way to other threads of Python. In a loop of frames use Engine.submit and Job.poll, in asyncio
   Engine.generate_async: neither waits.
+- What has no method here is a function of `library`, as softdimo.h declares it, for the `handle` of an engine, a job, a reward.
 - Engines, jobs and rewards free themselves when nothing refers to them, or by close() or `with`; in any order.
 """
 import asyncio
@@ -61,7 +62,7 @@ def _load():
     return library
 
 
-_library = _load()
+library = _library = _load()
 version = _library.softdimo_version().decode()
 
 
@@ -126,6 +127,11 @@ class _Owner:
         if not self._finalizer.alive:
             raise ValueError(f"the {type(self).__name__.lower()} is closed")
         return self._handle
+
+    @property
+    def handle(self):
+        """For the functions of `library`. It stays this object's, which frees it."""
+        return self._get()
 
     def close(self):
         """Free it now. A job that has not ended is cancelled and waited for."""

@@ -82,7 +82,7 @@ SOFTDIMO_STOP = 1
 
 
 # Called with a UTF-8 message that is valid during the call, on a thread that is inside opening or warming
-# up this engine, `softdimo_generate`, or a wait or poll of one of its jobs. Must not throw and must not
+# up this engine, taking it out of an opening, `softdimo_generate`, or a wait or poll of one of its jobs. Must not throw and must not
 # call back into this library.
 softdimo_log_fn = CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p)
 
@@ -256,7 +256,8 @@ SOFTDIMO_DECODE_SOFT = 1
 
 
 # Called with the steps done and the steps in all (one network call each), on the thread that is inside
-# `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`. Must not throw, and must not free the job.
+# `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`; with the sessions that are prepared and those in all inside
+# `softdimo_engine_warmup_request`. Must not throw, and must not free the job.
 softdimo_progress_fn = CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
 
 # Gradient ascent, with momentum where set (default; the paper's choice).

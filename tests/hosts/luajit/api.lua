@@ -86,6 +86,13 @@ long:free()
 long:free()
 fails("the job has been freed", long.poll, long)
 
+-- What has no method is called by the handles.
+assert(softdimo.lib.softdimo_engine_pause(engine.handle) == softdimo.constants.OK)
+local paused = engine:submit { label = "red apple" }
+assert(paused:wait(0.05) == false and paused:poll() == "queued")
+assert(softdimo.lib.softdimo_engine_resume(engine.handle) == softdimo.constants.OK)
+assert(paused:wait(60))
+
 -- The bytes of a model, as love.filesystem.newFileData holds them.
 local bytes = assert(io.open(model, "rb")):read("*a")
 local function data_of()

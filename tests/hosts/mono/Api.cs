@@ -154,6 +154,22 @@ internal static class Api
         }
     }
 
+    // What has no method is called by the handles, which programs of other assemblies see.
+    private static void Handles(Engine engine)
+    {
+        foreach (var type in new[] { typeof(Engine), typeof(Job), typeof(Reward) })
+        {
+            Expect(type.GetField("Handle") != null, type.Name + " shows its handle");
+        }
+        Expect(Native.softdimo_engine_pause(engine.Handle) == Native.SOFTDIMO_OK, "paused");
+        using (var job = engine.Submit(new Request("red apple")))
+        {
+            Expect(!job.Wait(50) && job.Poll() == JobState.Queued, "a job of a paused engine");
+            Expect(Native.softdimo_engine_resume(engine.Handle) == Native.SOFTDIMO_OK, "resumed");
+            Expect(job.Wait(), "a job that went on");
+        }
+    }
+
     private static double Blue(byte[] pixels)
     {
         double sum = 0;
@@ -339,6 +355,7 @@ internal static class Api
             Expect(log.Count > 0, "messages of opening and preparing");
             Errors(engine, model);
             Pictures(engine, model, arguments[2]);
+            Handles(engine);
             Optimising(engine);
             Tasks(engine);
             engine.Trim();

@@ -70,6 +70,16 @@ def pictures(engine):
     raises(softdimo.CancelledError, "", long.wait)
 
 
+def handles(engine):
+    """What has no method is called by the handles."""
+    assert softdimo.library.softdimo_engine_pause(engine.handle) == softdimo.SOFTDIMO_OK
+    with engine.submit("red apple") as job:
+        assert not job.wait(0.05) and job.poll() == "queued"
+        assert softdimo.library.softdimo_engine_resume(engine.handle) == softdimo.SOFTDIMO_OK
+        assert job.wait() and softdimo.library.softdimo_job_cancel(job.handle) == softdimo.SOFTDIMO_OK
+    raises(ValueError, "closed", lambda: job.handle)
+
+
 def rewards(engine):
     calls = []
 
@@ -158,6 +168,7 @@ with softdimo.open(model, threads=1, niceness=10, log=lambda level, text: messag
     assert messages
     errors(engine)
     pictures(engine)
+    handles(engine)
     rewards(engine)
     tasks(engine)
     engine.trim()
