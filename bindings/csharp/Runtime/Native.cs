@@ -530,7 +530,7 @@ namespace Softdimo
 
         /// <summary>
         /// Free an engine: NULL is fine. Its threads are joined unless jobs of it are still alive, which keep it
-        /// running until they are freed. In a forked child this does nothing.
+        /// running until they are freed; a paused one goes on for them. In a forked child this does nothing.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern void softdimo_engine_free(IntPtr engine);
