@@ -217,7 +217,7 @@ impl Aside {
         while let Some(late) = self.late.get(at) {
             match late.preparation.prepared.try_recv() {
                 Err(TryRecvError::Empty) => at += 1,
-                Err(TryRecvError::Disconnected) => drop(self.late.swap_remove(at)),
+                Err(TryRecvError::Disconnected) => self.late.swap_remove(at).preparation.join(),
                 Ok(prepared) => {
                     let late = self.late.swap_remove(at);
                     late.preparation.join();

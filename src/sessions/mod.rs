@@ -406,6 +406,7 @@ impl Sessions {
         self.log.trimmed();
         self.compiler.clear();
         release_heap();
+        self.settle();
     }
 }
 
