@@ -101,13 +101,16 @@ impl Preparation {
     ///
     /// # Errors
     /// Those of `stay`, and itself, still under way.
-    fn wait(self, stay: impl Fn() -> Result<()>) -> std::result::Result<ort::Result<Session>, (Error, Self)> {
+    fn wait(
+        self,
+        stay: impl Fn() -> Result<()>,
+    ) -> std::result::Result<ort::Result<Session>, Box<(Error, Self)>> {
         loop {
             match self.prepared.recv_timeout(LOOK) {
                 Ok(prepared) => return Ok(self.end(prepared)),
                 Err(RecvTimeoutError::Timeout) => {
                     if let Err(e) = stay() {
-                        return Err((e, self));
+                        return Err(Box::new((e, self)));
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
@@ -182,7 +185,7 @@ impl Aside {
         let preparation = Preparation { thread, prepared, cost: draft.cost.clone(), cancel };
         let (error, preparation) = match preparation.wait(|| loading.check()) {
             Ok(session) => return Ok((session, draft)),
-            Err(left) => left,
+            Err(left) => *left,
         };
         if let (Error::Timeout { .. }, Some(key)) = (&error, key) {
             let cancel = preparation.cancel.clone();
@@ -205,7 +208,8 @@ impl Aside {
         let Late { key, preparation, draft, _at_exit } = self.late.swap_remove(at);
         match preparation.wait(|| cancel.check_preparing()) {
             Ok(session) => Ok(Some((session, draft))),
-            Err((error, preparation)) => {
+            Err(left) => {
+                let (error, preparation) = *left;
                 self.late.push(Late { key, preparation, draft, _at_exit });
                 Err(error)
             }

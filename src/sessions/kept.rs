@@ -14,7 +14,7 @@ use crate::program::Program;
 #[derive(Debug)]
 pub(super) enum Kept {
     Session(Session),
-    Loop(Bound),
+    Loop(Box<Bound>),
 }
 
 impl Kept {
@@ -32,7 +32,7 @@ impl Kept {
     pub fn into_loop(self, carried: &[(String, String)]) -> Result<Bound> {
         match self {
             Kept::Session(session) => session.bind(carried),
-            Kept::Loop(bound) => Ok(bound),
+            Kept::Loop(bound) => Ok(*bound),
         }
     }
 }

@@ -178,7 +178,7 @@ impl Sessions {
         self.adopt();
         if let Some(kept) = self.kept.take(key) {
             return match kept {
-                Kept::Loop(bound) => Ok(bound),
+                Kept::Loop(bound) => Ok(*bound),
                 session => session.into_loop(&carried(&graph()?)),
             };
         }
@@ -191,7 +191,7 @@ impl Sessions {
     /// Keep the session of a loop that has come to its end, and nothing of what was computed.
     pub(crate) fn keep_loop(&mut self, key: Key, mut bound: Bound) {
         if !self.kept.contains(&key) && bound.restart().is_ok() {
-            self.kept.insert(key, Kept::Loop(bound));
+            self.kept.insert(key, Kept::Loop(Box::new(bound)));
         }
     }
 
