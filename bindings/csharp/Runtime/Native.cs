@@ -530,7 +530,7 @@ namespace Softdimo
 
         /// <summary>
         /// Free an engine: NULL is fine. Its threads are joined unless jobs of it are still alive, which keep it
-        /// running until they are freed. In a forked child this does nothing.
+        /// running until they are freed; a paused one goes on for them. In a forked child this does nothing.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern void softdimo_engine_free(IntPtr engine);
@@ -893,7 +893,7 @@ namespace Softdimo
             /// <summary>
             /// Jobs of higher priority go first, those of equal priority in the order of their submission; default 0, which is also
             /// that of calls such as softdimo_engine_memory. A running job of several steps, or an optimisation without a deadline,
-            /// lets jobs of higher priority go before its next step. Since ABI 1.2.
+            /// lets jobs of higher priority go before its next step, where memory_limit has room for both. Since ABI 1.2.
             /// </summary>
             public int priority;
             /// <summary>
