@@ -1,15 +1,53 @@
-//! The host of a job that the worker does: the job's own state, and the jobs that may go before its next step.
+//! A job that the worker does, and its host: the job's own state, and the jobs that may go before its next step.
 
 use std::sync::Arc;
 
 use super::state::JobState;
 use super::worker::WorkerState;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::generate;
 use crate::host::{Host, Progress};
+use crate::request::Resolved;
 use crate::rewards::Reward;
 use crate::runtime::Cancel;
 use crate::sessions::Sessions;
+use crate::shortage;
 use crate::tensor::Tensor;
+use crate::tteo::Optimize;
+
+/// A job as the worker does it.
+pub(super) struct Order {
+    pub shared: Arc<JobState>,
+    pub worker: Arc<WorkerState>,
+    pub priority: i32,
+    pub resolved: Resolved,
+}
+
+impl Order {
+    /// Do the job to its end. One that stands inside another and finds no room beside it begins again after that one.
+    pub fn carry_out(self, sessions: &mut Sessions) {
+        let host = AtWork { job: &self.shared, worker: &self.worker, priority: self.priority };
+        let result = generate::execute(sessions, &host, &self.resolved);
+        let result = shortage::checked("the result", result);
+        // A truncated or rewritten file shows as wrong numbers, not as an error, when the guard is on.
+        let files = || self.resolved.optimize.iter().flat_map(Optimize::files);
+        let intact = sessions.model().mapping().recheck();
+        let intact = intact.and_then(|()| files().try_for_each(|file| file.recheck()));
+        match intact.and(result) {
+            Ok((best, true)) => self.shared.finish_cancelled(best),
+            Err(Error::OutOfMemory { .. } | Error::Budget { .. })
+                if self.worker.is_nested() && !self.shared.shows_best() =>
+            {
+                let (worker, shared, broken) =
+                    (self.worker.clone(), self.shared.clone(), self.shared.clone());
+                let priority = self.priority;
+                let work = move |sessions: &mut Sessions| self.carry_out(sessions);
+                worker.again(shared, priority, work, move |e| broken.finish(Err(e)));
+            }
+            other => self.shared.finish(other.map(|(done, _)| done)),
+        }
+    }
+}
 
 pub(super) struct AtWork<'a> {
     pub job: &'a JobState,

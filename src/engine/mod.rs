@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::at_work::AtWork;
+use self::at_work::Order;
 pub use self::job::Job;
 pub use self::opening::Opening;
 use self::queue::Rank;
@@ -171,22 +171,11 @@ impl Engine {
         let (shared, broken) = (job.shared().clone(), job.shared().clone());
         let (worker, priority) = (self.worker.state().clone(), request.priority);
         request.optimize.iter().flat_map(Optimize::files).for_each(|file| file.kept_by(&worker));
-        let rank = Rank { priority, key: request.queue_key, job: Some(shared.clone()) };
+        let rank = Rank { priority, key: request.queue_key, job: Some(shared.clone()), alone: false };
+        let order = Order { shared, worker, priority, resolved };
         let queued = self.worker.enqueue(
             rank,
-            move |sessions| {
-                let host = AtWork { job: shared.as_ref(), worker: &worker, priority };
-                let result = generate::execute(sessions, &host, &resolved);
-                let result = shortage::checked("the result", result);
-                // A truncated or rewritten file shows as wrong numbers, not as an error, when the guard is on.
-                let mut files = resolved.optimize.iter().flat_map(Optimize::files);
-                let intact = sessions.model().mapping().recheck();
-                let intact = intact.and_then(|()| files.try_for_each(|file| file.recheck()));
-                match intact.and(result) {
-                    Ok((best, true)) => shared.finish_cancelled(best),
-                    other => shared.finish(other.map(|(done, _)| done)),
-                }
-            },
+            move |sessions| order.carry_out(sessions),
             move |e| broken.finish(Err(e)),
         );
         if let Err(e) = queued {
@@ -418,7 +407,7 @@ mod tests {
         }
         let panics = Job::new(engine.worker.clone(), None);
         let (shared, rank) = (panics.shared().clone(), Some(panics.shared().clone()));
-        let rank = Rank { priority: 1, key: 0, job: rank };
+        let rank = Rank { priority: 1, job: rank, ..Rank::default() };
         engine.worker.enqueue(rank, |_| panic!("on purpose"), move |e| shared.finish(Err(e))).unwrap();
         for (job, words) in [(&panics, "on purpose"), (&slow, "an earlier job of this engine panicked")] {
             let error = job.wait(None, |_| std::ops::ControlFlow::Continue(())).unwrap_err().to_string();

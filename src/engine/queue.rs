@@ -19,6 +19,8 @@ pub(super) struct Rank {
     pub key: u64,
     /// The job that the task does; none for a call that somebody waits for.
     pub job: Option<Arc<JobState>>,
+    /// Not before the next step of another job.
+    pub alone: bool,
 }
 
 /// The tasks of one engine.
@@ -103,7 +105,7 @@ impl Queue {
 
     /// The next job of a priority above this one, if there is any.
     pub fn pop_above(&self, priority: i32) -> Option<Task> {
-        self.lock().take(|rank| rank.job.is_some() && rank.priority > priority)
+        self.lock().take(|rank| rank.job.is_some() && !rank.alone && rank.priority > priority)
     }
 
     /// End every job that has not begun. How many had not ended yet.

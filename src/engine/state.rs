@@ -219,6 +219,11 @@ impl JobState {
         self.holds_best.store(true, SeqCst);
     }
 
+    /// Whether it was said that there is something to hand over.
+    pub fn shows_best(&self) -> bool {
+        self.holds_best.load(SeqCst)
+    }
+
     /// Nobody will read a result.
     pub fn abandon(&self) {
         self.abandoned.store(true, SeqCst);

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use super::queue::{Queue, Rank, Task};
+use super::state::JobState;
 use super::turns::{LOOK, Turns};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -106,6 +107,24 @@ impl WorkerState {
     fn first(self: &Arc<WorkerState>, work: impl FnOnce(&mut Sessions) + Send + 'static) {
         let rank = Rank { priority: i32::MAX, ..Rank::default() };
         self.queue.push(rank, self.walled(None, work, |_| ()));
+    }
+
+    /// On the worker thread: whether what it does stands inside a step of another job.
+    pub fn is_nested(&self) -> bool {
+        self.nested.load(SeqCst) > 0
+    }
+
+    /// Do `work` for a job that has begun already, inside no other one. `panicked`: see [`Worker::enqueue`].
+    pub fn again(
+        self: &Arc<WorkerState>,
+        job: Arc<JobState>,
+        priority: i32,
+        work: impl FnOnce(&mut Sessions) + Send + 'static,
+        panicked: impl FnOnce(Error) + Send + 'static,
+    ) {
+        let task = self.walled(Some(job.cancel.clone()), work, panicked);
+        // It has begun: no newer job takes its place.
+        self.queue.push(Rank { priority, key: 0, job: Some(job), alone: true }, task);
     }
 
     /// On the worker thread, between two steps of a job of this priority: do the jobs first that go before it, to their ends.

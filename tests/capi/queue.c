@@ -234,6 +234,39 @@ static void the_outer_job_ends_first(void) {
   }
 }
 
+/* One that has no room beside the job that it would go before goes after it. */
+static void no_room_inside(const char *model) {
+  softdimo_engine_options options = default_options();
+  options.memory_limit = (uint64_t)48 << 20;
+  softdimo_engine *tight = open_engine(model, &options);
+  softdimo_reward *reward = NULL;
+  OK(softdimo_reward_color(-1, -1, 1, NULL, 0, &reward));
+  softdimo_reward_term term;
+  memset(&term, 0, sizeof term);
+  term.reward = reward;
+  term.weight = 1;
+  softdimo_request slow = climbs(&term), large = teacher(4);
+  large.batch = 8;
+  uint32_t slow_alone[TOKENS], large_alone[TOKENS], tokens[TOKENS];
+  run_tokens(tight, &large, large_alone);
+  run_tokens(tight, &slow, slow_alone);
+  large.priority = 1;
+  softdimo_job *outer = submit(tight, &slow);
+  wait_until_running(outer, 5);
+  softdimo_job *inner = submit(tight, &large);
+  OK(softdimo_job_wait(inner, -1));
+  CHECK(has_ended(outer));
+  tokens_of(inner, 0, tokens);
+  CHECK(!memcmp(tokens, large_alone, sizeof tokens));
+  OK(softdimo_job_wait(outer, -1));
+  tokens_of(outer, 0, tokens);
+  CHECK(!memcmp(tokens, slow_alone, sizeof tokens));
+  softdimo_job_free(inner);
+  softdimo_job_free(outer);
+  softdimo_engine_free(tight);
+  softdimo_reward_free(reward);
+}
+
 /* Every job inside the steps of the one before it: some depth is enough, and all end. */
 static void deeper_and_deeper(void) {
   enum { JOBS = 64 };
@@ -286,6 +319,7 @@ int main(int argc, char **argv) {
   iterates_give_way();
   the_outer_job_ends_first();
   deeper_and_deeper();
+  no_room_inside(argv[1]);
   what_is_pending_ends();
   softdimo_engine_free(engine);
   return end();

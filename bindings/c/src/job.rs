@@ -56,10 +56,9 @@ pub unsafe extern "C" fn softdimo_submit(
             let made = Box::into_raw(made);
             jobs.lock().insert(made as usize);
             if let Err(e) = shortage::check("job") {
-                // From here on `softdimo_job_free_all` may have been faster.
-                if jobs.lock().remove(&(made as usize)) {
-                    drop(Box::from_raw(made));
-                }
+                // Unless `softdimo_job_free_all` has taken it meanwhile, which then frees it.
+                let is_ours = jobs.lock().remove(&(made as usize));
+                is_ours.then(|| drop(Box::from_raw(made)));
                 return Err(e);
             }
             out(job, "job", made)

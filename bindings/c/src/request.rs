@@ -154,7 +154,7 @@ pub struct softdimo_request {
     pub recompute: u32,
     /// Jobs of higher priority go first, those of equal priority in the order of their submission; default 0, which is also
     /// that of calls such as softdimo_engine_memory. A running job of several steps, or an optimisation without a deadline,
-    /// lets jobs of higher priority go before its next step. Since ABI 1.2.
+    /// lets jobs of higher priority go before its next step, where memory_limit has room for both. Since ABI 1.2.
     pub priority: i32,
     /// The latest wins: jobs of the same engine with this key that have not begun end as SOFTDIMO_JOB_CANCELLED when this one
     /// is submitted. 0 (default) for none. Since ABI 1.2.

@@ -894,7 +894,7 @@ namespace Softdimo
             /// <summary>
             /// Jobs of higher priority go first, those of equal priority in the order of their submission; default 0, which is also
             /// that of calls such as softdimo_engine_memory. A running job of several steps, or an optimisation without a deadline,
-            /// lets jobs of higher priority go before its next step. Since ABI 1.2.
+            /// lets jobs of higher priority go before its next step, where memory_limit has room for both. Since ABI 1.2.
             /// </summary>
             public int priority;
             /// <summary>
