@@ -896,7 +896,8 @@ int32_t softdimo_engine_warmup(const struct softdimo_engine *engine,
 /// sampling and optimising, and in what their rewards are given (targets, colours, weights, classes); the batch, the
 /// kinds of rewards and their order, reward files, variables, optimizer and `recompute` make another. Calls the request's
 /// progress callback with the sessions prepared and those in all (0 of 0 while jobs before it are waited for), also 20
-/// times a second without news; its STOP ends the call at once: SOFTDIMO_ERR_CANCELLED. Blocks. Since ABI 1.2.
+/// times a second without news; its STOP ends the call at once: SOFTDIMO_ERR_CANCELLED. An engine keeps the eight kinds of
+/// optimisations used last. Blocks. Since ABI 1.2.
 int32_t softdimo_engine_warmup_request(const struct softdimo_engine *engine,
                                        const struct softdimo_request *request);
 

@@ -190,9 +190,9 @@ impl Worker {
                     sessions.check_provider()?;
                     sessions.rehearse();
                     let weak = Arc::downgrade(&state);
-                    sessions.share().on_demand(move |bytes| {
+                    sessions.share().on_demand(move || {
                         if let Some(state) = weak.upgrade() {
-                            state.first(move |sessions| sessions.give_back(bytes));
+                            state.first(|sessions| sessions.give_back());
                         }
                     });
                     exit::install();

@@ -161,12 +161,12 @@ impl Aside {
         threads: &Threads,
         loading: &Loading,
     ) -> Result<(ort::Result<Session>, Draft)> {
+        if !aside {
+            return Ok((parts.commit(), draft));
+        }
         while self.left() >= MOST_LEFT {
             loading.check()?;
             std::thread::sleep(LOOK);
-        }
-        if !aside {
-            return Ok((parts.commit(), draft));
         }
         let (reply, prepared) = channel();
         let cancel = Arc::new(parts.builder.canceler());

@@ -9,13 +9,15 @@ static BUDGET: AtomicU64 = AtomicU64::new(0);
 
 static SHARES: Mutex<Vec<Weak<Share>>> = Mutex::new(Vec::new());
 
-/// Has an engine give back so many bytes, soon and on its own thread.
-type Demand = Box<dyn Fn(u64) + Send + Sync>;
+/// Has an engine answer what is demanded of it, soon and on its own thread.
+type Demand = Box<dyn Fn() + Send + Sync>;
 
 /// What one engine holds.
 #[derive(Default)]
 pub(crate) struct Share {
     held: AtomicU64,
+    /// Bytes that others lack, and that it has not answered yet.
+    demanded: AtomicU64,
     demand: OnceLock<Demand>,
 }
 
@@ -79,14 +81,20 @@ impl Share {
     }
 
     /// How to ask the engine for memory. The first one counts.
-    pub fn on_demand(&self, demand: impl Fn(u64) + Send + Sync + 'static) {
+    pub fn on_demand(&self, demand: impl Fn() + Send + Sync + 'static) {
         let _ = self.demand.set(Box::new(demand));
     }
 
+    /// Have the engine give back so many bytes. What it has not answered yet is the same memory.
     fn give_back(&self, bytes: u64) {
-        if let Some(demand) = self.demand.get() {
-            demand(bytes);
+        if let (0, Some(demand)) = (self.demanded.fetch_max(bytes, SeqCst), self.demand.get()) {
+            demand();
         }
+    }
+
+    /// The bytes that are demanded of this engine, which answers now.
+    pub fn demanded(&self) -> u64 {
+        self.demanded.swap(0, SeqCst)
     }
 
     fn others_of(self: &Arc<Share>, shares: &[Weak<Share>]) -> impl Iterator<Item = Arc<Share>> {

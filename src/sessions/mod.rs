@@ -40,6 +40,9 @@ use crate::weights::Sources;
 /// A checkpoint beside the model's, with its namespace.
 pub(crate) type Other<'a> = (&'a str, &'a Checkpoint);
 
+/// Most shapes of an optimisation whose sessions are kept.
+const MOST_SHAPES: usize = 8;
+
 /// How often a session will run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Runs {
@@ -191,7 +194,19 @@ impl Sessions {
     /// Keep the session of a loop that has come to its end, and nothing of what was computed.
     pub(crate) fn keep_loop(&mut self, key: Key, mut bound: Bound) {
         if !self.kept.contains(&key) && bound.restart().is_ok() {
-            self.kept.insert(key, Kept::Loop(Box::new(bound)));
+            self.keep(key, Kept::Loop(Box::new(bound)));
+        }
+    }
+
+    /// Keep a session. Of loops, whose shapes are any number, those used last.
+    fn keep(&mut self, key: Key, kept: Kept) {
+        let (name, is_loop) = (key.name, !key.shape.is_empty());
+        self.kept.insert(key, kept);
+        let same = |other: &Key| is_loop && other.name == name;
+        while self.kept.count(same) > MOST_SHAPES {
+            let Some((key, kept)) = self.kept.take_oldest_of(same) else { break };
+            drop(kept);
+            self.log.dropped(&key, &format!("at most {MOST_SHAPES} shapes of it are kept"));
         }
     }
 
@@ -222,7 +237,7 @@ impl Sessions {
         for (key, session) in self.compiler.ready() {
             self.log.prepared_aside(&key, &session.assignment);
             if !self.kept.contains(&key) {
-                self.kept.insert(key, Kept::Session(session));
+                self.keep(key, Kept::Session(session));
             }
         }
         self.compiler.left()

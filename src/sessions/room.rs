@@ -133,8 +133,9 @@ impl Sessions {
         sum.limited().saturating_add(self.features.bytes()).saturating_add(self.host)
     }
 
-    /// Drop what was used longest ago until so many bytes are free that another engine of the process asks for.
-    pub(crate) fn give_back(&mut self, bytes: u64) {
+    /// Drop what was used longest ago until so many bytes are free as other engines of the process lack.
+    pub(crate) fn give_back(&mut self) {
+        let bytes = self.share.demanded();
         let enough = self.reserved_with(None).saturating_sub(bytes);
         while self.reserved_with(None) > enough {
             if !self.drop_something(|| "another engine needs its memory".into()) {

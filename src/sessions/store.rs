@@ -38,6 +38,17 @@ impl<K: PartialEq, V> Store<K, V> {
         self.0.push((key, value));
     }
 
+    /// How many there are of the `wanted` keys.
+    pub fn count(&self, wanted: impl Fn(&K) -> bool) -> usize {
+        self.0.iter().filter(|(key, _)| wanted(key)).count()
+    }
+
+    /// Take out the value used longest ago of those with `wanted` keys.
+    pub fn take_oldest_of(&mut self, wanted: impl Fn(&K) -> bool) -> Option<(K, V)> {
+        let at = self.0.iter().position(|(key, _)| wanted(key))?;
+        Some(self.0.remove(at))
+    }
+
     /// Values, the one used longest ago first.
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.0.iter().map(|(_, value)| value)
@@ -73,6 +84,8 @@ mod tests {
         assert_eq!(store.take_oldest(|_| true), Some((1, 10)));
         assert_eq!(store.take_oldest(|v| *v < 30), Some((0, 0)), "the oldest of the wanted ones");
         assert_eq!(store.take_oldest(|_| false), None);
+        store.insert(7, 70);
+        assert_eq!((store.count(|key| *key > 2), store.take_oldest_of(|key| *key > 3)), (2, Some((7, 70))));
         store.insert(5, 50);
         store.insert(6, 60);
         assert_eq!((store.take(&6), store.take(&6)), (Some(60), None));

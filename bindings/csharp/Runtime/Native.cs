@@ -1224,7 +1224,8 @@ namespace Softdimo
         /// sampling and optimising, and in what their rewards are given (targets, colours, weights, classes); the batch, the
         /// kinds of rewards and their order, reward files, variables, optimizer and `recompute` make another. Calls the request's
         /// progress callback with the sessions prepared and those in all (0 of 0 while jobs before it are waited for), also 20
-        /// times a second without news; its STOP ends the call at once: SOFTDIMO_ERR_CANCELLED. Blocks. Since ABI 1.2.
+        /// times a second without news; its STOP ends the call at once: SOFTDIMO_ERR_CANCELLED. An engine keeps the eight kinds of
+        /// optimisations used last. Blocks. Since ABI 1.2.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_engine_warmup_request(EngineHandle engine, ref softdimo_request request);
@@ -1235,7 +1236,8 @@ namespace Softdimo
         /// sampling and optimising, and in what their rewards are given (targets, colours, weights, classes); the batch, the
         /// kinds of rewards and their order, reward files, variables, optimizer and `recompute` make another. Calls the request's
         /// progress callback with the sessions prepared and those in all (0 of 0 while jobs before it are waited for), also 20
-        /// times a second without news; its STOP ends the call at once: SOFTDIMO_ERR_CANCELLED. Blocks. Since ABI 1.2.
+        /// times a second without news; its STOP ends the call at once: SOFTDIMO_ERR_CANCELLED. An engine keeps the eight kinds of
+        /// optimisations used last. Blocks. Since ABI 1.2.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_engine_warmup_request(EngineHandle engine, IntPtr request);

@@ -91,6 +91,30 @@ fn requests_of_one_shape_share_their_sessions() {
     assert!(prepared(&engine).iter().any(|name| name == "optimize"), "trimmed");
 }
 
+/// Shapes are any number, and those that are kept are not.
+#[test]
+fn the_last_shapes_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { threads: 1, ..Options::default() };
+    let engine = Engine::open(support::maskbit::model(folder.path()), options).unwrap();
+    let request = |bins: usize| {
+        let histogram = vec![1.0 / bins as f32; 3 * bins];
+        climbing(vec![RewardTerm::new(Reward::Histogram { histogram, mask: None }, 1.0)], 1)
+    };
+    let mut sessions = Vec::new();
+    for bins in 2..16 {
+        engine.generate(&request(bins)).unwrap();
+        sessions.push(engine.memory().unwrap().sessions);
+    }
+    assert_eq!(sessions[7], sessions[0] + 7, "{sessions:?}");
+    assert!(sessions[8..].iter().all(|n| *n == sessions[7]), "{sessions:?}");
+    prepared(&engine);
+    for (bins, again) in [(15, vec![]), (8, vec![]), (7, vec!["optimize"])] {
+        engine.generate(&request(bins)).unwrap();
+        assert_eq!(prepared(&engine), again, "{bins} bins");
+    }
+}
+
 /// The memory limit counts what is kept, and drops what was used longest ago.
 #[test]
 fn kept_sessions_count_against_the_limit() {
