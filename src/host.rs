@@ -16,6 +16,17 @@ pub struct Progress {
     pub total: u32,
 }
 
+impl Progress {
+    /// As one word, for an atomic.
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.step) << 32 | u64::from(self.total)
+    }
+
+    pub(crate) fn unpack(word: u64) -> Progress {
+        Progress { step: (word >> 32) as u32, total: word as u32 }
+    }
+}
+
 /// Whoever waits for a job: ends it, hears how far it is, answers for its own rewards.
 pub(crate) trait Host {
     fn cancel(&self) -> &Cancel;

@@ -30,9 +30,8 @@ impl Order {
         let result = generate::execute(sessions, &host, &self.resolved);
         let result = shortage::checked("the result", result);
         // A truncated or rewritten file shows as wrong numbers, not as an error, when the guard is on.
-        let files = || self.resolved.optimize.iter().flat_map(Optimize::files);
         let intact = sessions.model().mapping().recheck();
-        let intact = intact.and_then(|()| files().try_for_each(|file| file.recheck()));
+        let intact = intact.and_then(|()| self.resolved.optimize.iter().try_for_each(Optimize::recheck));
         match intact.and(result) {
             Ok((best, true)) => self.shared.finish_cancelled(best),
             Err(Error::OutOfMemory { .. } | Error::Budget { .. })

@@ -86,7 +86,7 @@ impl Job {
     /// Do what a poll is to do, if there is anything.
     fn serve(&self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) {
         let now = self.progress();
-        let packed = u64::from(now.step) << 32 | u64::from(now.total);
+        let packed = now.pack();
         let news = self.told.swap(packed, SeqCst) != packed;
         let asked = || self.shared.is_asked() && !self.shared.is_final();
         if !news && !asked() {

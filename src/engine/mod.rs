@@ -29,7 +29,7 @@ use crate::graph::Graph;
 use crate::model::{Limits, Model};
 use crate::request::{BATCH_LIMIT, Request};
 use crate::runtime::{Cancel, Options, Runtime};
-use crate::sessions::{MemoryUse, Sessions};
+use crate::sessions::MemoryUse;
 use crate::shortage;
 use crate::tensor::Tensor;
 use crate::tteo::Optimize;
@@ -298,19 +298,8 @@ impl Engine {
         if !(1..=BATCH_LIMIT).contains(&batch) {
             return Err(Error::invalid("batch", format!("1 to {BATCH_LIMIT}"), batch));
         }
-        self.warm_up(batch, Arc::default(), |_, _| ())
-    }
-
-    /// [`Engine::warmup`] that can be cancelled, and tells how many sessions of how many are there.
-    fn warm_up(
-        &self,
-        batch: usize,
-        cancel: Arc<Cancel>,
-        mut told: impl FnMut(u32, u32) + Send + 'static,
-    ) -> Result<()> {
-        let token = cancel.clone();
-        let work = move |sessions: &mut Sessions| generate::prepare(sessions, batch, &token, &mut told);
-        self.worker.call_until(Some(&cancel), work)
+        self.worker
+            .call(move |sessions| generate::prepare(sessions, batch, &Cancel::default(), &mut |_, _| ()))
     }
 
     /// Drop prepared sessions and packed weights; the next job prepares again.

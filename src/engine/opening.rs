@@ -53,10 +53,6 @@ impl OpeningState {
         self.engine.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn advance(&self, step: u32, total: u32) {
-        self.progress.store(u64::from(step) << 32 | u64::from(total), SeqCst);
-    }
-
     fn end(&self, result: Result<()>) {
         let phase = match result {
             Ok(()) => Phase::Done,
@@ -80,7 +76,8 @@ impl OpeningState {
         *self.engine() = Some(engine.clone());
         let told = |p: Progress| {
             // Opening is a step as well.
-            self.advance(1 + p.step, 1 + p.total);
+            let all = Progress { step: 1 + p.step, total: 1 + p.total };
+            self.progress.store(all.pack(), SeqCst);
             if self.cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         engine.prepare_for(request, told)
@@ -124,8 +121,7 @@ impl Opening {
 
     /// The file that was opened, and sessions that were prepared, of all; a total of 0 before the file is open.
     pub fn progress(&self) -> Progress {
-        let packed = self.shared.progress.load(SeqCst);
-        Progress { step: (packed >> 32) as u32, total: packed as u32 }
+        Progress::unpack(self.shared.progress.load(SeqCst))
     }
 
     /// Ask for the end; returns at once. An engine that is open already stays so, and goes with the opening unless it was

@@ -117,10 +117,6 @@ pub(super) struct JobState {
     changed: Condvar,
 }
 
-fn pack(progress: Progress) -> u64 {
-    u64::from(progress.step) << 32 | u64::from(progress.total)
-}
-
 impl JobState {
     pub fn new(cancel: Arc<Cancel>, turn: Arc<Turn>) -> JobState {
         JobState {
@@ -155,8 +151,7 @@ impl JobState {
     }
 
     pub fn progress(&self) -> Progress {
-        let packed = self.progress.load(SeqCst);
-        Progress { step: (packed >> 32) as u32, total: packed as u32 }
+        Progress::unpack(self.progress.load(SeqCst))
     }
 
     /// Whether a callback is to be called, and nobody is inside it for this job.
@@ -210,7 +205,7 @@ impl JobState {
 
     /// The job runs, and this is how far it is.
     pub fn advance(&self, progress: Progress) {
-        self.progress.store(pack(progress), SeqCst);
+        self.progress.store(progress.pack(), SeqCst);
         let _ = self.life.compare_exchange(life::QUEUED, life::RUNNING, SeqCst, SeqCst);
         self.tell();
     }

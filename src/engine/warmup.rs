@@ -102,9 +102,9 @@ impl Engine {
                 Some(resolved) => generate::prepare_request(sessions, &host, resolved),
                 None => generate::prepare(sessions, 1, &host.cancel, &mut told),
             };
-            let mut files = resolved.iter().flat_map(|r| &r.optimize).flat_map(Optimize::files);
+            let mut climbs = resolved.iter().flat_map(|r| &r.optimize);
             let intact = sessions.model().mapping().recheck();
-            let intact = intact.and_then(|()| files.try_for_each(|file| file.recheck()));
+            let intact = intact.and_then(|()| climbs.try_for_each(Optimize::recheck));
             host.tell(News::Done(intact.and(shortage::checked("the sessions of a request", done))));
         };
         self.worker.enqueue(Rank::default(), work, move |e| drop(panicked.send(News::Done(Err(e)))))?;

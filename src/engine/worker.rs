@@ -300,15 +300,6 @@ impl Worker {
         &self,
         work: impl FnOnce(&mut Sessions) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.call_until(None, work)
-    }
-
-    /// [`Worker::call`], for as long as nobody cancels: then the work, which has the same token, is left to its end.
-    pub fn call_until<T: Send + 'static>(
-        &self,
-        cancel: Option<&Cancel>,
-        work: impl FnOnce(&mut Sessions) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
         let check_turn = || self.state.turns.check("waiting for the engine", None);
         let _queued = self.state.turns.queue();
         check_turn()?;
@@ -324,8 +315,7 @@ impl Worker {
             match result.recv_timeout(LOOK) {
                 Ok(result) => return result,
                 Err(RecvTimeoutError::Timeout) => {
-                    let check_cancel = || cancel.map_or(Ok(()), Cancel::check);
-                    if let Err(e) = check_turn().and_then(|()| check_cancel()) {
+                    if let Err(e) = check_turn() {
                         // The worker may have answered meanwhile, and gone on to a job that asks.
                         return result.try_recv().unwrap_or(Err(e));
                     }

@@ -2,13 +2,11 @@
 
 use std::rc::Rc;
 
-use crate::error::Result;
+use crate::program::Program;
 use crate::runtime::Session;
 use crate::runtime::aside::Key;
 use crate::runtime::bound::Bound;
 use crate::runtime::cost::Cost;
-
-use crate::program::Program;
 
 /// A session that is kept. One that is to be a loop is made one when it is used first: what was prepared aside is not yet.
 #[derive(Debug)]
@@ -22,17 +20,6 @@ impl Kept {
         match self {
             Kept::Session(session) => &session.cost,
             Kept::Loop(bound) => bound.cost(),
-        }
-    }
-
-    /// As the session of a loop over these `carried` values.
-    ///
-    /// # Errors
-    /// As [`Session::bind`].
-    pub fn into_loop(self, carried: &[(String, String)]) -> Result<Bound> {
-        match self {
-            Kept::Session(session) => session.bind(carried),
-            Kept::Loop(bound) => Ok(*bound),
         }
     }
 }

@@ -182,7 +182,7 @@ impl Sessions {
         if let Some(kept) = self.kept.take(key) {
             return match kept {
                 Kept::Loop(bound) => Ok(*bound),
-                session => session.into_loop(&carried(&graph()?)),
+                Kept::Session(session) => session.bind(&carried(&graph()?)),
             };
         }
         cancel.check_preparing()?;
@@ -203,11 +203,8 @@ impl Sessions {
         let (name, is_loop) = (key.name, !key.shape.is_empty());
         self.kept.insert(key, kept);
         let same = |other: &Key| is_loop && other.name == name;
-        while self.kept.count(same) > MOST_SHAPES {
-            let Some((key, kept)) = self.kept.take_oldest_of(same) else { break };
-            drop(kept);
-            self.log.dropped(&key, &format!("at most {MOST_SHAPES} shapes of it are kept"));
-        }
+        let why = || format!("at most {MOST_SHAPES} shapes of it are kept");
+        while self.kept.count(same) > MOST_SHAPES && self.drop_oldest(|other, _| same(other), why) {}
     }
 
     /// The session of a key that is not kept: what a late job has left under way, or a new one.
@@ -247,11 +244,8 @@ impl Sessions {
     pub(crate) fn forget_file(&mut self, namespace: &str) {
         self.compiler.give_up_of(namespace);
         self.adopt();
-        let reads = |kept: &Kept| kept.cost().files.contains_key(namespace);
-        while let Some((key, kept)) = self.kept.take_oldest(reads) {
-            drop(kept);
-            self.log.dropped(&key, "its file was closed");
-        }
+        let reads = |_: &Key, kept: &Kept| kept.cost().files.contains_key(namespace);
+        while self.drop_oldest(reads, || "its file was closed".into()) {}
         self.features.forget(namespace);
         self.settle();
     }

@@ -10,7 +10,7 @@ use super::memory::{MemoryUse, sum};
 use crate::error::{Error, Result};
 use crate::families::family::Layout;
 use crate::runtime::Cancel;
-use crate::runtime::aside::LOOK;
+use crate::runtime::aside::{Key, LOOK};
 use crate::runtime::cost::{Cost, Packed};
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::MOST_POOLS;
@@ -103,7 +103,7 @@ impl Sessions {
         let pools = |s: &Sessions| s.ledger.living().iter().filter(|c| c.pooled).count();
         while cost.pooled && pools(self) >= MOST_POOLS {
             let why = || format!("at most {MOST_POOLS} have threads of their own");
-            if !self.drop_oldest(|kept| kept.cost().pooled, why) {
+            if !self.drop_oldest(|_, kept| kept.cost().pooled, why) {
                 break;
             }
         }
@@ -165,7 +165,7 @@ impl Sessions {
 
     /// The session used longest ago; prompt features when there is none. Whether there was something to drop.
     fn drop_something(&mut self, why: impl Fn() -> String) -> bool {
-        if self.drop_oldest(|_| true, why) {
+        if self.drop_oldest(|_, _| true, why) {
             return true;
         }
         let any = self.features.bytes() > 0;
@@ -174,7 +174,11 @@ impl Sessions {
     }
 
     /// Whether there was one to drop.
-    pub(super) fn drop_oldest(&mut self, wanted: impl Fn(&Kept) -> bool, why: impl Fn() -> String) -> bool {
+    pub(super) fn drop_oldest(
+        &mut self,
+        wanted: impl Fn(&Key, &Kept) -> bool,
+        why: impl Fn() -> String,
+    ) -> bool {
         let Some((key, kept)) = self.kept.take_oldest(wanted) else { return false };
         drop(kept);
         self.log.dropped(&key, &why());

@@ -43,20 +43,14 @@ impl<K: PartialEq, V> Store<K, V> {
         self.0.iter().filter(|(key, _)| wanted(key)).count()
     }
 
-    /// Take out the value used longest ago of those with `wanted` keys.
-    pub fn take_oldest_of(&mut self, wanted: impl Fn(&K) -> bool) -> Option<(K, V)> {
-        let at = self.0.iter().position(|(key, _)| wanted(key))?;
-        Some(self.0.remove(at))
-    }
-
     /// Values, the one used longest ago first.
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.0.iter().map(|(_, value)| value)
     }
 
     /// Take out the value used longest ago of those that are `wanted`.
-    pub fn take_oldest(&mut self, wanted: impl Fn(&V) -> bool) -> Option<(K, V)> {
-        let at = self.0.iter().position(|(_, value)| wanted(value))?;
+    pub fn take_oldest(&mut self, wanted: impl Fn(&K, &V) -> bool) -> Option<(K, V)> {
+        let at = self.0.iter().position(|(key, value)| wanted(key, value))?;
         Some(self.0.remove(at))
     }
 
@@ -81,17 +75,17 @@ mod tests {
         assert!(store.contains(&3) && !store.contains(&9));
         assert_eq!((store.find(&1), store.find(&9)), (Some(&10), None));
         assert_eq!(store.values().collect::<Vec<_>>(), [&10, &30, &0, &20]);
-        assert_eq!(store.take_oldest(|_| true), Some((1, 10)));
-        assert_eq!(store.take_oldest(|v| *v < 30), Some((0, 0)), "the oldest of the wanted ones");
-        assert_eq!(store.take_oldest(|_| false), None);
+        assert_eq!(store.take_oldest(|_, _| true), Some((1, 10)));
+        assert_eq!(store.take_oldest(|_, v| *v < 30), Some((0, 0)), "the oldest of the wanted ones");
+        assert_eq!(store.take_oldest(|_, _| false), None);
         store.insert(7, 70);
-        assert_eq!((store.count(|key| *key > 2), store.take_oldest_of(|key| *key > 3)), (2, Some((7, 70))));
+        assert_eq!((store.count(|key| *key > 2), store.take_oldest(|key, _| *key > 3)), (2, Some((7, 70))));
         store.insert(5, 50);
         store.insert(6, 60);
         assert_eq!((store.take(&6), store.take(&6)), (Some(60), None));
-        assert_eq!(store.take_oldest(|_| true), Some((3, 30)));
-        assert_eq!(store.take_oldest(|_| true), Some((2, 20)));
-        assert_eq!(store.take_oldest(|_| true), Some((5, 50)));
-        assert_eq!(store.take_oldest(|_| true), None);
+        assert_eq!(store.take_oldest(|_, _| true), Some((3, 30)));
+        assert_eq!(store.take_oldest(|_, _| true), Some((2, 20)));
+        assert_eq!(store.take_oldest(|_, _| true), Some((5, 50)));
+        assert_eq!(store.take_oldest(|_, _| true), None);
     }
 }

@@ -264,7 +264,7 @@ fn packed_copies_count_until_no_session_reads_any() {
         };
         let student = prepared(sessions, Program::Student)?;
         let both = prepared(sessions, Program::Teacher)?;
-        sessions.drop_oldest(|_| true, String::new);
+        sessions.drop_oldest(|_, _| true, String::new);
         let held = sessions.memory();
         assert_eq!((held.sessions, held.activations), (1, both.activations - student.activations));
         let packed: u64 = sessions.compiler.packed().values().sum();

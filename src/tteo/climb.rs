@@ -162,7 +162,7 @@ impl<'a> Climb<'a> {
         for t in 0..=self.o.steps {
             // What was lost of a file that is guarded reads as zeros: no iterate of them is worth its time.
             sessions.model().mapping().recheck()?;
-            self.o.files().try_for_each(|file| file.recheck())?;
+            self.o.recheck()?;
             if host.cancel().is_cancelled() {
                 self.report.ended = "cancelled";
                 break;

@@ -97,6 +97,14 @@ impl Optimize {
         self.terms.iter().filter_map(|term| term.reward.file())
     }
 
+    /// That no file of its rewards has lost bytes.
+    ///
+    /// # Errors
+    /// [`Error::Format`].
+    pub(crate) fn recheck(&self) -> Result<()> {
+        self.files().try_for_each(|file| file.recheck())
+    }
+
     /// Refuse so many rewards.
     ///
     /// # Errors
