@@ -77,5 +77,6 @@ pub fn library() -> &'static Path {
 /// Put the shared library into `folder`, under the names that programs are linked to and load.
 pub fn place(folder: &Path) {
     std::fs::copy(file("libsoftdimo.so"), folder.join("libsoftdimo.so")).unwrap();
+    #[cfg(unix)]
     std::os::unix::fs::symlink("libsoftdimo.so", folder.join(soname(env!("CARGO_PKG_VERSION")))).unwrap();
 }

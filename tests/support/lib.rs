@@ -48,11 +48,25 @@ pub fn open(model: &Path, memory: MemoryMode) -> Engine {
 }
 
 /// What the calling thread has computed so far: unlike the clock, it stands still while other programs compute.
+#[cfg(unix)]
 pub fn thread_cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is there to be written.
     assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// The same, in steps of the system's clock.
+#[cfg(windows)]
+pub fn thread_cpu_time() -> Duration {
+    use windows_sys::Win32::Foundation::FILETIME;
+    use windows_sys::Win32::System::Threading::{GetCurrentThread, GetThreadTimes};
+    let mut times = [FILETIME { dwLowDateTime: 0, dwHighDateTime: 0 }; 4];
+    let [created, ended, kernel, user] = &mut times;
+    // SAFETY: of this thread, into places for the answers.
+    assert_ne!(unsafe { GetThreadTimes(GetCurrentThread(), created, ended, kernel, user) }, 0);
+    let units = |time: FILETIME| u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime);
+    Duration::from_nanos(100 * (units(times[2]) + units(times[3])))
 }
 
 /// A request of one picture under a prompt.
