@@ -7,3 +7,4 @@ mod maskgen;
 mod maskgit;
 mod meissonic;
 mod prompted;
+mod tokens;
