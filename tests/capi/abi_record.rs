@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use support::platform::platform;
 use support::process;
 use support::program::compiler;
 use support::root;
@@ -99,13 +100,13 @@ fn table(header: &Path) -> Table {
     }
     program += "return 0;\n}\n";
     let folder = tempfile::tempdir().unwrap();
-    let (source, binary) = (folder.path().join("abi.c"), folder.path().join("abi"));
+    let (source, binary) = (folder.path().join("abi.c"), folder.path().join("abi.exe"));
     std::fs::write(&source, program).unwrap();
     let mut cc = compiler("cc");
     process::run(
         cc.args(["-std=c99", "-I"]).arg(header.parent().unwrap()).arg(source).arg("-o").arg(&binary),
     );
-    for line in process::run(&mut std::process::Command::new(binary)).lines() {
+    for line in process::run(&mut platform().run(&binary, folder.path())).lines() {
         let (name, value) = line.split_once('=').unwrap();
         table.insert(name.into(), value.into());
     }

@@ -17,7 +17,7 @@ static int with_files(const char *model, int spare) {
   if (child == 0) {
     struct rlimit limit = {3 + (rlim_t)spare, 3 + (rlim_t)spare};
     for (int fd = 3; fd < 64; fd++) close(fd);
-    if (setrlimit(RLIMIT_NOFILE, &limit)) _exit(100);
+    if (setrlimit(RLIMIT_NOFILE, &limit)) end_now(100);
     softdimo_engine *engine = NULL;
     int32_t status = softdimo_engine_open(model, NULL, &engine);
     uint8_t pixels[PIXELS * 4];
@@ -27,7 +27,7 @@ static int with_files(const char *model, int spare) {
     if (status != SOFTDIMO_OK && spare % 8 == 0) printf("# %d files: %s\n", spare, last_error());
     softdimo_engine_free(engine);
     fflush(stdout);
-    _exit(status);
+    end_now(status);
   }
   int how;
   CHECK(waitpid(child, &how, 0) == child);

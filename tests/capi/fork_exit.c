@@ -20,9 +20,9 @@ static double child(void (*body)(void), double limit) {
   pid_t pid = fork();
   CHECK(pid >= 0);
   if (pid == 0) {
-    alarm(60);
+    end_within(60);
     body();
-    _exit(0);
+    end_now(0);
   }
   int status = 0;
   struct rusage used;
@@ -174,7 +174,7 @@ static void generate_at_exit(void) {
   uint8_t pixels[PIXELS * 4];
   softdimo_image image = picture(pixels);
   int32_t status = softdimo_generate(engine, &request, &image, 1);
-  if (status != SOFTDIMO_OK && status != SOFTDIMO_ERR_CANCELLED) _exit(3);
+  if (status != SOFTDIMO_OK && status != SOFTDIMO_ERR_CANCELLED) end_now(3);
 }
 
 static void generates_in_an_early_handler(void) {

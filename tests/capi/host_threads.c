@@ -3,18 +3,22 @@
  * Arguments: model file, folder. */
 #include "check.h"
 
+#ifndef _WIN32
 #include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#endif
 
 /* What docs/embedding.md says a thread that calls in should have. */
 enum { STACK = 256 << 10 };
 
 static const char *model;
-static softdimo_engine *engine;
 static char path[600];
+
+#ifndef _WIN32
+static softdimo_engine *engine;
 
 /* A thread is cancelled during a call: the call goes on to its end, and the thread ends behind it. */
 
@@ -115,10 +119,11 @@ static void file_too_long(const char *folder) {
   OK(softdimo_image_write_png(&image, path, NULL, 0));
 }
 
+#endif
+
 /* A whole life on a thread with little stack. */
 
-static void *life(void *unused) {
-  (void)unused;
+static void life(void) {
   static uint8_t pixels[PIXELS * 4];
   static char text[1 << 16];
   static uint32_t tokens[TOKENS];
@@ -145,16 +150,6 @@ static void *life(void *unused) {
   softdimo_job_free(job);
   softdimo_reward_free(reward);
   softdimo_engine_free(own);
-  return NULL;
-}
-
-static void small_stack(size_t bytes) {
-  pthread_attr_t attributes;
-  pthread_t thread;
-  CHECK(!pthread_attr_init(&attributes) && !pthread_attr_setstacksize(&attributes, bytes));
-  CHECK(!pthread_create(&thread, &attributes, life, NULL));
-  CHECK(!pthread_join(thread, NULL));
-  pthread_attr_destroy(&attributes);
 }
 
 int main(int argc, char **argv) {
@@ -164,13 +159,17 @@ int main(int argc, char **argv) {
   snprintf(path, sizeof path, "%s/picture.png", argv[2]);
   if (argc == 4) {
     /* To measure how small a stack may be. */
-    small_stack((size_t)atol(argv[3]));
+    on_a_stack_of((size_t)atol(argv[3]), life);
     return end();
   }
+#ifndef _WIN32
   engine = open_engine(model, NULL);
   file_too_long(argv[2]);
   cancelled_inside_a_call();
   softdimo_engine_free(engine);
-  small_stack(STACK);
+#else
+  left_out("a thread cancelled inside a call, and files that may not become long");
+#endif
+  on_a_stack_of(STACK, life);
   return end();
 }

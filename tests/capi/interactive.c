@@ -266,7 +266,7 @@ static void budget_beside_late_ones(void) {
 int main(int argc, char **argv) {
   CHECK(argc == 2);
   begin();
-  alarm(900); /* on a busy machine */
+  end_within(900); /* on a busy machine */
   model = argv[1];
   OK(softdimo_reward_color(-1, -1, 1, NULL, 0, &bluer));
   term.reward = bluer, term.weight = 1, term.reserved = 0;

@@ -117,7 +117,7 @@ static double long_job(void) {
   OK(softdimo_generate(engine, &request, &image, 1));
   double start = cpu_seconds();
   OK(softdimo_generate(engine, &request, &image, 1));
-  return (cpu_seconds() - start) / STEPS * LONG;
+  return (cpu_seconds() - start) / STEPS * MANY_STEPS;
 }
 
 /* A running job of `long_request` that is freed is cancelled: it computes less than a tenth of what it has left. */
@@ -301,7 +301,7 @@ static void *host(void *argument) {
     }
     softdimo_job_free(job);
   }
-  return (void *)finished;
+  return (void *)(intptr_t)finished;
 }
 
 static void many_hosts(void) {
@@ -315,7 +315,7 @@ static void many_hosts(void) {
   for (int i = 0; i < HOSTS; i++) {
     void *result;
     CHECK(!pthread_join(threads[i], &result));
-    finished += (long)result;
+    finished += (long)(intptr_t)result;
   }
   printf("# %d threads, %d jobs each, cancelled at random: %ld pictures compared\n", HOSTS, JOBS, finished);
   CHECK(finished >= HOSTS);

@@ -3,26 +3,7 @@
  * Arguments: model file. */
 #include "check.h"
 
-#include <dirent.h>
-
 static const char *model;
-
-/* Threads of this process that are an engine's pool's. */
-static unsigned pool_threads(void) {
-  DIR *tasks = opendir("/proc/self/task");
-  CHECK(tasks);
-  unsigned found = 0;
-  for (struct dirent *task; (task = readdir(tasks));) {
-    char path[512], name[32] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
-    FILE *comm = fopen(path, "r");
-    if (!comm) continue;
-    if (fgets(name, sizeof name, comm)) found += !strncmp(name, "softdimo-pool", 13);
-    fclose(comm);
-  }
-  closedir(tasks);
-  return found;
-}
 
 static softdimo_memory told(const softdimo_engine *engine) {
   softdimo_memory memory;
@@ -159,14 +140,14 @@ static void threads(void) {
   for (uint32_t batch = 1; batch <= 40; batch++) {
     OK(softdimo_engine_warmup(engine, batch));
     if (batch % 10 == 0) generate(engine, batch);
-    unsigned now = pool_threads();
+    unsigned now = threads_named("softdimo-pool");
     most = now > most ? now : most;
   }
   printf("# 40 batch sizes: %u sessions, at most %u threads, after %.0f s\n", told(engine).sessions, most,
          seconds() - begun);
   CHECK(most > 0 && most <= 8 * 2);
   softdimo_engine_free(engine);
-  CHECK(pool_threads() == 0);
+  CHECK(threads_named("softdimo-pool") == 0);
 }
 
 int main(int count, char **arguments) {

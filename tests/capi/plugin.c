@@ -28,7 +28,7 @@ static __typeof__(softdimo_job_tokens) *p_softdimo_job_tokens;
 static __typeof__(softdimo_job_free) *p_softdimo_job_free;
 
 int main(int argc, char **argv) {
-  alarm(100);
+  end_within(100);
   if (argc != 3) return 2;
   uint32_t first[TOKENS], tokens[TOKENS];
   uint64_t needed;

@@ -2,17 +2,21 @@
 
 use std::process::Command;
 
+use super::left_out;
+
+use support::platform::platform;
 use support::program::compile;
 use support::root;
 
 /// `tests/capi/NAME.c`, compiled as strict C99 without a warning.
 pub fn program(name: &str) -> Command {
-    c("tests/capi", name, name)
+    compiled(&[], &format!("{name}.c"), name)
 }
 
 /// `examples/NAME/NAME.c`, compiled as strictly.
 pub fn example(name: &str) -> Command {
-    c(&format!("examples/{name}"), name, &format!("example_{name}"))
+    let source = root().join("examples").join(name).join(name).with_extension("c");
+    compile("cc", &["-std=c99", "-g", "-O1"], &source, &format!("example_{name}"))
 }
 
 /// `tests/bindings/NAME.cpp` over `softdimo.hpp`, as C++17.
@@ -21,19 +25,24 @@ pub fn cpp(name: &str) -> Command {
     compile("c++", &["-std=c++17", "-O1"], &source, &format!("cpp_{name}"))
 }
 
-fn c(folder: &str, name: &str, program: &str) -> Command {
-    let source = root().join(folder).join(name).with_extension("c");
-    compile("cc", &["-std=c99", "-g", "-O1"], &source, program)
+/// A C program of `tests/capi` from the file `source`, with `more` options and what it needs of the system.
+pub fn compiled(more: &[&str], source: &str, program: &str) -> Command {
+    let system = if platform().windows { "system_windows.c" } else { "system_unix.c" };
+    let system = root().join("tests/capi").join(system).into_os_string().into_string().unwrap();
+    let options = [&["-std=c99", "-g", "-O1", &*system], more].concat();
+    compile("cc", &options, &root().join("tests/capi").join(source), program)
 }
 
-/// Run a program: it exits with 0 and prints its measurements (`# ..`) and `ok`, nothing else.
+/// Run a program: it exits with 0 and prints its measurements (`# ..`) and `ok`, nothing else. What it leaves out is what
+/// `left_out.rs` says.
 pub fn run(command: &mut Command) {
     let output = command.output().unwrap();
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
+    let (stdout, stderr) = (platform().text(&output.stdout), platform().complaints(&output.stderr));
     print!("{stdout}");
     assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
     assert_eq!(stderr, "", "{command:?} wrote to stderr");
     let rest: Vec<&str> = stdout.lines().filter(|line| !line.starts_with("# ")).collect();
     assert_eq!(rest, ["ok"], "{command:?} wrote to stdout");
+    let parts: Vec<&str> = stdout.lines().filter_map(|line| line.strip_prefix("# left out: ")).collect();
+    assert_eq!(parts, left_out::parts(command), "{command:?}: parts that are left out");
 }

@@ -4,11 +4,11 @@
  * Arguments: model file, a folder to write to. */
 #include <softdimo.h>
 
+#include "system.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define OK(call)                                                                                                       \
   do {                                                                                                                 \
@@ -29,12 +29,7 @@
   } while (0)
 
 /* `size` bytes before an unreadable page, filled with what no default is. */
-static void *at_the_end(size_t size) {
-  size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (size + page - 1) / page * page;
-  char *memory = mmap(NULL, pages + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  CHECK(memory != MAP_FAILED && mprotect(memory + pages, page, PROT_NONE) == 0);
-  return memset(memory + pages - size, 0xa5, size);
-}
+static void *at_the_end(size_t size) { return memset(before_the_unreadable(size), 0xa5, size); }
 #define AT_THE_END(type) ((type *)at_the_end(sizeof(type)))
 
 static int32_t steps_done(void *user_data, uint32_t step, uint32_t total) {

@@ -4,8 +4,6 @@
  * (half a file), and room for copies. */
 #include "check.h"
 
-#include <sys/stat.h>
-
 enum { STEPS = 4 };
 
 static softdimo_engine *engine;
@@ -34,13 +32,14 @@ static softdimo_reward *open_reward(const char *name, uint32_t weights) {
 }
 
 static char *contents(const char *name, uint64_t *size) {
-  struct stat found;
-  CHECK(stat(path_of(name), &found) == 0);
   FILE *file = fopen(path_of(name), "rb");
-  char *bytes = malloc((size_t)found.st_size);
-  CHECK(file && bytes && fread(bytes, 1, (size_t)found.st_size, file) == (size_t)found.st_size);
+  CHECK(file && !fseek(file, 0, SEEK_END));
+  long length = ftell(file);
+  rewind(file);
+  char *bytes = malloc((size_t)length);
+  CHECK(bytes && fread(bytes, 1, (size_t)length, file) == (size_t)length);
   fclose(file);
-  *size = (uint64_t)found.st_size;
+  *size = (uint64_t)length;
   return bytes;
 }
 
@@ -249,7 +248,13 @@ static void truncated(void) {
     softdimo_job *job = climb(engine, rewards, 1, "red apple", 1);
     OK(softdimo_job_wait(job, -1));
     softdimo_job_free(job);
-    CHECK(truncate(path_of("copy"), 4096) == 0);
+    int refused = cut_file(path_of("copy"), 4096);
+#ifdef _WIN32 /* of a file that is mapped */
+    CHECK(!refused || weights != SOFTDIMO_WEIGHTS_READ);
+    CHECK(refused || weights != SOFTDIMO_WEIGHTS_MAP);
+#else
+    CHECK(!refused);
+#endif
     softdimo_reward_term term;
     memset(&term, 0, sizeof term);
     term.reward = reward;
@@ -259,7 +264,7 @@ static void truncated(void) {
     request.reward_count = 1;
     request.prompt = "red apple";
     job = NULL;
-    if (weights == SOFTDIMO_WEIGHTS_READ) {
+    if (refused || weights == SOFTDIMO_WEIGHTS_READ) {
       OK(softdimo_submit(engine, &request, &job));
       OK(softdimo_job_wait(job, -1));
       softdimo_job_free(job);
@@ -269,6 +274,7 @@ static void truncated(void) {
     }
     softdimo_reward_free(reward);
 
+#ifndef _WIN32
     /* Replaced by rename, the documented way: an open reward keeps what it opened. */
     copy("clip", "copy");
     reward = open_reward("copy", weights);
@@ -291,6 +297,7 @@ static void truncated(void) {
     softdimo_job_free(job);
     CHECK(near(scores[0][0], -expected[0][0]));
     softdimo_reward_free(reward);
+#endif
   }
 }
 
@@ -363,6 +370,9 @@ int main(int argc, char **argv) {
   climbs();
   lifetimes(argv[1]);
   truncated();
+#ifdef _WIN32
+  left_out("a reward file replaced by rename");
+#endif
   histograms();
   softdimo_engine_free(engine);
   return end();

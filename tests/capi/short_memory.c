@@ -26,7 +26,7 @@ static int32_t one_picture(const char **where) {
 }
 
 static int under(long kib) {
-  alarm(60);
+  end_within(60);
   struct rlimit limit;
   CHECK(!getrlimit(RLIMIT_AS, &limit));
   struct rlimit narrow = {(rlim_t)kib << 10, limit.rlim_max};
@@ -59,7 +59,7 @@ int main(int argc, char **argv) {
     CHECK(pid >= 0);
     if (pid == 0) {
       execl(argv[0], argv[0], model, number, (char *)NULL);
-      _exit(2);
+      end_now(2);
     }
     int status = 0;
     CHECK(waitpid(pid, &status, 0) == pid);

@@ -109,7 +109,7 @@ int main(int argc, char **argv) {
   model = argv[1];
   if (argc > 2) jobs_of_a_thread = atoi(argv[2]) / THREADS;
   if (argc > 3) first_seed = (unsigned)strtoul(argv[3], NULL, 10);
-  alarm(600);
+  end_within(600);
   softdimo_engine_options options = default_options();
   options.threads = 1;
   shared = open_engine(model, &options);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::platform::platform;
 use super::process::run;
 use super::root;
 
@@ -33,23 +34,28 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// Cargo, in the repository and with the running test's `target` and profile.
-pub fn cargo(command: &str) -> Command {
-    let profile = match profile_folder().file_name().unwrap().to_str().unwrap() {
+/// The profile of the running test.
+pub fn profile() -> String {
+    match profile_folder().file_name().unwrap().to_str().unwrap() {
         "debug" => "dev".to_string(),
         other => other.to_string(),
-    };
+    }
+}
+
+/// Cargo, in the repository and with the running test's `target` and profile.
+pub fn cargo(command: &str) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").expect("cargo sets CARGO"));
-    cargo.args([command, "--quiet", "--profile", &profile, "--target-dir"]).arg(target_folder());
+    cargo.args([command, "--quiet", "--profile", &profile(), "--target-dir"]).arg(target_folder());
     cargo.current_dir(root());
     cargo
 }
 
-/// The file of this name that `cargo build --workspace` makes, or finds fresh: what is tested is what the sources say.
+/// The file of this name that `cargo build` makes for the platform, or finds fresh: what is tested is what the
+/// sources say.
 pub fn file(name: &str) -> PathBuf {
     static FILES: OnceLock<Vec<PathBuf>> = OnceLock::new();
     let files = FILES.get_or_init(|| {
-        let text = run(cargo("build").args(["--workspace", "--message-format=json"]));
+        let text = run(platform().build().arg("--message-format=json"));
         let messages = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
         let files = messages.flat_map(|m| {
             let names = m["filenames"].as_array().cloned().unwrap_or_default();
@@ -69,14 +75,20 @@ pub fn library() -> &'static Path {
     FOLDER.get_or_init(|| {
         let folder = folder("library");
         place(&folder);
-        std::fs::copy(file("softdimo"), folder.join("softdimo")).unwrap();
+        let program = format!("softdimo{}", platform().program);
+        std::fs::copy(file(&program), folder.join(&program)).unwrap();
         folder
     })
 }
 
 /// Put the shared library into `folder`, under the names that programs are linked to and load.
 pub fn place(folder: &Path) {
-    std::fs::copy(file("libsoftdimo.so"), folder.join("libsoftdimo.so")).unwrap();
+    let platform = platform();
+    for name in [platform.shared, platform.linked] {
+        std::fs::copy(file(name), folder.join(name)).unwrap();
+    }
     #[cfg(unix)]
-    std::os::unix::fs::symlink("libsoftdimo.so", folder.join(soname(env!("CARGO_PKG_VERSION")))).unwrap();
+    if !platform.windows {
+        std::os::unix::fs::symlink(platform.shared, folder.join(soname(env!("CARGO_PKG_VERSION")))).unwrap();
+    }
 }

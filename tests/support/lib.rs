@@ -10,6 +10,7 @@ pub mod maskbit;
 pub mod maskgen;
 pub mod maskgit;
 pub mod meissonic;
+pub mod platform;
 pub mod process;
 pub mod program;
 pub mod rewards;

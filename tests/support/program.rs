@@ -6,13 +6,18 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::built::library;
+use super::platform::platform;
 use super::process::run;
 use super::root;
 
 pub const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-pedantic", "-Werror"];
 
-/// A compiler, `cc` or `c++` unless $CC or $CXX names another, that takes no warning.
+/// A compiler for the platform that takes no warning: on this machine `cc` or `c++`, unless $CC or $CXX names another.
 pub fn compiler(name: &str) -> Command {
+    if let Some(mut command) = platform().compiler(name) {
+        command.args(STRICT);
+        return command;
+    }
     let variable = if name == "c++" { "CXX" } else { "CC" };
     strict(&std::env::var(variable).unwrap_or_default(), name)
 }
@@ -29,17 +34,15 @@ pub fn strict(words: &str, otherwise: &str) -> Command {
 pub fn compile(compiler: &str, options: &[&str], source: &Path, name: &str) -> Command {
     static COMPILED: Mutex<Option<HashMap<String, Arc<OnceLock<()>>>>> = Mutex::new(None);
     let once = COMPILED.lock().unwrap().get_or_insert_default().entry(name.into()).or_default().clone();
-    let program = library().join("programs").join(name);
+    let program = library().join("programs").join(name.to_string() + platform().program);
     once.get_or_init(|| {
         std::fs::create_dir_all(program.parent().unwrap()).unwrap();
-        run(against_headers(compiler, options, source)
-            .arg(format!("-L{}", library().display()))
-            .args(["-lsoftdimo", "-pthread", "-lm", "-ldl", "-o"])
-            .arg(&program));
+        let mut command = against_headers(compiler, options, source);
+        command.args(["-x", "none"]);
+        platform().link(&mut command, library());
+        run(command.arg("-o").arg(&program));
     });
-    let mut command = Command::new(program);
-    command.env("LD_LIBRARY_PATH", library());
-    command
+    platform().run(&program, library())
 }
 
 /// Compile a file against the headers of the repository; nothing is linked and nothing kept.

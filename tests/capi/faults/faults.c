@@ -126,7 +126,7 @@ int main(int argc, char **argv) {
   *(void **)&fault_arm = dlsym(RTLD_DEFAULT, "fault_arm");
   *(void **)&fault_disarm = dlsym(RTLD_DEFAULT, "fault_disarm");
   CHECK(fault_arm && fault_disarm);
-  alarm(60);
+  end_within(60);
   model = argv[1], folder = argv[2];
   long number = atol(argv[4]), failed = 0;
   /* A thread's first call, and the first of a process, set up what later ones use; some of it is the C library's. */

@@ -7,10 +7,11 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::programs::run;
+use super::left_out::left_out;
+use super::programs::{compiled, run};
 use support::built::library;
 use support::process::run as succeeds;
-use support::program::{compile, compiler};
+use support::program::compiler;
 use support::{bundled, root};
 
 /// As in `shim.h`, and how many of its faults are tried: on every change, and at night.
@@ -42,7 +43,7 @@ impl Bench {
     fn new() -> Bench {
         let at = |name: &str| root().join("tests/capi/faults").join(name);
         let shim = library().join("programs/libfaults.so");
-        let program = compile("cc", &["-std=c99", "-g", "-O1"], &at("faults.c"), "faults");
+        let program = compiled(&[], "faults/faults.c", "faults");
         succeeds(
             compiler("cc")
                 .args(["-std=gnu11", "-g", "-O1", "-fPIC", "-shared", "-o"])
@@ -134,15 +135,20 @@ fn faults(often: impl Fn(usize, usize) -> usize) {
 
 #[test]
 fn every_kind_of_fault_is_survived_or_told() {
+    if left_out("faults") {
+        return;
+    }
     faults(|few, _| few);
 }
 
 /// Pictures, masks and arrays that are larger than the reserve, while memory is short.
 #[test]
 fn what_callers_bring_is_refused_where_there_is_no_room() {
+    if left_out("faults") {
+        return;
+    }
     let bench = Bench::new();
-    let program =
-        compile("cc", &["-std=c99", "-g", "-O1"], &root().join("tests/capi/faults/large.c"), "large");
+    let program = compiled(&[], "faults/large.c", "large");
     let mut command = Command::new(program.get_program());
     command.env("LD_LIBRARY_PATH", library()).env("LD_PRELOAD", &bench.shim);
     run(command.arg(bundled()).arg(bench.folder.path()));
@@ -152,6 +158,9 @@ fn what_callers_bring_is_refused_where_there_is_no_room() {
 #[test]
 #[ignore = "minutes, and Valgrind: `make test-nightly` runs it"]
 fn nightly_memcheck() {
+    if left_out("nightly_memcheck") {
+        return;
+    }
     let bench = Bench::new();
     let mut command = Command::new("valgrind");
     command.args(["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
@@ -166,5 +175,8 @@ fn nightly_memcheck() {
 #[test]
 #[ignore = "minutes: `make test-nightly` runs it"]
 fn nightly_faults() {
+    if left_out("faults") {
+        return;
+    }
     faults(|_, many| many);
 }
