@@ -334,7 +334,11 @@ static void images(const char *folder) {
   snprintf(path, sizeof path, "%s/no/such/folder/x.png", folder);
   REFUSED(NOT_FOUND, "x.png", softdimo_image_write_png(&image, path, NULL, 0));
   snprintf(path, sizeof path, "%s/labels.json/x.png", folder); /* a file is no folder */
+#ifdef _WIN32 /* which says no more than that there is no such path */
+  REFUSED(NOT_FOUND, "labels.json/x.png'", softdimo_image_write_png(&image, path, NULL, 0));
+#else
   REFUSED(IO, "labels.json/x.png'", softdimo_image_write_png(&image, path, NULL, 0));
+#endif
   REFUSED(IO, folder, softdimo_image_write_png(&image, folder, NULL, 0));
   REFUSED(INVALID_ARGUMENT, "path: expected UTF-8", softdimo_image_write_png(&image, "\xff.png", NULL, 0));
   snprintf(path, sizeof path, "%s/x.png", folder);
@@ -345,10 +349,16 @@ static void images(const char *folder) {
   REFUSED(INVALID_ARGUMENT, "expected", softdimo_image_write_png(&image, path, empty, 1));
   image.width = 0;
   REFUSED(INVALID_ARGUMENT, "image.width", softdimo_image_write_png(&image, path, NULL, 0));
-  CHECK(access(path, F_OK) != 0); /* nothing of all that left a file */
+  CHECK(!fopen(path, "rb")); /* nothing of all that left a file */
   image = picture(expected_pixels);
   OK(softdimo_image_write_png(&image, path, pair, 1));
 }
+
+#ifdef _WIN32
+#define PROVIDER_FILE "\\onnxruntime_providers_cuda.dll"
+#else
+#define PROVIDER_FILE "libonnxruntime_providers_cuda.so"
+#endif
 
 /* Every row changes one thing of good options. */
 #define OPTIONS(status, words, change)                                                                       \
@@ -364,7 +374,7 @@ static void options(const char *model) {
   OPTIONS(INVALID_ARGUMENT, "provider: expected 'cpu' or 'cuda', found 'gpu'", o.provider = "gpu");
   OPTIONS(INVALID_ARGUMENT, "provider: expected 'cpu' or 'cuda', found ''", o.provider = "");
   OPTIONS(INVALID_ARGUMENT, "options.provider: expected UTF-8", o.provider = "\xc3");
-  OPTIONS(PROVIDER, "libonnxruntime_providers_cuda.so' not found: expected the GPU build", o.provider = "cuda");
+  OPTIONS(PROVIDER, PROVIDER_FILE "' not found: expected the GPU build", o.provider = "cuda");
   OPTIONS(INVALID_ARGUMENT, "options.memory_mode: expected 0 (lean) or 1 (fast), found 2", o.memory_mode = 2);
   OPTIONS(INVALID_ARGUMENT, "options.weights_mode: expected 0 (map), 1 (read) or 2 (guarded), found 3",
           o.weights_mode = 3);

@@ -78,11 +78,13 @@ static int by_return(void) {
 static int by_exit(void) {
   says_when();
   exit(KEPT);
+  return 1;
 }
 
 static int without_handlers(void) {
   says_when();
   _Exit(KEPT);
+  return 1;
 }
 
 static void *leaves(void *none) {
@@ -93,7 +95,8 @@ static void *leaves(void *none) {
 static int by_exit_of_another_thread(void) {
   pthread_t thread;
   CHECK(!pthread_create(&thread, NULL, leaves, NULL));
-  for (;;) sleep_ms(1000);
+  sleep_ms(50000);
+  return 1;
 }
 
 static int by_exit_after_free(void) {
@@ -107,12 +110,14 @@ static int by_exit_after_free(void) {
 static int by_exit_process(void) {
   says_when();
   ExitProcess(KEPT);
+  return 1;
 }
 
 static int by_exit_process_of_another_thread(void) {
   says_when();
   CHECK(CreateThread(NULL, 0, (LPTHREAD_START_ROUTINE)(void (*)(void))ExitProcess, (LPVOID)KEPT, 0, NULL));
-  for (;;) sleep_ms(1000);
+  sleep_ms(50000);
+  return 1;
 }
 
 static int by_terminate_process(void) {
@@ -163,7 +168,7 @@ int main(int argc, char **argv) {
       snprintf(numbers[0], sizeof numbers[0], "%d", state);
       snprintf(numbers[1], sizeof numbers[1], "%d", way);
       const char *arguments[] = {model, numbers[0], numbers[1], NULL};
-      ended end = run_program(argv[0], arguments);
+      process_end end = run_program(argv[0], arguments);
       char *rest = end.said;
       double took = end.at - strtod(end.said, &rest);
       if (took > longest) longest = took;

@@ -264,7 +264,7 @@ static double child(const char *program, int which, long ms) {
   snprintf(number, sizeof number, "%d", which);
   snprintf(delay, sizeof delay, "%ld", ms);
   const char *arguments[] = {model, "leave", number, delay, NULL};
-  ended end = run_program(program, arguments);
+  process_end end = run_program(program, arguments);
   char *rest = end.said;
   double took = end.at - strtod(end.said, &rest);
   if (end.status || rest == end.said || rest[strspn(rest, "\r\n")])

@@ -66,7 +66,7 @@ fn runtime_cut_short_or_of_another_machine() {
     let bench = Bench::new();
     let whole = std::fs::read(platform().runtime()).unwrap();
     let (tables, first) = match platform().windows {
-        true => ("sections", "found a file of 40 bytes"),
+        true => ("sections", "found a Windows (PE) file"),
         false => ("section headers", "to the end of its ELF header, found 40"),
     };
     let half = format!("to the end of its {tables}, found 1000000: it was cut short");

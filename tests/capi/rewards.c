@@ -242,13 +242,17 @@ static void lifetimes(const char *model) {
 
 static void truncated(void) {
   for (uint32_t weights = 0; weights < 3; weights++) {
-    copy("clip", "copy");
-    softdimo_reward *reward = open_reward("copy", weights);
+    /* Its own: what has climbed it may still be kept, with its file. */
+    char name[16], words[64];
+    snprintf(name, sizeof name, "copy%u", (unsigned)weights);
+    snprintf(words, sizeof words, "%s: file size: expected", name);
+    copy("clip", name);
+    softdimo_reward *reward = open_reward(name, weights);
     const softdimo_reward *rewards[1] = {reward};
     softdimo_job *job = climb(engine, rewards, 1, "red apple", 1);
     OK(softdimo_job_wait(job, -1));
     softdimo_job_free(job);
-    int refused = cut_file(path_of("copy"), 4096);
+    int refused = cut_file(path_of(name), 4096);
 #ifdef _WIN32 /* of a file that is mapped */
     CHECK(!refused || weights != SOFTDIMO_WEIGHTS_READ);
     CHECK(refused || weights != SOFTDIMO_WEIGHTS_MAP);
@@ -269,19 +273,19 @@ static void truncated(void) {
       OK(softdimo_job_wait(job, -1));
       softdimo_job_free(job);
     } else {
-      FAILS(SOFTDIMO_ERR_FORMAT, "copy: file size: expected", softdimo_submit(engine, &request, &job));
+      FAILS(SOFTDIMO_ERR_FORMAT, words, softdimo_submit(engine, &request, &job));
       CHECK(!job && strstr(last_error(), "found 4096 bytes"));
     }
     softdimo_reward_free(reward);
 
 #ifndef _WIN32
     /* Replaced by rename, the documented way: an open reward keeps what it opened. */
-    copy("clip", "copy");
-    reward = open_reward("copy", weights);
+    copy("clip", name);
+    reward = open_reward(name, weights);
     copy("turned", "other");
     char other[4096];
     snprintf(other, sizeof other, "%s", path_of("other"));
-    CHECK(rename(other, path_of("copy")) == 0);
+    CHECK(rename(other, path_of(name)) == 0);
     rewards[0] = reward;
     float scores[1][2], expected[1][2];
     job = climb(engine, rewards, 1, "red apple", 0);
@@ -289,7 +293,7 @@ static void truncated(void) {
     CHECK(rewards_of(job, scores, 1, 1) == 1);
     softdimo_job_free(job);
     softdimo_reward_free(reward);
-    reward = open_reward("copy", weights);
+    reward = open_reward(name, weights);
     rewards[0] = reward;
     job = climb(engine, rewards, 1, "red apple", 0);
     OK(softdimo_job_wait(job, -1));

@@ -47,9 +47,9 @@ typedef struct {
   int status;      /* its exit status; below 0: the signal, or what Windows says of a crash */
   double at;       /* when that was, by seconds() */
   char said[1024]; /* what it wrote to standard output */
-} ended;
+} process_end;
 
 /* A program with arguments, which end with NULL, run to its end. */
-ended run_program(const char *program, const char *const *arguments);
+process_end run_program(const char *program, const char *const *arguments);
 
 #endif

@@ -94,8 +94,8 @@ void *before_the_unreadable(size_t size) {
 
 int cut_file(const char *path, uint64_t size) { return truncate(path, (off_t)size); }
 
-ended run_program(const char *program, const char *const *arguments) {
-  ended end;
+process_end run_program(const char *program, const char *const *arguments) {
+  process_end end;
   memset(&end, 0, sizeof end);
   char *argv[16] = {(char *)(uintptr_t)program};
   for (size_t i = 0; arguments[i]; i++) {

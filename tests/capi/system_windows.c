@@ -71,7 +71,12 @@ static PROCESS_MEMORY_COUNTERS_EX memory_now(void) {
   return counters;
 }
 
-uint64_t anonymous(void) { return memory_now().PrivateUsage; }
+/* wine 8 leaves PrivateUsage empty, Windows 7 the other. */
+uint64_t anonymous(void) {
+  PROCESS_MEMORY_COUNTERS_EX now = memory_now();
+  return now.PrivateUsage > now.PagefileUsage ? now.PrivateUsage : now.PagefileUsage;
+}
+
 uint64_t resident(void) { return memory_now().WorkingSetSize; }
 
 /* A thread's name, where it has one, starts so. */
@@ -136,8 +141,8 @@ int cut_file(const char *path, uint64_t size) {
   return cut ? -1 : 0;
 }
 
-ended run_program(const char *program, const char *const *arguments) {
-  ended end;
+process_end run_program(const char *program, const char *const *arguments) {
+  process_end end;
   memset(&end, 0, sizeof end);
   char line[4096];
   int used = snprintf(line, sizeof line, "\"%s\"", program);

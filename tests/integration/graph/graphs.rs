@@ -188,8 +188,5 @@ fn simplify_is_linear_in_the_graph() {
 
 /// Time this thread has computed.
 fn processor_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is valid for the call.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
-    time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64
+    support::thread_cpu_time().as_secs_f64()
 }
