@@ -25,7 +25,11 @@ const UNIX_ONLY: [(&str, &str, &str); 20] = [
         "a thread cancelled inside a call, and files that may not become long",
         "neither pthread_cancel() nor limits of a file's size are there",
     ),
-    ("exit_optimize", "a handler of the host's that runs after the library's", "a program's handlers run first there"),
+    (
+        "exit_optimize",
+        "a handler of the host's that runs after the library's",
+        "a program's handlers run first there",
+    ),
     ("exports", "", "nm and readelf of a shared object; the folders of `make dist` have the DLL's"),
     ("install", "", "`make install` installs for Unix; the folders of `make dist` are for Windows"),
     ("cxx_bridge", "", "what is built from source is built on the platform itself"),
@@ -62,7 +66,9 @@ pub fn left_out(name: &str) -> bool {
 /// The parts that a program leaves out on this platform; the command is its own or that of what runs it.
 pub fn parts(command: &Command) -> Vec<&'static str> {
     let mut words = std::iter::once(command.get_program()).chain(command.get_args());
-    let is_program = |word: &&std::ffi::OsStr| std::path::Path::new(word).parent().is_some_and(|p| p.ends_with("programs"));
+    let is_program = |word: &&std::ffi::OsStr| {
+        std::path::Path::new(word).parent().is_some_and(|p| p.ends_with("programs"))
+    };
     let program = words.find(is_program).expect("a program of these tests");
     let name = std::path::Path::new(program).file_stem().unwrap().to_str().unwrap().to_string();
     let rows = UNIX_ONLY.iter().filter(|row| platform().windows && row.0 == name && !row.1.is_empty());
@@ -73,8 +79,11 @@ pub fn parts(command: &Command) -> Vec<&'static str> {
 #[test]
 fn what_is_left_out() {
     for (name, part, reason) in UNIX_ONLY {
-        let source = |folder: &str| std::fs::read_to_string(root().join(folder).join(name).with_extension("c"));
-        if !part.is_empty() && let Ok(source) = source("tests/capi") {
+        let source =
+            |folder: &str| std::fs::read_to_string(root().join(folder).join(name).with_extension("c"));
+        if !part.is_empty()
+            && let Ok(source) = source("tests/capi")
+        {
             assert!(source.contains(&format!("left_out(\"{part}\")")), "{name}.c does not leave out {part}");
         }
         if platform().windows {

@@ -84,7 +84,11 @@ fn runtime_cut_short_or_of_another_machine() {
     let changes: &[(usize, u8, &str)] = match platform().windows {
         true => {
             let header = u32::from_le_bytes(whole[60..64].try_into().unwrap()) as usize;
-            &[(0, b'X', "a file of"), (header, b'N', "a program of another system"), (header + 5, 0xaa, "found machine 0xaa64")]
+            &[
+                (0, b'X', "a file of"),
+                (header, b'N', "a program of another system"),
+                (header + 5, 0xaa, "found machine 0xaa64"),
+            ]
         }
         false => &[(4, 1, "one of 32 bits"), (18, 243, "one for machine 243"), (0, b'M', "a file of")],
     };

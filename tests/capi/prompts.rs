@@ -72,7 +72,10 @@ fn cli_sample_reads_prompts() {
     let expected = expected(&model);
     let (w, h) = (expected.width() as usize, expected.height() as usize);
     compare(&cell(&sheet, [w, h], 0, 0), expected.data());
-    assert!(cell(&sheet, [w, h], 0, 0) != cell(&sheet, [w, h], 1, 0), "the other prompt makes another picture");
+    assert!(
+        cell(&sheet, [w, h], 0, 0) != cell(&sheet, [w, h], 1, 0),
+        "the other prompt makes another picture"
+    );
     // A label means nothing to such a model, and the program says so.
     let refused =
         programs::example("cli_sample").args([&model, &folder.path().join("x.png")]).arg("dog").output();

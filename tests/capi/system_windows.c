@@ -165,9 +165,8 @@ process_end run_program(const char *program, const char *const *arguments) {
   fflush(stdout);
   must(CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &start, &process), "CreateProcess");
   CloseHandle(to);
-  DWORD length = 0, got;
-  while (length < sizeof end.said - 1 && ReadFile(from, end.said + length, (DWORD)sizeof end.said - 1 - length, &got, NULL) && got)
-    length += got;
+  DWORD length = 0, room = (DWORD)sizeof end.said - 1, got;
+  while (length < room && ReadFile(from, end.said + length, room - length, &got, NULL) && got) length += got;
   must(WaitForSingleObject(process.hProcess, INFINITE) == WAIT_OBJECT_0, "WaitForSingleObject");
   end.at = seconds();
   DWORD status = 0;

@@ -18,7 +18,11 @@ fn plugin_windows() {
     std::fs::copy(platform().runtime(), folder.join(platform().runtime)).unwrap();
     let dll = format!("Z:{}", folder.join(platform().shared).display()).replace('/', "\\");
     let mut command = program("plugin_windows");
-    run(command.arg(maskbit::labelled(&folder)).arg(dll).env_remove("SOFTDIMO_ORT_LIBRARY").env_remove("WINEPATH"));
+    run(command
+        .arg(maskbit::labelled(&folder))
+        .arg(dll)
+        .env_remove("SOFTDIMO_ORT_LIBRARY")
+        .env_remove("WINEPATH"));
 }
 
 #[test]

@@ -128,7 +128,8 @@ impl Platform {
                 let mut command = cross();
                 command.args(["run", name]).arg(program);
                 let ours = |line: &&(String, String)| line.0 == "SOFTDIMO_ORT_LIBRARY";
-                let (name, value) = self.environment().iter().find(ours).expect("the runtime of scripts/cross");
+                let (name, value) =
+                    self.environment().iter().find(ours).expect("the runtime of scripts/cross");
                 command.env(name, value);
                 command
             }
