@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use softdimo::image::read_png;
+use support::platform::platform;
 use support::program::{self, compiles};
 use support::{built, bundled};
 
@@ -46,7 +47,7 @@ fn check(name: &str, text: &str, options: &[&str]) {
     let model = bundled();
     let said = run(&model, "red apple");
     assert!(said.status.success(), "{name}: {}", String::from_utf8_lossy(&said.stderr));
-    assert_eq!(String::from_utf8_lossy(&said.stderr), "", "{name}");
+    assert_eq!(platform().complaints(&said.stderr), "", "{name}");
     let (image, _) = read_png(&picture).unwrap();
     assert_eq!((image.width(), image.height()), (32, 32), "{name}");
     let (first, rest) = image.data().split_first_chunk::<4>().unwrap();
@@ -57,7 +58,7 @@ fn check(name: &str, text: &str, options: &[&str]) {
         [(nowhere, "red apple", "no-such-model"), (&*model, "rad apple", "'rad apple'")]
     {
         let said = run(model, label);
-        let message = String::from_utf8_lossy(&said.stderr);
+        let message = platform().complaints(&said.stderr);
         assert_eq!(said.status.code(), Some(1), "{name}: {message}");
         assert!(message.contains(named) && !picture.exists(), "{name}: {message}");
     }
