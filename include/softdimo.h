@@ -185,7 +185,8 @@ typedef struct softdimo_engine softdimo_engine;
 /// The file is copied into memory once.
 #define SOFTDIMO_WEIGHTS_READ 1
 /// Mapped, and a SIGBUS handler (chained to the host's) turns truncation into SOFTDIMO_ERR_FORMAT.
-/// Process-wide.
+/// Process-wide. Windows: nobody can write the file until it is closed, and one that does not lie on a drive fixed to the
+/// machine is copied into memory.
 #define SOFTDIMO_WEIGHTS_MAP_GUARDED 2
 
 /// Severity of log messages: an error.
@@ -217,7 +218,9 @@ typedef struct softdimo_engine_options {
   /// Threads that compute one run, 0 to 256; 0 = one per core, at most 8. Each of the 8 sessions used last may have
   /// as many, less the worker; they sleep between runs.
   uint32_t threads;
-  /// Niceness added to the engine's threads, 0 (default) to 19. Linux only.
+  /// Niceness added to the engine's threads on Linux, 0 (default) to 19. On Windows their priority within the class of the
+  /// process: 1 to 9 below normal, 10 to 18 lowest, 19 idle; what wants the core and has a higher one goes first.
+  /// Elsewhere it does nothing.
   int32_t niceness;
   /// GPU index for "cuda", 0 or more.
   int32_t device_id;
@@ -254,7 +257,7 @@ int32_t softdimo_engine_options_init(struct softdimo_engine_options *options,
 
 /// The same for an engine beside a game's own threads, which are not to miss a frame for it: `threads` is 1, the worker,
 /// so that no more than one core is taken, and `niceness` is 10, with which the worker gets a tenth of a core that another
-/// thread wants too, and all of one that is free. Memory stays as lean as by default; what else suits a game depends on
+/// thread wants too (on Windows what that thread leaves), and all of one that is free. Memory stays as lean as by default; what else suits a game depends on
 /// it. Errors: NULL, unknown size. Since ABI 1.2.
 int32_t softdimo_engine_options_init_game(struct softdimo_engine_options *options,
                                           uint32_t struct_size);

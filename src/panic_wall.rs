@@ -73,5 +73,5 @@ pub(crate) fn stderr_of_test(name: &str) -> String {
     let output = child.args(["--exact", name, "--nocapture"]).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && stdout.contains("1 passed"), "{name}: {stdout}");
-    String::from_utf8(output.stderr).unwrap()
+    support::without_adapters(&String::from_utf8(output.stderr).unwrap())
 }

@@ -210,7 +210,7 @@ enum class MemoryMode : std::uint32_t {
 enum class WeightsMode : std::uint32_t {
     Map = SOFTDIMO_WEIGHTS_MAP,               ///< Mapped.
     Read = SOFTDIMO_WEIGHTS_READ,             ///< Copied into memory once.
-    MapGuarded = SOFTDIMO_WEIGHTS_MAP_GUARDED ///< Mapped, under the SIGBUS guard.
+    MapGuarded = SOFTDIMO_WEIGHTS_MAP_GUARDED ///< Mapped, under a guard: the SIGBUS handler, or Windows's own.
 };
 
 /// How logits become a picture.

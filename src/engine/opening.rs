@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::state::Phase;
@@ -12,7 +11,7 @@ use super::{Engine, worker};
 use crate::error::{Error, Result};
 use crate::host::Progress;
 use crate::request::Request;
-use crate::runtime::threads::Threads;
+use crate::runtime::threads::{Thread, Threads};
 use crate::runtime::{Cancel, Options, process};
 
 /// An engine that is being opened, and then prepared, on a thread of its own. Dropping it cancels what is left of that, and
@@ -22,7 +21,7 @@ use crate::runtime::{Cancel, Options, process};
 #[derive(Debug)]
 pub struct Opening {
     shared: Arc<OpeningState>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
     /// Process that opens: a forked child has no such thread.
     process: u32,
 }
@@ -186,9 +185,9 @@ impl Opening {
         }
     }
 
-    /// Whether this process is a fork of the one that opens the engine.
+    /// Whether its thread is not here: see [`process::check_opener`].
     pub fn is_foreign_process(&self) -> bool {
-        self.process != std::process::id()
+        process::check_opener(self.process).is_err()
     }
 }
 
@@ -200,7 +199,7 @@ impl Drop for Opening {
         }
         self.cancel();
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            thread.join();
         }
         // Here, and not by the task that may still hold this on the engine's own thread.
         let engine = self.shared.engine().take();

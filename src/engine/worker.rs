@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 
 use super::queue::{Queue, Rank, Task};
 use super::state::JobState;
@@ -15,7 +14,7 @@ use crate::rewards::model::Keeper;
 use crate::runtime::cancel::{keep_pace, working_for};
 use crate::runtime::heap::release_heap;
 use crate::runtime::pace::Pace;
-use crate::runtime::threads::Threads;
+use crate::runtime::threads::{Thread, Threads};
 use crate::runtime::{Cancel, Options, Runtime, exit, load, process};
 use crate::sessions::Sessions;
 use crate::sessions::log::LogQueue;
@@ -37,7 +36,7 @@ pub(super) struct Worker {
     /// Threads that take part in one run.
     pub threads: usize,
     state: Arc<WorkerState>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
     /// Process that opened the engine: a forked child has no worker thread.
     process: u32,
 }
@@ -216,7 +215,7 @@ impl Worker {
         let runtime = match started {
             Ok(runtime) => runtime,
             Err(e) => {
-                let _ = thread.join();
+                thread.join();
                 return Err(e);
             }
         };
@@ -257,17 +256,14 @@ impl Worker {
         &self.state.log
     }
 
-    /// Whether this process is a fork of the one that opened the engine.
+    /// Whether the engine's threads are not here: see [`Worker::check_process`].
     pub fn is_foreign_process(&self) -> bool {
-        self.process != std::process::id()
+        self.check_process().is_err()
     }
 
-    /// [`Error::Forked`] in a child process of the one that opened the engine.
+    /// [`Error::Forked`] in a child process of the one that opened the engine; see [`process::check_opener`].
     pub fn check_process(&self) -> Result<()> {
-        match self.is_foreign_process() {
-            true => Err(Error::Forked { parent: self.process }),
-            false => Ok(()),
-        }
+        process::check_opener(self.process)
     }
 
     /// [`Worker::check_process`], and [`Error::Internal`] after a caught panic.
@@ -344,7 +340,7 @@ pub(super) fn check(options: &Options) -> Result<()> {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        if self.process != std::process::id() {
+        if self.is_foreign_process() {
             // A forked child has neither the threads nor the right to touch their sessions.
             std::mem::forget(self.thread.take());
             std::mem::forget((self.model.clone(), self.state.clone()));
@@ -353,7 +349,7 @@ impl Drop for Worker {
         self.state.queue.close();
         self.state.pace.close();
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            thread.join();
         }
     }
 }

@@ -6,7 +6,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ort::session::Session;
@@ -17,7 +16,7 @@ use super::cancel::{Cancel, Loading};
 use super::cost::Cost;
 use super::exit;
 use super::session::Input;
-use super::threads::Threads;
+use super::threads::{Thread, Threads};
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
 use crate::shortage;
@@ -83,7 +82,7 @@ type Prepared = (ort::Result<Session>, bool, Parts);
 
 /// A preparation on a thread of its own.
 struct Preparation {
-    thread: JoinHandle<()>,
+    thread: Thread,
     prepared: Receiver<Prepared>,
     /// What it adds to memory until it is gone.
     cost: Rc<Cost>,
@@ -122,7 +121,7 @@ impl Preparation {
 
     /// After its end.
     fn join(self) {
-        let _ = self.thread.join();
+        self.thread.join();
     }
 }
 
@@ -254,7 +253,7 @@ impl Aside {
     /// How many preparations are under way that nobody waits for.
     pub fn left(&mut self) -> usize {
         for ended in self.left.extract_if(.., |left| left.thread.is_finished()) {
-            let _ = ended.thread.join();
+            ended.thread.join();
         }
         self.left.len() + self.late.iter().filter(|late| !late.preparation.thread.is_finished()).count()
     }
@@ -264,6 +263,8 @@ impl Aside {
 impl Drop for Aside {
     fn drop(&mut self) {
         self.give_up();
-        self.left.drain(..).for_each(|left| drop(left.thread.join()));
+        for left in self.left.drain(..) {
+            left.thread.join();
+        }
     }
 }

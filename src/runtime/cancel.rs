@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
@@ -13,7 +12,7 @@ use ort::session::builder::{LoadCanceler, SessionBuilder};
 use super::error::runtime_error;
 use super::exit;
 use super::pace::Pace;
-use super::threads::spawn_timer;
+use super::threads::{Thread, spawn_timer};
 use crate::error::{Error, Result};
 use crate::shortage;
 
@@ -231,7 +230,7 @@ impl Drop for Loading<'_> {
 /// A thread that ends a preparation at its deadline; it is gone when this is.
 struct Timer {
     stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 impl Timer {
@@ -253,7 +252,7 @@ impl Drop for Timer {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            thread.join();
         }
     }
 }

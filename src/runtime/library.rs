@@ -12,6 +12,7 @@ use ort::environment::Environment;
 
 use super::error::failed;
 use super::library_file;
+use super::loader;
 use crate::error::{Error, Result};
 use crate::shortage;
 
@@ -49,7 +50,7 @@ pub fn load(library: Option<&Path>) -> Result<Runtime> {
     let mut slot = RUNTIME.lock().unwrap_or_else(|e| e.into_inner());
     if let Some(runtime) = slot.as_ref() {
         return match library {
-            Some(wanted) if resident(wanted).as_ref() != Some(&runtime.path) => Err(Error::invalid(
+            Some(wanted) if loader::resident(wanted).as_ref() != Some(&runtime.path) => Err(Error::invalid(
                 "ort_library",
                 format!("the library this process already loaded, {}", runtime.path.display()),
                 wanted.display(),
@@ -58,7 +59,7 @@ pub fn load(library: Option<&Path>) -> Result<Runtime> {
         };
     }
     super::unwinder::warm()?;
-    enough_files()?;
+    loader::enough_files()?;
     let mut tried = Vec::new();
     for (origin, path) in candidates(library) {
         if let Ok(file) = std::fs::metadata(&path) {
@@ -77,62 +78,9 @@ pub fn load(library: Option<&Path>) -> Result<Runtime> {
     Err(Error::RuntimeNotFound { tried })
 }
 
-/// Files that loading the runtime opens at a time, with room to spare.
-const FILES: usize = 24;
-
-/// Refuse to load the runtime where the process can open no more files: its library of processors' features would say so
-/// on stderr and guess.
-#[cfg(unix)]
-fn enough_files() -> Result<()> {
-    let mut open = Vec::with_capacity(FILES);
-    for count in 0..FILES {
-        match std::fs::File::open("/") {
-            Ok(file) => open.push(file),
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                return Err(Error::Runtime {
-                    stage: "start-up".into(),
-                    message: format!("expected {FILES} files that can be opened, found {count}: {e}"),
-                });
-            }
-            // Not a lack of files.
-            Err(_) => break,
-        }
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn enough_files() -> Result<()> {
-    Ok(())
-}
-
-/// The file of a library that the loader takes `path` for, if it is loaded already. A bare name is what the
-/// loader finds under it, as in [`probe`].
-#[cfg(unix)]
-#[allow(unsafe_code)]
-fn resident(path: &Path) -> Option<PathBuf> {
-    use libloading::os::unix::{Library, RTLD_NOW};
-    if path.as_os_str().is_empty() {
-        return None;
-    }
-    let path = if path.components().count() > 1 { canonical(path) } else { path.to_path_buf() };
-    // SAFETY: nothing new is loaded, so no initialiser runs.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | libc::RTLD_NOLOAD) }.ok()?;
-    loaded_file(&library.into())
-}
-
-#[cfg(not(unix))]
-fn resident(path: &Path) -> Option<PathBuf> {
-    Some(canonical(path))
-}
-
 /// The runtime, if some engine has loaded it already.
 pub fn loaded() -> Option<Runtime> {
     RUNTIME.lock().unwrap_or_else(|e| e.into_inner()).clone()
-}
-
-fn canonical(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
 fn candidates(option: Option<&Path>) -> Vec<(&'static str, PathBuf)> {
@@ -143,7 +91,7 @@ fn candidates(option: Option<&Path>) -> Vec<(&'static str, PathBuf)> {
         return vec![(ENV_LIBRARY, PathBuf::from(path))];
     }
     let mut found = Vec::new();
-    match own_folder() {
+    match loader::own_folder() {
         Some(folder) => found.extend(beside(&folder).into_iter().map(|p| ("beside libsoftdimo", p))),
         None => found.push(("beside libsoftdimo", PathBuf::from("(folder unknown)"))),
     }
@@ -180,58 +128,21 @@ fn beside(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Folder of the file this code was loaded from: libsoftdimo, or the program it is linked into.
-#[cfg(unix)]
-#[allow(unsafe_code)]
-fn own_folder() -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStrExt;
-    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: the address is of a function of this library and `info` is a valid out pointer; a non-zero
-    // result means `dli_fname` points to a NUL-terminated string that lives as long as the library.
-    let name = unsafe {
-        if libc::dladdr(own_folder as *const libc::c_void, info.as_mut_ptr()) == 0 {
-            return None;
-        }
-        let name = info.assume_init().dli_fname;
-        if name.is_null() {
-            return None;
-        }
-        CStr::from_ptr(name)
-    };
-    let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
-    // A program started through PATH has a bare name here, which says nothing about folders (a file of that
-    // name in the working directory is another one); its real file is what the kernel says.
-    let path = match path.canonicalize() {
-        Ok(real) if path.components().count() > 1 => real,
-        _ => std::env::current_exe().ok()?,
-    };
-    path.parent().map(Path::to_path_buf)
-}
-
-#[cfg(not(unix))]
-fn own_folder() -> Option<PathBuf> {
-    std::env::current_exe().ok()?.parent().map(Path::to_path_buf)
-}
-
 /// Open a candidate and read its version; the reason when it is not usable.
 #[allow(unsafe_code)]
 fn probe(path: &Path) -> std::result::Result<(PathBuf, String), String> {
-    let path = match path.components().count() {
-        // The loader searches for a bare name, and takes an empty one for the program.
-        0 | 1 => {
+    let path = match loader::is_searched_for(path) {
+        true => {
             library_file::check_search(path)?;
             path.to_path_buf()
         }
-        _ => {
+        false => {
             library_file::check(path)?;
-            canonical(path)
+            loader::canonical(path)
         }
     };
     // SAFETY: loading runs the library's initialisers; the caller named it, or it carries ONNX Runtime's name.
-    let library = unsafe { libloading::Library::new(&path) }.map_err(|e| {
-        let text = std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string());
-        text.replace('\n', " ")
-    })?;
+    let library = unsafe { loader::open(&path) }?;
     // SAFETY: `OrtGetApiBase` has this signature in every release of ONNX Runtime.
     let version = unsafe {
         let get: libloading::Symbol<'_, unsafe extern "C" fn() -> *const ort::sys::OrtApiBase> =
@@ -252,37 +163,12 @@ fn probe(path: &Path) -> std::result::Result<(PathBuf, String), String> {
             ));
         }
     }
-    let path = loaded_file(&library).unwrap_or(path);
+    let path = loader::file_of(&library).unwrap_or(path);
     // Keep it mapped: it is about to be used, and ONNX Runtime does not survive being unloaded.
     super::statics::keep(&library);
     super::exit::install();
     std::mem::forget(library);
     Ok((path, version))
-}
-
-/// The file a library was really loaded from (the system loader's choice for bare names).
-#[cfg(unix)]
-#[allow(unsafe_code)]
-fn loaded_file(library: &libloading::Library) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStrExt;
-    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: as in `own_folder`, with the address of a symbol of the library.
-    unsafe {
-        let symbol: libloading::Symbol<'_, unsafe extern "C" fn()> = library.get(b"OrtGetApiBase").ok()?;
-        if libc::dladdr(*symbol as *const libc::c_void, info.as_mut_ptr()) == 0 {
-            return None;
-        }
-        let name = info.assume_init().dli_fname;
-        if name.is_null() {
-            return None;
-        }
-        Path::new(std::ffi::OsStr::from_bytes(CStr::from_ptr(name).to_bytes())).canonicalize().ok()
-    }
-}
-
-#[cfg(not(unix))]
-fn loaded_file(_: &libloading::Library) -> Option<PathBuf> {
-    None
 }
 
 fn minor(version: &str) -> Option<u32> {
@@ -357,5 +243,108 @@ mod tests {
                 format!("expected the library this process already loaded, {}", first.path.display());
             assert!(error.starts_with("ort_library: ") && error.contains(&expected), "{name}: {error}");
         }
+    }
+}
+
+#[cfg(all(test, windows))]
+mod tests {
+    use windows_sys::Win32::System::ProcessStatus::{K32EnumProcessModules, K32GetModuleBaseNameW};
+    use windows_sys::Win32::System::Threading::GetCurrentProcess;
+
+    use super::*;
+
+    /// How many modules of this name are loaded.
+    #[allow(unsafe_code)]
+    fn loaded_under(name: &str) -> usize {
+        let mut modules = [std::ptr::null_mut(); 512];
+        let mut bytes = 0;
+        // SAFETY: as many places as the call is told of.
+        let done = unsafe {
+            let room = size_of_val(&modules) as u32;
+            K32EnumProcessModules(GetCurrentProcess(), modules.as_mut_ptr(), room, &mut bytes)
+        };
+        assert!(done != 0 && (bytes as usize) < size_of_val(&modules));
+        let count = bytes as usize / size_of_val(&modules[0]);
+        let name_of = |module| {
+            let mut name = [0_u16; 260];
+            // SAFETY: as above.
+            let length =
+                unsafe { K32GetModuleBaseNameW(GetCurrentProcess(), module, name.as_mut_ptr(), 260) };
+            String::from_utf16_lossy(&name[..length as usize])
+        };
+        modules[..count].iter().filter(|module| name_of(**module).eq_ignore_ascii_case(name)).count()
+    }
+
+    /// A second engine may name the library as the first one did, or in any other way that leads to the same file.
+    #[test]
+    fn the_loaded_library_goes_by_every_name_the_loader_knows_it_by() {
+        let first = load(None).unwrap();
+        let text = first.path.to_str().unwrap().to_string();
+        assert!(first.path.is_absolute() && !text.starts_with(r"\\?\"), "{text}");
+        let dotted = first.path.with_file_name(".").join(first.path.file_name().unwrap());
+        let names = [
+            "onnxruntime.dll".into(),
+            "ONNXRuntime".into(),
+            text.clone(),
+            dotted.to_str().unwrap().into(),
+            text.replace('\\', "/"),
+            format!(r"\\?\{text}"),
+            text.to_uppercase(),
+        ];
+        for name in names {
+            assert_eq!(load(Some(Path::new(&name))).unwrap().path, first.path, "{name}");
+        }
+        for name in ["", "kernel32.dll", "nowhere.dll", r"C:\nowhere\onnxruntime.dll"] {
+            let error = load(Some(Path::new(name))).unwrap_err().to_string();
+            let expected =
+                format!("expected the library this process already loaded, {}", first.path.display());
+            assert!(error.starts_with("ort_library: ") && error.contains(&expected), "{name}: {error}");
+        }
+        // `ort` has opened it a second time.
+        assert_eq!(loaded_under("onnxruntime.dll"), 1);
+    }
+
+    #[test]
+    fn a_bare_name_is_not_one_of_the_working_directory() {
+        const WITHIN: &str = "SOFTDIMO_TEST_WITHIN";
+        let name = Path::new("softdimo-test.dll");
+        if std::env::var_os(WITHIN).is_some() {
+            let reason = probe(name).unwrap_err();
+            assert!(reason.contains("126"), "{reason}");
+            let (path, _) = probe(&std::env::current_dir().unwrap().join(name)).unwrap();
+            assert_eq!(path, loader::canonical(name));
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(std::env::var_os(ENV_LIBRARY).unwrap(), dir.path().join(name)).unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "runtime::library::tests::a_bare_name_is_not_one_of_the_working_directory"]);
+        let output = child.env(WITHIN, "1").current_dir(dir.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    #[test]
+    fn a_library_that_was_cut_short_is_not_loaded() {
+        let whole = std::fs::read(std::env::var_os(ENV_LIBRARY).unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("onnxruntime.dll");
+        for (length, words) in [
+            (0, "an empty file"),
+            (63, "a Windows (PE) file"),
+            (300, "cut short"),
+            (4096, "cut short"),
+            (whole.len() / 2, "cut short"),
+            (whole.len() * 9 / 10, "cut short"),
+        ] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let reason = probe(&path).unwrap_err();
+            assert!(reason.contains(words), "{length}: {reason}");
+        }
+    }
+
+    #[test]
+    fn libraries_are_looked_for_beside_the_program() {
+        let program = std::env::current_exe().unwrap();
+        assert_eq!(loader::own_folder().unwrap(), loader::canonical(program.parent().unwrap()));
     }
 }

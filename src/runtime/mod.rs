@@ -13,6 +13,7 @@ pub(crate) mod exit;
 pub(crate) mod heap;
 mod library;
 mod library_file;
+mod loader;
 mod options;
 pub(crate) mod pace;
 pub(crate) mod process;

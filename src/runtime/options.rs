@@ -26,7 +26,8 @@ pub struct Options {
     pub weights: WeightsMode,
     /// Threads that compute one run; 0 = one per core, at most 8.
     pub threads: usize,
-    /// Unix niceness added to the engine's threads, 0 to 19.
+    /// Niceness added to the engine's threads on Linux, 0 to 19. On Windows their priority within the class of the process:
+    /// 1 to 9 below normal, 10 to 18 lowest, 19 idle. Elsewhere it does nothing.
     pub niceness: i32,
     /// Bytes this engine may hold beyond mapped pages; 0 = no limit.
     pub memory_limit: u64,

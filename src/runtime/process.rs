@@ -1,24 +1,54 @@
-//! Which process this is: ONNX Runtime does not survive a fork.
+//! Which process this is, and whether the threads of engines are there: ONNX Runtime does not survive a fork, and on
+//! Windows the end of a process begins with the end of all other threads.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::loader;
 use crate::error::{Error, Result};
 
 /// The process that first opened an engine; 0 before that.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// [`Error::Forked`] in a forked child of the process that first opened an engine: ONNX Runtime and this
-/// library's locks are not usable there.
+/// library's locks are not usable there. [`Error::Cancelled`] where the process has ended but for this thread, as in a
+/// destructor of a library on Windows: locks may be held by threads that are gone.
 pub fn check_process() -> Result<()> {
     match PROCESS.load(Ordering::SeqCst) {
         0 => Ok(()),
-        parent if parent == std::process::id() => Ok(()),
-        parent => Err(Error::Forked { parent }),
+        opener => check_opener(opener),
     }
 }
 
-/// This process opens an engine; the first to do so is the one where engines work.
+/// The same of what the process `opener` made.
+pub(crate) fn check_opener(opener: u32) -> Result<()> {
+    if opener != std::process::id() {
+        return Err(Error::Forked { parent: opener });
+    }
+    if is_over() { Err(Error::Cancelled) } else { Ok(()) }
+}
+
+/// This process opens an engine; the first to do so is the one where engines work. From here on threads may run in this
+/// code, which stays mapped.
 pub(crate) fn claim() -> Result<()> {
     let _ = PROCESS.compare_exchange(0, std::process::id(), Ordering::SeqCst, Ordering::SeqCst);
-    check_process()
+    check_process()?;
+    loader::pin()
+}
+
+/// Whether all other threads have been ended, so that libraries are told of the end by the last one.
+#[cfg(windows)]
+#[allow(unsafe_code)]
+fn is_over() -> bool {
+    #[link(name = "ntdll")]
+    unsafe extern "system" {
+        // In every Windows since 2000, and in no header: it reads one byte.
+        safe fn RtlDllShutdownInProgress() -> u8;
+    }
+    RtlDllShutdownInProgress() != 0
+}
+
+/// Elsewhere threads run until there is no process.
+#[cfg(not(windows))]
+fn is_over() -> bool {
+    false
 }

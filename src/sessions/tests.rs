@@ -30,7 +30,7 @@ fn on_model(path: &Path, options: Options, work: impl FnOnce(&mut Sessions) -> R
         let mut sessions = Sessions::new(model, options, runtime, pool, Arc::default());
         work(&mut sessions).unwrap();
     });
-    worker.unwrap().join().unwrap();
+    assert!(worker.unwrap().join());
 }
 
 /// Sessions without an arena compute the same, run after run.

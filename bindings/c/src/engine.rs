@@ -21,7 +21,8 @@ pub const SOFTDIMO_WEIGHTS_MAP: u32 = 0;
 /// The file is copied into memory once.
 pub const SOFTDIMO_WEIGHTS_READ: u32 = 1;
 /// Mapped, and a SIGBUS handler (chained to the host's) turns truncation into SOFTDIMO_ERR_FORMAT.
-/// Process-wide.
+/// Process-wide. Windows: nobody can write the file until it is closed, and one that does not lie on a drive fixed to the
+/// machine is copied into memory.
 pub const SOFTDIMO_WEIGHTS_MAP_GUARDED: u32 = 2;
 
 /// Severity of log messages: an error.
@@ -56,7 +57,9 @@ pub struct softdimo_engine_options {
     /// Threads that compute one run, 0 to 256; 0 = one per core, at most 8. Each of the 8 sessions used last may have
     /// as many, less the worker; they sleep between runs.
     pub threads: u32,
-    /// Niceness added to the engine's threads, 0 (default) to 19. Linux only.
+    /// Niceness added to the engine's threads on Linux, 0 (default) to 19. On Windows their priority within the class of the
+    /// process: 1 to 9 below normal, 10 to 18 lowest, 19 idle; what wants the core and has a higher one goes first.
+    /// Elsewhere it does nothing.
     pub niceness: i32,
     /// GPU index for "cuda", 0 or more.
     pub device_id: i32,
@@ -119,7 +122,7 @@ const DEFAULTS: softdimo_engine_options = softdimo_engine_options {
 
 /// The same for an engine beside a game's own threads, which are not to miss a frame for it: `threads` is 1, the worker,
 /// so that no more than one core is taken, and `niceness` is 10, with which the worker gets a tenth of a core that another
-/// thread wants too, and all of one that is free. Memory stays as lean as by default; what else suits a game depends on
+/// thread wants too (on Windows what that thread leaves), and all of one that is free. Memory stays as lean as by default; what else suits a game depends on
 /// it. Errors: NULL, unknown size. Since ABI 1.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_options_init_game(

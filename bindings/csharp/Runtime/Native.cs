@@ -378,7 +378,8 @@ namespace Softdimo
 
         /// <summary>
         /// Mapped, and a SIGBUS handler (chained to the host's) turns truncation into SOFTDIMO_ERR_FORMAT.
-        /// Process-wide.
+        /// Process-wide. Windows: nobody can write the file until it is closed, and one that does not lie on a drive fixed to the
+        /// machine is copied into memory.
         /// </summary>
         public const int SOFTDIMO_WEIGHTS_MAP_GUARDED = 2;
 
@@ -423,7 +424,11 @@ namespace Softdimo
             /// as many, less the worker; they sleep between runs.
             /// </summary>
             public uint threads;
-            /// <summary>Niceness added to the engine's threads, 0 (default) to 19. Linux only.</summary>
+            /// <summary>
+            /// Niceness added to the engine's threads on Linux, 0 (default) to 19. On Windows their priority within the class of the
+            /// process: 1 to 9 below normal, 10 to 18 lowest, 19 idle; what wants the core and has a higher one goes first.
+            /// Elsewhere it does nothing.
+            /// </summary>
             public int niceness;
             /// <summary>GPU index for "cuda", 0 or more.</summary>
             public int device_id;
@@ -471,7 +476,7 @@ namespace Softdimo
         /// <summary>
         /// The same for an engine beside a game's own threads, which are not to miss a frame for it: `threads` is 1, the worker,
         /// so that no more than one core is taken, and `niceness` is 10, with which the worker gets a tenth of a core that another
-        /// thread wants too, and all of one that is free. Memory stays as lean as by default; what else suits a game depends on
+        /// thread wants too (on Windows what that thread leaves), and all of one that is free. Memory stays as lean as by default; what else suits a game depends on
         /// it. Errors: NULL, unknown size. Since ABI 1.2.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]

@@ -67,7 +67,8 @@ SOFTDIMO_WEIGHTS_MAP = 0
 # The file is copied into memory once.
 SOFTDIMO_WEIGHTS_READ = 1
 # Mapped, and a SIGBUS handler (chained to the host's) turns truncation into SOFTDIMO_ERR_FORMAT.
-# Process-wide.
+# Process-wide. Windows: nobody can write the file until it is closed, and one that does not lie on a drive fixed to the
+# machine is copied into memory.
 SOFTDIMO_WEIGHTS_MAP_GUARDED = 2
 # Severity of log messages: an error.
 SOFTDIMO_LOG_ERROR = 1
@@ -100,7 +101,9 @@ class softdimo_engine_options(Structure):
         # Threads that compute one run, 0 to 256; 0 = one per core, at most 8. Each of the 8 sessions used last may have
         # as many, less the worker; they sleep between runs.
         ("threads", ctypes.c_uint32),
-        # Niceness added to the engine's threads, 0 (default) to 19. Linux only.
+        # Niceness added to the engine's threads on Linux, 0 (default) to 19. On Windows their priority within the class of the
+        # process: 1 to 9 below normal, 10 to 18 lowest, 19 idle; what wants the core and has a higher one goes first.
+        # Elsewhere it does nothing.
         ("niceness", ctypes.c_int32),
         # GPU index for "cuda", 0 or more.
         ("device_id", ctypes.c_int32),

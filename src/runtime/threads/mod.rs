@@ -1,12 +1,23 @@
 //! The engine's own threads: named, at a chosen priority, with every signal blocked, so that the host
 //! keeps its signals and can tell our threads from its own.
 
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::Duration;
 
 use ort::environment::ThreadManager;
 
+pub use self::system::Thread;
+use self::system::{Clock, lower_priority};
+#[cfg(unix)]
+use self::unix as system;
+#[cfg(windows)]
+use self::windows as system;
 use super::heap::release_thread;
 use crate::error::{Error, Result};
 use crate::shortage;
@@ -31,7 +42,7 @@ const BESIDE: u64 = 2 << 20;
 #[derive(Debug)]
 pub struct Threads {
     count: usize,
-    /// Unix nice value added to the host's (0 = same priority, 19 = lowest).
+    /// As [`super::Options::niceness`] says.
     niceness: i32,
     spent: Arc<Spent>,
 }
@@ -43,7 +54,7 @@ struct Spent(Mutex<Clocks>);
 #[derive(Debug, Default)]
 struct Clocks {
     /// Of those that run.
-    running: Vec<Clock>,
+    running: Vec<Arc<Clock>>,
     /// Of those that have ended, in all.
     ended: Duration,
 }
@@ -55,12 +66,12 @@ impl Spent {
 }
 
 /// This thread's clock counts until it is dropped, at the end of the thread.
-struct Counted(Arc<Spent>, Clock);
+struct Counted(Arc<Spent>, Arc<Clock>);
 
 impl Counted {
     fn this_thread(spent: &Arc<Spent>) -> Option<Counted> {
-        let clock = Clock::of_this_thread()?;
-        spent.lock().running.push(clock);
+        let clock = Arc::new(Clock::of_this_thread()?);
+        spent.lock().running.push(clock.clone());
         Some(Counted(spent.clone(), clock))
     }
 }
@@ -68,44 +79,8 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut clocks = self.0.lock();
-        clocks.running.retain(|clock| *clock != self.1);
+        clocks.running.retain(|clock| !Arc::ptr_eq(clock, &self.1));
         clocks.ended += self.1.time();
-    }
-}
-
-/// The CPU clock of a thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Clock(#[cfg(target_os = "linux")] libc::clockid_t);
-
-#[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
-impl Clock {
-    fn of_this_thread() -> Option<Clock> {
-        let mut clock = 0;
-        // SAFETY: of this thread, into a place for the answer.
-        let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &mut clock) };
-        (failed == 0).then_some(Clock(clock))
-    }
-
-    /// Nothing for a thread that is gone.
-    fn time(self) -> Duration {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: into a place for the answer.
-        match unsafe { libc::clock_gettime(self.0, &mut time) } {
-            0 => Duration::new(time.tv_sec as u64, time.tv_nsec as u32),
-            _ => Duration::ZERO,
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-impl Clock {
-    fn of_this_thread() -> Option<Clock> {
-        None
-    }
-
-    fn time(self) -> Duration {
-        Duration::ZERO
     }
 }
 
@@ -121,14 +96,14 @@ impl Threads {
         self.count
     }
 
-    /// CPU time of all of them since the engine was opened. Linux only: nothing elsewhere.
+    /// CPU time of all of them since the engine was opened. Linux and Windows: nothing elsewhere.
     pub fn cpu_time(&self) -> Duration {
         let clocks = self.spent.lock();
         clocks.running.iter().map(|clock| clock.time()).sum::<Duration>() + clocks.ended
     }
 
     /// Spawn a thread of this engine.
-    pub fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    pub fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread> {
         // The standard library takes a thread's handle from the system itself, past any reserve, and ends the process where
         // there is none: a block of that size shows first whether there is.
         drop(std::hint::black_box(Box::new([0_u64; 8])));
@@ -138,16 +113,14 @@ impl Threads {
         // What the C library sets aside in the new thread, it ends the process for if it cannot.
         shortage::room("starting a thread", STACK as u64 + BESIDE)?;
         let (niceness, spent) = (self.niceness, self.spent.clone());
-        let spawn = || {
-            builder(name).spawn(move || {
-                let _counted = Counted::this_thread(&spent);
-                lower_priority(niceness);
-                default_float_mode();
-                work();
-                release_thread();
-            })
+        let run = move || {
+            let _counted = Counted::this_thread(&spent);
+            lower_priority(niceness);
+            default_float_mode();
+            work();
+            release_thread();
         };
-        with_signals_blocked(spawn)
+        system::spawn(builder(name), run)
             .map_err(|e| Error::Runtime { stage: "starting a thread".into(), message: e.to_string() })
     }
 
@@ -162,15 +135,15 @@ impl Threads {
 pub struct Manager(Arc<Threads>);
 
 impl ThreadManager for Manager {
-    type Thread = JoinHandle<()>;
+    type Thread = Thread;
 
-    fn create(&self, work: impl FnOnce() + Send + 'static) -> ort::Result<JoinHandle<()>> {
+    fn create(&self, work: impl FnOnce() + Send + 'static) -> ort::Result<Thread> {
         self.0.spawn("softdimo-pool", work).map_err(|e| ort::Error::new(e.to_string()))
     }
 
-    fn join(thread: JoinHandle<()>) -> ort::Result<()> {
+    fn join(thread: Thread) -> ort::Result<()> {
         // A panic inside ONNX Runtime's worker loop cannot be reported any further.
-        let _ = thread.join();
+        thread.join();
         Ok(())
     }
 }
@@ -181,33 +154,8 @@ fn builder(name: &str) -> Builder {
 }
 
 /// Spawn a thread that waits for a moment; `None` where none can be had.
-pub(super) fn spawn_timer(wait: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
-    with_signals_blocked(|| builder("softdimo-timer").spawn(wait)).ok()
-}
-
-/// Run `spawn` with all signals blocked in this thread: a new thread inherits the mask from its parent.
-#[cfg(unix)]
-#[allow(unsafe_code)]
-fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
-    // SAFETY: plain libc calls on sets that live on this stack; the old mask is restored below.
-    unsafe {
-        let mut all = std::mem::zeroed::<libc::sigset_t>();
-        let mut before = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigfillset(&mut all);
-        // Synchronous faults stay deliverable: the host's crash reporter (and the SIGBUS guard) need them.
-        for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP] {
-            libc::sigdelset(&mut all, fault);
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-        let result = spawn();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
-        result
-    }
-}
-
-#[cfg(not(unix))]
-fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
-    spawn()
+pub(super) fn spawn_timer(wait: impl FnOnce() + Send + 'static) -> Option<Thread> {
+    system::spawn(builder("softdimo-timer"), wait).ok()
 }
 
 /// Round to nearest, keep denormals, trap nothing. A new thread inherits the mode of the one that made it, and
@@ -225,20 +173,4 @@ fn default_float_mode() {
     unsafe {
         std::arch::asm!("msr fpcr, xzr", options(nostack, nomem));
     }
-}
-
-/// Add to the niceness of the calling thread only (Linux threads have their own).
-#[allow(unsafe_code)]
-fn lower_priority(niceness: i32) {
-    #[cfg(target_os = "linux")]
-    if niceness != 0 {
-        // SAFETY: plain syscalls about the calling thread; failing leaves the priority as it was.
-        unsafe {
-            let thread = libc::syscall(libc::SYS_gettid) as libc::id_t;
-            let now = libc::getpriority(libc::PRIO_PROCESS, thread);
-            libc::setpriority(libc::PRIO_PROCESS, thread, (now + niceness).min(19));
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = niceness;
 }

@@ -4,29 +4,25 @@
 //! The handler ends every run and every preparation and waits, once in a process, for the threads to come out. Handlers
 //! run in reverse order. Where [`super::statics`] keeps the objects that ONNX Runtime builds on first use, one handler,
 //! installed when the library is loaded, comes before all destructors that are left, and a thread that takes longer than
-//! [`PATIENCE`] finds what it uses alive. Elsewhere the handler is installed after a rehearsal that has most of those
+//! `PATIENCE` finds what it uses alive. Elsewhere the handler is installed after a rehearsal that has most of those
 //! objects built, and once more after each of the first sessions was prepared and used, and waits as long as a node may
-//! take; an exit in the milliseconds in which another thread opens the first engine may crash there.
+//! take; an exit in the milliseconds in which another thread opens the first engine may crash there. Windows ends
+//! processes in another way: `windows.rs`.
+
+#[cfg(not(windows))]
+mod handler;
+#[cfg(windows)]
+mod windows;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::process::check_process;
-use super::statics;
+#[cfg(not(windows))]
+pub(crate) use self::handler::install;
+#[cfg(windows)]
+pub(crate) use self::windows::install;
 use crate::error::{Error, Result};
-
-/// Most times the handler is installed where objects may be built after it; what has not been built by then is not
-/// built any more.
-const INSTALLS: u32 = 256;
-
-/// Longest wait for the threads of engines, for what is left of a node or of a session's preparation: an exit takes no
-/// longer than a second.
-const PATIENCE: Duration = Duration::from_millis(800);
-
-/// The same where a thread that is left inside would crash.
-const SAFETY: Duration = Duration::from_secs(60);
 
 /// The process is exiting. Never unset.
 static CLOSING: AtomicBool = AtomicBool::new(false);
@@ -106,54 +102,10 @@ impl Drop for Call {
     }
 }
 
-/// Run before every destructor that has been registered so far.
-#[allow(unsafe_code)]
-pub(crate) fn install() {
-    static INSTALLED: AtomicU32 = AtomicU32::new(0);
-    extern "C" fn handler() {
-        // A forked child never had workers, and may have inherited locked mutexes.
-        if check_process().is_ok() {
-            let _ = std::panic::catch_unwind(close);
-        }
-    }
-    let most = if statics::kept() { 1 } else { INSTALLS };
-    if INSTALLED.fetch_add(1, Ordering::SeqCst) < most {
-        // SAFETY: the handler is a plain function of this library, which is never unloaded.
-        unsafe { libc::atexit(handler) };
-    }
-}
-
 /// To be called after every run of a session: the first one has the runtime build objects that exit must find alive.
 /// `used`: whether the session has run before.
 pub(super) fn after_run(used: &mut bool) {
     if !std::mem::replace(used, true) {
         install();
-    }
-}
-
-/// End everything that is under way, let nothing else begin, and wait until every other thread is out.
-fn close() {
-    if CLOSING.swap(true, Ordering::SeqCst) {
-        return;
-    }
-    let deadline = Instant::now() + if statics::kept() { PATIENCE } else { SAFETY };
-    // A host that exits in a signal handler may have interrupted a thread that holds the lock.
-    let mut inside = loop {
-        match INSIDE.try_lock() {
-            Ok(inside) => break inside,
-            Err(TryLockError::Poisoned(e)) => break e.into_inner(),
-            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return,
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
-        }
-    };
-    inside.calls.iter().for_each(|(_, end)| end());
-    // A callback on the thread of an engine may be what exits.
-    let own = usize::from(IS_INSIDE.get());
-    while inside.threads > own {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        inside = LEFT.wait_timeout(inside, left).unwrap_or_else(|e| e.into_inner()).0;
     }
 }
