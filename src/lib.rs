@@ -24,6 +24,7 @@ mod engine;
 mod error;
 #[doc(hidden)]
 pub mod families;
+mod file_id;
 mod file_limit;
 mod generate;
 mod generated;

@@ -1,7 +1,12 @@
 //! Files that appear complete or not at all: written beside their destination, synced, and renamed over it.
 
 mod fixed;
+mod name;
 mod place;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,10 +16,15 @@ use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::file_id::FileId;
 use crate::file_limit::Limited;
 
-use place::{Place, Refused, same_file};
+use place::{Place, Refused};
 pub use place::{folder, same_place};
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
 
 /// Temporary files under way, for [`abandon_all`].
 static UNDER_WAY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -50,30 +60,16 @@ impl AtomicFile {
 
     fn begin(destination: &Path) -> Result<AtomicFile, Refused> {
         let place = Place::find(destination)?;
-        let mut name = DefaultHasher::new();
-        place.target.file_name().hash(&mut name);
-        let name = name.finish();
-        for n in 0.. {
-            // The same folder, so that the rename stays on one file system.
-            let temporary = place.target.with_file_name(format!(".softdimo-{name:016x}-{n}.tmp"));
-            match open_temporary(&temporary) {
-                Ok(file) => {
-                    let made =
-                        AtomicFile { file, temporary, destination: place.target.clone(), committed: false };
-                    // Some file systems have no locks: there, a file that is a minute old counts as left behind.
-                    let _ = made.file.try_lock();
-                    place.check_owner(&made.file.metadata().map_err(Refused::System)?)?;
-                    if let Some(existing) = place.existing {
-                        keep_owner(&made.file, &existing);
-                        let _ = made.file.set_permissions(existing.permissions());
-                    }
-                    return Ok(made);
-                }
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => remove_stale(&temporary),
-                Err(e) => return Err(Refused::System(e)),
-            }
+        let (file, temporary) = beside(&place.target, open_temporary).map_err(Refused::System)?;
+        let made = AtomicFile { file, temporary, destination: place.target.clone(), committed: false };
+        // Some file systems have no locks: there, a file that is a minute old counts as left behind.
+        let _ = made.file.try_lock();
+        place.check_owner(&made.file.metadata().map_err(Refused::System)?)?;
+        if let Some(existing) = place.existing {
+            system::keep_owner(&made.file, &existing);
+            let _ = made.file.set_permissions(existing.permissions());
         }
-        unreachable!("numbers do not end")
+        Ok(made)
     }
 
     /// For what the file holds: a limit of its size is an error, and no signal.
@@ -91,13 +87,15 @@ impl AtomicFile {
         self.file.sync_all().map_err(failed)?;
         // What is there now may not be what was there when this file was begun.
         Place::find(&self.destination).map_err(|refused| refused.of_file(&self.destination))?;
+        system::let_go(&self.file);
         let mut paths = under_way();
-        std::fs::rename(&self.temporary, &self.destination).map_err(failed)?;
+        let spare = || beside(&self.destination, |path| File::create_new(path)).map(|(_, path)| path);
+        system::replace(&self.temporary, &self.destination, spare).map_err(failed)?;
         // From here on the temporary name may be another process's.
         paths.retain(|path| *path != self.temporary);
         drop(paths);
         self.committed = true;
-        sync_folder(&self.destination);
+        system::sync_folder(&self.destination);
         Ok(())
     }
 }
@@ -151,6 +149,22 @@ fn under_way() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
     UNDER_WAY.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// A new file in the folder of `target`, so that a rename stays on one file system.
+fn beside(target: &Path, open: impl Fn(&Path) -> std::io::Result<File>) -> std::io::Result<(File, PathBuf)> {
+    let mut name = DefaultHasher::new();
+    target.file_name().hash(&mut name);
+    let name = name.finish();
+    for n in 0.. {
+        let path = target.with_file_name(format!(".softdimo-{name:016x}-{n}.tmp"));
+        match open(&path) {
+            Ok(file) => return Ok((file, path)),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => remove_stale(&path),
+            Err(e) => return Err(e),
+        }
+    }
+    unreachable!("numbers do not end")
+}
+
 /// A new file, which [`abandon_all`] knows from its first moment.
 fn open_temporary(path: &Path) -> std::io::Result<File> {
     let mut paths = under_way();
@@ -159,25 +173,13 @@ fn open_temporary(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Owner and group of a file stay, or its group, as far as this process may give files away.
-fn keep_owner(file: &File, existing: &std::fs::Metadata) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, fchown};
-        let (owner, group) = (Some(existing.uid()), Some(existing.gid()));
-        let _ = fchown(file, owner, group).or_else(|_| fchown(file, None, group));
-    }
-    #[cfg(not(unix))]
-    let _ = (file, existing);
-}
-
 /// Remove a temporary file that nobody writes any more. Another one gets another number, as does what is no file.
 fn remove_stale(path: &Path) {
     if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         return;
     }
     // Some file systems lock only what is open for writing; a read-only one must go too.
-    let open = |writing: bool| open_as_it_is(File::options().write(writing).read(!writing), path);
+    let open = |writing: bool| system::open_as_it_is(File::options().write(writing).read(!writing), path);
     let Ok(file) = open(true).or_else(|_| open(false)) else { return };
     let Ok(opened) = file.metadata() else { return };
     let age = opened.modified().ok().and_then(|at| at.elapsed().ok());
@@ -186,28 +188,10 @@ fn remove_stale(path: &Path) {
         return;
     }
     // Meanwhile somebody else may have removed it, and begun another.
-    if std::fs::symlink_metadata(path).is_ok_and(|now| now.is_file() && same_file(&opened, &now)) {
+    let is_file = std::fs::symlink_metadata(path).is_ok_and(|now| now.is_file());
+    if is_file && matches!((FileId::of(&file), FileId::at(path)), (Ok(opened), Ok(now)) if opened == now) {
         let _ = std::fs::remove_file(path);
     }
-}
-
-/// Opened without waiting for anybody, and not what a link leads to.
-fn open_as_it_is(options: &mut std::fs::OpenOptions, path: &Path) -> std::io::Result<File> {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    options.open(path)
-}
-
-/// Make the rename itself last. Not every file system can; the file is whole either way.
-fn sync_folder(path: &Path) {
-    #[cfg(unix)]
-    {
-        if let Ok(folder) = File::open(folder(path)) {
-            let _ = folder.sync_all();
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = path;
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use super::fixed::is_fixed;
+use super::name::not_for_windows;
 use crate::error::Error;
+use crate::file_id::FileId;
 
 /// Most symbolic links that are followed one after the other.
 const LINKS: usize = 40;
@@ -64,6 +66,11 @@ impl Place {
         if !named(path) || !named(&target) {
             return Err(Refused::Nameless);
         }
+        if cfg!(windows)
+            && let Some(found) = target.file_name().and_then(not_for_windows)
+        {
+            return Err(Refused::Kept { expected: "a file name that Windows takes", found });
+        }
         let Ok(found) = std::fs::metadata(path) else { return Ok(Place { target, existing: None }) };
         let kept = |expected, found| Err(Refused::Kept { expected, found });
         if !found.is_file() {
@@ -76,8 +83,8 @@ impl Place {
             return kept("a file that may be replaced", found);
         }
         // Links such as /proc/self/fd/1 lead to files that may have no name, or another one by now.
-        match std::fs::metadata(&target) {
-            Ok(named) if same_file(&found, &named) => Ok(Place { target, existing: Some(found) }),
+        match (FileId::at(path), FileId::at(&target)) {
+            (Ok(led), Ok(named)) if led == named => Ok(Place { target, existing: Some(found) }),
             _ => kept("a link to a file with a name", "one without"),
         }
     }
@@ -134,14 +141,7 @@ pub fn same_place(a: &Path, b: &Path) -> bool {
 
 /// Of two files or folders; `None` where neither is there.
 fn same_existing(a: &Path, b: &Path) -> Option<bool> {
-    #[cfg(unix)]
-    let at = |path: &Path| std::fs::metadata(path);
-    #[cfg(not(unix))]
-    let at = |path: &Path| std::fs::canonicalize(path);
-    match (at(a), at(b)) {
-        #[cfg(unix)]
-        (Ok(a), Ok(b)) => Some(same_file(&a, &b)),
-        #[cfg(not(unix))]
+    match (FileId::at(a), FileId::at(b)) {
         (Ok(a), Ok(b)) => Some(a == b),
         (Err(_), Err(_)) => None,
         _ => Some(false),
@@ -151,19 +151,6 @@ fn same_existing(a: &Path, b: &Path) -> Option<bool> {
 /// The folder that a file is in.
 pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Whether both are one file.
-#[cfg(unix)]
-pub fn same_file(a: &Metadata, b: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
-}
-
-/// Elsewhere nobody knows.
-#[cfg(not(unix))]
-pub fn same_file(_: &Metadata, b: &Metadata) -> bool {
-    b.is_file()
 }
 
 /// The path that symbolic links lead to, which need not exist.

@@ -8,15 +8,19 @@ use std::sync::Mutex;
 
 use memmap2::{Mmap, MmapMut};
 
-use super::sigbus::Guard;
+#[cfg(windows)]
+use super::held as guard;
+#[cfg(unix)]
+use super::sigbus as guard;
 use super::stamp::Stamp;
 use crate::error::{Error, Result};
+use crate::file_id::other_than_file;
 
 /// Read-only bytes of one file, shared behind an `Arc` by every view into them.
 ///
 /// Thread-safe: the bytes never change through this type. A *mapped* file still belongs to whoever can
 /// write it: replacing it by rename is always safe, rewriting it in place changes what is read here, and
-/// truncating it makes reads past the new end fault (`SIGBUS` on Unix) unless it was opened with
+/// truncating it makes reads past the new end fault (`SIGBUS`; Windows does not let it happen) unless it was opened with
 /// [`Mapping::map_guarded`]. Call [`Mapping::recheck`] before work that must not read a shrunken file.
 pub struct Mapping {
     source: Backing,
@@ -34,7 +38,7 @@ enum Backing {
 
 /// What a guarded mapping has beside its pages.
 struct Guarded {
-    pages: Guard,
+    pages: guard::Guard,
     stamp: Stamp,
 }
 
@@ -60,18 +64,22 @@ impl Mapping {
     /// or its disk fails, reads give zeros and [`Mapping::recheck`] reports it, instead of the process dying. It also
     /// reports a file whose content may be another one since: written, or truncated and grown again.
     ///
-    /// The guard installs a `SIGBUS` handler that chains to the previous one; see [`super::sigbus`].
+    /// The guard installs a `SIGBUS` handler that chains to the previous one; see `checkpoint/sigbus.rs`. On Windows
+    /// nobody can write the file as long as it is mapped, and one that does not lie on a drive fixed to the machine is
+    /// copied as by [`Mapping::read`]; see `checkpoint/held.rs`.
     ///
     /// # Errors
-    /// As [`Mapping::map`]; `Unsupported` off Unix or when every slot of the guard is taken.
+    /// As [`Mapping::map`]; `Unsupported` when every slot of the guard is taken; on Windows `Io` while somebody has the
+    /// file open for writing.
     pub fn map_guarded(path: impl AsRef<Path>) -> Result<Mapping> {
         let path = path.as_ref();
-        let (file, _) = open_regular(path)?;
+        check_regular(path)?;
+        let Some(file) = guard::open(path)? else { return Mapping::read(path) };
         // Before the file is mapped: no byte is read that the stamp does not cover.
         let stamp = Stamp::of(&file, path)?;
         let mut mapping = Mapping::map_open(file, path)?;
         if let Backing::Mapped { guard, map, .. } = &mut mapping.source {
-            *guard = Some(Guarded { pages: Guard::register(map)?, stamp });
+            *guard = Some(Guarded { pages: guard::Guard::register(map)?, stamp });
         }
         Ok(mapping)
     }
@@ -213,19 +221,22 @@ impl Drop for Foreign {
 
 /// Opens a regular file. The kind is asked for first: opening a FIFO would wait for a writer.
 fn open_regular(path: &Path) -> Result<(File, u64)> {
-    let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.file_type();
-    if !kind.is_file() {
-        let found = if kind.is_dir() { "a directory" } else { "a device, pipe or socket" };
-        return Err(Error::Format {
+    check_regular(path)?;
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
+    Ok((file, len))
+}
+
+fn check_regular(path: &Path) -> Result<()> {
+    match other_than_file(path).map_err(|e| Error::io(path, e))? {
+        None => Ok(()),
+        Some(found) => Err(Error::Format {
             file: path.display().to_string(),
             what: "file type".into(),
             expected: "a regular file".into(),
             found: found.into(),
-        });
+        }),
     }
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
-    Ok((file, len))
 }
 
 fn broken(file: &str, what: &str, expected: impl Into<String>, bytes: impl fmt::Display) -> Error {
@@ -240,8 +251,11 @@ fn broken(file: &str, what: &str, expected: impl Into<String>, bytes: impl fmt::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::atomic_file::AtomicFile;
 
     fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -277,18 +291,28 @@ mod tests {
     }
 
     #[test]
-    fn shrinking_is_reported_and_renaming_is_not() {
+    fn replacing_is_not_reported() {
         let file = file(&[7; 9000]);
         let mapping = Mapping::map(file.path()).unwrap();
-        let replacement = file.path().with_extension("new");
-        std::fs::write(&replacement, b"x").unwrap();
-        std::fs::rename(&replacement, file.path()).unwrap();
+        let replacement = AtomicFile::create(file.path()).unwrap();
+        replacement.writer().write_all(b"x").unwrap();
+        replacement.commit().unwrap();
+        assert_eq!(std::fs::read(file.path()).unwrap(), b"x");
         mapping.recheck().unwrap();
         assert_eq!(mapping.bytes()[8999], 7);
+    }
 
-        std::fs::write(file.path(), [7; 9000]).unwrap();
+    #[test]
+    fn shrinking_is_reported_where_it_is_possible() {
+        let file = file(&[7; 9000]);
         let mapping = Mapping::map(file.path()).unwrap();
-        std::fs::OpenOptions::new().write(true).open(file.path()).unwrap().set_len(100).unwrap();
+        let other = std::fs::OpenOptions::new().write(true).open(file.path()).unwrap();
+        if cfg!(windows) {
+            const ERROR_USER_MAPPED_FILE: i32 = 1224;
+            assert_eq!(other.set_len(100).unwrap_err().raw_os_error(), Some(ERROR_USER_MAPPED_FILE));
+            return mapping.recheck().unwrap();
+        }
+        other.set_len(100).unwrap();
         let message = mapping.recheck().unwrap_err().to_string();
         assert!(message.ends_with("file size: expected 9000 bytes, found 100 bytes"), "{message}");
     }

@@ -8,11 +8,15 @@ mod directory;
 #[cfg(all(test, unix))]
 #[allow(unsafe_code)]
 mod guarded_tests;
+#[cfg(windows)]
+#[allow(unsafe_code)]
+mod held;
 pub(crate) mod json;
 #[allow(unsafe_code)]
 mod mapping;
 pub mod safetensors;
 mod selection;
+#[cfg(unix)]
 #[allow(unsafe_code)]
 pub mod sigbus;
 pub(crate) mod sizes;

@@ -2,7 +2,6 @@
 //! names the file, or a picture. `cargo test --test hostile hostile_files -- --nocapture` prints the table.
 
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,15 +9,13 @@ use std::time::{Duration, Instant};
 use softdimo::checkpoint::Checkpoint;
 use softdimo::text::{ClipBpe, Flavor, WordPiece};
 use softdimo::{Engine, Options, Request, RewardModel, WeightsMode};
-use support::bundled;
+use support::{bundled, without_adapters};
 
-use super::broken_files;
+use super::{broken_files, limits};
 
 const FILE: &str = "SOFTDIMO_TEST_HOSTILE_FILE";
 const KIND: &str = "SOFTDIMO_TEST_HOSTILE_KIND";
 
-/// Bytes of private memory that a process may have.
-const MEMORY: u64 = 1 << 30;
 /// Time that it may take, on a machine that is busy.
 const TIME: Duration = Duration::from_secs(30);
 
@@ -105,17 +102,13 @@ fn child() {
     let Ok(path) = std::env::var(FILE) else { return };
     let kind = std::env::var(KIND).unwrap();
     let kind = *KINDS.iter().find(|k| format!("{k:?}") == kind).unwrap();
-    let limit = libc::rlimit { rlim_cur: MEMORY, rlim_max: MEMORY };
-    // SAFETY: the limit of this process alone. RLIMIT_DATA counts private memory, and no mapped file.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) }, 0);
+    limits::limit_memory();
     let said = match use_file(kind, Path::new(&path)) {
         Ok(what) => format!("ok: {what}"),
         Err(error) => format!("error: {error}"),
     };
     println!("\nSAID {said}");
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("?").trim().to_string();
-    println!("PEAK {peak}");
+    println!("PEAK {}", limits::peak());
 }
 
 struct Outcome {
@@ -154,9 +147,8 @@ fn run(case: &Case) -> Outcome {
     let (said, peak) = (line("SAID "), line("PEAK "));
     let fault = match status {
         None => Some(format!("takes longer than {TIME:?}")),
-        Some(status) if status.signal().is_some() => Some(format!("dies of signal {:?}", status.signal())),
         Some(status) if !status.success() => Some(format!("{status}")),
-        _ if !stderr.is_empty() => Some(format!("prints {stderr:?}")),
+        _ if !without_adapters(&stderr).is_empty() => Some(format!("prints {stderr:?}")),
         _ if case.words.is_empty() && said.starts_with("ok") => None,
         _ if !case.words.is_empty() && said.starts_with("error") && said.contains(case.words) => None,
         _ => Some(format!("says {said:?}, not {:?}", case.words)),

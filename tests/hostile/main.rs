@@ -4,6 +4,7 @@
 mod broken_files;
 mod corpora;
 mod files;
+mod limits;
 mod truncated_reward;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -49,7 +49,7 @@ fn unsafe_code_has_few_homes() {
         let found = files.filter(|file| is_unsafe.iter().any(|word| read(file).contains(word)));
         found.map(|file| below_root(&file)).collect::<Vec<_>>()
     };
-    assert_eq!(of("cli/src"), ["cli/src/interrupt.rs"]);
+    assert!(of("cli/src").iter().all(|file| file.starts_with("cli/src/interrupt/")));
     assert!(of("bindings/cxx/src").is_empty());
 }
 

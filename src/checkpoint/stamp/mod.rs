@@ -1,10 +1,20 @@
-//! What tells whether an open file still is what it was: its identity, size and times, from one `fstat`.
+//! What tells whether an open file still is what it was: its identity, size and times, as the system tells them of an open file.
 
-use std::fs::{File, Metadata};
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(unix)]
+use self::unix as system;
+#[cfg(windows)]
+use self::windows as system;
 use crate::error::{Error, Result};
+use crate::file_id::FileId;
 
 /// Times of files advance in steps of the kernel's clock, of 10 ms at most. A file that was written within one such step
 /// before it was opened could be written again with no trace.
@@ -20,14 +30,13 @@ pub(super) struct Stamp {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
-    device: u64,
-    inode: u64,
+    id: FileId,
     size: u64,
-    /// Seconds and nanoseconds.
+    /// Seconds since 1970 and nanoseconds.
     modified: (i64, i64),
-    /// Of the last change of content or attributes, which no call can set.
+    /// Of the last change of content or attributes, which no ordinary call can set. Windows: 0 on file systems without it.
     changed: (i64, i64),
-    /// Links, mode, owner, group: changing them moves `changed` as well.
+    /// Links, and mode, owner and group or what Windows has of them: changing them moves `changed` as well.
     attributes: [u64; 4],
 }
 
@@ -37,10 +46,10 @@ impl Stamp {
     /// # Errors
     /// `Io` when the file cannot be examined.
     pub fn of(file: &File, path: &Path) -> Result<Stamp> {
-        let mut seen = Seen::of(file).map_err(|e| Error::io(path, e))?;
+        let mut seen = system::seen(file).map_err(|e| Error::io(path, e))?;
         if seen.is_fresh() {
             std::thread::sleep(CLOCK_STEP);
-            seen = Seen::of(file).map_err(|e| Error::io(path, e))?;
+            seen = system::seen(file).map_err(|e| Error::io(path, e))?;
         }
         let path = std::path::absolute(path).map_err(|e| Error::io(path, e))?;
         Ok(Stamp { path, seen })
@@ -52,11 +61,11 @@ impl Stamp {
     /// # Errors
     /// `Io` when the file cannot be examined.
     pub fn difference(&self, file: &File) -> Result<Option<[String; 3]>> {
-        let (before, now) = (self.seen, Seen::of(file).map_err(|e| Error::io(&self.path, e))?);
+        let (before, now) = (self.seen, system::seen(file).map_err(|e| Error::io(&self.path, e))?);
         let differs = |what: &str, before: String, now: String| Ok(Some([what.to_string(), before, now]));
         let time = |(seconds, nanoseconds): (i64, i64)| format!("{seconds}.{nanoseconds:09}");
-        if !now.is_the_file_of(&before) {
-            let id = |s: Seen| format!("{} on device {}", s.inode, s.device);
+        if now.id != before.id {
+            let id = |s: Seen| format!("{} on device {}", s.id.number, s.id.device);
             return differs("inode", id(before), id(now));
         }
         if before.size != now.size {
@@ -77,52 +86,16 @@ impl Stamp {
 
     fn is_at_its_path(&self) -> bool {
         // By name only: whatever lies there now may be a pipe, which is not to be opened.
-        std::fs::metadata(&self.path).is_ok_and(|m| Seen::from(&m).is_the_file_of(&self.seen))
+        FileId::at(&self.path).is_ok_and(|id| id == self.seen.id)
     }
 }
 
 impl Seen {
-    fn of(file: &File) -> std::io::Result<Seen> {
-        Ok(Seen::from(&file.metadata()?))
-    }
-
-    fn is_the_file_of(&self, other: &Seen) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
-    }
-}
-
-#[cfg(unix)]
-impl Seen {
-    fn from(m: &Metadata) -> Seen {
-        use std::os::unix::fs::MetadataExt;
-        Seen {
-            device: m.dev(),
-            inode: m.ino(),
-            size: m.len(),
-            modified: (m.mtime(), m.mtime_nsec()),
-            changed: (m.ctime(), m.ctime_nsec()),
-            attributes: [m.nlink(), m.mode().into(), m.uid().into(), m.gid().into()],
-        }
-    }
-
     fn is_fresh(&self) -> bool {
         let (seconds, nanoseconds) = self.changed;
         let changed =
             Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0));
         // A time in the future is the clock of another machine.
         std::time::UNIX_EPOCH.elapsed().is_ok_and(|now| now.saturating_sub(changed) < CLOCK_STEP)
-    }
-}
-
-/// Guarded mappings, for which stamps are, exist on Unix only.
-#[cfg(not(unix))]
-impl Seen {
-    fn from(m: &Metadata) -> Seen {
-        let size = m.len();
-        Seen { device: 0, inode: 0, size, modified: (0, 0), changed: (0, 0), attributes: [0; 4] }
-    }
-
-    fn is_fresh(&self) -> bool {
-        false
     }
 }
