@@ -23,11 +23,11 @@ use crate::error::{Error, Result};
 
 /// What a guarded mapping holds beside its file: nothing.
 #[derive(Debug)]
-pub(super) struct Guard;
+pub(super) struct Held;
 
-impl Guard {
-    pub(super) fn register(_: &[u8]) -> Result<Guard> {
-        Ok(Guard)
+impl Held {
+    pub(super) fn register(_: &[u8]) -> Result<Held> {
+        Ok(Held)
     }
 
     /// No page is ever replaced.

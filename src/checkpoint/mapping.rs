@@ -9,9 +9,9 @@ use std::sync::Mutex;
 use memmap2::{Mmap, MmapMut};
 
 #[cfg(windows)]
-use super::held as guard;
+use super::held::{Held as Pages, open as open_guarded};
 #[cfg(unix)]
-use super::sigbus as guard;
+use super::sigbus::{Guard as Pages, open as open_guarded};
 use super::stamp::Stamp;
 use crate::error::{Error, Result};
 use crate::file_id::other_than_file;
@@ -38,7 +38,7 @@ enum Backing {
 
 /// What a guarded mapping has beside its pages.
 struct Guarded {
-    pages: guard::Guard,
+    pages: Pages,
     stamp: Stamp,
 }
 
@@ -74,12 +74,12 @@ impl Mapping {
     pub fn map_guarded(path: impl AsRef<Path>) -> Result<Mapping> {
         let path = path.as_ref();
         check_regular(path)?;
-        let Some(file) = guard::open(path)? else { return Mapping::read(path) };
+        let Some(file) = open_guarded(path)? else { return Mapping::read(path) };
         // Before the file is mapped: no byte is read that the stamp does not cover.
         let stamp = Stamp::of(&file, path)?;
         let mut mapping = Mapping::map_open(file, path)?;
         if let Backing::Mapped { guard, map, .. } = &mut mapping.source {
-            *guard = Some(Guarded { pages: guard::Guard::register(map)?, stamp });
+            *guard = Some(Guarded { pages: Pages::register(map)?, stamp });
         }
         Ok(mapping)
     }
