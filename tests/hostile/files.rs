@@ -1,7 +1,6 @@
 //! Hostile files of every kind, each opened and used in a process of its own with little memory and little time: an error that
 //! names the file, or a picture. `cargo test --test hostile hostile_files -- --nocapture` prints the table.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -134,15 +133,13 @@ fn run(case: &Case) -> Outcome {
         }
         if start.elapsed() > TIME {
             child.kill().unwrap();
-            child.wait().unwrap();
             break None;
         }
         std::thread::sleep(Duration::from_millis(2));
     };
     let time = start.elapsed();
-    let (mut stdout, mut stderr) = (String::new(), String::new());
-    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     let line = |start: &str| stdout.lines().find_map(|l| l.strip_prefix(start)).unwrap_or("").to_string();
     let (said, peak) = (line("SAID "), line("PEAK "));
     let fault = match status {

@@ -5,6 +5,8 @@ mod broken_files;
 mod corpora;
 mod files;
 mod limits;
+/// Windows lets nobody truncate a mapped file, nor write a guarded one: unit tests of the library.
+#[cfg(unix)]
 mod truncated_reward;
 
 use std::alloc::{GlobalAlloc, Layout, System};

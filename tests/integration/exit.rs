@@ -1,7 +1,7 @@
 //! The end of a process of Windows in the middle of a job. (Elsewhere: `exit_while_running` of the C tests.)
 
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::fs::File;
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use support::{bundled, without_adapters};
 
 const HOW: &str = "SOFTDIMO_TEST_HOW";
 const STATUS: i32 = 7;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a program's own destructor frees: a job, and its engine.
 static HELD: Mutex<Option<(Job, Engine)>> = Mutex::new(None);
@@ -43,27 +44,36 @@ fn a_process_that_ends_does_not_wait_for_its_jobs() {
     if let Ok(how) = std::env::var(HOW) {
         return end(&how);
     }
+    let dir = tempfile::tempdir().unwrap();
+    // Files, as the end of a pipe is one more thing that may be late.
+    let (stdout, stderr) = (dir.path().join("stdout"), dir.path().join("stderr"));
+    let said = |path| std::fs::read_to_string(path).unwrap();
     for how in ["exit", "exit with an engine to free", "ExitProcess"] {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "exit::a_process_that_ends_does_not_wait_for_its_jobs", "--nocapture"])
             .env(HOW, how)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(File::create(&stdout).unwrap())
+            .stderr(File::create(&stderr).unwrap())
             .spawn()
             .unwrap();
-        let (mut said, mut stdout) = (Vec::new(), child.stdout.take().unwrap());
-        let mut byte = [0];
-        while !said.ends_with(b"ENDS") && stdout.read(&mut byte).unwrap() == 1 {
-            said.push(byte[0]);
+        while !said(&stdout).contains("ENDS") && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(2));
         }
         let begun = Instant::now();
-        let status = child.wait().unwrap();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                panic!("{how}: not over after {PATIENCE:?}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
         let took = begun.elapsed();
-        let mut stderr = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         println!("{how}: {took:?}");
-        assert_eq!(status.code(), Some(STATUS), "{how}: {} {stderr}", String::from_utf8_lossy(&said));
+        assert_eq!(status.code(), Some(STATUS), "{how}: {} {}", said(&stdout), said(&stderr));
         assert!(took < Duration::from_secs(1), "{how}: {took:?}");
-        assert_eq!(without_adapters(&stderr), "", "{how}");
+        assert_eq!(without_adapters(&said(&stderr)), "", "{how}");
     }
 }

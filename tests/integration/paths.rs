@@ -63,7 +63,7 @@ fn outputs_have_names_that_windows_takes() {
             softdimo::atomic_file::check("--output x", &dir.path().join(name)).unwrap_err().to_string();
         assert!(error.starts_with("--output x: expected a file name that Windows takes, found "), "{error}");
         let error = Engine::open(dir.path().join(name), Options::default()).unwrap_err().to_string();
-        assert!(error.contains("expected a ") || error.contains("not found"), "{name}: {error}");
+        assert!(error.contains(name), "{error}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     softdimo::atomic_file::check("--output x", &dir.path().join("a.png")).unwrap();
