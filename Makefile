@@ -1,6 +1,7 @@
 # make sample    build the library, fetch ONNX Runtime, write sample.png
 # make test      run every test but those of full size and of hosts; prints how long building and testing took
 # make test-hosts run the folders of bindings/ in their engines: LÖVE, Godot 3, Mono; scripts/check-tools names what to install
+# make test-dist build and run programs with what is shipped for Windows and ARM64 (scripts/cross install)
 # make test-full run those of full size and the exit stress test: minutes, and gigabytes of memory and disk
 # make test-nightly the long gates (scripts/nightly): fuzzing, Valgrind, faults, stress, soak; two hours, and a summary
 # make lint      formatting, clippy and documentation without a warning
@@ -8,24 +9,25 @@
 # make install   PREFIX=/usr/local DESTDIR=
 # make dist      target/dist: a folder to build programs against and to ship (bindings/dist.mk)
 # make plugins   target/plugins: folders to drop into engines (bindings/plugins.mk)
+# The last two for another platform: TARGET=windows-x86_64 or TARGET=linux-aarch64 (bindings/platform.mk)
 
 CARGO ?= cargo
 CC ?= cc
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+OUT := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n '/^version = /{s/^version = "\(.*\)"/\1/p;q;}' Cargo.toml)
 ABI := $(or $(shell scripts/abi-version $(VERSION)),$(error the version of the ABI is not known))
 MODEL := models/emoji-32.softdimo.safetensors
 CFLAGS ?= -O2
 WARNINGS := -Wall -Wextra -pedantic -Werror
 
-.PHONY: sample test test-hosts test-full test-nightly lint check tools runtime build clean
+.PHONY: sample test test-hosts test-dist test-full test-nightly lint check tools runtime build clean
 
-sample: build $(TARGET)/release/cli_sample
-	$(TARGET)/release/cli_sample $(MODEL) sample.png
+sample: build $(OUT)/release/cli_sample
+	$(OUT)/release/cli_sample $(MODEL) sample.png
 
 build: runtime
 	$(CARGO) build --release
-	ln -sf libsoftdimo.so $(TARGET)/release/libsoftdimo.so.$(ABI)
+	ln -sf libsoftdimo.so $(OUT)/release/libsoftdimo.so.$(ABI)
 
 # What is missing here is said before anything is built.
 check:
@@ -33,16 +35,16 @@ check:
 
 # Beside the programs that look there, and where .cargo/config.toml points for everything cargo runs.
 runtime: check
-	scripts/fetch-onnxruntime target/onnxruntime $(TARGET)/release $(TARGET)/debug
+	scripts/fetch-onnxruntime target/onnxruntime $(OUT)/release $(OUT)/debug
 
-$(TARGET)/release/cli_sample: examples/cli_sample/cli_sample.c include/softdimo.h build
-	$(CC) -std=c99 $(CFLAGS) $(WARNINGS) -Iinclude $< -o $@ -L$(TARGET)/release -lsoftdimo '-Wl,-rpath,$$ORIGIN'
+$(OUT)/release/cli_sample: examples/cli_sample/cli_sample.c include/softdimo.h build
+	$(CC) -std=c99 $(CFLAGS) $(WARNINGS) -Iinclude $< -o $@ -L$(OUT)/release -lsoftdimo '-Wl,-rpath,$$ORIGIN'
 
 # What tests use beside that: CMake, pkgconf, the weights of a classifier, headers of Godot's.
 tools:
 	@scripts/check-tools test
 	scripts/fetch-tools target/tools
-	scripts/fetch-efficientnet $(TARGET)/tmp/efficientnet
+	scripts/fetch-efficientnet $(OUT)/tmp/efficientnet
 	scripts/fetch-godot-headers target/godot
 
 test: tools runtime
@@ -54,7 +56,11 @@ test: tools runtime
 test-hosts: runtime
 	@scripts/check-tools test-hosts
 	$(CARGO) build -p libsoftdimo
-	$(CARGO) test -p libsoftdimo --test hosts -- --ignored --nocapture
+	$(CARGO) test -p libsoftdimo --test hosts -- --ignored --skip cross --nocapture
+
+test-dist: tools runtime
+	@test -f $(CROSS)/root.version || { echo "make test-dist needs what scripts/cross install makes" >&2; exit 1; }
+	$(CARGO) test -p libsoftdimo --test hosts -- --ignored cross --nocapture
 
 test-full: tools runtime
 	$(CARGO) test -p softdimo-cli --test full_size -- --nocapture
@@ -73,6 +79,7 @@ clean:
 	$(CARGO) clean
 	rm -f sample.png
 
+include bindings/platform.mk
 include bindings/install.mk
 include bindings/dist.mk
 include bindings/plugins.mk

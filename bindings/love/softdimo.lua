@@ -299,15 +299,16 @@ local function library()
         -- A game is a folder, or a file in one.
         folders = { love.filesystem.getSource(), love.filesystem.getSourceBaseDirectory() }
     end
-    folders[#folders + 1] = (debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$") or ".")
+    folders[#folders + 1] = (debug.getinfo(1, "S").source:match("^@(.*)[/\\][^/\\]*$") or ".")
     local name = ffi.os == "Windows" and "softdimo.dll" or ffi.os == "OSX" and "libsoftdimo.dylib" or "libsoftdimo.so"
     for _, folder in ipairs(folders) do
         local path = folder .. "/" .. name
         local file = io.open(path, "rb")
         if file then
             file:close()
-            -- A relative path without a slash in front would be looked up by the loader.
-            return ffi.load((path:match("^[/\\]") or path:match("^%a:")) and path or "./" .. path)
+            -- A relative path without a slash in front would be looked up by the loader; that of Windows wants backslashes.
+            path = (path:match("^[/\\]") or path:match("^%a:")) and path or "./" .. path
+            return ffi.load(ffi.os == "Windows" and path:gsub("/", "\\") or path)
         end
     end
     local found, loaded = pcall(ffi.load, "softdimo")

@@ -4,6 +4,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod cross;
 mod dist;
 mod frames;
 mod generated;

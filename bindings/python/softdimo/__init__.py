@@ -50,11 +50,12 @@ _ERRORS = _subclasses()
 def _load():
     """The library that SOFTDIMO_LIBRARY names, or the one in this folder, or the system's."""
     named = os.environ.get("SOFTDIMO_LIBRARY")
-    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libsoftdimo.so")
+    name = "softdimo.dll" if os.name == "nt" else "libsoftdimo.so"
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
     try:
-        library = ctypes.CDLL(named or (beside if os.path.exists(beside) else "libsoftdimo.so"))
+        library = ctypes.CDLL(named or (beside if os.path.exists(beside) else name))
     except OSError as why:
-        raise ImportError(f"expected libsoftdimo.so at {beside}, or named by SOFTDIMO_LIBRARY: {why}") from None
+        raise ImportError(f"expected {name} at {beside}, or named by SOFTDIMO_LIBRARY: {why}") from None
     found, expected = library.softdimo_abi_version() >> 16, _native.SOFTDIMO_ABI_VERSION >> 16
     if found != expected:
         raise ImportError(f"expected a library of ABI {expected}, found one of ABI {found}")

@@ -5,11 +5,16 @@
 #define _POSIX_C_SOURCE 200809L
 #include <gdextension_interface.h>
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
 
 #define EXPECT(what) \
   do { \
@@ -486,16 +491,40 @@ static void use(object *node, const char *model, const char *pixels_file) {
   EXPECT(number(node, "paint", "dog", long_one, 2) == 4);
 }
 
+/* A function of a library, which is loaded and stays; ends the program without it. On Windows as Godot does it: what the library
+ * needs is looked for in its own folder. */
+#if defined(_WIN32)
+static void (*load(const char *path, const char *name))(void) {
+  wchar_t wide[MAX_PATH], *last;
+  HMODULE library;
+  EXPECT(MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, MAX_PATH) > 0);
+  EXPECT((last = wcsrchr(wide, L'\\')) != NULL);
+  *last = 0;
+  EXPECT(AddDllDirectory(wide));
+  *last = L'\\';
+  library = LoadLibraryExW(wide, NULL, LOAD_LIBRARY_SEARCH_DEFAULT_DIRS);
+  if (!library) printf("%s: error %lu\n", path, GetLastError());
+  EXPECT(library);
+  return (void (*)(void))GetProcAddress(library, name);
+}
+#else
+static void (*load(const char *path, const char *name))(void) {
+  void (*found)(void);
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (!library) printf("%s\n", dlerror());
+  EXPECT(library);
+  *(void **)&found = dlsym(library, name);
+  return found;
+}
+#endif
+
 int main(int argc, char **argv) {
   GDExtensionInitializationFunction entry;
   GDExtensionInitialization start;
   object *node;
-  void *library;
   int level;
   EXPECT(argc == 4);
-  library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
-  if (!library) return printf("%s\n", dlerror()), 1;
-  *(void **)&entry = dlsym(library, "softdimo_godot4_entry");
+  entry = (GDExtensionInitializationFunction)load(argv[1], "softdimo_godot4_entry");
   EXPECT(entry);
   withheld = "classdb_register_extension_class2";
   EXPECT(!entry(get_proc_address, (GDExtensionClassLibraryPtr)&registered, &start));
