@@ -3,7 +3,7 @@
 use super::*;
 
 /// The folder, made of the tests' build and moved to where nothing of the repository is.
-fn dist(platform: Platform, test: &str) -> PathBuf {
+fn dist(platform: Abroad, test: &str) -> PathBuf {
     let folder = folder(test);
     let made = folder.join("made");
     run(platform.make("dist").arg(format!("DIST={}", made.display())));
@@ -13,7 +13,7 @@ fn dist(platform: Platform, test: &str) -> PathBuf {
 }
 
 /// The commands of the README's block that has this word, with the compiler that is at hand.
-fn build(platform: Platform, dist: &Path, word: &str, compiler: (&str, &str)) {
+fn build(platform: Abroad, dist: &Path, word: &str, compiler: (&str, &str)) {
     let readme = std::fs::read_to_string(dist.join("README.md")).unwrap();
     let blocks = readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let block =
@@ -27,12 +27,12 @@ fn build(platform: Platform, dist: &Path, word: &str, compiler: (&str, &str)) {
 }
 
 /// The program of a folder as a player has it: elsewhere, and with nothing of the folder that it was built with.
-fn ship(platform: Platform, dist: &Path, game: &str) {
+fn ship(platform: Abroad, dist: &Path, game: &str) {
     let away = dist.with_file_name("away");
     let shipped = dist.with_file_name(format!("shipped {game}"));
     std::fs::rename(dist.join(game), &shipped).unwrap();
     std::fs::rename(dist, &away).unwrap();
-    let program = shipped.join(if platform == Platform::Windows { "first.exe" } else { "first" });
+    let program = shipped.join(if platform == Abroad::Windows { "first.exe" } else { "first" });
     let picture = shipped.join("apple.png");
     run(platform
         .emulated(&program)
@@ -76,7 +76,7 @@ fn has_these(dist: &Path, own: &[&str]) {
 #[ignore = "needs scripts/cross install: make test-dist"]
 fn windows() {
     let _turn = turn();
-    let platform = Platform::Windows;
+    let platform = Abroad::Windows;
     let dist = dist(platform, "cross_windows");
     has_these(
         &dist,
@@ -114,6 +114,15 @@ fn windows() {
     ship(platform, &dist, "lld");
 
     links_as_msvc_does(&dist);
+}
+
+/// The command line finds runtime and model from its own place.
+#[test]
+#[ignore = "needs scripts/cross install: make test-dist"]
+fn windows_program() {
+    let _turn = turn();
+    let platform = Abroad::Windows;
+    let dist = dist(platform, "cross_windows_program");
     let program = dist.join("bin/softdimo.exe");
     let said = run(platform.emulated(&program).arg("--version"));
     assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
@@ -151,7 +160,7 @@ fn links_as_msvc_does(dist: &Path) {
     let count = library.windows(short.len()).filter(|window| *window == short).count();
     assert_eq!(count, declared().len(), "short import objects");
 
-    let platform = Platform::Windows;
+    let platform = Abroad::Windows;
     std::fs::write(
         dist.join("bare.c"),
         "#include <softdimo.h>\n\
@@ -183,7 +192,7 @@ fn links_as_msvc_does(dist: &Path) {
 #[ignore = "needs scripts/cross install: make test-dist"]
 fn windows_packages() {
     let _turn = turn();
-    let platform = Platform::Windows;
+    let platform = Abroad::Windows;
     let dist = dist(platform, "cross_windows_packages");
     let tools = root().join("target/tools/bin");
     let flags = run(Command::new(tools.join("pkgconf"))
@@ -236,7 +245,7 @@ fn windows_packages() {
 #[ignore = "needs scripts/cross install: make test-dist"]
 fn arm() {
     let _turn = turn();
-    let platform = Platform::Arm;
+    let platform = Abroad::Arm;
     let dist = dist(platform, "cross_arm");
     let soname = support::built::soname(env!("CARGO_PKG_VERSION"));
     let library = format!("lib/{soname}");

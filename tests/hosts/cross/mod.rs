@@ -21,26 +21,27 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// A platform that `scripts/cross` builds for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Platform {
+enum Abroad {
     Windows,
     Arm,
 }
 
-impl Platform {
+impl Abroad {
     /// As `scripts/cross` and `make TARGET=` say it.
     fn name(self) -> &'static str {
         match self {
-            Platform::Windows => "windows-x86_64",
-            Platform::Arm => "linux-aarch64",
+            Abroad::Windows => "windows-x86_64",
+            Abroad::Arm => "linux-aarch64",
         }
     }
 
-    /// A C compiler, to be called through [`Platform::tool`].
+    /// A C compiler, to be called through [`Abroad::tool`].
     fn compiler(self) -> &'static str {
         match self {
-            Platform::Windows => "x86_64-w64-mingw32-gcc",
-            Platform::Arm => "aarch64-linux-gnu-gcc",
+            Abroad::Windows => "x86_64-w64-mingw32-gcc",
+            Abroad::Arm => "aarch64-linux-gnu-gcc",
         }
     }
 
@@ -51,10 +52,12 @@ impl Platform {
         command
     }
 
-    /// A program of the platform: it takes the ONNX Runtime that it is shipped with.
+    /// A program of the platform. Nothing tells it where ONNX Runtime lies: `scripts/cross` leaves that to whoever names
+    /// the platform so.
     fn emulated(self, program: &Path) -> Command {
         let mut command = Command::new(root().join("scripts/cross"));
-        command.args(["run", self.name()]).arg(program).env("CROSS_ALONE", "1").env_remove("LD_LIBRARY_PATH");
+        command.args(["run", self.name()]).arg(program).env("SOFTDIMO_PLATFORM", self.name());
+        command.env_remove("SOFTDIMO_ORT_LIBRARY").env_remove("LD_LIBRARY_PATH");
         command
     }
 
@@ -96,13 +99,13 @@ impl Platform {
     /// The functions that a library exports.
     fn exports(self, library: &Path) -> BTreeSet<String> {
         match self {
-            Platform::Windows => {
+            Abroad::Windows => {
                 let text = run(self.tool("x86_64-w64-mingw32-objdump").arg("-p").arg(library));
                 let (_, names) = text.split_once("[Ordinal/Name Pointer] Table").expect("a table of exports");
                 let names = names.lines().skip(1).take_while(|line| line.trim_start().starts_with('['));
                 names.map(|line| line.split_whitespace().last().unwrap().to_string()).collect()
             }
-            Platform::Arm => {
+            Abroad::Arm => {
                 let text = run(self.tool("aarch64-linux-gnu-nm").args(["-D", "--defined-only"]).arg(library));
                 text.lines().map(|line| line.split_whitespace().last().unwrap().to_string()).collect()
             }
@@ -112,15 +115,15 @@ impl Platform {
     /// The libraries that a file needs, in lower case where the system does not tell them apart.
     fn needs(self, file: &Path) -> BTreeSet<String> {
         let (program, mark) = match self {
-            Platform::Windows => ("x86_64-w64-mingw32-objdump", "DLL Name:"),
-            Platform::Arm => ("aarch64-linux-gnu-objdump", "NEEDED"),
+            Abroad::Windows => ("x86_64-w64-mingw32-objdump", "DLL Name:"),
+            Abroad::Arm => ("aarch64-linux-gnu-objdump", "NEEDED"),
         };
         let text = run(self.tool(program).arg("-p").arg(file));
         let names = text.lines().filter_map(|line| line.trim_start().strip_prefix(mark));
         names
             .map(|name| match self {
-                Platform::Windows => name.trim().to_lowercase(),
-                Platform::Arm => name.trim().to_string(),
+                Abroad::Windows => name.trim().to_lowercase(),
+                Abroad::Arm => name.trim().to_string(),
             })
             .collect()
     }
@@ -129,7 +132,7 @@ impl Platform {
     fn needs_nothing_else(self, file: &Path, beside: &[&str]) {
         // Of mingw's own libraries, libgcc and winpthreads, no DLL.
         let of_the_system: &[&str] = match self {
-            Platform::Windows => &[
+            Abroad::Windows => &[
                 "advapi32.dll",
                 "bcryptprimitives.dll",
                 "kernel32.dll",
@@ -141,7 +144,7 @@ impl Platform {
                 "ws2_32.dll",
                 "api-ms-win-core-synch-l1-2-0.dll",
             ],
-            Platform::Arm => {
+            Abroad::Arm => {
                 &["libc.so.6", "libdl.so.2", "libgcc_s.so.1", "libm.so.6", "ld-linux-aarch64.so.1"]
             }
         };

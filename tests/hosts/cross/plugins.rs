@@ -10,7 +10,7 @@ use super::*;
 #[ignore = "needs scripts/cross install: make test-dist"]
 fn windows_beside_linux() {
     let _turn = turn();
-    let platform = Platform::Windows;
+    let platform = Abroad::Windows;
     let folder = folder("cross_plugins");
     let plugins = format!("PLUGINS={}", folder.display());
     run(Command::new("make")
@@ -89,8 +89,9 @@ fn names_what_is_there(addon: &Path) {
 
 /// Every method and signal, by a program that loads the node as Godot does on Windows.
 fn runs_in_the_stand_in(node: &Path, folder: &Path) {
-    let platform = Platform::Windows;
-    let (program, pixels) = (folder.join("fake.exe"), folder.join("pixels"));
+    let platform = Abroad::Windows;
+    // As in an exported game, whose libraries Godot puts beside the program.
+    let (program, pixels) = (node.with_file_name("fake.exe"), folder.join("pixels"));
     run(platform
         .tool(platform.compiler())
         .args(STRICT)
@@ -99,7 +100,6 @@ fn runs_in_the_stand_in(node: &Path, folder: &Path) {
         .arg(root().join("tests/hosts/godot4/fake.c"))
         .arg("-o")
         .arg(&program));
-    // ONNX Runtime is taken from the node's folder, where the library lies, and not from the program's.
     let windows = |path: &Path| format!("Z:{}", path.display()).replace('/', "\\");
     let said = run(platform
         .emulated(&program)
