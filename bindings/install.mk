@@ -7,7 +7,7 @@ BUNDLED_MODEL ?= models/emoji-32.softdimo.safetensors
 
 # From the library folder up to the prefix, e.g. "..".
 LIB_TO_PREFIX := $(shell echo $(LIBDIR) | sed 's/[^/][^/]*/../g')
-CMAKE_SYSTEM := $(if $(filter windows,$(SYSTEM)),Windows,Linux)
+CMAKE_SYSTEM := $(if $(filter windows,$(SYSTEM)),Windows,$(shell uname -s))
 INSTALLED := $(DESTDIR)$(PREFIX)
 
 .PHONY: install install-linux install-windows

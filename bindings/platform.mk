@@ -7,12 +7,11 @@ TARGET := $(HOST)
 CROSS ?= target/cross
 TRIPLES := linux-x86_64=x86_64-unknown-linux-gnu linux-aarch64=aarch64-unknown-linux-gnu windows-x86_64=x86_64-pc-windows-gnu
 TRIPLE := $(patsubst $(TARGET)=%,%,$(filter $(TARGET)=%,$(TRIPLES)))
-$(if $(TRIPLE),,$(error TARGET is '$(TARGET)': expected $(foreach pair,$(TRIPLES),$(firstword $(subst =, ,$(pair))))))
+$(if $(or $(TRIPLE),$(filter $(HOST),$(TARGET))),,$(error TARGET is '$(TARGET)': expected $(foreach pair,$(TRIPLES),$(firstword $(subst =, ,$(pair))))))
 SYSTEM := $(firstword $(subst -, ,$(TARGET)))
 
-# Files of the library and the program, as cargo names them.
+# Files of the library and its runtime, as cargo names them.
 SHARED := $(if $(filter windows,$(SYSTEM)),softdimo.dll,libsoftdimo.so)
-PROGRAM := $(if $(filter windows,$(SYSTEM)),softdimo.exe,softdimo)
 RUNTIME := $(if $(filter windows,$(SYSTEM)),onnxruntime.dll,libonnxruntime.so)
 
 ifeq ($(TARGET),$(HOST))
