@@ -15,9 +15,8 @@ fn dist(platform: Abroad, test: &str) -> PathBuf {
 /// The commands of the README's block that has this word, with the compiler that is at hand.
 fn build(platform: Abroad, dist: &Path, word: &str, compiler: (&str, &str)) {
     let readme = std::fs::read_to_string(dist.join("README.md")).unwrap();
-    let blocks = readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let block =
-        blocks.filter(|block| block.contains(word)).next().unwrap_or_else(|| panic!("{word}: {readme}"));
+    let mut blocks = readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let block = blocks.find(|block| block.contains(word)).unwrap_or_else(|| panic!("{word}: {readme}"));
     // The last line runs the program: that is for an emulator.
     let (build, _) = block.trim_end().rsplit_once('\n').unwrap();
     let strict = format!("{} -Wall -Wextra -pedantic -Werror ", compiler.1);

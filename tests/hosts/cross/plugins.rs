@@ -73,11 +73,10 @@ fn tells_unity(plugins: &Path) {
 
 /// The files that Godot's description of the addon names, of both systems.
 fn names_what_is_there(addon: &Path) {
-    let description = std::fs::read_dir(addon).unwrap().map(|entry| entry.unwrap().path());
-    let description = description
-        .filter(|path| path.extension().is_some_and(|e| e == "gdnlib" || e == "gdextension"))
-        .next()
-        .unwrap();
+    let mut paths = std::fs::read_dir(addon).unwrap().map(|entry| entry.unwrap().path());
+    let is_description =
+        |path: &PathBuf| path.extension().is_some_and(|e| e == "gdnlib" || e == "gdextension");
+    let description = paths.find(is_description).unwrap();
     let text = std::fs::read_to_string(&description).unwrap();
     let named: BTreeSet<&str> =
         text.split("res://addons/softdimo/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
