@@ -89,8 +89,8 @@ fn names_what_is_there(addon: &Path) {
 /// Every method and signal, by a program that loads the node as Godot does on Windows.
 fn runs_in_the_stand_in(node: &Path, folder: &Path) {
     let platform = Abroad::Windows;
-    // As in an exported game, whose libraries Godot puts beside the program.
-    let (program, pixels) = (node.with_file_name("fake.exe"), folder.join("pixels"));
+    // In a folder of its own: all libraries are found in the node's.
+    let (program, pixels) = (folder.join("fake.exe"), folder.join("pixels"));
     run(platform
         .tool(platform.compiler())
         .args(STRICT)
