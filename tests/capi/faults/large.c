@@ -6,6 +6,7 @@
 #include "shim.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 enum { WIDE = 3000, FLOATS = WIDE * WIDE };
 
