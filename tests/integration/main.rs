@@ -4,6 +4,8 @@ mod edit;
 #[cfg(windows)]
 mod exit;
 mod families;
+/// Runs cargo, that of the machine that builds.
+#[cfg(unix)]
 mod foreign_crate;
 mod graph;
 /// Of the sources, which are the same everywhere, by paths with slashes.

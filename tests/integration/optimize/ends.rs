@@ -35,7 +35,8 @@ fn deadlines() {
     let plain = fixture().generate(&Request { optimize: None, ..none }).unwrap();
     assert!(plain.tokens == done.tokens);
 
-    let limit = Duration::from_millis(1500);
+    // Preparing takes several times as long under an emulated Windows.
+    let limit = Duration::from_millis(if cfg!(windows) { 8000 } else { 1500 });
     let request = with(climbing(one(blue()), 100_000), |o| o.deadline = Some(limit));
     let began = Instant::now();
     let done = fresh_fixture().generate(&request).unwrap();

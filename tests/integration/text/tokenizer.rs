@@ -1,5 +1,7 @@
 //! The tokenizers against ids the reference implementations gave, and against hostile input.
 
+use std::time::Instant;
+
 use softdimo::Error;
 use softdimo::rng::{Philox, Stream};
 use softdimo::text::{ClipBpe, Flavor, WordPiece};
@@ -164,9 +166,11 @@ fn long_texts_take_no_quadratic_time() {
     let (clip, bert) = (clip(), bert());
     let cost = |encode: &dyn Fn(&str), unit: &str, length: usize| {
         let text = unit.repeat(length / unit.len());
-        let began = thread_cpu_time();
+        let (computed, began) = (thread_cpu_time(), Instant::now());
         encode(&text);
-        (thread_cpu_time() - began).as_secs_f64()
+        // The clock of a thread goes in steps of 16 ms on Windows.
+        let took = if cfg!(windows) { began.elapsed() } else { thread_cpu_time() - computed };
+        took.as_secs_f64()
     };
     let open_clip = |text: &str| drop(clip.encode(text, Flavor::OpenClip));
     let hugging_face = |text: &str| drop(clip.encode(text, Flavor::HuggingFace));
@@ -179,7 +183,8 @@ fn long_texts_take_no_quadratic_time() {
     {
         for (name, encode) in all {
             let short = (0..3).map(|_| cost(encode, unit, 1 << 15)).fold(f64::MAX, f64::min);
-            let long = cost(encode, unit, 1 << 18);
+            let times = if cfg!(windows) { 3 } else { 1 };
+            let long = (0..times).map(|_| cost(encode, unit, 1 << 18)).fold(f64::MAX, f64::min);
             println!("{name} {unit:?}: {short:.1e} s, {long:.1e} s, {:.1}", long / short);
             assert!(long < 24.0 * short, "{name} {unit:?}: {short} s, eight times the text {long} s");
         }
