@@ -265,7 +265,7 @@ fn paths() {
     std::fs::copy(bundled(), inside.join("яблоко-蘋果.softdimo.safetensors")).unwrap();
     std::fs::copy(platform().runtime(), inside.join(platform().runtime)).unwrap();
     run(program("paths").arg(folder.path()).arg(platform().runtime));
-    let (picture, _) = softdimo::image::read_png(&inside.join("яблоко-蘋果.png")).unwrap();
+    let (picture, _) = softdimo::image::read_png(inside.join("яблоко-蘋果.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (32, 32));
 }
 

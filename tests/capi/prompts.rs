@@ -47,7 +47,7 @@ fn cli_sample_makes_the_pictures_of_this_machine() {
     let mut command = programs::example("cli_sample");
     run(command.arg(bundled()).arg(&sheet).args(["--seed", "7", "--scale", "1"]).args(LABELS));
     let (sheet, _) = read_png(&sheet).unwrap();
-    let engine = Engine::open(&bundled(), Options::default()).unwrap();
+    let engine = Engine::open(bundled(), Options::default()).unwrap();
     let (mut found, mut expected) = (Vec::new(), Vec::new());
     for (x, label) in LABELS.into_iter().enumerate() {
         let done = engine.generate(&Request::label(label).with_seed(7).with_batch(4)).unwrap();
