@@ -71,17 +71,7 @@ impl Abroad {
                 line.unwrap_or_else(|| panic!("no {name} in {variables}")).to_string()
             };
             run(Command::new(root().join("scripts/cross"))
-                .args([
-                    "cargo",
-                    self.name(),
-                    "build",
-                    "--quiet",
-                    "--locked",
-                    "-p",
-                    "libsoftdimo",
-                    "-p",
-                    "softdimo-cli",
-                ])
+                .args(["cargo", self.name(), "build", "--quiet", "--locked"])
                 .env_remove("LD_LIBRARY_PATH"));
             Path::new(&value("CARGO_TARGET_DIR")).join(value("CARGO_BUILD_TARGET")).join("debug")
         });
