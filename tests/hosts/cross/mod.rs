@@ -52,11 +52,10 @@ impl Abroad {
         command
     }
 
-    /// A program of the platform. Nothing tells it where ONNX Runtime lies: `scripts/cross` leaves that to whoever names
-    /// the platform so.
+    /// A program of the platform. Nothing tells it where ONNX Runtime lies.
     fn emulated(self, program: &Path) -> Command {
         let mut command = Command::new(root().join("scripts/cross"));
-        command.args(["run", self.name()]).arg(program).env("SOFTDIMO_PLATFORM", self.name());
+        command.args(["run", self.name()]).arg(program);
         command.env_remove("SOFTDIMO_ORT_LIBRARY").env_remove("LD_LIBRARY_PATH");
         command
     }
