@@ -18,6 +18,7 @@ install: install-$(SYSTEM)
 	for f in pkgconfig/softdimo.pc cmake/softdimo-config.cmake cmake/softdimo-config-version.cmake; do \
 	  sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ABI@|$(ABI)|g' -e 's|@ABI_PATTERN@|$(subst .,[.],$(ABI))|g' \
 	      -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@LIB_TO_PREFIX@|$(LIB_TO_PREFIX)|g' -e 's|@SYSTEM@|$(CMAKE_SYSTEM)|g' \
+	      -e 's|@TARGET@|$(TARGET)|g' \
 	      bindings/$$f.in > $(INSTALLED)/$(LIBDIR)/$$(echo $$f | sed 's|cmake/|cmake/softdimo/|'); done
 
 install-linux:

@@ -43,6 +43,18 @@ fn ship(platform: Abroad, dist: &Path, game: &str) {
     std::fs::rename(away, dist).unwrap();
 }
 
+fn cmake() -> PathBuf {
+    root().join("target/tools/bin/cmake")
+}
+
+/// CMake of a project that finds the folder as a package, with options of its own.
+fn configure(platform: Abroad, dist: &Path, build: &Path, own: &[&str]) -> Command {
+    let mut command = platform.tool(cmake());
+    command.arg("-S").arg(root().join("tests/bindings/find_package")).arg("-B").arg(build);
+    command.arg(format!("-DCMAKE_PREFIX_PATH={}", dist.display())).args(own);
+    command
+}
+
 const COMMON: [&str; 15] = [
     "README.md",
     "example/first.c",
@@ -209,15 +221,10 @@ fn windows_packages() {
     run(platform.emulated(&program).arg(&model).arg("red apple").arg(&picture));
     is_the_apple(&picture);
 
-    let cmake = tools.join("cmake");
-    let configure = |build: &Path, own: &[&str]| {
-        let mut command = platform.tool(&cmake);
-        command.arg("-S").arg(root().join("tests/bindings/find_package")).arg("-B").arg(build);
-        command.arg(format!("-DCMAKE_PREFIX_PATH={}", dist.display())).args(own);
-        command
-    };
     let build = dist.join("cmake");
     run(&mut configure(
+        platform,
+        &dist,
         &build,
         &[
             "-DCMAKE_SYSTEM_NAME=Windows",
@@ -227,7 +234,7 @@ fn windows_packages() {
             "-DCMAKE_EXE_LINKER_FLAGS=-static",
         ],
     ));
-    run(platform.tool(&cmake).arg("--build").arg(&build));
+    run(platform.tool(cmake()).arg("--build").arg(&build));
     // What has to lie beside them was copied there.
     run(&mut platform.emulated(&build.join("version.exe")));
     let picture = build.join("apple.png");
@@ -235,7 +242,7 @@ fn windows_packages() {
     is_the_apple(&picture);
 
     // It is not taken for a package of this system.
-    let refused = configure(&dist.join("cmake_here"), &[]).output().unwrap();
+    let refused = configure(platform, &dist, &dist.join("cmake_here"), &[]).output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && said.contains("(Windows)"), "{said}");
 }
@@ -275,9 +282,7 @@ fn arm() {
     });
     assert!(minors.max() <= Some(34), "{head}");
 
-    // Where what the library needs of the system lies: compilers that are installed know that by themselves.
-    let compiler = r#"aarch64-linux-gnu-gcc -Wl,-rpath-link,"$CROSS/root/usr/aarch64-linux-gnu/lib""#;
-    let compiler = ("cc", compiler);
+    let compiler = ("cc", platform.compiler());
     build(platform, &dist, "game/first", compiler);
     platform.needs_nothing_else(&dist.join("game/first"), &[&soname]);
     ship(platform, &dist, "game");
@@ -286,4 +291,23 @@ fn arm() {
     ship(platform, &dist, "static");
     let said = run(platform.emulated(&dist.join("bin/softdimo")).arg("--version"));
     assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
+
+    // CMake takes it for a program of ARM64, and not for one of this machine.
+    let build = dist.join("cmake");
+    run(&mut configure(
+        platform,
+        &dist,
+        &build,
+        &[
+            "-DCMAKE_SYSTEM_NAME=Linux",
+            "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+            "-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc",
+            "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++",
+        ],
+    ));
+    run(platform.tool(cmake()).arg("--build").arg(&build));
+    run(&mut platform.emulated(&build.join("version")));
+    let refused = configure(platform, &dist, &dist.join("cmake_here"), &[]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("(linux-aarch64)"), "{said}");
 }
