@@ -322,7 +322,7 @@ int32_t softdimo_engine_resume(const struct softdimo_engine *engine);
 /// threads; 0 (at first) for no limit. After every network call, and after the preparation of a session, the engine computes
 /// nothing until its share has come up to what that took: the share holds over times that are longer than a call, with
 /// `options.yielding` over those that are longer than some milliseconds. Returns at once, and counts from the next call on.
-/// Linux only; no effect elsewhere. Since ABI 1.2.
+/// Linux and Windows; no effect elsewhere. Since ABI 1.2.
 int32_t softdimo_engine_set_cpu_share(const struct softdimo_engine *engine,
                                       uint32_t percent);
 

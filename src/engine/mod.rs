@@ -223,7 +223,7 @@ impl Engine {
     /// [`Engine::threads`]; 0 for no limit. After a network call, or the preparation of a session, the engine computes nothing
     /// until its share has come up to what that took, so the share holds over times that are longer than a call, with
     /// [`Options::yielding`] over those that are longer than some milliseconds. Returns at once, and counts from the next call
-    /// on. Linux only; no effect elsewhere.
+    /// on. Linux and Windows; no effect elsewhere.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for more; those of [`Engine::check_process`].

@@ -318,7 +318,7 @@ pub unsafe extern "C" fn softdimo_engine_resume(engine: *const softdimo_engine) 
 /// threads; 0 (at first) for no limit. After every network call, and after the preparation of a session, the engine computes
 /// nothing until its share has come up to what that took: the share holds over times that are longer than a call, with
 /// `options.yielding` over those that are longer than some milliseconds. Returns at once, and counts from the next call on.
-/// Linux only; no effect elsewhere. Since ABI 1.2.
+/// Linux and Windows; no effect elsewhere. Since ABI 1.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_set_cpu_share(engine: *const softdimo_engine, percent: u32) -> i32 {
     // SAFETY: a live handle.

@@ -566,7 +566,7 @@ namespace Softdimo
         /// threads; 0 (at first) for no limit. After every network call, and after the preparation of a session, the engine computes
         /// nothing until its share has come up to what that took: the share holds over times that are longer than a call, with
         /// `options.yielding` over those that are longer than some milliseconds. Returns at once, and counts from the next call on.
-        /// Linux only; no effect elsewhere. Since ABI 1.2.
+        /// Linux and Windows; no effect elsewhere. Since ABI 1.2.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_engine_set_cpu_share(EngineHandle engine, uint percent);
