@@ -25,7 +25,7 @@ pub(super) fn let_go(_: &File) {}
 pub(super) fn replace(
     temporary: &Path,
     destination: &Path,
-    _spare: impl FnOnce() -> Result<PathBuf>,
+    _spare: impl Fn() -> Result<PathBuf>,
 ) -> Result<()> {
     std::fs::rename(temporary, destination)
 }

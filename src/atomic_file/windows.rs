@@ -4,9 +4,15 @@ use std::fs::{File, Metadata, OpenOptions, remove_file, rename};
 use std::io::{Error, Result};
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_USER_MAPPED_FILE};
 use windows_sys::Win32::Storage::FileSystem::FILE_FLAG_OPEN_REPARSE_POINT;
+
+/// Longest wait for a scanner of viruses or an indexer that looks at a file which was just written, and between two looks.
+/// Less than [`super::PATIENCE`], as the wait is one under the lock.
+const LOOKED_AT: Duration = Duration::from_millis(300);
+const STEP: Duration = Duration::from_millis(10);
 
 /// A new file has the rights that its folder gives.
 pub(super) fn keep_owner(_: &File, _: &Metadata) {}
@@ -31,18 +37,32 @@ pub(super) fn let_go(file: &File) {
 pub(super) fn replace(
     temporary: &Path,
     destination: &Path,
-    spare: impl FnOnce() -> Result<PathBuf>,
+    spare: impl Fn() -> Result<PathBuf>,
 ) -> Result<()> {
-    match rename(temporary, destination) {
-        Err(e) if is_held(&e) && destination.exists() => put_aside(temporary, destination, &spare()?),
-        done => done,
+    let begun = Instant::now();
+    loop {
+        let waits = begun.elapsed() < LOOKED_AT;
+        let done = match rename(temporary, destination) {
+            // Whoever does not share one of the two would not let it be put aside either.
+            Err(e) if waits && is(&e, ERROR_SHARING_VIOLATION) => Err(e),
+            Err(e) if is_held(&e) && destination.exists() => put_aside(temporary, destination, &spare()?),
+            done => done,
+        };
+        match done {
+            Err(e) if waits && is_held(&e) => std::thread::sleep(STEP),
+            done => return done,
+        }
     }
 }
 
-/// Whether the destination may be mapped, or open without the right to be removed.
+/// Whether a file may be mapped, or open without the right to be removed.
 fn is_held(error: &Error) -> bool {
     let held = [ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_USER_MAPPED_FILE];
-    error.raw_os_error().is_some_and(|code| held.contains(&(code as u32)))
+    held.into_iter().any(|code| is(error, code))
+}
+
+fn is(error: &Error, code: u32) -> bool {
+    error.raw_os_error() == Some(code as i32)
 }
 
 fn put_aside(temporary: &Path, destination: &Path, spare: &Path) -> Result<()> {
@@ -119,6 +139,30 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         drop(holder);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// As a scanner of viruses has files that were just written.
+    #[test]
+    fn who_looks_at_a_file_for_a_moment_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        for held in ["old", "new"] {
+            std::fs::write(&path, "old").unwrap();
+            let new = AtomicFile::create(&path).unwrap();
+            new.writer().write_all(b"new").unwrap();
+            let looked_at = if held == "old" { &path } else { &new.temporary };
+            let looks = OpenOptions::new().read(true).share_mode(3).open(looked_at).unwrap();
+            let error = rename(&new.temporary, &path).unwrap_err();
+            assert!(is_held(&error), "{held}: {error}");
+            let ends = std::thread::spawn(move || {
+                std::thread::sleep(LOOKED_AT / 4);
+                drop(looks);
+            });
+            new.commit().unwrap();
+            ends.join().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"new", "{held}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{held}");
+        }
     }
 
     #[test]
