@@ -1,5 +1,6 @@
 //! Where a file may be written, and where not.
 
+use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
@@ -58,9 +59,7 @@ impl Place {
         let target = behind_links(path)?;
         // A name that ends with '/' or '/.' is a folder's.
         let named = |path: &Path| {
-            let end = |name: &std::ffi::OsStr| {
-                path.as_os_str().as_encoded_bytes().ends_with(name.as_encoded_bytes())
-            };
+            let end = |name: &OsStr| path.as_os_str().as_encoded_bytes().ends_with(name.as_encoded_bytes());
             path.file_name().is_some_and(end)
         };
         if !named(path) || !named(&target) {
@@ -133,10 +132,17 @@ pub fn same_place(a: &Path, b: &Path) -> bool {
     }
     match (behind_links(a), behind_links(b)) {
         (Ok(a), Ok(b)) => {
-            a.file_name() == b.file_name() && same_existing(folder(&a), folder(&b)).unwrap_or_else(|| a == b)
+            same_name(a.file_name(), b.file_name())
+                && same_existing(folder(&a), folder(&b)).unwrap_or_else(|| a == b)
         }
         _ => false,
     }
+}
+
+/// Of names in one folder that are not there. Windows makes no difference between capitals and others.
+fn same_name(a: Option<&OsStr>, b: Option<&OsStr>) -> bool {
+    let folded = |name: Option<&OsStr>| name.map(|name| name.to_string_lossy().to_uppercase());
+    a == b || (cfg!(windows) && folded(a) == folded(b))
 }
 
 /// Of two files or folders; `None` where neither is there.

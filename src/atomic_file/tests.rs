@@ -207,6 +207,19 @@ fn places_are_told_apart() {
     }
 }
 
+#[cfg(any(windows, target_os = "linux"))]
+#[test]
+fn names_differ_by_capitals_where_files_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for (a, b) in [("new.png", "NEW.png"), ("é", "É")] {
+        let before = same_place(&at(a), &at(b));
+        std::fs::write(at(a), "").unwrap();
+        assert_eq!((before, same_place(&at(a), &at(b))), (cfg!(windows), cfg!(windows)), "{a}");
+        assert!(!same_place(&at(a), &at("other")));
+    }
+}
+
 /// In a process of its own, which the last act of [`abandon_all`] stops for good.
 #[test]
 fn nothing_comes_after_what_was_abandoned() {
