@@ -87,6 +87,23 @@ mod tests {
         std::fs::write(&other, "y").unwrap();
     }
 
+    /// Protecting a file and taking that back is no change of its content.
+    #[test]
+    fn a_guarded_file_may_get_other_rights() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(&path, "a").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        let guarded = Mapping::map_guarded(&path).unwrap();
+        let rights = std::fs::metadata(&path).unwrap().permissions();
+        let mut read_only = rights.clone();
+        read_only.set_readonly(true);
+        for rights in [read_only, rights] {
+            std::fs::set_permissions(&path, rights).unwrap();
+            guarded.recheck().unwrap();
+        }
+    }
+
     #[test]
     fn a_file_that_somebody_writes_is_refused() {
         let dir = tempfile::tempdir().unwrap();

@@ -34,9 +34,9 @@ struct Seen {
     size: u64,
     /// Seconds since 1970 and nanoseconds.
     modified: (i64, i64),
-    /// Of the last change of content or attributes, which no ordinary call can set. Windows: 0 on file systems without it.
+    /// Of the last change of content or attributes, which no ordinary call can set. Windows: always 0.
     changed: (i64, i64),
-    /// Links, and mode, owner and group or what Windows has of them: changing them moves `changed` as well.
+    /// Links, and mode, owner and group or the attributes of Windows: changing them moves `changed` as well.
     attributes: [u64; 4],
 }
 
