@@ -39,7 +39,8 @@ pub(crate) fn claim() -> Result<()> {
 #[cfg(windows)]
 #[allow(unsafe_code)]
 fn is_over() -> bool {
-    #[link(name = "ntdll")]
+    // By its name alone: no import library needs to have it.
+    #[link(name = "ntdll", kind = "raw-dylib")]
     unsafe extern "system" {
         // In every Windows since 2000, and in no header: it reads one byte.
         safe fn RtlDllShutdownInProgress() -> u8;
