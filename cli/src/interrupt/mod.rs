@@ -1,6 +1,6 @@
-//! SIGINT, SIGTERM, SIGHUP, and the limit of processor time; on Windows Ctrl-C, Ctrl-Break, and the end of the console or of
-//! the session. Work that has something to hand over is asked to end; everything
-//! else ends here, and leaves no file behind that is not whole. A second signal ends the program at once.
+//! SIGINT, SIGTERM, SIGHUP, and the limit of processor time; on Windows Ctrl-C, Ctrl-Break, and the end of the console. Work
+//! that has something to hand over is asked to end; everything else ends here, and leaves no file behind that is not whole. A
+//! second signal ends the program at once.
 
 #[cfg(unix)]
 mod unix;

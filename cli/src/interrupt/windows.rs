@@ -26,7 +26,9 @@ unsafe extern "system" fn handle(event: u32) -> BOOL {
             caught(SIGINT);
             1
         }
-        // Returning ends the process at once. Somebody looks, and has the seconds that the system gives.
+        // Returning ends the process at once. Somebody looks, and has the seconds that the system gives. The end of a session
+        // comes here from services alone, and never once user32.dll is loaded, as it is with ONNX Runtime: Windows ends the
+        // program then, and its temporary file is left for whoever writes that destination next.
         event => {
             caught(if event == CTRL_CLOSE_EVENT { SIGHUP } else { SIGTERM });
             loop {
