@@ -107,9 +107,25 @@ static unsigned count_threads(const char *start) {
   return found;
 }
 
+/* Who joins a thread of the library waits until it has nothing left to do, and not for its end (src/runtime/threads/windows.rs),
+ * which follows in a moment: the least of several looks. */
+static unsigned least_threads(const char *start, unsigned expected) {
+  unsigned least = count_threads(start);
+  for (int looks = 0; least > expected && looks < 30; looks++) {
+    sleep_ms(10);
+    unsigned now = count_threads(start);
+    if (now < least) least = now;
+  }
+  return least;
+}
+
 /* The watching thread is none of the program's. */
-unsigned threads_now(void) { return count_threads(NULL) - (ends_at ? 1 : 0); }
-unsigned threads_named(const char *start) { return count_threads(start); }
+unsigned threads_now(void) {
+  unsigned watching = ends_at ? 1 : 0;
+  return least_threads(NULL, 1 + watching) - watching;
+}
+
+unsigned threads_named(const char *start) { return least_threads(start, 0); }
 
 static DWORD WINAPI runs(LPVOID run) {
   (*(void (**)(void))run)();
