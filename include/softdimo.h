@@ -185,8 +185,8 @@ typedef struct softdimo_engine softdimo_engine;
 /// The file is copied into memory once.
 #define SOFTDIMO_WEIGHTS_READ 1
 /// Mapped, and a SIGBUS handler (chained to the host's) turns truncation into SOFTDIMO_ERR_FORMAT.
-/// Process-wide. Windows: nobody can write the file until it is closed, and one that does not lie on a drive fixed to the
-/// machine is copied into memory.
+/// Process-wide. Windows: nobody can write the file until it is closed, and one of a network or of a medium that can be taken
+/// out is copied into memory; one of an external disk is mapped.
 #define SOFTDIMO_WEIGHTS_MAP_GUARDED 2
 
 /// Severity of log messages: an error.

@@ -4,9 +4,9 @@
 //! writing (renaming it, and putting another in its place, stay possible), and refused where somebody already has. What is
 //! left are pages that the disk or a server does not give: reading one raises `EXCEPTION_IN_PAGE_ERROR`, inside ONNX
 //! Runtime, and ends the process. No handler could put a page of zeros there, as part of a view cannot be replaced, nor
-//! leave the code that reads. So only a file on a drive that is fixed to the machine is mapped; one of a network, of a
-//! drive that can be pulled out or of an unknown one is read into memory. What a fixed disk loses, as it breaks, is lost
-//! like the pages of the program itself.
+//! leave the code that reads. So only a file on a drive that Windows calls fixed is mapped; one of a network, of a medium
+//! that can be taken out (a stick, a card) or of an unknown drive is read into memory. External disks are called fixed, too:
+//! what a disk loses, as it breaks or is pulled out, is lost like the pages of the program itself.
 
 use std::fs::{File, OpenOptions};
 use std::os::windows::ffi::OsStrExt;
@@ -53,7 +53,7 @@ pub(super) fn open(path: &Path) -> Result<Option<File>> {
     Ok(is_on_fixed_drive(path).then_some(file))
 }
 
-/// Whether the volume of a file, behind links and where volumes lie in folders, is part of the machine.
+/// Whether the volume of a file, behind links and where volumes lie in folders, is one that Windows calls fixed.
 fn is_on_fixed_drive(path: &Path) -> bool {
     // Of what does not know its own name there is nothing to be known.
     let Ok(path) = path.canonicalize() else { return false };
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn only_drives_of_the_machine_are_fixed() {
+    fn only_fixed_drives_are_mapped_from() {
         let dir = tempfile::tempdir().unwrap();
         assert!(is_on_fixed_drive(dir.path()));
         assert!(!is_on_fixed_drive(&dir.path().join("nothing")));

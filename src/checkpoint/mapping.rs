@@ -65,7 +65,7 @@ impl Mapping {
     /// reports a file whose content may be another one since: written, or truncated and grown again.
     ///
     /// The guard installs a `SIGBUS` handler that chains to the previous one; see `checkpoint/sigbus.rs`. On Windows
-    /// nobody can write the file as long as it is mapped, and one that does not lie on a drive fixed to the machine is
+    /// nobody can write the file as long as it is mapped, and one of a network or of a medium that can be taken out is
     /// copied as by [`Mapping::read`]; see `checkpoint/held.rs`.
     ///
     /// # Errors

@@ -21,8 +21,8 @@ pub const SOFTDIMO_WEIGHTS_MAP: u32 = 0;
 /// The file is copied into memory once.
 pub const SOFTDIMO_WEIGHTS_READ: u32 = 1;
 /// Mapped, and a SIGBUS handler (chained to the host's) turns truncation into SOFTDIMO_ERR_FORMAT.
-/// Process-wide. Windows: nobody can write the file until it is closed, and one that does not lie on a drive fixed to the
-/// machine is copied into memory.
+/// Process-wide. Windows: nobody can write the file until it is closed, and one of a network or of a medium that can be taken
+/// out is copied into memory; one of an external disk is mapped.
 pub const SOFTDIMO_WEIGHTS_MAP_GUARDED: u32 = 2;
 
 /// Severity of log messages: an error.

@@ -378,8 +378,8 @@ namespace Softdimo
 
         /// <summary>
         /// Mapped, and a SIGBUS handler (chained to the host's) turns truncation into SOFTDIMO_ERR_FORMAT.
-        /// Process-wide. Windows: nobody can write the file until it is closed, and one that does not lie on a drive fixed to the
-        /// machine is copied into memory.
+        /// Process-wide. Windows: nobody can write the file until it is closed, and one of a network or of a medium that can be taken
+        /// out is copied into memory; one of an external disk is mapped.
         /// </summary>
         public const int SOFTDIMO_WEIGHTS_MAP_GUARDED = 2;
 
