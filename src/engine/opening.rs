@@ -185,7 +185,7 @@ impl Opening {
         }
     }
 
-    /// Whether its thread is not here: see [`process::check_opener`].
+    /// Whether its thread is not here: see `process::check_opener`.
     pub fn is_foreign_process(&self) -> bool {
         process::check_opener(self.process).is_err()
     }
