@@ -319,8 +319,8 @@ mod tests {
         std::fs::copy(std::env::var_os(ENV_LIBRARY).unwrap(), dir.path().join(name)).unwrap();
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "runtime::library::tests::a_bare_name_is_not_one_of_the_working_directory"]);
-        let output = child.env(WITHIN, "1").current_dir(dir.path()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        // No pipe: wine 8 at times does not tell of its end.
+        assert!(child.env(WITHIN, "1").current_dir(dir.path()).status().unwrap().success());
     }
 
     #[test]

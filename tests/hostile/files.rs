@@ -1,6 +1,7 @@
 //! Hostile files of every kind, each opened and used in a process of its own with little memory and little time: an error that
 //! names the file, or a picture. `cargo test --test hostile hostile_files -- --nocapture` prints the table.
 
+use std::io::Seek;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -119,12 +120,14 @@ struct Outcome {
 
 fn run(case: &Case) -> Outcome {
     let start = Instant::now();
+    // Not pipes: wine 8 at times does not tell of their end.
+    let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().unwrap());
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "files::child", "--nocapture", "--test-threads=1"])
         .env(FILE, &case.path)
         .env(KIND, format!("{:?}", case.kind))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(Stdio::from(stdout.try_clone().unwrap()))
+        .stderr(Stdio::from(stderr.try_clone().unwrap()))
         .spawn()
         .unwrap();
     let status = loop {
@@ -133,13 +136,16 @@ fn run(case: &Case) -> Outcome {
         }
         if start.elapsed() > TIME {
             child.kill().unwrap();
+            child.wait().unwrap();
             break None;
         }
         std::thread::sleep(Duration::from_millis(2));
     };
     let time = start.elapsed();
-    let output = child.wait_with_output().unwrap();
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    let [stdout, stderr] = [stdout, stderr].map(|mut file| {
+        file.rewind().unwrap();
+        std::io::read_to_string(file).unwrap()
+    });
     let line = |start: &str| stdout.lines().find_map(|l| l.strip_prefix(start)).unwrap_or("").to_string();
     let (said, peak) = (line("SAID "), line("PEAK "));
     let fault = match status {
