@@ -73,9 +73,7 @@ pub fn thread_cpu_time() -> Duration {
 /// What a program wrote to stderr, but for the line that ONNX Runtime writes to it on a Windows that shows no graphics adapter,
 /// as wine's: it looks for devices when its environment is made, and no option keeps it from that.
 pub fn without_adapters(stderr: &str) -> String {
-    let line = "Failed to create DXGI factory.";
-    let is_it = |text: &str| cfg!(windows) && text.trim_end() == line;
-    stderr.split_inclusive('\n').filter(|text| !is_it(text)).collect()
+    platform::complaints(cfg!(windows), stderr)
 }
 
 /// A request of one picture under a prompt.

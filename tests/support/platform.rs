@@ -156,10 +156,13 @@ impl Platform {
 
     /// What a program wrote to stderr, without what ONNX Runtime says where DXGI is missing, as it is in wine.
     pub fn complaints(&self, bytes: &[u8]) -> String {
-        let text = self.text(bytes);
-        let of_wine = |line: &&str| self.windows && line.trim() == "Failed to create DXGI factory.";
-        text.split_inclusive('\n').filter(|line| !of_wine(line)).collect()
+        complaints(self.windows, &self.text(bytes))
     }
+}
+
+pub(super) fn complaints(windows: bool, stderr: &str) -> String {
+    let of_wine = |line: &&str| windows && line.trim_end() == "Failed to create DXGI factory.";
+    stderr.split_inclusive('\n').filter(|line| !of_wine(line)).collect()
 }
 
 fn cross() -> Command {

@@ -199,6 +199,13 @@ fn links_as_msvc_does(dist: &Path) {
     assert_eq!(status.code(), Some(42));
 }
 
+/// CMake does not take the package for a program of this machine, and says for what it is.
+fn is_refused_here(platform: Abroad, dist: &Path, of: &str) {
+    let refused = configure(platform, dist, &dist.join("cmake_here"), &[]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains(of), "{said}");
+}
+
 #[test]
 #[ignore = "needs scripts/cross install: make test-dist"]
 fn windows_packages() {
@@ -242,9 +249,7 @@ fn windows_packages() {
     is_the_apple(&picture);
 
     // It is not taken for a package of this system.
-    let refused = configure(platform, &dist, &dist.join("cmake_here"), &[]).output().unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && said.contains("(Windows)"), "{said}");
+    is_refused_here(platform, &dist, "(Windows)");
 }
 
 #[test]
@@ -307,7 +312,5 @@ fn arm() {
     ));
     run(platform.tool(cmake()).arg("--build").arg(&build));
     run(&mut platform.emulated(&build.join("version")));
-    let refused = configure(platform, &dist, &dist.join("cmake_here"), &[]).output().unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && said.contains("(linux-aarch64)"), "{said}");
+    is_refused_here(platform, &dist, "(linux-aarch64)");
 }
