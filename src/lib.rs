@@ -17,6 +17,8 @@
 #[doc(hidden)]
 pub mod atomic_file;
 #[doc(hidden)]
+pub mod calibrate;
+#[doc(hidden)]
 pub mod checkpoint;
 pub mod convert;
 mod edit;
@@ -79,7 +81,7 @@ pub use report::Report;
 pub use request::{BATCH_LIMIT, Decode, Request};
 pub use rewards::{BINS, Reward, RewardAnswer, RewardImage, RewardModel, RewardTerm, histogram};
 pub use rng::seed;
-pub use runtime::{MemoryMode, Options, Provider};
+pub use runtime::{Arithmetic, MemoryMode, Options, Provider};
 pub use sessions::MemoryUse;
 pub use sessions::budget::{memory_in_use, set_memory_budget};
 pub use tensor::{Dtype, Shape, Tensor};

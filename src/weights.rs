@@ -6,7 +6,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
-use crate::quant;
+use crate::quant::{self, Ranges};
 use crate::tensor::{Dtype, Shape, TensorView};
 
 /// A scope of tensor names inside a checkpoint.
@@ -39,9 +39,10 @@ impl<'a> Weights<'a> {
         format!("{}{name}", self.prefix)
     }
 
-    /// Whether the scope holds the tensor.
+    /// Whether the scope holds the tensor, however it is stored.
     pub fn has(&self, name: &str) -> bool {
-        self.checkpoint.get(&self.name(name)).is_some()
+        let name = self.name(name);
+        [&name, &quant::transposed_name(&name)].into_iter().any(|name| self.checkpoint.get(name).is_some())
     }
 
     /// Whether anything lies in the scope `path` inside this one.
@@ -55,16 +56,24 @@ impl<'a> Weights<'a> {
     /// what was expected, what was found and the file.
     pub fn get(&self, g: &Graph, name: &str, shape: impl Into<Shape>) -> Result<Value> {
         match self.stored(g, name, shape.into())? {
-            (values, None) => g.cast(values, Dtype::F32),
-            (q, Some(scale)) => g.dequantize_linear(q, scale),
+            StoredForm::Floats(values) => g.cast(values, Dtype::F32),
+            StoredForm::Int8(q, scale) => g.dequantize_linear(q, scale),
+            StoredForm::Transposed(q, scale) => g.transpose(g.dequantize_along(q, scale, 1)?, &[1, 0]),
         }
     }
 
     /// Rows of the tensor at integer `indices` of any shape: [.., D] in f32. They are read as they are stored
     /// and only then expanded; a table is mostly rows that nobody asks for.
     pub fn rows(&self, g: &Graph, name: &str, shape: [usize; 2], indices: Value) -> Result<Value> {
-        let (table, scale) = self.stored(g, name, shape.into())?;
-        let Some(scale) = scale else { return g.cast(g.gather(table, indices)?, Dtype::F32) };
+        let (table, scale) = match self.stored(g, name, shape.into())? {
+            StoredForm::Floats(table) => return g.cast(g.gather(table, indices)?, Dtype::F32),
+            StoredForm::Int8(table, scale) => (table, scale),
+            StoredForm::Transposed(..) => {
+                let name = quant::transposed_name(&self.name(name));
+                let view = self.view(&name, "")?;
+                return Err(self.mismatch(name, "a table that is stored by its rows".into(), &view));
+            }
+        };
         let mut result = g.shape(indices);
         let flat = g.reshape(indices, [result.len()])?;
         let rows = g.dequantize_linear(g.gather(table, flat)?, g.gather(scale, flat)?)?; // [n, D]
@@ -82,19 +91,51 @@ impl<'a> Weights<'a> {
         Ok(view.data)
     }
 
-    /// The tensor in its stored dtype and, for int8, its scales.
-    fn stored(&self, g: &Graph, name: &str, shape: Shape) -> Result<(Value, Option<Value>)> {
+    /// The tensor as it is stored.
+    fn stored(&self, g: &Graph, name: &str, shape: Shape) -> Result<StoredForm> {
         let name = self.name(name);
+        let transposed = quant::transposed_name(&name);
+        if shape.rank() == 2
+            && self.checkpoint.get(&name).is_none()
+            && let Some(view) = self.checkpoint.get(&transposed)
+        {
+            let across = Shape::from([shape[1], shape[0]]);
+            if view.shape != across || view.dtype != Dtype::I8 {
+                return Err(self.mismatch(transposed, format!("i8{across}"), &view));
+            }
+            let q = g.weight(&graph_name(self.namespace, &transposed), Dtype::I8, across)?;
+            return Ok(StoredForm::Transposed(q, self.scale(g, &name, shape[0])?));
+        }
         let view = self.view(&name, &shape.to_string())?;
         let int8 = view.dtype == Dtype::I8 && quant::has_rows(&shape);
         if view.shape != shape || !(view.dtype.is_float() || int8) {
             return Err(self.mismatch(name, format!("a float tensor of shape {shape}"), &view));
         }
         let values = g.weight(&graph_name(self.namespace, &name), view.dtype, shape.clone())?;
-        if !int8 {
-            return Ok((values, None));
+        match int8 {
+            false => Ok(StoredForm::Floats(values)),
+            true => {
+                self.check_ranges(&name, shape[0])?;
+                Ok(StoredForm::Int8(values, self.scale(g, &name, shape[0])?))
+            }
         }
-        let (scale, rows) = (quant::scale_name(&name), Shape::from(&shape[..1]));
+    }
+
+    /// That the ranges of the int8 tensor of this full name, where it has any, are some.
+    fn check_ranges(&self, name: &str, channels: usize) -> Result<()> {
+        let name = quant::ranges_name(name);
+        match self.checkpoint.get(&name) {
+            Some(view) if Ranges::read(&view).is_none_or(|ranges| ranges.writes.len() != channels) => {
+                let expected = format!("f32[{}, 2], finite ranges (lowest, highest) around 0", 1 + channels);
+                Err(self.mismatch(name, expected, &view))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The scales of the int8 tensor of this full name, one for each of `rows` rows of the weight.
+    fn scale(&self, g: &Graph, name: &str, rows: usize) -> Result<Value> {
+        let (scale, rows) = (quant::scale_name(name), Shape::from([rows]));
         let view = self.view(&scale, &format!("{rows} of the scales of int8 '{name}'"))?;
         if view.shape != rows || view.dtype != Dtype::F32 {
             return Err(self.mismatch(scale, format!("f32{rows}, one scale a row of '{name}'"), &view));
@@ -107,7 +148,7 @@ impl<'a> Weights<'a> {
                 file: self.checkpoint.file(),
             });
         }
-        Ok((values, Some(g.weight(&graph_name(self.namespace, &scale), Dtype::F32, rows)?)))
+        g.weight(&graph_name(self.namespace, &scale), Dtype::F32, rows)
     }
 
     fn view(&self, name: &str, expected: &str) -> Result<TensorView<'a>> {
@@ -122,6 +163,15 @@ impl<'a> Weights<'a> {
         let found = format!("{}{}", view.dtype, view.shape);
         Error::TensorMismatch { name, expected, found, file: self.checkpoint.file() }
     }
+}
+
+/// A weight as it is stored: values, and scales of int8 (see [`quant`]).
+enum StoredForm {
+    Floats(Value),
+    /// [O, ..] with scales \[O\].
+    Int8(Value, Value),
+    /// [I, O] of a weight [O, I], with scales \[O\].
+    Transposed(Value, Value),
 }
 
 /// Between a namespace and the tensor's name in its checkpoint.

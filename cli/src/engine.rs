@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use softdimo::Report;
 use softdimo::{
-    Decode, Engine, Error, Generated, MemoryMode, Options, Provider, Request, Result, WeightsMode,
+    Arithmetic, Decode, Engine, Error, Generated, MemoryMode, Options, Provider, Request, Result, WeightsMode,
 };
 
 use crate::interrupt::{self, HandOver};
@@ -45,6 +45,9 @@ pub struct RunArgs {
     /// Weights straight from the mapped file, or packed for speed
     #[arg(long, value_enum, default_value_t = Memory::Lean)]
     pub memory: Memory,
+    /// What weights for int8 arithmetic are computed with: int8 where the provider is fast at it, or always f32
+    #[arg(long, value_enum, default_value_t = ArithmeticArg::Auto)]
+    pub arithmetic: ArithmeticArg,
     /// Bytes to hold beyond mapped pages; 0 = no limit
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub memory_limit: u64,
@@ -63,6 +66,21 @@ pub struct RunArgs {
 pub enum Memory {
     Lean,
     Fast,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ArithmeticArg {
+    Auto,
+    F32,
+}
+
+impl From<ArithmeticArg> for Arithmetic {
+    fn from(arg: ArithmeticArg) -> Arithmetic {
+        match arg {
+            ArithmeticArg::Auto => Arithmetic::Auto,
+            ArithmeticArg::F32 => Arithmetic::F32,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -86,6 +104,7 @@ impl RunArgs {
             provider: Provider::parse(&self.provider)?,
             device_id: self.device,
             memory: if self.memory == Memory::Lean { MemoryMode::Lean } else { MemoryMode::Fast },
+            arithmetic: self.arithmetic.into(),
             weights: if self.read { WeightsMode::Read } else { WeightsMode::MapGuarded },
             threads: self.threads,
             memory_limit: self.memory_limit,

@@ -91,6 +91,8 @@ fn vocabulary_part(vocabulary: &Tensor) -> Part<'_> {
         name: format!("text.{}", text_encoder::VOCABULARY),
         view: TensorView { dtype: Dtype::U8, shape, data },
         stored: Dtype::U8,
+        transposed: false,
+        ranges: None,
         file: String::new(),
     }
 }

@@ -3,7 +3,7 @@
 //! [`quantize`] writes a model file again with narrower weights.
 
 mod generator;
-mod quantize;
+pub(crate) mod quantize;
 mod reward;
 
 pub use self::generator::generator;

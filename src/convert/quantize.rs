@@ -1,38 +1,58 @@
 //! A model file with narrower weights.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoint, Mapping, safetensors};
 use crate::error::{Error, Result};
+use crate::graph::int8;
 use crate::model::{Limits, Model};
 use crate::model_file::finite::require_finite;
 use crate::model_file::header::ModelHeader;
-use crate::model_file::write::{Part, write};
-use crate::model_file::{QUANTIZATION, Summary, WeightsMode};
-use crate::quant::Storage;
+use crate::model_file::write::{Part, format_of, write};
+use crate::model_file::{FORMAT, FORMATS, QUANTIZATION, Summary, WeightsMode};
+use crate::program::Program;
+use crate::quant::{Ranges, Storage, ranges_name};
 use crate::rewards::model::RewardModel;
 use crate::tensor::Dtype;
 
 /// Write the model file `input`, a generator's or a reward's, again with its weights in `storage` and everything
-/// else as it is. The weights of `input` must be floats: int8 cannot be widened again, and rounding twice would
-/// only lose. `progress` gets (tensors written, tensors in all). Memory: one tensor at a time.
+/// else as it is. The weights of `input` are floats, or, for [`Storage::Int8`], int8 already, of which matrices are then
+/// stored for int8 arithmetic and all values stay what they are: int8 cannot be widened again. `progress` gets
+/// (tensors written, tensors in all). Memory: one tensor at a time.
 ///
 /// # Errors
-/// Those of opening `input`; weights that are int8 already, or not finite.
+/// Those of opening `input`; weights that are not finite, or int8 where another storage is asked for.
 pub fn quantize(
     input: &Path,
     storage: Storage,
+    output: &Path,
+    progress: impl FnMut(usize, usize),
+) -> Result<Summary> {
+    quantize_calibrated(input, storage, &BTreeMap::new(), output, progress)
+}
+
+/// [`quantize`], with what convolutions read and write, by the names of their kernels ([`crate::calibrate`]): those
+/// that are stored in int8 are then computed in int8 as well. What `input` knows of others stays.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn quantize_calibrated(
+    input: &Path,
+    storage: Storage,
+    ranges: &BTreeMap<String, Ranges>,
     output: &Path,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Summary> {
     let (file, mapping) = (input.display().to_string(), WeightsMode::Map.open(input)?);
     let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file.as_str())?;
-    check(&checkpoint, mapping, &file)?;
+    let matrices = matrices(&checkpoint, mapping, &file)?;
     let mut parts = Vec::new();
-    for name in checkpoint.names() {
+    let anew: BTreeSet<String> = ranges.keys().map(|kernels| ranges_name(kernels)).collect();
+    for name in checkpoint.names().filter(|name| !anew.contains(*name)) {
         let Some(view) = checkpoint.get(name) else { continue };
-        if view.dtype == Dtype::I8 {
+        if view.dtype == Dtype::I8 && storage != Storage::Int8 {
             return Err(Error::TensorMismatch {
                 name: name.into(),
                 expected: "float weights to quantise".into(),
@@ -42,18 +62,38 @@ pub fn quantize(
         }
         let stored = storage.dtype(&view);
         require_finite(name, &view, stored, &file)?;
-        parts.push(Part { name: name.into(), view, stored, file: file.clone() });
+        let transposed = stored == Dtype::I8 && matrices.contains(name);
+        let ranges = ranges.get(name).filter(|_| stored == Dtype::I8).cloned();
+        parts.push(Part { name: name.into(), view, stored, transposed, ranges, file: file.clone() });
     }
     let mut metadata = checkpoint.metadata().clone();
+    let format = if is_second(&checkpoint) { FORMATS[1] } else { format_of(&parts) };
+    metadata.insert(FORMAT.into(), format.into());
     metadata.insert(QUANTIZATION.into(), storage.name().into());
     metadata.insert(safetensors::SHA256_KEY.into(), String::new());
     write(&parts, &metadata, output, &mut progress)
 }
 
-/// That the file is one which this library opens.
-fn check(checkpoint: &Checkpoint, mapping: Arc<Mapping>, file: &str) -> Result<()> {
-    match ModelHeader::read(checkpoint, file)?.is_reward() {
-        true => RewardModel::from_mapping(mapping, file).map(drop),
-        false => Model::from_mapping(mapping, file, Limits::default()).map(drop),
+/// Whether the file is of the second format already.
+fn is_second(checkpoint: &Checkpoint) -> bool {
+    checkpoint.metadata().get(FORMAT).is_some_and(|format| format == FORMATS[1])
+}
+
+/// The matrices that the networks of a generator's file read for nothing but products, after it was found to be one which this
+/// library opens. A reward is computed in f32: its score is compared and its gradient followed.
+fn matrices(checkpoint: &Checkpoint, mapping: Arc<Mapping>, file: &str) -> Result<BTreeSet<String>> {
+    if ModelHeader::read(checkpoint, file)?.is_reward() {
+        return RewardModel::from_mapping(mapping, file).map(|_| BTreeSet::new());
     }
+    let model = Model::from_mapping(mapping, file, Limits::default())?;
+    let (a, w) = (model.architecture(), model.weights());
+    let programs = Program::ALL.into_iter().filter(|program| program.available(a, &w));
+    let graphs = programs.map(|program| program.graph(a, &w, 1)).collect::<Result<Vec<_>>>()?;
+    let (mut all, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for graph in &graphs {
+        let (matrices, rest) = int8::matrices(graph);
+        all.extend(matrices);
+        others.extend(rest);
+    }
+    Ok(all.difference(&others).cloned().collect())
 }

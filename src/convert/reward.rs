@@ -45,7 +45,14 @@ pub fn reward(
     if !vocabulary.is_empty() {
         let (shape, data) = ([vocabulary.len()].into(), vocabulary.as_slice());
         let view = TensorView { dtype: Dtype::U8, shape, data };
-        parts.push(Part { name: VOCABULARY.into(), view, stored: Dtype::U8, file: String::new() });
+        parts.push(Part {
+            name: VOCABULARY.into(),
+            view,
+            stored: Dtype::U8,
+            transposed: false,
+            ranges: None,
+            file: String::new(),
+        });
     }
     let network = &config.architecture;
     let metadata = Metadata {

@@ -11,7 +11,7 @@ mod turns;
 mod warmup;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +30,7 @@ use crate::model::{Limits, Model};
 use crate::request::{BATCH_LIMIT, Request};
 use crate::runtime::{Cancel, Options, Runtime};
 use crate::sessions::MemoryUse;
+use crate::sessions::observe::{Observed, ProgramCall};
 use crate::shortage;
 use crate::tensor::Tensor;
 use crate::tteo::Optimize;
@@ -269,6 +270,32 @@ impl Engine {
         self.worker.call(move |sessions| {
             let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
             sessions.run_graph("graph", &graph, &inputs, &token)
+        })
+    }
+
+    /// From now on see what programs do, or no longer; what was seen until now. Programs are prepared anew. For
+    /// [`crate::calibrate`].
+    #[doc(hidden)]
+    pub fn observe(&self, on: bool) -> Result<Observed> {
+        self.worker.call(move |sessions| Ok(sessions.observe(on)))
+    }
+
+    /// Run a program as another engine ran it; its results by name.
+    #[doc(hidden)]
+    pub fn replay(&self, call: &ProgramCall) -> Result<Vec<(String, Tensor)>> {
+        let (call, token) = (call.clone(), Cancel::default());
+        self.worker.call(move |sessions| {
+            let inputs: Vec<(&str, &Tensor)> = call.inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
+            sessions.run_all(call.program, call.batch, &inputs, &token)
+        })
+    }
+
+    /// Have the convolutions with these kernels computed in f32, whatever the file knows of them. Programs are prepared anew.
+    #[doc(hidden)]
+    pub fn compute_in_floats(&self, kernels: BTreeSet<String>) -> Result<()> {
+        self.worker.call(move |sessions| {
+            sessions.compute_in_floats(kernels);
+            Ok(())
         })
     }
 

@@ -214,7 +214,12 @@ impl Graph {
 
     /// q: i8 [O, ..] times scale [O] → f32.
     pub fn dequantize_linear(&self, q: Value, scale: Value) -> Result<Value> {
-        self.push(Op::DequantizeLinear, &[q, scale])
+        self.dequantize_along(q, scale, 0)
+    }
+
+    /// q: i8 times scale [size of `axis`] → f32.
+    pub fn dequantize_along(&self, q: Value, scale: Value, axis: usize) -> Result<Value> {
+        self.push(Op::DequantizeLinear { axis }, &[q, scale])
     }
 
     /// The same values in another dtype; no node when the dtype already matches.

@@ -87,6 +87,19 @@ fn tabulate(shape: &Shape, mut f: impl FnMut(&[usize]) -> f64) -> Array {
     Array { shape: shape.clone(), data }
 }
 
+/// The number of `scale`, one for all elements or one for each index of `axis`, that goes with a flat index.
+fn per_index<'a>(scale: &'a Array, shape: &'a Shape, axis: usize) -> impl Fn(usize) -> f64 + 'a {
+    let inner = shape[(axis + 1).min(shape.rank())..].iter().product::<usize>().max(1);
+    move |flat| scale.data[if scale.shape.rank() == 0 { 0 } else { flat / inner % scale.data.len() }]
+}
+
+/// x, rounded to nearest, ties to even, as a level of u8.
+fn to_level(x: f64, zero_point: u8) -> f64 {
+    let q = x.round_ties_even() + f64::from(zero_point);
+    // What is not a number is a level as well.
+    if q.is_nan() { 0.0 } else { q.clamp(0.0, 255.0) }
+}
+
 fn at(a: &Array, c: &[usize]) -> f64 {
     a.data[c.iter().zip(a.shape.iter()).fold(0, |flat, (i, n)| flat * n + i)]
 }
@@ -192,10 +205,35 @@ pub(super) fn eval_node(node: &Node, inputs: &[&Array], feeds: &HashMap<String, 
             Dtype::F32 => map(&|x| f64::from(x as f32)),
             Dtype::F64 => inputs[0].clone(),
         },
-        Op::DequantizeLinear => {
-            let row = shape[1..].iter().product::<usize>().max(1);
-            let element = |(i, q): (usize, &f64)| q * inputs[1].data[i / row];
+        Op::DequantizeLinear { axis } => {
+            let scale = per_index(inputs[1], shape, *axis);
+            let zero = inputs.get(2).map(|zero| per_index(zero, shape, *axis));
+            let element = |(i, q): (usize, &f64)| (q - zero.as_ref().map_or(0.0, |zero| zero(i))) * scale(i);
             array(inputs[0].data.iter().enumerate().map(element).collect())
+        }
+        Op::QuantizeLinear { zero_point } => {
+            let scale = per_index(inputs[1], shape, 0);
+            let element = |(i, x): (usize, &f64)| to_level(x / scale(i), *zero_point);
+            array(inputs[0].data.iter().enumerate().map(element).collect())
+        }
+        Op::MatMulIntegerToFloat { zero_point } => {
+            let (a, b, scale) = (inputs[0], inputs[1], inputs[2]);
+            let zero = f64::from(*zero_point);
+            tabulate(shape, |c| {
+                let product = |k| (at(a, &[c[0], k]) - zero) * at(b, &[k, c[1]]);
+                scale.data[c[1]] * (0..a.shape[1]).map(product).sum::<f64>()
+            })
+        }
+        Op::QLinearConv { strides, pads, x_zero, y_zero } => {
+            let levels = inputs[0].data.iter().map(|q| q - f64::from(*x_zero)).collect();
+            let x = Array::new(inputs[0].shape.clone(), levels);
+            let conv = Op::Conv { strides: *strides, pads: *pads, group: 1 };
+            let conv = Node { op: conv, inputs: Vec::new(), dtype: Dtype::F32, shape: shape.clone() };
+            let operands: Vec<&Array> = [&x, inputs[1]].into_iter().chain(inputs.get(3).copied()).collect();
+            let sums = eval_node(&conv, &operands, feeds)?;
+            let scale = per_index(inputs[2], shape, 1);
+            let element = |(i, sum): (usize, &f64)| to_level(sum * scale(i), *y_zero);
+            array(sums.data.iter().enumerate().map(element).collect())
         }
         Op::Add => zip(&|a, b| a + b),
         Op::Div => zip(&|a, b| a / b),

@@ -128,14 +128,17 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
         }
         // x̄ = −dy·sin x
         Op::Cos => one(g.neg(g.mul(dy, g.sin(x)?)?)?),
-        // scale: Σ dy·q per channel; q is an integer
-        Op::DequantizeLinear => {
+        // scale: Σ dy·(q − zero_point) over all other axes; those two are integers
+        Op::DequantizeLinear { axis } => {
             let scale = || {
-                let rest: Vec<usize> = (1..g.shape(x).rank()).collect();
-                let per_row = g.reduce_sum(g.mul(dy, g.cast(x, Dtype::F32)?)?, &rest)?;
-                g.reshape(per_row, g.shape(b))
+                let all = g.shape(b).rank() == 0;
+                let rest: Vec<usize> = (0..g.shape(x).rank()).filter(|i| all || i != axis).collect();
+                let unit = g.expand(g.scalar(1.0)?, g.shape(b))?;
+                let inputs: Vec<Value> = [x, unit].into_iter().chain(node.inputs.get(2).copied()).collect();
+                let levels = g.push(node.op.clone(), &inputs)?;
+                g.reshape(g.reduce_sum(g.mul(dy, levels)?, &rest)?, g.shape(b))
             };
-            Ok(vec![None, want(1, &scale)?])
+            Ok(vec![None, want(1, &scale)?, None])
         }
         // ā = dy/b, b̄ = −dy·y/b
         Op::Div => two(g.div(dy, b)?, g.neg(g.div(g.mul(dy, y)?, b)?)?),
@@ -158,6 +161,14 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
             let rows = g.gemm(hot, g.reshape(dy, [n, width])?, None, true, false)?;
             Ok(vec![Some(g.reshape(rows, shape)?), None])
         }
+        // levels are integers
+        Op::QLinearConv { .. } | Op::QuantizeLinear { .. } => Ok(vec![None; node.inputs.len()]),
+        // the pass that chooses it runs after this one
+        Op::MatMulIntegerToFloat { .. } => Err(Error::invalid(
+            format!("a gradient through {}", node.op.name()),
+            "an op of floats",
+            "one of int8",
+        )),
         // x̄ = dy·(Φ(x) + x·φ(x)), φ the normal density
         Op::Gelu { tanh: false } => {
             let cdf = g.erf(g.mul_scalar(x, std::f32::consts::FRAC_1_SQRT_2)?)?;

@@ -7,6 +7,8 @@
 mod build;
 pub mod eval;
 mod grad;
+mod infer;
+pub mod int8;
 mod memory;
 pub mod onnx;
 mod op;
@@ -73,7 +75,7 @@ impl Graph {
             let what = || format!("op {}", op.name());
             let operands =
                 operands.ok_or_else(|| Error::invalid(what(), "values of this graph", "another graph's"))?;
-            let (dtype, shape) = op::infer(&op, &operands)?;
+            let (dtype, shape) = infer::infer(&op, &operands)?;
             // Zero dimensions count as 1, so that products and strides of other axes fit as well.
             let bytes = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d.max(1)));
             if bytes.is_none_or(|n| n > isize::MAX as usize) {

@@ -3,7 +3,7 @@
 //!
 //! Only the few protobuf messages ONNX needs are written, by hand (field numbers from onnx.proto3).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::{Graph, Node, Op, Value, work};
 use crate::tensor::{Dtype, Shape, Tensor};
@@ -19,8 +19,8 @@ pub enum Placement<'a> {
     /// runtime can copy or fold them.
     Inputs,
     /// As initializers in external data: of each weight, the file's name and its offset there. The runtime
-    /// may fold and pack them.
-    External(&'a dyn Fn(&str) -> (String, usize)),
+    /// may fold and pack them. A weight of which there is none is a graph input.
+    External(&'a dyn Fn(&str) -> Option<(String, usize)>),
 }
 
 impl std::fmt::Debug for Placement<'_> {
@@ -31,6 +31,9 @@ impl std::fmt::Debug for Placement<'_> {
         }
     }
 }
+
+/// The operators that ONNX Runtime adds to ONNX's.
+const MICROSOFT: &str = "com.microsoft";
 
 /// Domain and name of the operator that hands on its input, an f32 tensor, and lets others have the processor: see
 /// [`lower_yielding`].
@@ -52,8 +55,15 @@ pub fn lower_yielding(graph: &Graph, placement: Placement<'_>, every: u64) -> Ve
             taken.insert(name.clone());
         }
     }
-    let mut out = Lowering { names: Vec::new(), taken, body: Message::default(), extra: 0, operand: None };
-    let (mut work, mut yields) = (0_u64, false);
+    let mut out = Lowering {
+        names: Vec::new(),
+        taken,
+        body: Message::default(),
+        extra: 0,
+        operand: None,
+        domains: BTreeSet::new(),
+    };
+    let mut work = 0_u64;
     let mut declared = HashSet::new();
     for (i, node) in nodes.iter().enumerate() {
         let name = match &node.op {
@@ -67,12 +77,13 @@ pub fn lower_yielding(graph: &Graph, placement: Placement<'_>, every: u64) -> Ve
             }
             Op::Weight { dtype, shape, .. } => {
                 if declared.insert(name.clone()) {
-                    match placement {
-                        Placement::Inputs => {
-                            out.body.message(graph_field::INPUT, &value_info(&name, *dtype, shape))
-                        }
-                        Placement::External(place) => {
-                            let (file, offset) = place(&name);
+                    let place = match placement {
+                        Placement::Inputs => None,
+                        Placement::External(place) => place(&name),
+                    };
+                    match place {
+                        None => out.body.message(graph_field::INPUT, &value_info(&name, *dtype, shape)),
+                        Some((file, offset)) => {
                             let tensor = external_tensor(&name, *dtype, shape, &file, offset);
                             out.body.message(graph_field::INITIALIZER, &tensor)
                         }
@@ -83,7 +94,7 @@ pub fn lower_yielding(graph: &Graph, placement: Placement<'_>, every: u64) -> Ve
             _ => {
                 if work >= every && takes_weights(&nodes, node) {
                     out.yields(node.inputs[0]);
-                    (work, yields) = (0, true);
+                    work = 0;
                 }
                 out.node(&nodes, node, Value(i as u32));
                 work = work.saturating_add(work::of_node(&nodes, node));
@@ -102,18 +113,19 @@ pub fn lower_yielding(graph: &Graph, placement: Placement<'_>, every: u64) -> Ve
     opset.string(1, "").int(2, OPSET);
     let mut model = Message::default();
     model.int(1, IR_VERSION).string(2, "softdimo").message(7, &out.body).message(8, &opset);
-    if yields {
-        let mut own = Message::default();
-        own.string(1, YIELD.0).int(2, 1);
-        model.message(8, &own);
+    for domain in out.domains {
+        let mut other = Message::default();
+        other.string(1, domain).int(2, 1);
+        model.message(8, &other);
     }
     model.0
 }
 
-/// Whether this is a convolution, or a product, of a computed f32 tensor with weights.
+/// Whether this is a convolution, or a product, of a computed f32 tensor with weights, or rounds one for a product in int8.
 fn takes_weights(nodes: &[Node], node: &Node) -> bool {
     let computed = |v: &Value| !nodes[v.index()].op.is_source() && nodes[v.index()].dtype == Dtype::F32;
-    matches!(node.op, Op::Gemm { .. } | Op::Conv { .. }) && computed(&node.inputs[0])
+    matches!(node.op, Op::Gemm { .. } | Op::Conv { .. } | Op::QuantizeLinear { .. })
+        && computed(&node.inputs[0])
 }
 
 mod graph_field {
@@ -143,6 +155,8 @@ struct Lowering {
     extra: usize,
     /// The first operand of the node at hand, where it is not the one of the graph.
     operand: Option<String>,
+    /// Operator sets beside ONNX's own.
+    domains: BTreeSet<&'static str>,
 }
 
 fn ints(values: &[usize]) -> Vec<i64> {
@@ -181,16 +195,48 @@ impl Lowering {
         let operand = self.fresh();
         let mut node = Message::default();
         node.string(1, &self.names[value.index()]).string(2, &operand).string(4, YIELD.1).string(7, YIELD.0);
+        self.domains.insert(YIELD.0);
         self.body.message(graph_field::NODE, &node);
         self.operand = Some(operand);
     }
 
+    /// A helper initializer of levels, all the same: zero points, of the shape of the scales that they go with.
+    fn levels(&mut self, dtype: Dtype, level: u8, shape: &Shape) -> String {
+        let name = self.fresh();
+        let mut t = tensor_header(&name, dtype, shape);
+        t.bytes(9, &vec![level; shape.len()]);
+        self.body.message(graph_field::INITIALIZER, &t);
+        name
+    }
+
+    /// A helper initializer of one number.
+    fn number(&mut self, value: f32) -> String {
+        let name = self.fresh();
+        self.initializer(&name, &Tensor::from_f32([], &[value]));
+        name
+    }
+
     fn emit(&mut self, op_type: &str, inputs: &[&str], output: &str, attributes: &[Attribute<'_>]) {
+        self.emit_of("", op_type, inputs, output, attributes);
+    }
+
+    fn emit_of(
+        &mut self,
+        domain: &'static str,
+        op_type: &str,
+        inputs: &[&str],
+        output: &str,
+        attributes: &[Attribute<'_>],
+    ) {
         let mut node = Message::default();
         for input in inputs {
             node.string(1, input);
         }
         node.string(2, output).string(4, op_type);
+        if !domain.is_empty() {
+            node.string(7, domain);
+            self.domains.insert(domain);
+        }
         for attribute in attributes {
             let mut a = Message::default();
             match attribute {
@@ -247,9 +293,7 @@ impl Lowering {
             | Op::Where => self.emit(node.op.name(), &x, &y, &[]),
             Op::StopGradient => self.emit("Identity", &x, &y, &[]),
             Op::Clip { min, max } => {
-                let (low, high) = (self.fresh(), self.fresh());
-                self.initializer(&low, &Tensor::from_f32([], &[*min]));
-                self.initializer(&high, &Tensor::from_f32([], &[*max]));
+                let (low, high) = (self.number(*min), self.number(*max));
                 self.emit("Clip", &[x[0], &low, &high], &y, &[]);
             }
             Op::Gelu { tanh } => {
@@ -353,7 +397,29 @@ impl Lowering {
                 ];
                 self.emit("Resize", &[x[0], "", "", &sizes], &y, &attributes);
             }
-            Op::DequantizeLinear => self.emit("DequantizeLinear", &x, &y, &[Int("axis", 0)]),
+            Op::DequantizeLinear { axis } => {
+                self.emit("DequantizeLinear", &x, &y, &[Int("axis", *axis as i64)]);
+            }
+            Op::QuantizeLinear { zero_point } => {
+                let zero = self.levels(Dtype::U8, *zero_point, &nodes[node.inputs[1].index()].shape);
+                self.emit("QuantizeLinear", &[x[0], x[1], &zero], &y, &[Int("axis", 0)]);
+            }
+            Op::MatMulIntegerToFloat { zero_point } => {
+                let (one, zero) = (self.number(1.0), self.levels(Dtype::U8, *zero_point, &Shape::default()));
+                let operands = [x[0], x[1], &one, x[2], &zero];
+                self.emit_of(MICROSOFT, node.op.name(), &operands, &y, &[]);
+            }
+            Op::QLinearConv { strides, pads, x_zero, y_zero } => {
+                let [x_zero, y_zero] =
+                    [x_zero, y_zero].map(|&zero| self.levels(Dtype::U8, zero, &Shape::default()));
+                // As many as there are scales.
+                let w_zero = self.levels(Dtype::I8, 0, &[node.shape[1]].into());
+                let one = self.number(1.0);
+                let mut operands = vec![x[0], &one, &x_zero, x[1], x[2], &w_zero, &one, &y_zero];
+                operands.extend(x.get(3));
+                let attributes = [Ints("strides", ints(strides)), Ints("pads", ints(pads))];
+                self.emit("QLinearConv", &operands, &y, &attributes);
+            }
             Op::Cast { to } => self.emit("Cast", &x, &y, &[Int("to", data_type(*to) as i64)]),
         }
     }

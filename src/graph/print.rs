@@ -55,17 +55,23 @@ impl Op {
             | Op::Concat { axis }
             | Op::LogSoftmax { axis }
             | Op::ReduceMax { axis }
+            | Op::DequantizeLinear { axis }
             | Op::Softmax { axis } => format!("axis={axis}"),
             Op::ReduceMean { axes } | Op::ReduceSum { axes } => format!("axes={axes:?}"),
             Op::GroupNormalization { groups, eps } => format!("groups={groups}, eps={eps:?}"),
             Op::LayerNormalization { eps } => format!("eps={eps:?}"),
             Op::AveragePool { size } => format!("size={size}"),
             Op::Resize { factor } => format!("factor={factor}"),
+            Op::MatMulIntegerToFloat { zero_point } | Op::QuantizeLinear { zero_point } => {
+                format!("zero_point={zero_point}")
+            }
+            Op::QLinearConv { strides, pads, x_zero, y_zero } => {
+                format!("strides={strides:?}, pads={pads:?}, x_zero={x_zero}, y_zero={y_zero}")
+            }
             Op::Cast { to } => format!("to={to:?}"),
             Op::Abs
             | Op::Add
             | Op::Cos
-            | Op::DequantizeLinear
             | Op::Div
             | Op::Equal
             | Op::Erf

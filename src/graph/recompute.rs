@@ -68,7 +68,7 @@ impl Blocks {
                 }
             }
             let mut inputs = self.read(&node.inputs);
-            if let (Op::DequantizeLinear, &[weight, scale]) = (&node.op, &inputs[..]) {
+            if let (Op::DequantizeLinear { .. }, &[weight, scale]) = (&node.op, &inputs[..]) {
                 // An expanded weight is four times the stored one: again rather than from the forward part.
                 inputs = vec![weight, after(g, scale, dy)?];
             }

@@ -147,7 +147,7 @@ fn collapse(g: &Graph, op: &Op, node: &Node, inputs: &[Value]) -> Option<Value> 
     }
 }
 
-/// Reshape of Reshape and Transpose of Transpose become one node.
+/// Reshape of Reshape and Transpose of Transpose become one node; so does a product of a transposed matrix.
 fn skip_layout_chain(g: &Graph, op: &Op, inputs: Vec<Value>) -> (Op, Vec<Value>) {
     let Some(&x) = inputs.first() else { return (op.clone(), inputs) };
     let nodes = g.nodes();
@@ -158,6 +158,14 @@ fn skip_layout_chain(g: &Graph, op: &Op, inputs: Vec<Value>) -> (Op, Vec<Value>)
             let perm = perm.iter().map(|&p| inner[p]).collect();
             (Op::Transpose { perm }, producer.inputs.clone())
         }
+        (Op::Gemm { trans_a, trans_b }, _) => match &nodes[inputs[1].index()] {
+            Node { op: Op::Transpose { perm }, inputs: matrix, .. } if perm[..] == [1, 0] => {
+                let mut inputs = inputs.clone();
+                inputs[1] = matrix[0];
+                (Op::Gemm { trans_a: *trans_a, trans_b: !trans_b }, inputs)
+            }
+            _ => (op.clone(), inputs),
+        },
         _ => (op.clone(), inputs),
     }
 }
@@ -177,7 +185,8 @@ fn fold(g: &Graph, op: Op, inputs: Vec<Value>, node: &Node) -> Result<(Op, Vec<V
     let constant = |v: &Value| matches!(g.nodes()[v.index()].op, Op::Constant { .. });
     let foldable = matches!(node.dtype, Dtype::F32 | Dtype::I64)
         && !op.is_source()
-        && !matches!(op, Op::StopGradient | Op::DequantizeLinear | Op::MatMul | Op::Gemm { .. })
+        && !matches!(op, Op::StopGradient | Op::DequantizeLinear { .. } | Op::MatMul | Op::Gemm { .. })
+        && !matches!(op, Op::MatMulIntegerToFloat { .. })
         && !matches!(op, Op::Conv { .. } | Op::ConvTranspose { .. })
         && node.shape.len() <= FOLD_LIMIT
         && inputs.iter().all(constant);
@@ -267,6 +276,17 @@ mod tests {
             g.transpose(g.transpose(a, &[1, 2, 0])?, &[2, 0, 1])
         });
         assert_eq!(after, 1);
+    }
+
+    #[test]
+    fn a_product_reads_a_matrix_either_way() {
+        for trans_b in [false, true] {
+            let (_, after) = check(|g| {
+                let (x, w) = (g.input("x", Dtype::F32, [2, 3])?, g.input("w", Dtype::F32, [3, 3])?);
+                g.gemm(x, g.transpose(w, &[1, 0])?, None, false, trans_b)
+            });
+            assert_eq!(after, 3);
+        }
     }
 
     #[test]

@@ -12,7 +12,10 @@ pub(super) fn of_node(nodes: &[Node], n: &Node) -> u64 {
     let inner = match &n.op {
         Op::MatMul => operand(0).last().copied().unwrap_or(1),
         Op::Gemm { trans_a, .. } => operand(0)[usize::from(!trans_a)],
-        Op::Conv { .. } | Op::ConvTranspose { .. } => operand(1)[1..].iter().product(),
+        Op::MatMulIntegerToFloat { .. } => operand(0)[1],
+        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::QLinearConv { .. } => {
+            operand(1)[1..].iter().product()
+        }
         _ => 1,
     };
     (n.shape.len() as u64).saturating_mul(inner as u64)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 
-use super::{BACKGROUND, COLOR, ClassLabel, FORMAT, REWARD_COMPONENT, parse_color};
+use super::{BACKGROUND, COLOR, ClassLabel, FORMAT, FORMATS, REWARD_COMPONENT, parse_color};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
@@ -23,9 +23,9 @@ impl<'a> ModelHeader<'a> {
     pub fn read(checkpoint: &'a Checkpoint, file: &'a str) -> Result<ModelHeader<'a>> {
         let reward = checkpoint.names().any(|name| in_component(name, REWARD_COMPONENT));
         let header = ModelHeader { metadata: checkpoint.metadata(), reward, file };
-        let format = header.get("softdimo.format")?;
-        if format != FORMAT {
-            return Err(header.wrong("softdimo.format", FORMAT, format));
+        let format = header.get(FORMAT)?;
+        if !FORMATS.contains(&format) {
+            return Err(header.wrong(FORMAT, &FORMATS.join(" or "), format));
         }
         Ok(header)
     }

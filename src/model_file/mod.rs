@@ -15,8 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{Mapping, ReadFrom};
 use crate::error::Result;
 
-/// Value of `softdimo.format` this library writes and reads.
-pub const FORMAT: &str = "1";
+/// Metadata key of the format.
+pub(crate) const FORMAT: &str = "softdimo.format";
+
+/// Values of `softdimo.format` that this library writes and reads; the second has matrices that are stored for int8
+/// arithmetic.
+pub const FORMATS: [&str; 2] = ["1", "2"];
 
 /// Metadata key that says how the weights are stored: "none", "f16" or "int8".
 pub const QUANTIZATION: &str = "softdimo.quantization";

@@ -8,19 +8,26 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::finite::require_finite;
-use super::{About, BACKGROUND, COLOR, ClassLabel, FORMAT, QUANTIZATION, Summary, parse_color};
+use super::{
+    About, BACKGROUND, COLOR, ClassLabel, FORMAT, FORMATS, QUANTIZATION, REWARD_COMPONENT, Summary,
+    parse_color,
+};
 use crate::checkpoint::{Checkpoint, ReadFrom, safetensors};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Value};
-use crate::quant::{self, Storage};
+use crate::graph::{Graph, Value, int8};
+use crate::quant::{self, Ranges, Storage};
 use crate::tensor::{Dtype, Shape, TensorView};
 use crate::weights::Weights;
 
-/// One weight of the model file, where its bytes come from, and its dtype there; I8 brings its scales along.
+/// One weight of the model file, where its bytes come from, and its dtype there; I8 brings the scales of floats along.
 pub(crate) struct Part<'a> {
     pub name: String,
     pub view: TensorView<'a>,
     pub stored: Dtype,
+    /// Whether the int8 matrix is written the other way round, see [`quant`].
+    pub transposed: bool,
+    /// What a convolution with these kernels reads and writes, where int8 arithmetic is to know it.
+    pub ranges: Option<Ranges>,
     /// The file it is from, for messages.
     pub file: String,
 }
@@ -45,12 +52,18 @@ pub(crate) fn collect<'a>(
     build: impl FnOnce(&Graph, &Weights) -> Result<Value>,
 ) -> Result<()> {
     let g = Graph::new();
-    build(&g, &Weights::new(checkpoint)).map_err(|error| with_neighbours(error, checkpoint))?;
+    let result = build(&g, &Weights::new(checkpoint)).map_err(|error| with_neighbours(error, checkpoint))?;
+    g.output("result", result);
+    let (matrices, _) = int8::matrices(&g);
     for name in g.weights() {
         let view =
             checkpoint.get(&name).ok_or_else(|| Error::internal(format!("tensor '{name}' vanished")))?;
         let stored = storage.dtype(&view);
-        parts.push(Part { name: format!("{prefix}{name}"), view, stored, file: checkpoint.file() });
+        // A reward is computed in f32.
+        let transposed =
+            stored == Dtype::I8 && matrices.contains(&name) && !prefix.starts_with(REWARD_COMPONENT);
+        let name = format!("{prefix}{name}");
+        parts.push(Part { name, view, stored, transposed, ranges: None, file: checkpoint.file() });
     }
     Ok(())
 }
@@ -128,7 +141,7 @@ impl<C: Serialize> Metadata<'_, C> {
                 set(key, value.clone());
             }
         }
-        set("softdimo.format", FORMAT.into());
+        set(FORMAT, format_of(parts).into());
         if let Some(background) = &about.background {
             parse_color(background).ok_or_else(|| Error::invalid("background", COLOR, background))?;
             set(BACKGROUND, background.clone());
@@ -144,6 +157,11 @@ impl<C: Serialize> Metadata<'_, C> {
         set(safetensors::SHA256_KEY, String::new());
         Ok(m)
     }
+}
+
+/// The value of `softdimo.format` of a file of these parts.
+pub(crate) fn format_of(parts: &[Part]) -> &'static str {
+    FORMATS[usize::from(parts.iter().any(|part| part.transposed || part.ranges.is_some()))]
 }
 
 /// Digest of the source tensors (name, dtype, shape, bytes), whatever container they came in.
@@ -173,10 +191,21 @@ pub(crate) fn write(
             sources.insert(name.clone(), (part, content));
             entries.push(safetensors::Entry { name, dtype, shape });
         };
-        add(part.name.clone(), part.stored, part.view.shape.clone(), Content::Values);
+        let shape = &part.view.shape;
+        match part.transposed {
+            false => add(part.name.clone(), part.stored, shape.clone(), Content::Values),
+            true => {
+                let across = [shape[1], shape[0]].into();
+                add(quant::transposed_name(&part.name), part.stored, across, Content::Values);
+            }
+        }
         if part.stored == Dtype::I8 && part.view.dtype.is_float() {
             let rows = Shape::from(&part.view.shape[..1]);
             add(quant::scale_name(&part.name), Dtype::F32, rows, Content::Scales);
+        }
+        if let Some(ranges) = &part.ranges {
+            let shape = [1 + ranges.writes.len(), 2].into();
+            add(quant::ranges_name(&part.name), Dtype::F32, shape, Content::Ranges);
         }
     }
     let mut done = 0;
@@ -195,22 +224,32 @@ pub(crate) fn write(
 enum Content {
     Values,
     Scales,
+    Ranges,
 }
 
-/// The bytes of one tensor of a weight: its values in their stored dtype, or the scales of int8.
+/// The bytes of one tensor of a weight: its values in their stored dtype, or the scales of int8, or ranges.
 fn store<'a>(part: &Part<'a>, content: Content) -> Result<Cow<'a, [u8]>> {
+    let f32_bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect();
+    if let (Content::Ranges, Some(ranges)) = (content, &part.ranges) {
+        return Ok(Cow::Owned(f32_bytes(&ranges.rows())));
+    }
     if part.stored == part.view.dtype {
-        return Ok(Cow::Borrowed(part.view.data));
+        return Ok(match part.transposed {
+            false => Cow::Borrowed(part.view.data),
+            true => Cow::Owned(quant::transpose(part.view.data, part.view.shape[0])),
+        });
     }
     let values = part.view.to_f32();
-    let f32_bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect();
     Ok(Cow::Owned(match part.stored {
         Dtype::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
         Dtype::I8 => {
             let scales = quant::scales(&part.name, &values, part.view.shape[0])?;
             match content {
-                Content::Values => quant::quantize(&values, &scales).iter().map(|&q| q as u8).collect(),
-                Content::Scales => f32_bytes(&scales),
+                Content::Values => {
+                    let q: Vec<u8> = quant::quantize(&values, &scales).iter().map(|&q| q as u8).collect();
+                    if part.transposed { quant::transpose(&q, scales.len()) } else { q }
+                }
+                _ => f32_bytes(&scales),
             }
         }
         _ => f32_bytes(&values),

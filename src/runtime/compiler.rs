@@ -1,5 +1,6 @@
 //! Graph → ONNX Runtime session over weights that stay in their files' mappings.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -15,7 +16,8 @@ use super::cost::{Arena, Cost, Packed};
 use super::error::{builder_error, runtime_error};
 use super::exit;
 use super::library::Runtime;
-use super::options::{MemoryMode, Options};
+use super::options::{Arithmetic, MemoryMode, Options};
+use super::processor::int8_resolution;
 use super::provider::Provider;
 use super::session::{Input, Session};
 use super::threads::Threads;
@@ -23,7 +25,8 @@ use super::yielding;
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
 use crate::graph::onnx::{self, Placement};
-use crate::graph::{Graph, Op};
+use crate::graph::{Graph, Op, int8, simplify};
+use crate::quant::{Ranges, ranges_name};
 use crate::tensor::Dtype;
 use crate::weights::Sources;
 
@@ -38,6 +41,8 @@ pub(crate) struct Compiler {
     /// What `prepacked` holds, also of sessions that are gone.
     packed: Packed,
     aside: Aside,
+    /// Kernels whose convolutions are computed in f32, whatever is known of them.
+    in_floats: BTreeSet<String>,
 }
 
 /// Which weights of a session are those of other sessions too.
@@ -105,12 +110,38 @@ impl Compiler {
             prepacked,
             packed: Packed::new(),
             aside: Aside::default(),
+            in_floats: BTreeSet::new(),
         }
+    }
+
+    /// Have the convolutions with these kernels computed in f32 from now on, in sessions that are compiled from now on.
+    pub fn compute_in_floats(&mut self, kernels: BTreeSet<String>) {
+        self.in_floats = kernels;
     }
 
     /// Threads that take part in one run of a session with a pool.
     pub fn threads(&self) -> usize {
         self.threads.count()
+    }
+
+    /// `graph` in the arithmetic in which it is computed here.
+    ///
+    /// # Errors
+    /// None but of a graph that cannot be simplified.
+    pub fn arithmetic<'a>(&self, graph: &'a Graph, sources: &Sources) -> Result<Cow<'a, Graph>> {
+        let int8 = self.options.arithmetic == Arithmetic::Auto && self.options.provider == Provider::Cpu;
+        if !int8 || !int8::applies(graph) {
+            return Ok(Cow::Borrowed(graph));
+        }
+        let known = |kernels: &str| {
+            if self.in_floats.contains(kernels) {
+                return None;
+            }
+            let source = sources.find(kernels);
+            Ranges::read(&source.checkpoint.get(&ranges_name(source.tensor))?)
+        };
+        // Products of one operand share its rounded form.
+        Ok(Cow::Owned(simplify(&int8::in_integers(graph, int8_resolution(), &known)?)?))
     }
 
     pub fn runtime(&self) -> &Runtime {
@@ -212,12 +243,13 @@ impl Compiler {
         let names = graph.weights();
         let values = names.iter().map(|n| Ok((n.clone(), self.weight(n, sources, sharing)?)));
         let values = values.collect::<Result<Vec<_>>>()?;
+        let constants = if cost.in_place { int8::constants(graph) } else { names.iter().cloned().collect() };
         let files = Files::of(&names, sources);
-        let model = if cost.in_place {
+        let model = if constants.is_empty() {
             onnx::lower_yielding(graph, Placement::Inputs, every)
         } else {
             b = self.place_initializers(b, &values, &files, &cost.shared, &stage)?;
-            if let Some(name) = names.iter().find(|n| files.place(n, sources).is_none()) {
+            if let Some(name) = constants.iter().find(|n| files.place(n, sources).is_none()) {
                 let source = sources.find(name);
                 return Err(Error::Unsupported {
                     what: format!("packing the weights of {}", source.checkpoint.file()),
@@ -227,7 +259,7 @@ impl Compiler {
                     ),
                 });
             }
-            let place = |n: &str| files.place(n, sources).unwrap_or_default();
+            let place = |n: &str| files.place(n, sources).filter(|_| constants.contains(n));
             onnx::lower_yielding(graph, Placement::External(&place), every)
         };
         let aside = takes_long(graph.nodes().len(), &cost);
@@ -245,7 +277,7 @@ impl Compiler {
             })
             .collect();
         let parts = Parts { builder: b, model, _weights: values.clone(), _files: files.0.clone() };
-        let weights = if cost.in_place { values } else { Vec::new() };
+        let weights = values.into_iter().filter(|(name, _)| !constants.contains(name)).collect();
         let draft = Draft { stage, inputs, weights, cost, files: files.0 };
         let (session, draft) = self.aside.commit(parts, draft, (aside, key), &self.threads, &loading)?;
         // One that was ready too late is none; it goes before what it reads.
@@ -368,7 +400,7 @@ impl Compiler {
     }
 }
 
-/// Weights whose every use is the second operand of a Gemm, and whether as its transpose: kernels pack them, no
+/// Weights whose every use is the second operand of a product, and whether as its transpose: kernels pack them, no
 /// optimiser rewrites them.
 fn packed_by_products(graph: &Graph) -> BTreeSet<(String, bool)> {
     let nodes = graph.nodes();
@@ -379,6 +411,7 @@ fn packed_by_products(graph: &Graph) -> BTreeSet<(String, bool)> {
             if let Op::Weight { name, .. } = &nodes[input.index()].op {
                 match node.op {
                     Op::Gemm { trans_b, .. } if at == 1 => drop(packed.insert((name.clone(), trans_b))),
+                    Op::MatMulIntegerToFloat { .. } if at == 1 => drop(packed.insert((name.clone(), false))),
                     _ => drop(others.insert(name.clone())),
                 }
             }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use ort::memory::Allocator;
 
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::graph::{Graph, Op, Value};
 use crate::shortage;
+use crate::tensor::Dtype;
 
-/// Bytes of packed copies, which are f32, by the weight's name and whether it is packed transposed: a gradient reads both
+/// Bytes of packed copies, which are f32, and int8 of int8 arithmetic, by the weight's name and whether it is packed transposed: a gradient reads both
 /// ways what the forward reads one way.
 pub(crate) type Packed = BTreeMap<(String, bool), u64>;
 
@@ -168,6 +169,23 @@ impl Arena {
             (api.ReleaseKeyValuePairs)(pairs);
             bytes.unwrap_or(0)
         }
+    }
+}
+
+/// Bytes that copies of a weight for kernels take for each of its elements: those of f32, but for int8 that is nowhere
+/// widened, of which there may be a transposed one as well.
+pub(crate) fn copied_width(graph: &Graph, weight: &str) -> u64 {
+    let nodes = graph.nodes();
+    let is_it = |v: &Value| matches!(&nodes[v.index()].op, Op::Weight { name, dtype: Dtype::I8, .. } if name == weight);
+    let readers: Vec<&Op> =
+        nodes.iter().filter(|node| node.inputs.iter().any(is_it)).map(|node| &node.op).collect();
+    let turned = readers.iter().any(|op| matches!(op, Op::Transpose { .. }));
+    let int8 = |op: &&Op| {
+        matches!(op, Op::MatMulIntegerToFloat { .. } | Op::QLinearConv { .. } | Op::Transpose { .. })
+    };
+    match !readers.is_empty() && readers.iter().all(int8) {
+        true => 1 + u64::from(turned),
+        false => size_of::<f32>() as u64,
     }
 }
 

@@ -17,6 +17,7 @@ mod loader;
 mod options;
 pub(crate) mod pace;
 pub(crate) mod process;
+mod processor;
 mod provider;
 pub(crate) mod rehearsal;
 mod session;
@@ -27,7 +28,8 @@ mod yielding;
 
 pub use self::cancel::Cancel;
 pub use self::library::{ENV_LIBRARY, Runtime, load, loaded};
-pub use self::options::{MemoryMode, Options};
+pub use self::options::{Arithmetic, MemoryMode, Options};
 pub use self::process::check_process;
+pub use self::processor::int8_resolution;
 pub use self::provider::Provider;
 pub use self::session::Session;

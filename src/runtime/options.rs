@@ -16,6 +16,18 @@ pub enum MemoryMode {
     Fast,
 }
 
+/// In what weights that are stored for int8 arithmetic (format 2, `softdimo quantize --dtype int8`) are computed with.
+/// All others are computed with in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Arithmetic {
+    /// int8 where the provider is fast at it: on the CPU.
+    #[default]
+    Auto,
+    /// f32: weights are widened.
+    F32,
+}
+
 /// How an engine is opened. Later versions may add fields: end a literal with `..Options::default()`.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -23,6 +35,7 @@ pub struct Options {
     /// GPU index for `cuda`.
     pub device_id: i32,
     pub memory: MemoryMode,
+    pub arithmetic: Arithmetic,
     pub weights: WeightsMode,
     /// Threads that compute one run; 0 = one per core, at most 8.
     pub threads: usize,

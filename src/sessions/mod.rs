@@ -7,9 +7,11 @@ mod features;
 mod kept;
 pub(crate) mod log;
 mod memory;
+pub(crate) mod observe;
 mod room;
 mod store;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,16 +22,17 @@ use self::kept::{Kept, key};
 use self::log::LogQueue;
 use self::memory::Ledger;
 pub use self::memory::MemoryUse;
+use self::observe::Observed;
 use self::store::Store;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Op};
+use crate::graph::{Graph, Op, int8};
 use crate::model::Model;
 use crate::program::Program;
 use crate::runtime::aside::Key;
 use crate::runtime::bound::Bound;
 use crate::runtime::compiler::{Compiler, Sharing};
-use crate::runtime::cost::{Cost, pays_for_a_pool};
+use crate::runtime::cost::{Cost, copied_width, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::Threads;
 use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, rehearsal, statics};
@@ -68,6 +71,8 @@ pub struct Sessions {
     /// Bytes of the buffers of the job at hand, and of those it stands inside.
     host: u64,
     log: Arc<LogQueue>,
+    /// What convolutions read and write, while somebody wants to know.
+    observed: Option<Observed>,
 }
 
 impl Sessions {
@@ -81,7 +86,18 @@ impl Sessions {
         let compiler = Compiler::new(runtime, options.clone(), threads);
         let (ledger, features) = Default::default();
         let share = Share::new();
-        Sessions { model, options, kept: Store::new(), compiler, ledger, features, share, host: 0, log }
+        Sessions {
+            model,
+            options,
+            kept: Store::new(),
+            compiler,
+            ledger,
+            features,
+            share,
+            host: 0,
+            log,
+            observed: None,
+        }
     }
 
     /// What the engine holds of the process's memory budget.
@@ -136,7 +152,23 @@ impl Sessions {
         };
         let results = session.run(inputs, cancel);
         self.settle();
-        results
+        let results = results?;
+        match &mut self.observed {
+            Some(observed) => Ok(observed.take((program, batch), inputs, results)),
+            None => Ok(results),
+        }
+    }
+
+    /// From now on see what programs do, or no longer; what was seen until now. Programs are prepared anew.
+    pub(crate) fn observe(&mut self, on: bool) -> Observed {
+        self.trim();
+        std::mem::replace(&mut self.observed, on.then(Observed::default)).unwrap_or_default()
+    }
+
+    /// Have the convolutions with these kernels computed in f32, whatever is known of them. Programs are prepared anew.
+    pub(crate) fn compute_in_floats(&mut self, kernels: BTreeSet<String>) {
+        self.trim();
+        self.compiler.compute_in_floats(kernels);
     }
 
     /// How long the fastest run of a program took, where it is prepared and has run.
@@ -159,7 +191,11 @@ impl Sessions {
             });
         }
         let model = self.model.clone();
-        let graph = || program.graph(model.architecture(), &model.weights(), batch);
+        let observing = self.observed.is_some();
+        let graph = || {
+            let graph = program.graph(model.architecture(), &model.weights(), batch)?;
+            if observing { observe::with_ranges(&graph) } else { Ok(graph) }
+        };
         let session = self.prepared(&key, graph, &[], &[], cancel)?;
         self.kept.insert(key, Kept::Session(session));
         Ok(())
@@ -284,6 +320,7 @@ impl Sessions {
         let model = self.model.clone();
         let mut sources = Sources::of(model.checkpoint());
         others.iter().for_each(|(namespace, checkpoint)| sources.add(namespace, checkpoint));
+        let graph = &*self.compiler.arithmetic(graph, &sources)?;
         let mut cost = self.cost(graph, &sources, runs, Sharing::Model);
         // A carried value has two buffers, beside what the runtime plans.
         let is_carried = |input: &str| carried.iter().any(|(_, name)| name == input);
@@ -327,9 +364,10 @@ impl Sessions {
         let in_place = wanted && self.options.provider.weights_in_place();
         let bytes = |name: &String| {
             let source = sources.find(name);
-            source.checkpoint.get(source.tensor).map_or(0, |v| 4 * v.shape.len() as u64)
+            let width = copied_width(graph, name);
+            source.checkpoint.get(source.tensor).map_or(0, |v| width * v.shape.len() as u64)
         };
-        let copied = if in_place { Vec::new() } else { graph.weights() };
+        let copied = if in_place { int8::constants(graph).into_iter().collect() } else { graph.weights() };
         let packed = match self.options.memory {
             MemoryMode::Fast if !in_place => sharing.packed(graph, sources),
             _ => Default::default(),
@@ -374,6 +412,7 @@ impl Sessions {
     ) -> Result<Vec<(String, Tensor)>> {
         checkpoint.recheck()?;
         let (sources, sharing) = (Sources::of(checkpoint), Sharing::Nothing);
+        let graph = &*self.compiler.arithmetic(graph, &sources)?;
         let cost = self.cost(graph, &sources, Runs::Many, sharing);
         self.build(("graph", None), graph, &sources, sharing, cost, cancel)?.run(inputs, cancel)
     }

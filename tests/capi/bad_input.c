@@ -67,7 +67,7 @@ static void model_files(const char *folder) {
       {"wrong_dtype", SOFTDIMO_ERR_TENSOR_MISMATCH, "tensor 'student.input_proj.weight': expected"},
       {"no_decoder", SOFTDIMO_ERR_CONFIG, "expected a decoder and a student or teacher"},
       {"no_format", SOFTDIMO_ERR_CONFIG, "config 'softdimo.format': expected a model file made by"},
-      {"other_format", SOFTDIMO_ERR_CONFIG, "config 'softdimo.format': expected 1, found 99"},
+      {"other_format", SOFTDIMO_ERR_CONFIG, "config 'softdimo.format': expected 1 or 2, found 99"},
       {"no_config", SOFTDIMO_ERR_CONFIG, "config 'softdimo.config'"},
       {"config_is_not_json", SOFTDIMO_ERR_CONFIG, "config 'softdimo.config': expected a valid configuration"},
       {"config_other_family", SOFTDIMO_ERR_CONFIG, "unknown variant"},

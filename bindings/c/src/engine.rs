@@ -181,6 +181,7 @@ pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Re
             0.. => o.device_id,
             other => return Err(Error::invalid("options.device_id", "0 or more", other)),
         },
+        arithmetic: softdimo::Arithmetic::Auto,
         memory: match o.memory_mode {
             SOFTDIMO_MEMORY_LEAN => MemoryMode::Lean,
             SOFTDIMO_MEMORY_FAST => MemoryMode::Fast,

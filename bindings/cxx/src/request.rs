@@ -62,6 +62,7 @@ pub fn read_options(o: &ffi::Options) -> softdimo::Result<softdimo::Options> {
     Ok(softdimo::Options {
         provider: Provider::parse(&o.provider)?,
         device_id: o.device_id,
+        arithmetic: softdimo::Arithmetic::Auto,
         memory: match o.memory_mode {
             ffi::MemoryMode::Lean => MemoryMode::Lean,
             ffi::MemoryMode::Fast => MemoryMode::Fast,

@@ -2,7 +2,7 @@
 
 use super::case::{Case, case, floats, ints, positive, random, random_ints};
 use softdimo::Result;
-use softdimo::graph::{Graph, Value};
+use softdimo::graph::{Graph, Op, Value};
 use softdimo::tensor::{Dtype, Tensor};
 
 type Unary = fn(&Graph, Value) -> Result<Value>;
@@ -199,11 +199,22 @@ fn casts() -> Vec<Case> {
     ]
 }
 
-/// One scale a row, whatever a row's shape.
+/// One scale for each index of an axis, whatever the shape, or one for all; with and without zero points.
 fn int8() -> Vec<Case> {
     let of = |q: Tensor, scale: Tensor| {
         case("DequantizeLinear", [q, scale], |g, [q, scale]| {
             g.dequantize_linear(g.cast(q, Dtype::I8)?, scale)
+        })
+    };
+    let levels = |axis: usize, q: Tensor, scale: Tensor, zero: Tensor| {
+        case("DequantizeLinear", [q, scale, zero], move |g, [q, scale, zero]| {
+            let [q, zero] = [g.cast(q, Dtype::U8)?, g.cast(zero, Dtype::U8)?];
+            g.push(Op::DequantizeLinear { axis }, &[q, scale, zero])
+        })
+    };
+    let rounded = |zero_point: u8, x: Tensor, scale: Tensor| {
+        case("QuantizeLinear", [x, scale], move |g, [x, scale]| {
+            g.push(Op::QuantizeLinear { zero_point }, &[x, scale])
         })
     };
     let mut cases = vec![
@@ -212,10 +223,24 @@ fn int8() -> Vec<Case> {
         of(ints([2], &[3, -4]), floats([2], &[0.25, 0.0])).gives([0.75, 0.0]),
         of(ints([1, 2], &[5, 6]), floats([1], &[0.5])).gives([2.5, 3.0]),
         of(ints([0, 2], &[]), floats([0], &[])).gives([]),
+        levels(1, ints([2, 2], &[0, 255, 100, 7]), floats([2], &[0.5, 2.0]), ints([2], &[100, 255]))
+            .gives([-50.0, 0.0, 0.0, -496.0]),
+        levels(0, ints([2], &[0, 255]), floats([], &[0.5]), ints([], &[128])).gives([-64.0, 63.5]),
+        // Halfway between two levels: to the even one. Beyond the last: the last.
+        rounded(128, floats([6], &[0.25, 0.75, -0.25, -1000.0, 1000.0, 0.0]), floats([], &[0.5]))
+            .gives([128.0, 130.0, 128.0, 0.0, 255.0, 128.0]),
+        rounded(0, floats([2, 2], &[1.0, -1.0, 1.0, 200.0]), floats([2], &[1.0, 0.25]))
+            .gives([1.0, 0.0, 4.0, 255.0]),
     ];
     for (i, shape) in [&[5][..], &[4, 7], &[3, 2, 5], &[6, 4, 3, 3]].into_iter().enumerate() {
         let seed = 520 + i as u64;
         cases.push(of(random_ints(seed, shape, -127, 128), random(seed + 50, [shape[0]])));
+        cases.push(rounded(64, random(seed + 70, shape), positive(seed + 80, [shape[0]])));
+    }
+    for axis in 0..3 {
+        let (shape, n) = ([4, 3, 5], [4, 3, 5][axis]);
+        let (q, zero) = (random_ints(540, shape, 0, 256), random_ints(541, [n], 0, 256));
+        cases.push(levels(axis, q, random(542, [n]), zero));
     }
     cases
 }

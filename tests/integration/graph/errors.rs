@@ -10,6 +10,8 @@ use Dtype::{Bool, F32, I64};
 
 const MAX: usize = usize::MAX;
 
+const DEQUANTIZED: &str = "i8 or u8 values, f32 scales, and zero points like the values";
+
 /// An op, operand types, and the two ends of the message: the rule and what was found.
 type Row = (Op, Vec<(Dtype, Vec<usize>)>, &'static str, &'static str);
 
@@ -18,6 +20,10 @@ fn bad_operands() -> Vec<Row> {
     let i = |shape: &[usize]| (I64, shape.to_vec());
     let b = |shape: &[usize]| (Bool, shape.to_vec());
     let q = |shape: &[usize]| (Dtype::I8, shape.to_vec());
+    let u = |shape: &[usize]| (Dtype::U8, shape.to_vec());
+    let dequantize = |axis| Op::DequantizeLinear { axis };
+    let quantize = || Op::QuantizeLinear { zero_point: 0 };
+    let integer_conv = Op::QLinearConv { strides: [1, 1], pads: [1; 4], x_zero: 0, y_zero: 0 };
     let conv = |strides, pads, group| Op::Conv { strides, pads, group };
     let transposed = |strides, pads, group| Op::ConvTranspose { strides, pads, group };
     let (image, kernel) = (f(&[1, 4, 5, 5]), f(&[6, 4, 3, 3]));
@@ -138,11 +144,62 @@ fn bad_operands() -> Vec<Row> {
         ),
         (Op::Expand { shape: shape(&[3]) }, vec![f(&[2])], "a shape the input broadcasts to", "f32[2]"),
         (Op::Expand { shape: shape(&[]) }, vec![f(&[1])], "a shape the input broadcasts to", "f32[1]"),
-        (Op::DequantizeLinear, vec![f(&[2]), f(&[2])], "i8 values and f32 scales", "f32[2], f32[2]"),
-        (Op::DequantizeLinear, vec![q(&[2]), i(&[2])], "i8 values and f32 scales", "i8[2], i64[2]"),
-        (Op::DequantizeLinear, vec![q(&[2])], "2 operands", "i8[2]"),
-        (Op::DequantizeLinear, vec![q(&[2, 3]), f(&[3])], "q [O, ..] and scale [O]", "i8[2, 3], f32[3]"),
-        (Op::DequantizeLinear, vec![q(&[]), f(&[])], "q [O, ..] and scale [O]", "i8[], f32[]"),
+        (dequantize(0), vec![f(&[2]), f(&[2])], DEQUANTIZED, "f32[2], f32[2]"),
+        (dequantize(0), vec![q(&[2]), i(&[2])], DEQUANTIZED, "i8[2], i64[2]"),
+        (dequantize(0), vec![q(&[2]), f(&[2]), f(&[2])], DEQUANTIZED, "i8[2], f32[2], f32[2]"),
+        (dequantize(0), vec![q(&[2])], "2 or 3 operands", "i8[2]"),
+        (
+            dequantize(0),
+            vec![q(&[2, 3]), f(&[3])],
+            "q and scale [] or [size of the axis]",
+            "i8[2, 3], f32[3]",
+        ),
+        (
+            dequantize(2),
+            vec![q(&[2, 3]), f(&[3])],
+            "q and scale [] or [size of the axis]",
+            "i8[2, 3], f32[3]",
+        ),
+        (dequantize(0), vec![q(&[]), f(&[1])], "q and scale [] or [size of the axis]", "i8[], f32[1]"),
+        (
+            dequantize(0),
+            vec![q(&[2]), f(&[2]), q(&[])],
+            "as many zero points as scales",
+            "i8[2], f32[2], i8[]",
+        ),
+        (quantize(), vec![q(&[2]), f(&[2])], "f32 operands", "i8[2], f32[2]"),
+        (quantize(), vec![f(&[2])], "2 operands", "f32[2]"),
+        (quantize(), vec![f(&[2, 3]), f(&[3])], "x and scale [] or [size of axis 0]", "f32[2, 3], f32[3]"),
+        (
+            Op::MatMulIntegerToFloat { zero_point: 0 },
+            vec![f(&[2, 3]), q(&[3, 4]), f(&[4])],
+            "u8 and i8 operands and f32 scales",
+            "f32[2, 3], i8[3, 4], f32[4]",
+        ),
+        (
+            Op::MatMulIntegerToFloat { zero_point: 0 },
+            vec![u(&[2, 3]), q(&[4, 3]), f(&[4])],
+            "a [M, K], b [K, N] and scale [N]",
+            "u8[2, 3], i8[4, 3], f32[4]",
+        ),
+        (
+            integer_conv.clone(),
+            vec![u(&[1, 4, 5, 5]), u(&[6, 4, 3, 3]), f(&[6])],
+            "u8 and i8 operands, f32 scales and an i32 bias",
+            "u8[1, 4, 5, 5], u8[6, 4, 3, 3], f32[6]",
+        ),
+        (
+            integer_conv.clone(),
+            vec![u(&[1, 4, 5, 5]), q(&[6, 2, 3, 3]), f(&[6])],
+            "x [B, C, H, W] and w [O, C/group, kh, kw]",
+            "u8[1, 4, 5, 5], i8[6, 2, 3, 3], f32[6]",
+        ),
+        (
+            integer_conv,
+            vec![u(&[1, 4, 5, 5]), q(&[6, 4, 3, 3]), f(&[4])],
+            "a scale and a bias [O]",
+            "u8[1, 4, 5, 5], i8[6, 4, 3, 3], f32[4]",
+        ),
         (Op::Gather, vec![f(&[2]), f(&[2])], "i64 or i32 indices", "f32[2], f32[2]"),
         (Op::Gather, vec![f(&[]), i(&[2])], "data of rank 1 or more", "f32[], i64[2]"),
         (Op::OneHot { depth: 3 }, vec![f(&[2])], "i64 or i32 indices", "f32[2]"),
@@ -307,7 +364,8 @@ fn random_op(d: &mut Draw) -> Op {
     let dims = [a, b, c, e][..a.min(4)].to_vec();
     let pads = if b > 4 { [a, b, c, e] } else { [0, b, b, 0] };
     let name = Op::VARIANTS[d.below(Op::VARIANTS.len())];
-    let any = d.pick(&[F32, I64, Bool, Dtype::F16, Dtype::BF16, Dtype::I8, Dtype::I32, Dtype::F64]);
+    let any =
+        d.pick(&[F32, I64, Bool, Dtype::F16, Dtype::BF16, Dtype::I8, Dtype::U8, Dtype::I32, Dtype::F64]);
     match name {
         "Input" => Op::Input { name: format!("i{a}"), dtype: any, shape: dims.into() },
         "Weight" => Op::Weight { name: format!("w{a}"), dtype: any, shape: dims.into() },
@@ -359,7 +417,10 @@ fn random_op(d: &mut Draw) -> Op {
         "AveragePool" => Op::AveragePool { size: h },
         "Resize" => Op::Resize { factor: h },
         "Cast" => Op::Cast { to: any },
-        "DequantizeLinear" => Op::DequantizeLinear,
+        "DequantizeLinear" => Op::DequantizeLinear { axis: a },
+        "QuantizeLinear" => Op::QuantizeLinear { zero_point: b as u8 },
+        "MatMulIntegerToFloat" => Op::MatMulIntegerToFloat { zero_point: b as u8 },
+        "QLinearConv" => Op::QLinearConv { strides: [c, e], pads, x_zero: a as u8, y_zero: f as u8 },
         "StopGradient" => Op::StopGradient,
         other => panic!("{other} needs a row here"),
     }
@@ -391,6 +452,9 @@ fn no_operands_make_the_builder_panic() {
         }
         let int8 = g.input("q", Dtype::I8, [2, 3]).unwrap();
         let scale = g.input("scale", F32, [2]).unwrap();
+        let levels = g.input("levels", Dtype::U8, [3, 2]).unwrap();
+        let picture = g.input("picture", Dtype::U8, [1, 2, 4, 4]).unwrap();
+        let kernels = g.input("kernels", Dtype::I8, [2, 2, 1, 1]).unwrap();
         for _ in 0..300 {
             let op = random_op(&mut d);
             let mut inputs: Vec<Value> = (0..d.below(4)).map(|_| d.pick(&values)).collect();
@@ -400,6 +464,9 @@ fn no_operands_make_the_builder_panic() {
                 "Conv" | "ConvTranspose" => Some(vec![values[6], values[7]]),
                 "GroupNormalization" => Some(vec![values[6], scale, scale]),
                 "DequantizeLinear" => Some(vec![int8, scale]),
+                "QuantizeLinear" => Some(vec![values[3], scale]),
+                "MatMulIntegerToFloat" => Some(vec![levels, int8, values[2]]),
+                "QLinearConv" => Some(vec![picture, kernels, scale]),
                 _ => None,
             };
             if let (Some(fitting), 0) = (fitting, d.below(2)) {

@@ -7,6 +7,7 @@ mod elementwise;
 mod errors;
 mod gradients;
 mod graphs;
+mod int8;
 mod layout;
 mod linear;
 mod normalize;
@@ -23,7 +24,7 @@ use strum::VariantNames;
 
 /// Every op, with several parameters where they matter.
 fn op_cases() -> Vec<Case> {
-    [elementwise::cases(), linear::cases(), layout::cases(), normalize::cases()]
+    [elementwise::cases(), linear::cases(), int8::cases(), layout::cases(), normalize::cases()]
         .into_iter()
         .flatten()
         .collect()

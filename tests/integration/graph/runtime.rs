@@ -9,15 +9,25 @@ use softdimo::convert::{self, Storage};
 use softdimo::graph::{Graph, Value};
 use softdimo::tensor::{Dtype, Tensor};
 use softdimo::weights::Weights;
-use softdimo::{Engine, MemoryMode, Options, WeightsMode};
+use softdimo::{Arithmetic, Engine, MemoryMode, Options, WeightsMode};
 
 pub const LEAN: (Storage, MemoryMode) = (Storage::Keep, MemoryMode::Lean);
 
 const STORAGES: [Storage; 3] = [Storage::Keep, Storage::F16, Storage::Int8];
 
+fn stored_name(name: &str, transposed: bool) -> String {
+    if transposed { format!("{name}.transposed") } else { name.into() }
+}
+
 /// A weight of the file as an f32 value.
 fn weight(g: &Graph, checkpoint: &Checkpoint, name: &str) -> Value {
-    let shape = checkpoint.get(name).unwrap().shape;
+    let shape = match checkpoint.get(name) {
+        Some(view) => view.shape,
+        None => {
+            let across = checkpoint.get(&stored_name(name, true)).unwrap().shape;
+            [across[1], across[0]].into()
+        }
+    };
     Weights::new(checkpoint).get(g, name, shape).unwrap()
 }
 
@@ -33,7 +43,13 @@ fn model(storage: Storage) -> &'static Path {
 }
 
 pub fn engine((storage, memory): (Storage, MemoryMode)) -> Engine {
-    let options = Options { memory, threads: 1, weights: WeightsMode::Map, ..Default::default() };
+    let options = Options {
+        memory,
+        threads: 1,
+        weights: WeightsMode::Map,
+        arithmetic: Arithmetic::F32,
+        ..Default::default()
+    };
     Engine::open(model(storage), options).unwrap()
 }
 
@@ -50,7 +66,9 @@ fn weights_come_from_the_model_file() {
                 ("decoder.conv_in.weight", 4),
                 ("student.input_proj.bias", 1),
             ] {
-                let view = checkpoint.get(name).unwrap();
+                // A matrix for int8 arithmetic is stored the other way round.
+                let transposed = storage == Storage::Int8 && rank == 2;
+                let view = checkpoint.get(&stored_name(name, transposed)).unwrap();
                 assert_eq!(view.shape.rank(), rank);
                 let dtype = match (storage, rank) {
                     (Storage::Keep, _) | (_, 1) => Dtype::F32,
@@ -69,6 +87,10 @@ fn weights_come_from_the_model_file() {
                 let found = engine.run_graph(g, vec![("x".into(), x)]).unwrap();
 
                 let mut stored = view.to_f32();
+                if transposed {
+                    let (rows, columns) = (view.shape[1], view.shape[0]);
+                    stored = (0..rows * columns).map(|i| stored[i % columns * rows + i / columns]).collect();
+                }
                 if dtype == Dtype::I8 {
                     let scales = checkpoint.get(&format!("{name}.scale")).unwrap().to_f32();
                     let row = stored.len() / scales.len();

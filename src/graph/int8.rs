@@ -1,0 +1,285 @@
+//! int8 arithmetic: products with weights that are stored for it become exact products of integers.
+//!
+//! A matrix is stored for it when its scales belong to the columns of the stored array, W = q·diag(s) with q [K, N]
+//! (`DequantizeLinear` along axis 1): the layout in which integer kernels read it. With rows of x rounded to their own
+//! scales (per-token dynamic quantisation, arXiv 2211.10438 §4.1), sᵣ = max |x[r, ..]| / L,
+//!
+//! ```text
+//! x·W ≈ diag(sᵣ) · (round(x / sᵣ) · q) · diag(s)
+//! x·Wᵀ ≈ diag(sᵣ) · (round(x·diag(s) / sᵣ) · qᵀ)
+//! ```
+//!
+//! No row depends on another one: a picture is the same in every batch. A convolution whose kernels q [O, C, k, k] are int8
+//! with scales of their rows, and of which is known what it reads and writes, rounds both to u8 over these ranges: with levels
+//! x ≈ sₓ·(xq − zₓ), ONNX Runtime's kernels compute (Σ (xq − zₓ)·q)·sₓ·s/t + z, rounded. The pass runs over a finished graph, its gradient
+//! included: a gradient is that of the widened weights, computed with the same arithmetic.
+
+use std::collections::BTreeSet;
+
+use super::{Graph, Node, Op, Value};
+use crate::error::Result;
+use crate::quant::Ranges;
+use crate::tensor::{Dtype, Shape, Tensor};
+
+/// How finely activations are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// L = 127. For processors whose kernels add products of bytes in 32 bits.
+    Full,
+    /// L = 63. Kernels of x86 without VNNI add pairs of products u8·i8 in 16 bits, which saturate at 32767: with u8 up
+    /// to 127 and |i8| ≤ 127 a pair is at most 2·127·127 = 32258.
+    Half,
+}
+
+impl Resolution {
+    /// L, and the level of 0: levels are 1..=2·L + 1.
+    fn levels(self) -> (f32, u8) {
+        match self {
+            Resolution::Full => (127.0, 128),
+            Resolution::Half => (63.0, 64),
+        }
+    }
+}
+
+/// Most products in a sum whose total, at most 255·127 each, is at most 2³⁰.
+const LONGEST: usize = (1 << 30) / (255 * 127);
+
+/// What is known of a convolution's values by the name of its kernels.
+pub type Known<'a> = &'a dyn Fn(&str) -> Option<Ranges>;
+
+/// The graph with every product of a matrix that is stored for int8, and every convolution of which enough is known, in
+/// integers. Values change by rounding.
+pub fn in_integers(graph: &Graph, resolution: Resolution, known: Known) -> Result<Graph> {
+    let nodes = graph.nodes();
+    let new = Graph::new();
+    let mut map: Vec<Value> = Vec::with_capacity(nodes.len());
+    for node in nodes.iter() {
+        let inputs: Vec<Value> = node.inputs.iter().map(|v| map[v.index()]).collect();
+        let product_of = StoredMatrix::of_product(&nodes, node);
+        let ranges = kernels(&nodes, node).and_then(known);
+        map.push(match (product_of, ranges) {
+            (Some(stored), _) => {
+                let [q, scale] = stored.values.map(|v| map[v.index()]);
+                product(&new, &inputs, (q, scale, stored.transposed), resolution)?
+            }
+            (None, Some(ranges)) if ranges.writes.len() == node.shape[1] => {
+                let weight = &nodes[node.inputs[1].index()];
+                let [q, scale] = [0, 1].map(|i| map[weight.inputs[i].index()]);
+                convolution(&new, node, &inputs, (q, scale), &ranges, resolution)?
+            }
+            (None, _) => new.push(node.op.clone(), &inputs)?,
+        });
+    }
+    for (name, v) in graph.outputs() {
+        new.output(name, map[v.index()]);
+    }
+    Ok(new)
+}
+
+/// Whether [`in_integers`] may change anything.
+pub fn applies(graph: &Graph) -> bool {
+    let nodes = graph.nodes();
+    nodes
+        .iter()
+        .any(|node| StoredMatrix::of_product(&nodes, node).is_some() || kernels(&nodes, node).is_some())
+}
+
+/// Fewest channels, read and written, of a convolution in int8. The first and the last one of a network, which read and write
+/// a few, have little to compute and most to lose.
+const CHANNELS: usize = 16;
+
+/// The name of the kernels of a convolution that may be computed in int8: that they are int8 weights, or, of a graph in
+/// floats, that they are weights.
+fn kernels<'a>(nodes: &'a [Node], node: &Node) -> Option<&'a str> {
+    let Op::Conv { group: 1, .. } = node.op else { return None };
+    let weight = &nodes[node.inputs[1].index()];
+    let shape = &weight.shape;
+    if shape[0].min(shape[1]) < CHANNELS || shape[1..].iter().product::<usize>() > LONGEST {
+        return None;
+    }
+    let stored = match weight.op {
+        Op::DequantizeLinear { axis: 0, .. } | Op::Cast { .. } => &nodes[weight.inputs[0].index()],
+        _ => weight,
+    };
+    match &stored.op {
+        Op::Weight { name, .. } => Some(name),
+        _ => None,
+    }
+}
+
+/// The convolutions that may be computed in int8: the name of their kernels, what they read, what they write.
+pub fn convolutions(graph: &Graph) -> Vec<(String, [Value; 2])> {
+    let nodes = graph.nodes();
+    let found = nodes.iter().enumerate().filter_map(|(i, node)| {
+        Some((kernels(&nodes, node)?.to_string(), [node.inputs[0], Value(i as u32)]))
+    });
+    found.collect()
+}
+
+/// Weights that convolutions in integers are made of: ONNX Runtime is fast at these only where they are constants.
+pub fn constants(graph: &Graph) -> BTreeSet<String> {
+    let nodes = graph.nodes();
+    let mut needed = vec![false; nodes.len()];
+    let mut names = BTreeSet::new();
+    for (i, node) in nodes.iter().enumerate().rev() {
+        match &node.op {
+            Op::QLinearConv { .. } => node.inputs[1..].iter().for_each(|v| needed[v.index()] = true),
+            Op::Weight { name, .. } if needed[i] => drop(names.insert(name.clone())),
+            _ if needed[i] => node.inputs.iter().for_each(|v| needed[v.index()] = true),
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Names of the matrices that `graph` reads for nothing but products x·Wᵀ, whatever dtype they are stored in, and of
+/// the other weights that it reads.
+pub fn matrices(graph: &Graph) -> (BTreeSet<String>, BTreeSet<String>) {
+    let nodes = graph.nodes();
+    // Of each value, the matrix that it stands for.
+    let mut of: Vec<Option<&str>> = vec![None; nodes.len()];
+    let (mut matrices, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for (i, node) in nodes.iter().enumerate() {
+        match &node.op {
+            Op::Weight { name, shape, .. } => {
+                matrices.insert(name.clone());
+                of[i] = Some(name);
+                if shape.rank() != 2 {
+                    others.insert(name.clone());
+                }
+            }
+            Op::Cast { .. } | Op::DequantizeLinear { axis: 0, .. } => of[i] = of[node.inputs[0].index()],
+            _ => {}
+        }
+        for (at, input) in node.inputs.iter().enumerate() {
+            let Some(name) = of[input.index()] else { continue };
+            let read_as_it_is = of[i].is_some() && at == 0;
+            let multiplied = at == 1 && matches!(node.op, Op::Gemm { trans_b: true, .. });
+            if !(read_as_it_is || multiplied) {
+                others.insert(name.into());
+            }
+        }
+    }
+    others.extend(graph.outputs().iter().filter_map(|(_, v)| of[v.index()].map(String::from)));
+    matrices.retain(|name| !others.contains(name));
+    (matrices, others)
+}
+
+/// The second operand of a product: q [K, N] with scales of its columns, or its transpose.
+struct StoredMatrix {
+    /// q and its scales.
+    values: [Value; 2],
+    transposed: bool,
+}
+
+impl StoredMatrix {
+    fn of_product(nodes: &[Node], node: &Node) -> Option<StoredMatrix> {
+        let Op::Gemm { trans_a: false, trans_b } = node.op else { return None };
+        let (mut matrix, mut transposed) = (&nodes[node.inputs[1].index()], trans_b);
+        if let Op::Transpose { perm } = &matrix.op
+            && perm[..] == [1, 0]
+        {
+            (matrix, transposed) = (&nodes[matrix.inputs[0].index()], !transposed);
+        }
+        let Op::DequantizeLinear { axis: 1, .. } = matrix.op else { return None };
+        let values = [matrix.inputs[0], matrix.inputs[1]];
+        let q = &nodes[values[0].index()];
+        let fits = q.dtype == Dtype::I8 && q.shape[usize::from(transposed)] <= LONGEST;
+        fits.then_some(StoredMatrix { values, transposed })
+    }
+}
+
+/// x [M, K] times the stored matrix, plus c.
+fn product(
+    g: &Graph,
+    operands: &[Value],
+    (q, scale, transposed): (Value, Value, bool),
+    resolution: Resolution,
+) -> Result<Value> {
+    let (x, c) = (operands[0], operands.get(2));
+    let (largest, zero_point) = resolution.levels();
+    let (x, q, scale) = match transposed {
+        false => (x, q, scale),
+        true => {
+            let qt = g.transpose(q, &[1, 0])?;
+            let ones = g.expand(g.scalar(1.0)?, [g.shape(qt)[1]])?;
+            (g.mul(x, scale)?, qt, ones)
+        }
+    };
+    let rows = g.mul_scalar(g.reduce_max(g.abs(x)?, 1)?, 1.0 / largest)?; // [M, 1]
+    let flat = g.reshape(rows, Shape::from([g.shape(rows)[0]]))?;
+    let levels = g.push(Op::QuantizeLinear { zero_point }, &[x, flat])?;
+    // A row of zeros has the scale 0: whatever its levels are, the result is 0.
+    let y = g.mul(g.push(Op::MatMulIntegerToFloat { zero_point }, &[levels, q, scale])?, rows)?;
+    c.map_or(Ok(y), |&c| g.add(y, c))
+}
+
+/// What levels of u8 stand for: (level − zero)·scale.
+struct Levels {
+    scale: f32,
+    zero: f32,
+}
+
+impl Levels {
+    /// Levels 0..=`most` over a range, 0 exactly one of them.
+    fn over([low, high]: [f32; 2], most: f32) -> Levels {
+        let scale = ((high - low) / most).max(f32::MIN_POSITIVE);
+        Levels { scale, zero: (-low / scale).round().clamp(0.0, most) }
+    }
+}
+
+/// A convolution of x with q [O, C, k, k] in units of `scale` \[O\], plus a bias. Every channel of the result has levels of its
+/// own: with those of channel o (t, z), the kernel's scale becomes sₓ·s/t, and z is added as a bias of z·t.
+fn convolution(
+    g: &Graph,
+    node: &Node,
+    operands: &[Value],
+    (q, scale): (Value, Value),
+    ranges: &Ranges,
+    resolution: Resolution,
+) -> Result<Value> {
+    let Op::Conv { strides, pads, .. } = node.op else { unreachable!("a convolution") };
+    let most = match resolution {
+        Resolution::Full => 255.0,
+        Resolution::Half => 127.0,
+    };
+    let x = Levels::over(ranges.reads, most);
+    let y: Vec<Levels> = ranges.writes.iter().map(|&range| Levels::over(range, 255.0)).collect();
+    let per_channel = |f: &dyn Fn(&Levels) -> f32| {
+        g.constant(Tensor::from_f32([y.len()], &y.iter().map(f).collect::<Vec<_>>()))
+    };
+    let (units, x_zero) = (per_channel(&|y| y.scale)?, x.zero as u8);
+
+    // Enlarged after it was rounded: the same numbers, a sixteenth of the bytes.
+    let enlarged = match &g.nodes()[operands[0].index()] {
+        Node { op: op @ Op::Resize { .. }, inputs, .. } => Some((op.clone(), inputs[0])),
+        _ => None,
+    };
+    let (resize, mut read) = enlarged.map_or((None, operands[0]), |(op, small)| (Some(op), small));
+    if resolution == Resolution::Half {
+        read = g.clip(read, -x.zero * x.scale, (most - x.zero) * x.scale)?;
+    }
+    let mut levels = g.push(Op::QuantizeLinear { zero_point: x_zero }, &[read, g.scalar(x.scale)?])?;
+    if let Some(resize) = resize {
+        levels = g.push(resize, &[levels])?;
+    }
+    // Of kernels that are all zeros the scale is 0, in which no bias can be measured.
+    let scale = g.where_(g.equal(scale, g.scalar(0.0)?)?, g.scalar(1.0)?, scale)?;
+    let sums = g.mul_scalar(scale, x.scale)?; // what 1 in a sum of products stands for
+    let mut bias = per_channel(&|y| (y.zero - MIDDLE) * y.scale)?;
+    if let Some(&given) = operands.get(2) {
+        bias = g.add(bias, given)?;
+    }
+    let bias = g.clip(g.div(bias, sums)?, -BIAS_LIMIT, BIAS_LIMIT)?;
+    let bias = g.cast(g.add(bias, g.mul_scalar(g.sign(bias)?, 0.5)?)?, Dtype::I32)?;
+    let conv = Op::QLinearConv { strides, pads, x_zero, y_zero: MIDDLE as u8 };
+    let result = g.push(conv, &[levels, q, g.div(sums, units)?, bias])?;
+    let zero = g.cast(per_channel(&|y| y.zero)?, Dtype::U8)?;
+    g.push(Op::DequantizeLinear { axis: 1 }, &[result, units, zero])
+}
+
+/// The level of 0 that the kernel knows, one for all channels.
+const MIDDLE: f32 = 128.0;
+
+/// Largest bias of a convolution in units of its sums: with them it fits 32 bits.
+const BIAS_LIMIT: f32 = (1 << 30) as f32;
