@@ -9,6 +9,11 @@
 //! x·Wᵀ ≈ diag(sᵣ) · (round(x·diag(s) / sᵣ) · qᵀ)
 //! ```
 //!
+//! The second is a gradient's. Where there is one, products of the first kind add what rounding took off, rounded in its turn:
+//! x ≈ sᵣ·(h + l/2L) with integers h and l in −L..L. A gradient follows the function at hand, and one of coarsely rounded
+//! activations is another function: on the bundled model the cosine of its gradient to that of f32 is 0.995 to 0.999, and 0.9994 to
+//! 0.9998 with this; rounding gradients alone takes 1 − 3·10⁻⁴ of it.
+//!
 //! No row depends on another one: a picture is the same in every batch. A convolution whose kernels q [O, C, k, k] are int8
 //! with scales of their rows, and of which is known what it reads and writes, rounds both to u8 over these ranges: with levels
 //! x ≈ sₓ·(xq − zₓ), ONNX Runtime's kernels compute (Σ (xq − zₓ)·q)·sₓ·s/t + z, rounded. The pass runs over a finished graph, its gradient
@@ -19,7 +24,7 @@ use std::collections::BTreeSet;
 use super::{Graph, Node, Op, Value};
 use crate::error::Result;
 use crate::quant::Ranges;
-use crate::tensor::{Dtype, Shape, Tensor};
+use crate::tensor::{Dtype, Tensor};
 
 /// How finely activations are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,8 @@ pub type Known<'a> = &'a dyn Fn(&str) -> Option<Ranges>;
 pub fn in_integers(graph: &Graph, resolution: Resolution, known: Known) -> Result<Graph> {
     let nodes = graph.nodes();
     let new = Graph::new();
+    let differentiated =
+        nodes.iter().any(|n| StoredMatrix::of_product(&nodes, n).is_some_and(|m| m.transposed));
     let mut map: Vec<Value> = Vec::with_capacity(nodes.len());
     for node in nodes.iter() {
         let inputs: Vec<Value> = node.inputs.iter().map(|v| map[v.index()]).collect();
@@ -60,7 +67,7 @@ pub fn in_integers(graph: &Graph, resolution: Resolution, known: Known) -> Resul
         map.push(match (product_of, ranges) {
             (Some(stored), _) => {
                 let [q, scale] = stored.values.map(|v| map[v.index()]);
-                product(&new, &inputs, (q, scale, stored.transposed), resolution)?
+                product(&new, &inputs, (q, scale, stored.transposed), resolution, differentiated)?
             }
             (None, Some(ranges)) if ranges.writes.len() == node.shape[1] => {
                 let weight = &nodes[node.inputs[1].index()];
@@ -189,12 +196,13 @@ impl StoredMatrix {
     }
 }
 
-/// x [M, K] times the stored matrix, plus c.
+/// x [M, K] times the stored matrix, plus c; `finely`, where it is not transposed.
 fn product(
     g: &Graph,
     operands: &[Value],
     (q, scale, transposed): (Value, Value, bool),
     resolution: Resolution,
+    finely: bool,
 ) -> Result<Value> {
     let (x, c) = (operands[0], operands.get(2));
     let (largest, zero_point) = resolution.levels();
@@ -207,10 +215,19 @@ fn product(
         }
     };
     let rows = g.mul_scalar(g.reduce_max(g.abs(x)?, 1)?, 1.0 / largest)?; // [M, 1]
-    let flat = g.reshape(rows, Shape::from([g.shape(rows)[0]]))?;
-    let levels = g.push(Op::QuantizeLinear { zero_point }, &[x, flat])?;
+    let flat = g.reshape(rows, [g.shape(rows)[0]])?;
+    let round = |x: Value, scale: Value| g.push(Op::QuantizeLinear { zero_point }, &[x, scale]);
+    let times_q = |levels: Value| g.push(Op::MatMulIntegerToFloat { zero_point }, &[levels, q, scale]);
+    let levels = round(x, flat)?;
+    let mut y = times_q(levels)?;
+    if finely && !transposed {
+        let zeros = g.cast(g.expand(g.scalar(zero_point.into())?, g.shape(flat))?, Dtype::U8)?;
+        let rest = g.sub(x, g.push(Op::DequantizeLinear { axis: 0 }, &[levels, flat, zeros])?)?;
+        let unit = 1.0 / (2.0 * largest);
+        y = g.add(y, g.mul_scalar(times_q(round(rest, g.mul_scalar(flat, unit)?)?)?, unit)?)?;
+    }
     // A row of zeros has the scale 0: whatever its levels are, the result is 0.
-    let y = g.mul(g.push(Op::MatMulIntegerToFloat { zero_point }, &[levels, q, scale])?, rows)?;
+    let y = g.mul(y, rows)?;
     c.map_or(Ok(y), |&c| g.add(y, c))
 }
 
