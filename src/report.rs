@@ -1,5 +1,7 @@
 //! What a job did, for people and for doing it again.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::tteo::OptimizationReport;
@@ -53,6 +55,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Wall time of the job on the worker, preparing sessions included.
     pub milliseconds: f64,
+    /// Wall time of all runs of each network, by its name, without preparing it.
+    pub network_milliseconds: BTreeMap<&'static str, f64>,
 }
 
 impl Report {

@@ -33,18 +33,25 @@ pub struct EngineArgs {
 /// How a model is run, whichever it is.
 #[derive(Args, Clone)]
 pub struct RunArgs {
-    /// Execution provider: cpu or cuda
-    #[arg(long, default_value = "cpu")]
-    pub provider: String,
-    /// GPU index for cuda
-    #[arg(long, default_value_t = 0)]
-    pub device: i32,
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// Threads that compute; 0 = one per core, at most 8
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
     /// Weights straight from the mapped file, or packed for speed
     #[arg(long, value_enum, default_value_t = Memory::Lean)]
     pub memory: Memory,
+}
+
+/// On what a model is run, and within which bounds.
+#[derive(Args, Clone)]
+pub struct PlaceArgs {
+    /// Execution provider: cpu or cuda
+    #[arg(long, default_value = "cpu")]
+    pub provider: String,
+    /// GPU index for cuda
+    #[arg(long, default_value_t = 0)]
+    pub device: i32,
     /// What weights for int8 arithmetic are computed with: int8 where the provider is fast at it, or always f32
     #[arg(long, value_enum, default_value_t = ArithmeticArg::Auto)]
     pub arithmetic: ArithmeticArg,
@@ -100,13 +107,19 @@ impl From<DecodeArg> for Decode {
 
 impl RunArgs {
     pub fn options(&self) -> Result<Options> {
+        self.place.options(self.memory, self.threads)
+    }
+}
+
+impl PlaceArgs {
+    pub fn options(&self, memory: Memory, threads: usize) -> Result<Options> {
         Ok(Options {
             provider: Provider::parse(&self.provider)?,
             device_id: self.device,
-            memory: if self.memory == Memory::Lean { MemoryMode::Lean } else { MemoryMode::Fast },
+            memory: if memory == Memory::Lean { MemoryMode::Lean } else { MemoryMode::Fast },
             arithmetic: self.arithmetic.into(),
             weights: if self.read { WeightsMode::Read } else { WeightsMode::MapGuarded },
-            threads: self.threads,
+            threads,
             memory_limit: self.memory_limit,
             work_limit: self.work_limit,
             ort_library: self.ort_library.clone(),

@@ -367,6 +367,9 @@ fn append(all: &mut Report, more: Report) {
     all.labels.extend(more.labels);
     all.prompts.extend(more.prompts);
     all.milliseconds += more.milliseconds;
+    for (network, milliseconds) in more.network_milliseconds {
+        *all.network_milliseconds.entry(network).or_default() += milliseconds;
+    }
     if more.kept_tokens.is_some() {
         extend(&mut all.kept_tokens, more.kept_tokens);
     }

@@ -121,7 +121,7 @@ impl RecipeOptions {
         if is_named(engine) {
             options.push("model", engine.path().ok().map(|path| path.display().to_string()));
         }
-        options.push("provider", Some(&engine.run.provider));
+        options.push("provider", Some(&engine.run.place.provider));
         options.push("memory", value_name(engine.run.memory));
         options
     }

@@ -100,12 +100,16 @@ pub(crate) fn execute(sessions: &mut Sessions, host: &dyn Host, r: &Resolved) ->
         (1, Some(o)) => 3 + o.steps + u32::from(r.e_in.is_none()) + u32::from(r.report_gap),
         (n, _) => n + 1,
     };
-    on_behalf(sessions, host, r, total, |run| {
+    // Another job may stand inside of one.
+    let outer = std::mem::take(&mut sessions.spent);
+    let done = on_behalf(sessions, host, r, total, |run| {
         let pictures = if r.steps == 1 { one_step(run, r)? } else { multi_step(run, r)? };
         let report = report(run, r, &pictures)?;
         let Pictures { images, tokens, max_probability, e_in, .. } = pictures;
         Ok((Generated { images, tokens, max_probability, e_in, report }, run.cancelled))
-    })
+    });
+    sessions.spent = outer;
+    done
 }
 
 fn report(run: &Run, r: &Resolved, p: &Pictures) -> Result<Report> {
@@ -155,6 +159,7 @@ fn report(run: &Run, r: &Resolved, p: &Pictures) -> Result<Report> {
         optimization: p.optimization.clone(),
         warnings: r.warnings.iter().chain(&p.warnings).cloned().collect(),
         milliseconds: run.began.elapsed().as_secs_f64() * 1e3,
+        network_milliseconds: sessions.spent.clone(),
     })
 }
 

@@ -1,10 +1,11 @@
 //! Lowering: Graph → ONNX ModelProto bytes. Weights are declared by name only, so their bytes are never
 //! copied into the proto.
 //!
-//! Only the few protobuf messages ONNX needs are written, by hand (field numbers from onnx.proto3).
+//! Field numbers are those of onnx.proto3.
 
 use std::collections::{BTreeSet, HashSet};
 
+use super::proto::{Message, data_type, external_tensor, tensor_header, value_info};
 use super::{Graph, Node, Op, Value, work};
 use crate::tensor::{Dtype, Shape, Tensor};
 
@@ -36,19 +37,36 @@ impl std::fmt::Debug for Placement<'_> {
 const MICROSOFT: &str = "com.microsoft";
 
 /// Domain and name of the operator that hands on its input, an f32 tensor, and lets others have the processor: see
-/// [`lower_yielding`].
+/// [`LoweringOptions`].
 pub const YIELD: (&str, &str) = ("softdimo", "Yield");
+
+/// What an ONNX model may hold beside the graph.
+#[derive(Clone, Copy, Debug)]
+pub struct LoweringOptions {
+    /// A [`YIELD`] after every so many multiply-adds: before the operand of the next convolution or product with weights, where
+    /// no optimiser of the runtime looks for nodes to fuse.
+    pub yield_every: u64,
+    /// Values are called `<layer>/v<index>` and `<layer>/h<count>`, after [`Graph::layers`], and nodes as their results: the
+    /// runtime names what it fuses by one or the other.
+    pub by_layer: bool,
+}
+
+impl Default for LoweringOptions {
+    fn default() -> LoweringOptions {
+        LoweringOptions { yield_every: u64::MAX, by_layer: false }
+    }
+}
 
 /// Serialise `graph`. Inputs, outputs and weights keep their names; other values are called `v<index>`, and
 /// helpers `h<count>`, where those are free.
 pub fn lower(graph: &Graph, placement: Placement<'_>) -> Vec<u8> {
-    lower_yielding(graph, placement, u64::MAX)
+    lower_with(graph, placement, LoweringOptions::default())
 }
 
-/// [`lower`], with a [`YIELD`] after every so many multiply-adds: before the operand of the next convolution or product with
-/// weights, where no optimiser of the runtime looks for nodes to fuse.
-pub fn lower_yielding(graph: &Graph, placement: Placement<'_>, every: u64) -> Vec<u8> {
+/// [`lower`], with what `options` ask for.
+pub fn lower_with(graph: &Graph, placement: Placement<'_>, options: LoweringOptions) -> Vec<u8> {
     let nodes = graph.nodes();
+    let layers = if options.by_layer { graph.layers() } else { Vec::new() };
     let mut taken: HashSet<String> = graph.outputs().into_iter().map(|(name, _)| name).collect();
     for node in nodes.iter() {
         if let Op::Input { name, .. } | Op::Weight { name, .. } = &node.op {
@@ -62,13 +80,17 @@ pub fn lower_yielding(graph: &Graph, placement: Placement<'_>, every: u64) -> Ve
         extra: 0,
         operand: None,
         domains: BTreeSet::new(),
+        layer: options.by_layer.then(String::new),
     };
     let mut work = 0_u64;
     let mut declared = HashSet::new();
     for (i, node) in nodes.iter().enumerate() {
+        if let Some(layer) = layers.get(i) {
+            out.layer = Some(layer.clone());
+        }
         let name = match &node.op {
             Op::Input { name, .. } | Op::Weight { name, .. } => name.clone(),
-            _ => out.free(format!("v{i}")),
+            _ => out.value(format!("v{i}")),
         };
         out.names.push(name.clone());
         match &node.op {
@@ -92,7 +114,7 @@ pub fn lower_yielding(graph: &Graph, placement: Placement<'_>, every: u64) -> Ve
             }
             Op::Constant { value } => out.initializer(&name, value),
             _ => {
-                if work >= every && takes_weights(&nodes, node) {
+                if work >= options.yield_every && takes_weights(&nodes, node) {
                     out.yields(node.inputs[0]);
                     work = 0;
                 }
@@ -157,6 +179,8 @@ struct Lowering {
     operand: Option<String>,
     /// Operator sets beside ONNX's own.
     domains: BTreeSet<&'static str>,
+    /// That of the node at hand, where nodes have names.
+    layer: Option<String>,
 }
 
 fn ints(values: &[usize]) -> Vec<i64> {
@@ -179,7 +203,15 @@ impl Lowering {
 
     fn fresh(&mut self) -> String {
         self.extra += 1;
-        self.free(format!("h{}", self.extra))
+        self.value(format!("h{}", self.extra))
+    }
+
+    /// A free name for a value.
+    fn value(&self, name: String) -> String {
+        self.free(match self.layer.as_deref() {
+            None | Some("") => name,
+            Some(layer) => format!("{layer}/{name}"),
+        })
     }
 
     /// `name`, made different from the graph's own names.
@@ -236,6 +268,9 @@ impl Lowering {
         if !domain.is_empty() {
             node.string(7, domain);
             self.domains.insert(domain);
+        }
+        if self.layer.is_some() {
+            node.string(3, output);
         }
         for attribute in attributes {
             let mut a = Message::default();
@@ -425,105 +460,6 @@ impl Lowering {
     }
 }
 
-/// TensorProto.DataType.
-fn data_type(dtype: Dtype) -> u64 {
-    match dtype {
-        Dtype::F32 => 1,
-        Dtype::U8 => 2,
-        Dtype::I8 => 3,
-        Dtype::I16 => 5,
-        Dtype::I32 => 6,
-        Dtype::I64 => 7,
-        Dtype::Bool => 9,
-        Dtype::F16 => 10,
-        Dtype::F64 => 11,
-        Dtype::BF16 => 16,
-    }
-}
-
-fn tensor_header(name: &str, dtype: Dtype, shape: &Shape) -> Message {
-    let mut t = Message::default();
-    for &d in shape.iter() {
-        t.int(1, d as u64);
-    }
-    t.int(2, data_type(dtype)).string(8, name);
-    t
-}
-
-/// A TensorProto with data_location EXTERNAL.
-fn external_tensor(name: &str, dtype: Dtype, shape: &Shape, location: &str, offset: usize) -> Message {
-    let mut t = tensor_header(name, dtype, shape);
-    let (offset, length) = (offset.to_string(), (shape.len() * dtype.size()).to_string());
-    for (key, value) in [("location", location), ("offset", &offset), ("length", &length)] {
-        let mut entry = Message::default();
-        entry.string(1, key).string(2, value);
-        t.message(13, &entry);
-    }
-    t.int(14, 1);
-    t
-}
-
-fn value_info(name: &str, dtype: Dtype, shape: &Shape) -> Message {
-    let mut dims = Message::default();
-    for &d in shape.iter() {
-        let mut dim = Message::default();
-        dim.int(1, d as u64);
-        dims.message(1, &dim);
-    }
-    let mut tensor = Message::default();
-    tensor.int(1, data_type(dtype)).message(2, &dims);
-    let mut kind = Message::default();
-    kind.message(1, &tensor);
-    let mut info = Message::default();
-    info.string(1, name).message(2, &kind);
-    info
-}
-
-/// A protobuf message being written: varint, 32-bit and length-delimited fields.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut v: u64) {
-        while v >= 0x80 {
-            self.0.push(v as u8 | 0x80);
-            v >>= 7;
-        }
-        self.0.push(v as u8);
-    }
-
-    fn tag(&mut self, field: u32, wire: u32) {
-        self.varint(u64::from(field << 3 | wire));
-    }
-
-    fn int(&mut self, field: u32, v: u64) -> &mut Message {
-        self.tag(field, 0);
-        self.varint(v);
-        self
-    }
-
-    fn float(&mut self, field: u32, v: f32) -> &mut Message {
-        self.tag(field, 5);
-        self.0.extend(v.to_le_bytes());
-        self
-    }
-
-    fn bytes(&mut self, field: u32, v: &[u8]) -> &mut Message {
-        self.tag(field, 2);
-        self.varint(v.len() as u64);
-        self.0.extend_from_slice(v);
-        self
-    }
-
-    fn string(&mut self, field: u32, v: &str) -> &mut Message {
-        self.bytes(field, v.as_bytes())
-    }
-
-    fn message(&mut self, field: u32, m: &Message) -> &mut Message {
-        self.bytes(field, &m.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -543,7 +479,8 @@ mod tests {
             |model: Vec<u8>| model.windows(YIELD.1.len()).filter(|w| *w == YIELD.1.as_bytes()).count();
         assert_eq!(count(lower(&g, Placement::Inputs)), 0);
         for (every, yields) in [(1, 3), (17, 2), (80, 2), (81, 1), (176, 1), (177, 0)] {
-            assert_eq!(count(lower_yielding(&g, Placement::Inputs, every)), yields, "every {every}");
+            let options = LoweringOptions { yield_every: every, ..LoweringOptions::default() };
+            assert_eq!(count(lower_with(&g, Placement::Inputs, options)), yields, "every {every}");
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ use super::threads::Threads;
 use super::yielding;
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
-use crate::graph::onnx::{self, Placement};
+use crate::graph::onnx::{self, LoweringOptions, Placement};
 use crate::graph::{Graph, Op, int8, simplify};
 use crate::quant::{Ranges, ranges_name};
 use crate::tensor::Dtype;
@@ -229,6 +229,10 @@ impl Compiler {
             // then picks by itself: they round the activations too, and are slow for this storage.
             .and_then(|b| b.with_config_entry("session.disable_quant_qdq", "1"))
             .map_err(builder_error(&stage))?;
+        let b = match &self.options.profile {
+            Some(folder) => b.with_profiling(folder.join(name)).map_err(builder_error(&stage))?,
+            None => b,
+        };
         let provider = self.options.provider;
         let every =
             if self.options.yielding && provider == Provider::Cpu { yielding::EVERY } else { u64::MAX };
@@ -245,8 +249,9 @@ impl Compiler {
         let values = values.collect::<Result<Vec<_>>>()?;
         let constants = if cost.in_place { int8::constants(graph) } else { names.iter().cloned().collect() };
         let files = Files::of(&names, sources);
+        let lowering = LoweringOptions { yield_every: every, by_layer: self.options.profile.is_some() };
         let model = if constants.is_empty() {
-            onnx::lower_yielding(graph, Placement::Inputs, every)
+            onnx::lower_with(graph, Placement::Inputs, lowering)
         } else {
             b = self.place_initializers(b, &values, &files, &cost.shared, &stage)?;
             if let Some(name) = constants.iter().find(|n| files.place(n, sources).is_none()) {
@@ -260,7 +265,7 @@ impl Compiler {
                 });
             }
             let place = |n: &str| files.place(n, sources).filter(|_| constants.contains(n));
-            onnx::lower_yielding(graph, Placement::External(&place), every)
+            onnx::lower_with(graph, Placement::External(&place), lowering)
         };
         let aside = takes_long(graph.nodes().len(), &cost);
         let loading = cancel.begin_load(&b, aside && key.is_some())?;

@@ -52,4 +52,8 @@ pub struct Options {
     pub yielding: bool,
     /// The ONNX Runtime library file; `None` searches.
     pub ort_library: Option<PathBuf>,
+    /// A folder: every session writes its profile there, as ONNX Runtime's JSON, when it is dropped. Values and nodes are then
+    /// named by their layers, see [`Graph::layers`](crate::graph::Graph::layers).
+    #[doc(hidden)]
+    pub profile: Option<PathBuf>,
 }

@@ -11,7 +11,7 @@ pub(crate) mod observe;
 mod room;
 mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,6 +70,8 @@ pub struct Sessions {
     share: Arc<Share>,
     /// Bytes of the buffers of the job at hand, and of those it stands inside.
     host: u64,
+    /// Milliseconds that each program has run for the job at hand.
+    pub(crate) spent: BTreeMap<&'static str, f64>,
     log: Arc<LogQueue>,
     /// What convolutions read and write, while somebody wants to know.
     observed: Option<Observed>,
@@ -84,7 +86,7 @@ impl Sessions {
         log: Arc<LogQueue>,
     ) -> Sessions {
         let compiler = Compiler::new(runtime, options.clone(), threads);
-        let (ledger, features) = Default::default();
+        let (ledger, features, spent) = Default::default();
         let share = Share::new();
         Sessions {
             model,
@@ -95,6 +97,7 @@ impl Sessions {
             features,
             share,
             host: 0,
+            spent,
             log,
             observed: None,
         }
@@ -150,7 +153,9 @@ impl Sessions {
         let Some(Kept::Session(session)) = self.kept.get(&key(program, batch)) else {
             return Err(Error::internal(format!("'{}' was prepared and is not there", program.name())));
         };
+        let began = Instant::now();
         let results = session.run(inputs, cancel);
+        *self.spent.entry(program.name()).or_default() += began.elapsed().as_secs_f64() * 1e3;
         self.settle();
         let results = results?;
         match &mut self.observed {

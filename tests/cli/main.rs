@@ -1,5 +1,6 @@
 //! The command line, as scripts use it: exit statuses, outputs, PNG metadata, error texts.
 
+mod bench;
 mod checkpoints;
 mod families;
 mod labels;

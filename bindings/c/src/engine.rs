@@ -198,6 +198,7 @@ pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Re
             other => return Err(Error::invalid("options.yielding", "0 or 1", other)),
         },
         ort_library: library.map(Into::into),
+        profile: None,
     };
     Ok((options, (o.log, o.log_user_data, LogLevel::try_from(o.log_level)?)))
 }

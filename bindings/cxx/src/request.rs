@@ -80,6 +80,7 @@ pub fn read_options(o: &ffi::Options) -> softdimo::Result<softdimo::Options> {
         work_limit: o.work_limit,
         yielding: o.yielding,
         ort_library: (!o.ort_library.is_empty()).then(|| (&o.ort_library).into()),
+        profile: None,
     })
 }
 

@@ -1,0 +1,93 @@
+//! One combination in this process: what its parent reads from its stdout, as JSON.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use softdimo::program::Program;
+use softdimo::{Engine, Options, Request, Result};
+
+use super::peak;
+use super::profile::{self, Profile};
+use super::resident::Resident;
+
+/// What is run.
+#[derive(Clone, Copy)]
+pub struct Work {
+    pub batch: usize,
+    pub steps: u32,
+    /// Timed ones, after the first.
+    pub runs: usize,
+    /// Run once more, to see where the time goes.
+    pub profile: bool,
+}
+
+/// Times are milliseconds.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Version of ONNX Runtime.
+    pub runtime: String,
+    pub threads: usize,
+    pub open: f64,
+    /// It prepares sessions.
+    pub first: f64,
+    pub runs: Vec<Run>,
+    /// Multiply-adds of one call of each network that ran.
+    pub work: BTreeMap<String, u64>,
+    /// GFLOP/s of a large f32 product, see [`peak::rate`].
+    pub peak_rate: f64,
+    /// Beyond what the process held before.
+    pub opened: Resident,
+    pub after: Resident,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Run {
+    pub milliseconds: f64,
+    pub networks: BTreeMap<String, f64>,
+}
+
+pub fn measure(path: &Path, options: Options, work: Work) -> Result<Measurement> {
+    let before = Resident::now();
+    let clock = Instant::now();
+    let engine = Engine::open(path, options.clone())?;
+    let open = milliseconds(clock);
+    let opened = Resident::now() - before;
+
+    let request = Request { batch: work.batch, steps: work.steps, ..Request::default() };
+    let clock = Instant::now();
+    engine.generate(&request)?;
+    let first = milliseconds(clock);
+    let mut runs = Vec::new();
+    for seed in 0..work.runs {
+        let request = request.clone().with_seed(seed as u64);
+        let clock = Instant::now();
+        let generated = engine.generate(&request)?;
+        let networks = generated.report.network_milliseconds.iter();
+        runs.push(Run {
+            milliseconds: milliseconds(clock),
+            networks: networks.map(|(name, ms)| (name.to_string(), *ms)).collect(),
+        });
+    }
+    let after = Resident::now() - before;
+
+    let ran = Program::ALL.into_iter().filter(|p| runs.iter().any(|r| r.networks.contains_key(p.name())));
+    let model = engine.model();
+    let counted = ran.map(|program| {
+        let graph = program.graph(model.architecture(), &model.weights(), work.batch)?;
+        Ok((program.name().to_string(), graph.work()))
+    });
+    let counted = counted.collect::<Result<_>>()?;
+    let (runtime, threads) = (engine.runtime().version.clone(), engine.threads());
+    let peak_rate = peak::rate(&engine)?;
+    drop(engine);
+    let profile = work.profile.then(|| profile::take(path, options, &request, work.runs)).transpose()?;
+    Ok(Measurement { runtime, threads, open, first, runs, work: counted, peak_rate, opened, after, profile })
+}
+
+fn milliseconds(clock: Instant) -> f64 {
+    clock.elapsed().as_secs_f64() * 1e3
+}
