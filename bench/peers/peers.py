@@ -4,7 +4,10 @@ import os
 
 
 class Torch:
-    def __init__(self, files, threads, dtype=None, autocast=False, compiled=False, channels_last=False):
+    """Convolutions in the layout that PyTorch recommends for processors. Autocast is left out: it converts the weights anew for
+    every picture."""
+
+    def __init__(self, files, threads, dtype="float32", compiled=False):
         if compiled:
             os.environ["TORCHINDUCTOR_FREEZING"] = "1"  # folds and packs weights, as the other runtimes do
         import torch
@@ -12,32 +15,21 @@ class Torch:
         import maskbit
 
         torch.set_num_threads(threads)
-        self.torch = torch
-        self.autocast = autocast
+        self.torch, self.dtype = torch, getattr(torch, dtype)
         student, decoder = maskbit.load(files.model)
-        if channels_last:
-            decoder = decoder.to(memory_format=torch.channels_last)
-        if dtype and not autocast:
-            student, decoder = student.to(getattr(torch, dtype)), decoder.to(getattr(torch, dtype))
-        self.dtype = getattr(torch, dtype or "float32")
+        student, decoder = student.to(self.dtype), decoder.to(self.dtype, memory_format=torch.channels_last)
         if compiled:
             student, decoder = torch.compile(student), torch.compile(decoder)
         self.modules = student, decoder
 
-    def _run(self, module, *inputs):
-        torch = self.torch
-        with torch.inference_mode(), torch.autocast("cpu", self.dtype, enabled=self.autocast):
-            return module(*map(torch.from_numpy, inputs)).float().numpy()
-
     def student(self, e_in, class_id):
-        torch = self.torch
-        kind = torch.float32 if self.autocast else self.dtype
-        with torch.inference_mode(), torch.autocast("cpu", self.dtype, enabled=self.autocast):
-            logits = self.modules[0](torch.from_numpy(e_in).to(kind), torch.from_numpy(class_id))
-            return logits.float().numpy()
+        with self.torch.inference_mode():
+            e_in = self.torch.from_numpy(e_in).to(self.dtype)
+            return self.modules[0](e_in, self.torch.from_numpy(class_id)).float().numpy()
 
     def decoder(self, tokens):
-        return self._run(self.modules[1], tokens)
+        with self.torch.inference_mode():
+            return self.modules[1](self.torch.from_numpy(tokens)).float().numpy()
 
 
 class OnnxRuntime:
@@ -84,7 +76,7 @@ class Softdimo:
 
         library = softdimo._native
         modes = {"LEAN": library.SOFTDIMO_MEMORY_LEAN, "FAST": library.SOFTDIMO_MEMORY_FAST}
-        self.engine = softdimo.open(files.ours(storage), threads=threads, memory=modes[memory])
+        self.engine = softdimo.open(files.ours(storage), threads=threads, memory_mode=modes[memory])
 
     def parts(self):
         """Make a picture: the milliseconds of student and decoder."""
@@ -97,13 +89,10 @@ class Softdimo:
 
 # Who, in which precision, and how it is opened.
 PEERS = {
-    ("PyTorch", "f32"): lambda f, n: Torch(f, n),
-    ("PyTorch", "f32, channels last"): lambda f, n: Torch(f, n, channels_last=True),
+    ("PyTorch", "f32"): Torch,
     ("PyTorch", "bf16"): lambda f, n: Torch(f, n, "bfloat16"),
-    ("PyTorch", "bf16, channels last"): lambda f, n: Torch(f, n, "bfloat16", channels_last=True),
-    ("PyTorch", "bf16 by autocast"): lambda f, n: Torch(f, n, "bfloat16", autocast=True, channels_last=True),
-    ("torch.compile", "f32"): lambda f, n: Torch(f, n, compiled=True, channels_last=True),
-    ("torch.compile", "bf16"): lambda f, n: Torch(f, n, "bfloat16", compiled=True, channels_last=True),
+    ("torch.compile", "f32"): lambda f, n: Torch(f, n, compiled=True),
+    ("torch.compile", "bf16"): lambda f, n: Torch(f, n, "bfloat16", compiled=True),
     ("ONNX Runtime", "f32"): OnnxRuntime,
     ("OpenVINO", "f32"): lambda f, n: OpenVino(f, n, hint="f32"),
     ("OpenVINO", "bf16"): lambda f, n: OpenVino(f, n, hint="bf16"),

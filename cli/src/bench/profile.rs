@@ -127,12 +127,15 @@ fn is_number(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// What shares are summed by.
+type Key = fn(&Share) -> String;
+
 impl Profile {
     pub fn print(&self) -> Result<()> {
-        let by: [(&str, &dyn Fn(&Share) -> String); 3] = [
-            ("operation", &|share| share.op.clone()),
-            ("block", &|share| block(&share.layer)),
-            ("layer", &|share| part(&share.layer)),
+        let by: [(&str, Key); 3] = [
+            ("operation", |share| share.op.clone()),
+            ("block", |share| block(&share.layer)),
+            ("layer", |share| part(&share.layer)),
         ];
         for (network, shares) in &self.0 {
             let total: f64 = shares.iter().map(|share| share.milliseconds).sum();
@@ -150,7 +153,7 @@ impl Profile {
 }
 
 /// Sums by `key`, the largest first.
-fn rows(what: &str, shares: &[Share], key: &dyn Fn(&Share) -> String, total: f64) -> Vec<Vec<String>> {
+fn rows(what: &str, shares: &[Share], key: Key, total: f64) -> Vec<Vec<String>> {
     let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for share in shares {
         let sum = sums.entry(key(share)).or_default();

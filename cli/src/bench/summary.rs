@@ -79,7 +79,7 @@ pub fn of(combinations: &[Combination], measured: &[Vec<Measurement>]) -> Result
         let gflop: Option<f64> = networks.values().map(|n| n.gflop).sum();
         let most = |of: &dyn Fn(&Measurement) -> Resident| {
             let all: Vec<Resident> = rounds.iter().map(of).collect();
-            let most = |field: fn(&Resident) -> i64| all.iter().map(field).max().unwrap_or(0);
+            let most = |field: Figure| all.iter().map(field).max().unwrap_or(0);
             Resident {
                 anon: most(|r| r.anon),
                 file: most(|r| r.file),
@@ -239,9 +239,10 @@ impl Summary {
     }
 }
 
+type Figure = fn(&Resident) -> i64;
+
 /// Figures of memory that grow with a model.
-const MEMORY: [(&str, fn(&Resident) -> i64); 3] =
-    [("RssAnon", |r| r.anon), ("RssFile", |r| r.file), ("PSS", |r| r.pss)];
+const MEMORY: [(&str, Figure); 3] = [("RssAnon", |r| r.anon), ("RssFile", |r| r.file), ("PSS", |r| r.pss)];
 
 fn runtime(rounds: &[Measurement]) -> String {
     rounds.first().map_or("no runtime".into(), |m| format!("ONNX Runtime {}", m.runtime))
