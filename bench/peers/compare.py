@@ -46,8 +46,8 @@ class Worker:
             return json.loads(line)
         self.process.wait()
         with open(self.log) as log:
-            last = log.read().strip().splitlines()[-1:] or ["it says nothing"]
-        self.failure = f"not ready after {PATIENCE} s" if late else last[0]
+            errors = [line.strip() for line in log if "Error" in line] or ["it says nothing"]
+        self.failure = f"not ready after {PATIENCE} s" if late else errors[-1]
         return None
 
     def ask(self, what):

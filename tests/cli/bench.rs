@@ -54,7 +54,7 @@ fn every_combination_is_measured_in_every_round() {
     };
     for network in ["student", "decode (hard)"] {
         let gflop = |batch| number(&of("lean", 1, batch)["networks"][network]["gflop"]);
-        assert!((gflop(2) / gflop(1) - 2.0).abs() < 0.01, "{network}: {} and {}", gflop(1), gflop(2));
+        assert!((gflop(2) / gflop(1) - 2.0).abs() < 0.05, "{network}: {} and {}", gflop(1), gflop(2));
     }
     if cfg!(target_os = "linux") {
         let after = |memory| number(&of(memory, 1, 1)["after"]["anon"]);
