@@ -202,6 +202,28 @@ impl Graph {
         self.push(Op::LayerNormalization { eps }, &[x, scale, bias])
     }
 
+    /// LayerNormalization of x + skip, x [B, N, D] or [N, D], skip as x or [N, D].
+    pub fn skip_layer_normalization(
+        &self,
+        x: Value,
+        skip: Value,
+        scale: Value,
+        bias: Value,
+        eps: f32,
+    ) -> Result<Value> {
+        self.push(Op::SkipLayerNormalization { eps }, &[x, skip, scale, bias])
+    }
+
+    /// softmax(scale·q·kᵀ)·v of every head, for q [B, M, D], k and v [B, N, D].
+    pub fn attention(&self, q: Value, k: Value, v: Value, heads: usize, scale: f32) -> Result<Value> {
+        self.push(Op::Attention { heads, scale }, &[q, k, v])
+    }
+
+    /// [B, f·f·C, H, W] → [B, C, f·H, f·W] for a factor f.
+    pub fn depth_to_space(&self, x: Value, factor: usize) -> Result<Value> {
+        self.push(Op::DepthToSpace { factor }, &[x])
+    }
+
     /// Mean over non-overlapping windows of [B, C, H, W].
     pub fn average_pool(&self, x: Value, size: usize) -> Result<Value> {
         self.push(Op::AveragePool { size }, &[x])

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Graph, Node, Op, Value};
+use super::{Graph, Node, Op, Value, fused};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Shape};
 
@@ -430,6 +430,17 @@ pub(super) fn eval_node(node: &Node, inputs: &[&Array], feeds: &HashMap<String, 
                 *v = *v * inputs[1].data[i % d] + inputs[2].data[i % d];
             }
             array(data)
+        }
+        Op::Attention { .. } | Op::DepthToSpace { .. } | Op::SkipLayerNormalization { .. } => {
+            let g = Graph::new();
+            let names: Vec<String> = (0..inputs.len()).map(|i| format!("x{i}")).collect();
+            let values = names.iter().zip(inputs).map(|(name, x)| g.input(name, node.dtype, x.shape.clone()));
+            let values = values.collect::<Result<Vec<_>>>()?;
+            let feeds = names.iter().cloned().zip(inputs.iter().map(|&x| x.clone())).collect();
+            match fused::plain(&g, &node.op, &values)? {
+                Some(y) => eval_values(&g, &[y], &feeds)?.remove(0),
+                None => return Err(Error::internal("a fused op without a meaning")),
+            }
         }
         Op::AveragePool { size } => tabulate(shape, |c| {
             let mut sum = 0.0;

@@ -5,7 +5,7 @@
 //! broadcasting: the driver sums a cotangent down to its input's shape, once, when it arrives.
 
 use super::recompute::Blocks;
-use super::{Graph, Node, Op, Value};
+use super::{Graph, Node, Op, Value, fused};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Shape, Tensor};
 
@@ -93,6 +93,15 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
         Op::Add => two(dy, dy),
         // piecewise constant
         Op::ArgMax { .. } => Ok(vec![None]),
+        // that of the plain ops
+        Op::Attention { .. } | Op::DepthToSpace { .. } | Op::SkipLayerNormalization { .. } => {
+            // Operands apart from each other, whatever they are computed from.
+            let apart = node.inputs.iter().map(|&v| g.stop_gradient(v)).collect::<Result<Vec<_>>>()?;
+            match fused::plain(g, &node.op, &apart)? {
+                Some(y) => Ok(grad_with_cotangent(g, y, dy, &apart)?.into_iter().map(Some).collect()),
+                None => Err(Error::internal("a fused op without a meaning")),
+            }
+        }
         // x̄ = dy / s², repeated over each s×s window
         Op::AveragePool { size } => one(g.mul_scalar(g.resize(dy, *size)?, 1.0 / (size * size) as f32)?),
         // x̄ = dy in x's dtype; integers carry no gradient

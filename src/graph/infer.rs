@@ -1,6 +1,6 @@
 //! Result dtype and shape of every operation, and what it asks of its operands.
 
-use super::{Node, Op};
+use super::{Node, Op, fused};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Shape};
 
@@ -68,7 +68,7 @@ fn check_dtypes(op: &Op, dtypes: &[Dtype]) -> Result<(), &'static str> {
     let rule = |holds: bool, text| if holds { Ok(()) } else { Err(text) };
     match op {
         // Their lowering brings f32 constants along.
-        Op::Clip { .. } | Op::GroupNormalization { .. } => {
+        Op::Attention { .. } | Op::Clip { .. } | Op::GroupNormalization { .. } => {
             rule(dtypes.iter().all(|&d| d == Dtype::F32), "f32 operands")
         }
         Op::AveragePool { .. }
@@ -90,6 +90,7 @@ fn check_dtypes(op: &Op, dtypes: &[Dtype]) -> Result<(), &'static str> {
         | Op::Relu
         | Op::Sigmoid
         | Op::Sin
+        | Op::SkipLayerNormalization { .. }
         | Op::Softmax { .. }
         | Op::Sqrt
         | Op::Tanh => rule(same && dtypes.iter().all(|d| d.is_float()), "operands of one float dtype"),
@@ -140,6 +141,7 @@ fn check_dtypes(op: &Op, dtypes: &[Dtype]) -> Result<(), &'static str> {
         }
         Op::Cast { .. }
         | Op::Constant { .. }
+        | Op::DepthToSpace { .. }
         | Op::Expand { .. }
         | Op::Input { .. }
         | Op::Pad { .. }
@@ -399,6 +401,10 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
             let shapes = x.last().is_some_and(|&d| **scale == [d] && **bias == [d]);
             require(shapes, "x [.., D], scale [D], bias [D]")?;
             Ok((dtypes[0], x.clone()))
+        }
+        Op::Attention { .. } | Op::DepthToSpace { .. } | Op::SkipLayerNormalization { .. } => {
+            let shape = fused::infer(op, inputs).map_err(&error)?;
+            Ok((dtypes[0], shape))
         }
         Op::AveragePool { size } => {
             let (dtype, x) = unary()?;

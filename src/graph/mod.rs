@@ -6,6 +6,7 @@
 
 mod build;
 pub mod eval;
+mod fused;
 mod grad;
 mod infer;
 pub mod int8;
@@ -16,6 +17,7 @@ mod op;
 mod print;
 mod proto;
 mod recompute;
+pub mod rewrite;
 mod simplify;
 mod work;
 

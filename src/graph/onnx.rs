@@ -413,6 +413,16 @@ impl Lowering {
                 self.emit("Mul", &[&c, &scale], &d, &[]);
                 self.emit("Add", &[&d, &bias], &y, &[]);
             }
+            Op::SkipLayerNormalization { eps } => {
+                self.emit_of(MICROSOFT, "SkipLayerNormalization", &x, &y, &[Float("epsilon", *eps)]);
+            }
+            Op::Attention { heads, scale } => {
+                let attributes = [Int("num_heads", *heads as i64), Float("scale", *scale)];
+                self.emit_of(MICROSOFT, "MultiHeadAttention", &x, &y, &attributes);
+            }
+            Op::DepthToSpace { factor } => {
+                self.emit("DepthToSpace", &x, &y, &[Int("blocksize", *factor as i64), Text("mode", "DCR")]);
+            }
             Op::LayerNormalization { eps } => {
                 self.emit("LayerNormalization", &x, &y, &[Int("axis", -1), Float("epsilon", *eps)]);
             }

@@ -63,6 +63,11 @@ pub enum Op {
     Where,
 
     // Linear algebra.
+    /// (q [B, M, D], k [B, N, D], v [B, N, D]) → softmax(scale·q·kᵀ)·v [B, M, D], for each of `heads` parts of D.
+    Attention {
+        heads: usize,
+        scale: f32,
+    },
     /// (a [.., M, K], b [.., K, N]) → [.., M, N]; leading dimensions broadcast.
     MatMul,
     /// (a, b[, c]): op(a)·op(b) + c over matrices; c broadcasts to [M, N].
@@ -84,6 +89,11 @@ pub enum Op {
     },
 
     // Layout.
+    /// [B, f·f·C, H, W] → [B, C, f·H, f·W] for a factor f: channel (p·f + q)·C + c is at row p and column q of the f×f
+    /// block of each position.
+    DepthToSpace {
+        factor: usize,
+    },
     Concat {
         axis: usize,
     },
@@ -149,6 +159,10 @@ pub enum Op {
     },
     /// (x [.., D], scale \[D\], bias \[D\]) over the last axis.
     LayerNormalization {
+        eps: f32,
+    },
+    /// (x [B, N, D] or [N, D], skip as x or [N, D], scale \[D\], bias \[D\]): LayerNormalization of x + skip.
+    SkipLayerNormalization {
         eps: f32,
     },
 

@@ -39,6 +39,8 @@ impl Op {
             }
             Op::Constant { value } => constant(value),
             Op::Clip { min, max } => format!("min={min:?}, max={max:?}"),
+            Op::Attention { heads, scale } => format!("heads={heads}, scale={scale:?}"),
+            Op::DepthToSpace { factor } => format!("factor={factor}"),
             Op::Gelu { tanh } => format!("tanh={tanh}"),
             Op::Gemm { trans_a, trans_b } => format!("trans_a={trans_a}, trans_b={trans_b}"),
             Op::Conv { strides, pads, group } | Op::ConvTranspose { strides, pads, group } => {
@@ -59,7 +61,7 @@ impl Op {
             | Op::Softmax { axis } => format!("axis={axis}"),
             Op::ReduceMean { axes } | Op::ReduceSum { axes } => format!("axes={axes:?}"),
             Op::GroupNormalization { groups, eps } => format!("groups={groups}, eps={eps:?}"),
-            Op::LayerNormalization { eps } => format!("eps={eps:?}"),
+            Op::LayerNormalization { eps } | Op::SkipLayerNormalization { eps } => format!("eps={eps:?}"),
             Op::AveragePool { size } => format!("size={size}"),
             Op::Resize { factor } => format!("factor={factor}"),
             Op::MatMulIntegerToFloat { zero_point } | Op::QuantizeLinear { zero_point } => {

@@ -10,6 +10,8 @@ pub(super) fn of_node(nodes: &[Node], n: &Node) -> u64 {
     let operand = |at: usize| &nodes[n.inputs[at].index()].shape;
     // Products per result.
     let inner = match &n.op {
+        // A product with every key, and one with every value.
+        Op::Attention { .. } => 2 * operand(1)[1],
         Op::MatMul => operand(0).last().copied().unwrap_or(1),
         Op::Gemm { trans_a, .. } => operand(0)[usize::from(!trans_a)],
         Op::MatMulIntegerToFloat { .. } => operand(0)[1],

@@ -25,7 +25,7 @@ use super::yielding;
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
 use crate::graph::onnx::{self, LoweringOptions, Placement};
-use crate::graph::{Graph, Op, int8, simplify};
+use crate::graph::{Graph, Op, int8, rewrite, simplify};
 use crate::quant::{Ranges, ranges_name};
 use crate::tensor::Dtype;
 use crate::weights::Sources;
@@ -124,13 +124,20 @@ impl Compiler {
         self.threads.count()
     }
 
-    /// `graph` in the arithmetic in which it is computed here.
+    /// `graph` as it is run here: in which arithmetic, and rewritten for the CPU's kernels.
     ///
     /// # Errors
     /// None but of a graph that cannot be simplified.
-    pub fn arithmetic<'a>(&self, graph: &'a Graph, sources: &Sources) -> Result<Cow<'a, Graph>> {
-        let int8 = self.options.arithmetic == Arithmetic::Auto && self.options.provider == Provider::Cpu;
-        if !int8 || !int8::applies(graph) {
+    pub fn for_running<'a>(&self, graph: &'a Graph, sources: &Sources) -> Result<Cow<'a, Graph>> {
+        if self.options.provider != Provider::Cpu {
+            return Ok(Cow::Borrowed(graph));
+        }
+        let graph = self.arithmetic(graph, sources)?;
+        Ok(Cow::Owned(rewrite::for_running(&graph, self.runtime.kernels())?))
+    }
+
+    fn arithmetic<'a>(&self, graph: &'a Graph, sources: &Sources) -> Result<Cow<'a, Graph>> {
+        if self.options.arithmetic != Arithmetic::Auto || !int8::applies(graph) {
             return Ok(Cow::Borrowed(graph));
         }
         let known = |kernels: &str| {

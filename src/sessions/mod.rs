@@ -325,7 +325,7 @@ impl Sessions {
         let model = self.model.clone();
         let mut sources = Sources::of(model.checkpoint());
         others.iter().for_each(|(namespace, checkpoint)| sources.add(namespace, checkpoint));
-        let graph = &*self.compiler.arithmetic(graph, &sources)?;
+        let graph = &self.compiler.for_running(graph, &sources)?;
         let mut cost = self.cost(graph, &sources, runs, Sharing::Model);
         // A carried value has two buffers, beside what the runtime plans.
         let is_carried = |input: &str| carried.iter().any(|(_, name)| name == input);
@@ -417,7 +417,7 @@ impl Sessions {
     ) -> Result<Vec<(String, Tensor)>> {
         checkpoint.recheck()?;
         let (sources, sharing) = (Sources::of(checkpoint), Sharing::Nothing);
-        let graph = &*self.compiler.arithmetic(graph, &sources)?;
+        let graph = &self.compiler.for_running(graph, &sources)?;
         let cost = self.cost(graph, &sources, Runs::Many, sharing);
         self.build(("graph", None), graph, &sources, sharing, cost, cancel)?.run(inputs, cancel)
     }

@@ -395,6 +395,9 @@ fn random_op(d: &mut Draw) -> Op {
         "Sub" => Op::Sub,
         "Where" => Op::Where,
         "MatMul" => Op::MatMul,
+        "Attention" => Op::Attention { heads: a, scale: 0.5 },
+        "DepthToSpace" => Op::DepthToSpace { factor: a },
+        "SkipLayerNormalization" => Op::SkipLayerNormalization { eps: 1e-5 },
         "Gemm" => Op::Gemm { trans_a: a % 2 == 0, trans_b: b % 2 == 0 },
         "Conv" => Op::Conv { strides: [c, e], pads, group: f },
         "ConvTranspose" => Op::ConvTranspose { strides: [c, e], pads, group: f },
@@ -405,6 +408,7 @@ fn random_op(d: &mut Draw) -> Op {
         "Pad" => Op::Pad { before: dims.clone(), after: [b, c, e, f][..a.min(4)].to_vec() },
         "Reshape" => Op::Reshape { shape: dims.into() },
         "Slice" => Op::Slice { axis: a, start: b, end: c, step: e },
+        "Transpose" if h % 2 == 0 => Op::Transpose { perm: vec![1, 0] },
         "Transpose" => Op::Transpose { perm: dims.iter().map(|v| v % 5).collect() },
         "ArgMax" => Op::ArgMax { axis: a },
         "ReduceMax" => Op::ReduceMax { axis: a },
@@ -472,7 +476,11 @@ fn no_operands_make_the_builder_panic() {
             if let (Some(fitting), 0) = (fitting, d.below(2)) {
                 inputs = fitting;
             }
-            if op.name().ends_with("Normalization") && d.below(2) == 0 {
+            if op.name() == "Attention" && d.below(2) == 0 {
+                inputs = vec![values[8]; 3];
+            } else if op.name() == "SkipLayerNormalization" && d.below(2) == 0 {
+                inputs = vec![values[3], values[3], values[2], values[2]];
+            } else if op.name().ends_with("Normalization") && d.below(2) == 0 {
                 // Rows, scale and bias, likewise.
                 inputs = vec![values[3], values[2], values[2]];
             }

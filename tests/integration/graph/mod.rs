@@ -5,6 +5,7 @@
 mod case;
 mod elementwise;
 mod errors;
+mod fused;
 mod gradients;
 mod graphs;
 mod int8;
@@ -24,10 +25,15 @@ use strum::VariantNames;
 
 /// Every op, with several parameters where they matter.
 fn op_cases() -> Vec<Case> {
-    [elementwise::cases(), linear::cases(), int8::cases(), layout::cases(), normalize::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let tables = [
+        elementwise::cases(),
+        linear::cases(),
+        int8::cases(),
+        layout::cases(),
+        normalize::cases(),
+        fused::cases(),
+    ];
+    tables.into_iter().flatten().collect()
 }
 
 /// Ops whose cases need no literal example: `Weight` is compared with the file's own bytes.
