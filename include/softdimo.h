@@ -180,6 +180,11 @@ typedef struct softdimo_engine softdimo_engine;
 /// Weights are packed for the processor on first use: faster, one more copy in memory.
 #define SOFTDIMO_MEMORY_FAST 1
 
+/// Weights that are laid out for int8 arithmetic are computed with in int8 where the provider is fast at it: on the CPU (default).
+#define SOFTDIMO_ARITHMETIC_AUTO 0
+/// They are widened, and computed with in f32.
+#define SOFTDIMO_ARITHMETIC_F32 1
+
 /// The file is mapped (default). Replace it by rename; never truncate it in place.
 #define SOFTDIMO_WEIGHTS_MAP 0
 /// The file is copied into memory once.
@@ -246,8 +251,11 @@ typedef struct softdimo_engine_options {
   /// 1: networks look every millisecond or so of computing, instead of once a call, whether the engine is paused or has used
   /// up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
   uint32_t yielding;
+  /// What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
+  /// fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
+  uint32_t arithmetic;
   /// Must be zero.
-  uint32_t reserved[5];
+  uint32_t reserved[4];
 } softdimo_engine_options;
 
 /// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown

@@ -14,7 +14,7 @@ use crate::program::Program;
 use crate::quant::Ranges;
 use crate::request::Request;
 use crate::runtime::{Arithmetic, MemoryMode, Options};
-use crate::sessions::observe::ProgramCall;
+use crate::sessions::observe::{Observed, ProgramCall};
 use crate::tensor::Tensor;
 
 /// What models that read prompts are shown, in turn: subjects, styles and compositions apart from each other.
@@ -55,6 +55,20 @@ pub fn calibrate(
     pictures: u32,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Calibration> {
+    let observed = observe(model, options, pictures, &mut progress)?;
+    let mut ranges = observed.ranges();
+    ranges.values_mut().for_each(|ranges| ranges.widen(MARGIN));
+    let decoded = observed.calls.into_iter().filter(|call| call.program == Program::DecodeHard);
+    Ok(Calibration { ranges, decoded: decoded.take(JUDGED).collect() })
+}
+
+/// What the programs of `model` do in f32 while they make so many pictures, and encode them where they can.
+fn observe(
+    model: &Path,
+    options: &Options,
+    pictures: u32,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Observed> {
     let engine = open(model, options, Arithmetic::F32)?;
     let (layout, components) = (engine.layout(), engine.model().components());
     let has = |component| components.contains(&component);
@@ -73,11 +87,7 @@ pub fn calibrate(
         }
         progress(i + 1, pictures as usize);
     }
-    let observed = engine.observe(false)?;
-    let mut ranges = observed.ranges();
-    ranges.values_mut().for_each(|ranges| ranges.widen(MARGIN));
-    let decoded = observed.calls.into_iter().filter(|call| call.program == Program::DecodeHard);
-    Ok(Calibration { ranges, decoded: decoded.take(JUDGED).collect() })
+    engine.observe(false)
 }
 
 fn open(model: &Path, options: &Options, arithmetic: Arithmetic) -> Result<Engine> {
@@ -154,10 +164,7 @@ impl Judge<'_> {
         let mut worst = 0.0_f64;
         for call in calls {
             let found = self.engine.replay(call)?;
-            let [expected, found] = [&call.results, &found].map(|results| picture(results));
-            let (expected, found) = (expected?, found?);
-            let square = |(a, b): (&f32, &f32)| f64::from(a.clamp(0.0, 1.0) - b.clamp(0.0, 1.0)).powi(2);
-            worst = worst.max(expected.iter().zip(found).map(square).sum::<f64>() / expected.len() as f64);
+            worst = worst.max(mean_square(first(&call.results)?, first(&found)?));
         }
         Ok(worst)
     }
@@ -175,8 +182,77 @@ impl Judge<'_> {
     }
 }
 
-/// The picture among the results of a decoder.
-fn picture(results: &[(String, Tensor)]) -> Result<&[f32]> {
-    let (_, image) = results.first().ok_or_else(|| Error::internal("a decoder without a result"))?;
-    image.f32s()
+/// The first result of a program.
+fn first(results: &[(String, Tensor)]) -> Result<&[f32]> {
+    let (_, value) = results.first().ok_or_else(|| Error::internal("a program without a result"))?;
+    value.f32s()
+}
+
+/// Mean square difference of two pictures of values within [0, 1].
+fn mean_square(a: &[f32], b: &[f32]) -> f64 {
+    let square = |(a, b): (&f32, &f32)| f64::from(a.clamp(0.0, 1.0) - b.clamp(0.0, 1.0)).powi(2);
+    a.iter().zip(b).map(square).sum::<f64>() / a.len().max(1) as f64
+}
+
+/// What another form of a model does to its pictures.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// 10·log₁₀(1/mean square difference) of each picture's channels in [0, 1], for the same tokens, in dB.
+    pub psnr: Vec<f64>,
+    /// Share of the slots whose most probable token is the same, for the same start.
+    pub tokens: f64,
+    /// Mean over slots of KL(p‖q), p of the model and q of the other one, in nats.
+    pub divergence: f64,
+}
+
+/// Have the generator in `model` make pictures in f32, and `other`, the same model in another form, see the same embeddings and
+/// tokens, in the arithmetic of `options`. One-step models alone have tokens and divergence. `progress` gets (pictures made,
+/// pictures in all).
+///
+/// # Errors
+/// Those of [`Engine::open`] and [`Engine::generate`]; that `other` is not the same model.
+pub fn compare(
+    model: &Path,
+    other: &Path,
+    options: &Options,
+    pictures: u32,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Comparison> {
+    let observed = observe(model, options, pictures, &mut progress)?;
+    let engine = open(other, options, options.arithmetic)?;
+    let layout = engine.layout();
+    let (mut found, mut slots, mut same) = (Comparison::default(), 0, 0);
+    for call in &observed.calls {
+        if !matches!(call.program, Program::DecodeHard | Program::Student) {
+            continue;
+        }
+        let results = engine.replay(call)?;
+        let (expected, results) = (first(&call.results)?, first(&results)?);
+        if call.program == Program::DecodeHard {
+            found.psnr.push(-10.0 * mean_square(expected, results).log10());
+            continue;
+        }
+        for (p, q) in expected.chunks_exact(layout.codes).zip(results.chunks_exact(layout.codes)) {
+            slots += 1;
+            same += usize::from(largest(p) == largest(q));
+            let (p, q) = (log_softmax(p), log_softmax(q));
+            found.divergence += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+        }
+    }
+    found.tokens = f64::from(same as u32) / f64::from(slots.max(1));
+    found.divergence /= f64::from(slots.max(1));
+    Ok(found)
+}
+
+/// The index of the largest logit, the first of several.
+fn largest(logits: &[f32]) -> usize {
+    (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let shifted: Vec<f64> = logits.iter().map(|z| f64::from(z - most)).collect();
+    let sum = shifted.iter().map(|z| z.exp()).sum::<f64>().ln();
+    shifted.into_iter().map(|z| z - sum).collect()
 }

@@ -26,8 +26,11 @@ pub enum Storage {
     Keep,
     /// f16 for matrices and kernels; vectors (norms, biases) stay f32.
     F16,
-    /// int8 with a scale per row for matrices and kernels, as in this module; f16 for what else is no vector.
+    /// int8 with a scale per row for matrices and kernels, as in this module, and laid out for int8 arithmetic where products
+    /// alone read it; f16 for what else is no vector.
     Int8,
+    /// The same in rows throughout (format 1): computed with in f32 on every processor.
+    Int8Rows,
 }
 
 impl Storage {
@@ -36,7 +39,7 @@ impl Storage {
         match self {
             Storage::Keep => "none",
             Storage::F16 => "f16",
-            Storage::Int8 => "int8",
+            Storage::Int8 | Storage::Int8Rows => "int8",
         }
     }
 
@@ -44,10 +47,10 @@ impl Storage {
     pub(crate) fn dtype(self, view: &TensorView) -> Dtype {
         match self {
             Storage::Keep => view.dtype,
-            Storage::F16 | Storage::Int8 if !view.dtype.is_float() => view.dtype,
-            Storage::F16 | Storage::Int8 if view.shape.rank() < 2 => Dtype::F32,
-            Storage::Int8 if has_rows(&view.shape) => Dtype::I8,
-            Storage::F16 | Storage::Int8 => Dtype::F16,
+            _ if !view.dtype.is_float() => view.dtype,
+            _ if view.shape.rank() < 2 => Dtype::F32,
+            Storage::Int8 | Storage::Int8Rows if has_rows(&view.shape) => Dtype::I8,
+            Storage::F16 | Storage::Int8 | Storage::Int8Rows => Dtype::F16,
         }
     }
 }

@@ -101,7 +101,7 @@ def ratio(worker, best, part):
 def ours(program, files):
     """What `softdimo verify` finds between the library and PyTorch in f32, by storage: relative L2 and largest difference."""
     found = {}
-    for storage in ("f32", "f16", "int8"):
+    for storage in ("f32", "f16", "int8", "int8-all"):
         command = [program, "verify", files.ours(storage), files.at("golden.safetensors"), "--json"]
         rows = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=storage == "f32").stdout)["rows"]
         rows = {row["name"].split("/")[-1]: row for row in rows}

@@ -103,6 +103,8 @@ PEERS = {
     ("softdimo", "f16 FAST"): lambda f, n: Softdimo(f, n, "f16", "FAST"),
     ("softdimo", "int8 LEAN"): lambda f, n: Softdimo(f, n, "int8", "LEAN"),
     ("softdimo", "int8 FAST"): lambda f, n: Softdimo(f, n, "int8", "FAST"),
+    ("softdimo", "int8-all LEAN"): lambda f, n: Softdimo(f, n, "int8-all", "LEAN"),
+    ("softdimo", "int8-all FAST"): lambda f, n: Softdimo(f, n, "int8-all", "FAST"),
 }
 OURS = "softdimo"
 

@@ -206,6 +206,12 @@ enum class MemoryMode : std::uint32_t {
     Fast = SOFTDIMO_MEMORY_FAST  ///< Weights are packed for the processor on first use.
 };
 
+/// What weights for int8 arithmetic are computed with.
+enum class Arithmetic : std::uint32_t {
+    Auto = SOFTDIMO_ARITHMETIC_AUTO, ///< int8 where the provider is fast at it.
+    F32 = SOFTDIMO_ARITHMETIC_F32    ///< f32.
+};
+
 /// How a file's bytes are held.
 enum class WeightsMode : std::uint32_t {
     Map = SOFTDIMO_WEIGHTS_MAP,               ///< Mapped.
@@ -567,6 +573,8 @@ public:
     Options& work_limit(std::uint32_t billions) { return raw_.work_limit = billions, *this; }
     /// Networks look every millisecond or so whether the engine is paused or has used up its share of the processor.
     Options& yielding(bool looks) { return raw_.yielding = looks ? 1 : 0, *this; }
+    /// What weights for int8 arithmetic are computed with.
+    Options& arithmetic(Arithmetic arithmetic) { return raw_.arithmetic = static_cast<std::uint32_t>(arithmetic), *this; }
     /// "cpu" or "cuda".
     Options& provider(std::string name) { return provider_ = std::move(name), *this; }
     /// Path of the ONNX Runtime library.

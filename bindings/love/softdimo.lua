@@ -38,7 +38,8 @@ typedef struct softdimo_engine_options {
     int32_t log_level;
     uint32_t work_limit;
     uint32_t yielding;
-    uint32_t reserved[5];
+    uint32_t arithmetic;
+    uint32_t reserved[4];
 } softdimo_engine_options;
 int32_t softdimo_engine_options_init(struct softdimo_engine_options *options, uint32_t struct_size);
 int32_t softdimo_engine_options_init_game(struct softdimo_engine_options *options, uint32_t struct_size);
@@ -250,6 +251,8 @@ local constants = {
     ERR_INTERNAL = 21,
     MEMORY_LEAN = 0,
     MEMORY_FAST = 1,
+    ARITHMETIC_AUTO = 0,
+    ARITHMETIC_F32 = 1,
     WEIGHTS_MAP = 0,
     WEIGHTS_READ = 1,
     WEIGHTS_MAP_GUARDED = 2,

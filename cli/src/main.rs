@@ -1,9 +1,10 @@
-//! The command line: `softdimo generate | optimize | inspect | labels | convert | quantize | verify | bench`.
+//! The command line: `softdimo generate | optimize | inspect | labels | convert | quantize | compare | verify | bench`.
 //!
 //! Results go to stdout, messages and progress to stderr. Exit status: 0 done, 1 failed (or a verification
 //! that did not pass), 2 wrong usage, 129, 130 or 143 ended by SIGHUP, SIGINT or SIGTERM.
 
 mod bench;
+mod compare;
 mod convert;
 mod engine;
 mod generate;
@@ -51,6 +52,8 @@ enum Command {
     Convert(convert::Args),
     /// Write a model file again with narrower weights
     Quantize(quantize::Args),
+    /// See what another form of a model, such as int8, does to its pictures
+    Compare(compare::Args),
     /// Replay a golden file and compare every tensor
     Verify(verify::Args),
     /// Time opening and running a model, and print its memory
@@ -83,6 +86,7 @@ fn run(command: Command, like: Option<like::Like>) -> softdimo::Result<ExitCode>
         Command::Labels(args) => labels::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Quantize(args) => quantize::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
     }

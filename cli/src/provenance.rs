@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use softdimo::{Error, Report, Result};
 
-use crate::engine::EngineArgs;
+use crate::engine::{ArithmeticArg, EngineArgs};
 use crate::say::tell;
 
 /// Keyword of the PNG text that holds a [`Recipe`].
@@ -123,6 +123,9 @@ impl RecipeOptions {
         }
         options.push("provider", Some(&engine.run.place.provider));
         options.push("memory", value_name(engine.run.memory));
+        let arithmetic = engine.run.place.arithmetic;
+        options
+            .push("arithmetic", Some(arithmetic).filter(|a| *a != ArithmeticArg::Auto).and_then(value_name));
         options
     }
 

@@ -40,12 +40,15 @@ pub struct Args {
 enum Dtype {
     F16,
     Int8,
+    /// int8 that is computed with in f32 on every processor
+    Int8Rows,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let storage = match args.dtype {
         Dtype::F16 => Storage::F16,
         Dtype::Int8 => Storage::Int8,
+        Dtype::Int8Rows => Storage::Int8Rows,
     };
     let model = &args.model;
     write(&args.output, &[("MODEL", model)], |output, progress| {

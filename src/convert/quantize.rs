@@ -62,7 +62,7 @@ pub fn quantize_calibrated(
         }
         let stored = storage.dtype(&view);
         require_finite(name, &view, stored, &file)?;
-        let transposed = stored == Dtype::I8 && matrices.contains(name);
+        let transposed = storage == Storage::Int8 && matrices.contains(name);
         let ranges = ranges.get(name).filter(|_| stored == Dtype::I8).cloned();
         parts.push(Part { name: name.into(), view, stored, transposed, ranges, file: file.clone() });
     }

@@ -61,7 +61,7 @@ pub(crate) fn collect<'a>(
         let stored = storage.dtype(&view);
         // A reward is computed in f32.
         let transposed =
-            stored == Dtype::I8 && matrices.contains(&name) && !prefix.starts_with(REWARD_COMPONENT);
+            storage == Storage::Int8 && matrices.contains(&name) && !prefix.starts_with(REWARD_COMPONENT);
         let name = format!("{prefix}{name}");
         parts.push(Part { name, view, stored, transposed, ranges: None, file: checkpoint.file() });
     }

@@ -386,7 +386,8 @@ static void options(const char *model) {
   OPTIONS(INVALID_ARGUMENT, "options.log_level: expected 1 (error) to 3 (info), found 4", o.log_level = 4);
   OPTIONS(INVALID_ARGUMENT, "options.log_level", o.log_level = 0);
   OPTIONS(INVALID_ARGUMENT, "options.reserved: expected 0, found 1", o.reserved[0] = 1);
-  OPTIONS(INVALID_ARGUMENT, "options.reserved: expected 0, found 1", o.reserved[4] = 1);
+  OPTIONS(INVALID_ARGUMENT, "options.reserved: expected 0, found 1", o.reserved[3] = 1);
+  OPTIONS(INVALID_ARGUMENT, "options.arithmetic: expected 0 (auto) or 1 (f32), found 2", o.arithmetic = 2);
   OPTIONS(INVALID_ARGUMENT, "options.yielding: expected 0 or 1, found 2", o.yielding = 2);
   OPTIONS(UNSUPPORTED, "expected at most 0 nodes (work_limit / 2), found", o.work_limit = 1);
   OPTIONS(UNSUPPORTED, "expected at most 10 nodes (work_limit / 2), found", o.work_limit = 20);

@@ -3,6 +3,7 @@
 mod bench;
 mod checkpoints;
 mod families;
+mod int8;
 mod labels;
 mod like;
 mod outputs;

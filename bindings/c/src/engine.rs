@@ -16,6 +16,11 @@ pub const SOFTDIMO_MEMORY_LEAN: u32 = 0;
 /// Weights are packed for the processor on first use: faster, one more copy in memory.
 pub const SOFTDIMO_MEMORY_FAST: u32 = 1;
 
+/// Weights that are laid out for int8 arithmetic are computed with in int8 where the provider is fast at it: on the CPU (default).
+pub const SOFTDIMO_ARITHMETIC_AUTO: u32 = 0;
+/// They are widened, and computed with in f32.
+pub const SOFTDIMO_ARITHMETIC_F32: u32 = 1;
+
 /// The file is mapped (default). Replace it by rename; never truncate it in place.
 pub const SOFTDIMO_WEIGHTS_MAP: u32 = 0;
 /// The file is copied into memory once.
@@ -85,8 +90,11 @@ pub struct softdimo_engine_options {
     /// 1: networks look every millisecond or so of computing, instead of once a call, whether the engine is paused or has used
     /// up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
     pub yielding: u32,
+    /// What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
+    /// fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
+    pub arithmetic: u32,
     /// Must be zero.
-    pub reserved: [u32; 5],
+    pub reserved: [u32; 4],
 }
 
 /// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown
@@ -117,7 +125,8 @@ const DEFAULTS: softdimo_engine_options = softdimo_engine_options {
     log_level: SOFTDIMO_LOG_WARNING,
     work_limit: 0,
     yielding: 0,
-    reserved: [0; 5],
+    arithmetic: SOFTDIMO_ARITHMETIC_AUTO,
+    reserved: [0; 4],
 };
 
 /// The same for an engine beside a game's own threads, which are not to miss a frame for it: `threads` is 1, the worker,
@@ -181,7 +190,11 @@ pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Re
             0.. => o.device_id,
             other => return Err(Error::invalid("options.device_id", "0 or more", other)),
         },
-        arithmetic: softdimo::Arithmetic::Auto,
+        arithmetic: match o.arithmetic {
+            SOFTDIMO_ARITHMETIC_AUTO => Arithmetic::Auto,
+            SOFTDIMO_ARITHMETIC_F32 => Arithmetic::F32,
+            other => return Err(Error::invalid("options.arithmetic", "0 (auto) or 1 (f32)", other)),
+        },
         memory: match o.memory_mode {
             SOFTDIMO_MEMORY_LEAN => MemoryMode::Lean,
             SOFTDIMO_MEMORY_FAST => MemoryMode::Fast,

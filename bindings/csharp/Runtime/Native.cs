@@ -370,6 +370,12 @@ namespace Softdimo
         /// <summary>Weights are packed for the processor on first use: faster, one more copy in memory.</summary>
         public const int SOFTDIMO_MEMORY_FAST = 1;
 
+        /// <summary>Weights that are laid out for int8 arithmetic are computed with in int8 where the provider is fast at it: on the CPU (default).</summary>
+        public const int SOFTDIMO_ARITHMETIC_AUTO = 0;
+
+        /// <summary>They are widened, and computed with in f32.</summary>
+        public const int SOFTDIMO_ARITHMETIC_F32 = 1;
+
         /// <summary>The file is mapped (default). Replace it by rename; never truncate it in place.</summary>
         public const int SOFTDIMO_WEIGHTS_MAP = 0;
 
@@ -462,8 +468,13 @@ namespace Softdimo
             /// up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
             /// </summary>
             public uint yielding;
+            /// <summary>
+            /// What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
+            /// fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
+            /// </summary>
+            public uint arithmetic;
             /// <summary>Must be zero.</summary>
-            public uint reserved_0, reserved_1, reserved_2, reserved_3, reserved_4;
+            public uint reserved_0, reserved_1, reserved_2, reserved_3;
         }
 
         /// <summary>

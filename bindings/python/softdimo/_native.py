@@ -62,6 +62,10 @@ class softdimo_engine(Structure):
 SOFTDIMO_MEMORY_LEAN = 0
 # Weights are packed for the processor on first use: faster, one more copy in memory.
 SOFTDIMO_MEMORY_FAST = 1
+# Weights that are laid out for int8 arithmetic are computed with in int8 where the provider is fast at it: on the CPU (default).
+SOFTDIMO_ARITHMETIC_AUTO = 0
+# They are widened, and computed with in f32.
+SOFTDIMO_ARITHMETIC_F32 = 1
 # The file is mapped (default). Replace it by rename; never truncate it in place.
 SOFTDIMO_WEIGHTS_MAP = 0
 # The file is copied into memory once.
@@ -129,8 +133,11 @@ class softdimo_engine_options(Structure):
         # 1: networks look every millisecond or so of computing, instead of once a call, whether the engine is paused or has used
         # up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
         ("yielding", ctypes.c_uint32),
+        # What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
+        # fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
+        ("arithmetic", ctypes.c_uint32),
         # Must be zero.
-        ("reserved", ctypes.c_uint32 * 5),
+        ("reserved", ctypes.c_uint32 * 4),
     ]
 
 

@@ -152,6 +152,7 @@ impl Args {
             ("--memory-limit", place.memory_limit.to_string()),
             ("--work-limit", place.work_limit.to_string()),
             ("--provider", place.provider.clone()),
+            ("--arithmetic", value_name(place.arithmetic).unwrap_or_default()),
         ];
         command.args(numbers.into_iter().map(|(name, value)| format!("{name}={value}")));
         command.args(place.read.then_some("--read")).args(profile.then_some("--profile"));

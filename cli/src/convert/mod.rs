@@ -104,6 +104,8 @@ enum Dtype {
     Keep,
     F16,
     Int8,
+    /// int8 that is computed with in f32 on every processor
+    Int8Rows,
 }
 
 impl Common {
@@ -112,6 +114,7 @@ impl Common {
             Dtype::Keep => Storage::Keep,
             Dtype::F16 => Storage::F16,
             Dtype::Int8 => Storage::Int8,
+            Dtype::Int8Rows => Storage::Int8Rows,
         }
     }
 

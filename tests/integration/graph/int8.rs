@@ -258,3 +258,17 @@ fn convolutions_of_known_ranges_are_computed_in_integers() {
         }
     }
 }
+
+/// Ranges beside kernels of floats, as a file may claim, change nothing.
+#[test]
+fn ranges_are_for_int8_kernels() {
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let g = Graph::new();
+        let x = g.input("x", Dtype::F32, [1, 16, 6, 6]).unwrap();
+        let w = g.cast(g.weight("w", dtype, [20, 16, 3, 3]).unwrap(), Dtype::F32).unwrap();
+        g.output("y", g.conv(x, w, None, [1, 1], [1; 4], 1).unwrap());
+        let known = Ranges { reads: [-1.0, 1.0], writes: vec![[-1.0, 1.0]; 20] };
+        let same = in_integers(&g, Resolution::Full, &|_| Some(known.clone())).unwrap();
+        assert_eq!(same.to_string(), g.to_string());
+    }
+}
