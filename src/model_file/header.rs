@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 
-use super::{BACKGROUND, COLOR, ClassLabel, FORMAT, FORMATS, REWARD_COMPONENT, parse_color};
+use super::{BACKGROUND, COLOR, ClassLabel, FORMAT, FORMATS, KNOWN_FORMATS, REWARD_COMPONENT, parse_color};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
@@ -25,7 +25,7 @@ impl<'a> ModelHeader<'a> {
         let header = ModelHeader { metadata: checkpoint.metadata(), reward, file };
         let format = header.get(FORMAT)?;
         if !FORMATS.contains(&format) {
-            return Err(header.wrong(FORMAT, &FORMATS.join(" or "), format));
+            return Err(header.wrong(FORMAT, KNOWN_FORMATS, format));
         }
         Ok(header)
     }

@@ -22,6 +22,9 @@ pub(crate) const FORMAT: &str = "softdimo.format";
 /// arithmetic.
 pub const FORMATS: [&str; 2] = ["1", "2"];
 
+/// [`FORMATS`] in words.
+pub(crate) const KNOWN_FORMATS: &str = "1 or 2";
+
 /// Metadata key that says how the weights are stored: "none", "f16" or "int8".
 pub const QUANTIZATION: &str = "softdimo.quantization";
 
