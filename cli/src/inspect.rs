@@ -9,7 +9,7 @@ use softdimo::checkpoint::Checkpoint;
 use softdimo::checkpoint::safetensors::SHA256_KEY;
 use softdimo::model::Model;
 use softdimo::model_file::{ClassLabel, QUANTIZATION};
-use softdimo::quant::scale_name;
+use softdimo::quant::{ranges_name, scale_name, transposed_name};
 use softdimo::{Dtype, Error, Layout, Result, RewardModel, WeightsMode};
 
 use crate::printed::line;
@@ -106,6 +106,12 @@ impl Opened {
     }
 }
 
+/// What may lie beside an int8 tensor and belongs to it: scales and ranges.
+fn parts_of_int8(tensor: &str) -> [String; 2] {
+    let weight = tensor.strip_suffix(&transposed_name("")).unwrap_or(tensor);
+    [scale_name(weight), ranges_name(weight)]
+}
+
 pub fn run(args: Args) -> Result<ExitCode> {
     let model = Opened::open(&args.model)?;
     let metadata = model.checkpoint().metadata();
@@ -116,10 +122,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut components: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
     let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
     let int8 = file.tensors().iter().filter(|(_, info)| info.dtype == Dtype::I8);
-    let scales: BTreeSet<String> = int8.map(|(name, _)| scale_name(name)).collect();
+    let scales: BTreeSet<String> = int8.flat_map(|(name, _)| parts_of_int8(name)).collect();
     for (name, info) in file.tensors() {
         let entry = components.entry(name.split('.').next().unwrap_or_default()).or_default();
-        // A scale is part of how a tensor is stored, not a parameter of the network.
+        // A scale is part of how a tensor is stored, not a parameter of the network; so are ranges.
         let parameters = if scales.contains(name) { 0 } else { info.shape.len() };
         *entry = (entry.0 + usize::from(parameters > 0), entry.1 + parameters, entry.2 + info.len);
         *dtypes.entry(info.dtype.name()).or_default() += info.len;
