@@ -13,7 +13,7 @@ use crate::model_file::WeightsMode;
 use crate::program::Program;
 use crate::quant::Ranges;
 use crate::request::Request;
-use crate::runtime::{Arithmetic, MemoryMode, Options};
+use crate::runtime::{Arithmetic, MemoryMode, Options, Provider};
 use crate::sessions::observe::{Observed, ProgramCall};
 use crate::tensor::Tensor;
 
@@ -55,11 +55,12 @@ pub fn calibrate(
     pictures: u32,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Calibration> {
-    let observed = observe(model, options, pictures, &mut progress)?;
+    let kept = Observed::keeping(vec![Program::DecodeHard], JUDGED);
+    let observed = observe(model, options, pictures, kept, &mut progress)?;
     let mut ranges = observed.ranges();
     ranges.values_mut().for_each(|ranges| ranges.widen(MARGIN));
-    let decoded = observed.calls.into_iter().filter(|call| call.program == Program::DecodeHard);
-    Ok(Calibration { ranges, decoded: decoded.take(JUDGED).collect() })
+    ranges.retain(|_, ranges| ranges.are_sound());
+    Ok(Calibration { ranges, decoded: observed.calls })
 }
 
 /// What the programs of `model` do in f32 while they make so many pictures, and encode them where they can.
@@ -67,12 +68,13 @@ fn observe(
     model: &Path,
     options: &Options,
     pictures: u32,
+    kept: Observed,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Observed> {
     let engine = open(model, options, Arithmetic::F32)?;
     let (layout, components) = (engine.layout(), engine.model().components());
     let has = |component| components.contains(&component);
-    engine.observe(true)?;
+    engine.observe(Some(kept))?;
     for i in 0..pictures as usize {
         let mut request = Request::default().with_seed(i as u64);
         request.report_gap = has("student");
@@ -87,7 +89,7 @@ fn observe(
         }
         progress(i + 1, pictures as usize);
     }
-    engine.observe(false)
+    engine.observe(None)
 }
 
 fn open(model: &Path, options: &Options, arithmetic: Arithmetic) -> Result<Engine> {
@@ -101,10 +103,11 @@ impl Calibration {
         &self.ranges
     }
 
-    /// The ranges of those convolutions that may be computed in int8 so that every picture that was judged is as near to that of
-    /// f32 as `psnr` dB, for the same tokens; `model` is a file with all of [`Calibration::ranges`]. As many of the
-    /// multiplications as can be: by what a convolution adds to the error, against what it computes. `progress` gets (convolutions
-    /// looked at, all of them). All, where that is near enough, or nothing was decoded.
+    /// Those convolutions that may be computed in int8 so that every picture that was judged is as near to that of f32 as `psnr` dB,
+    /// for the same tokens, on a processor like this one; `model` is a file with all of [`Calibration::ranges`]. As many of the
+    /// multiplications as can be: by what a convolution adds to the error, against what it computes. What no picture of tokens
+    /// shows, such as the encoder, cannot be judged, and stays in f32; with a `psnr` of 0 all are chosen. `progress` gets
+    /// (convolutions looked at, all of them).
     ///
     /// # Errors
     /// Those of [`Engine::open`] and of running the model.
@@ -114,14 +117,25 @@ impl Calibration {
         model: &Path,
         options: &Options,
         mut progress: impl FnMut(usize, usize),
-    ) -> Result<BTreeMap<String, Ranges>> {
-        let judge = Judge { engine: open(model, options, Arithmetic::Auto)?, decoded: &self.decoded };
-        let most = 10f64.powf(-psnr / 10.0);
-        if judge.error(BTreeSet::new(), judge.decoded)? <= most {
-            return Ok(self.ranges.clone());
+    ) -> Result<Near> {
+        let options = Options { provider: Provider::Cpu, ..options.clone() };
+        let judge = Judge { engine: open(model, &options, Arithmetic::Auto)?, decoded: &self.decoded };
+        let db = |error: f64| (-10.0 * error.log10()).min(MOST_DB);
+        if psnr == 0.0 {
+            let error = judge.error(BTreeSet::new(), judge.decoded)?;
+            return Ok(Near { ranges: self.ranges.clone(), psnr: db(error) });
         }
+        let most = 10f64.powf(-psnr / 10.0);
         let work = judge.work()?;
         let all: BTreeSet<String> = work.keys().cloned().collect();
+        let of = |chosen: &[&String]| -> BTreeMap<String, Ranges> {
+            let range = |kernels: &&String| Some(((*kernels).clone(), self.ranges.get(*kernels)?.clone()));
+            chosen.iter().filter_map(range).collect()
+        };
+        let whole = judge.error(BTreeSet::new(), judge.decoded)?;
+        if whole <= most {
+            return Ok(Near { ranges: of(&all.iter().collect::<Vec<_>>()), psnr: db(whole) });
+        }
         // Errors of convolutions add up: they hardly know of each other.
         let one = &judge.decoded[..1.min(judge.decoded.len())];
         let weights = judge.error(all.clone(), one)?;
@@ -134,21 +148,32 @@ impl Calibration {
         }
         costs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut sum = weights;
-        let mut near = costs.iter().take_while(|(_, added, _)| {
+        let near = costs.iter().take_while(|(_, added, _)| {
             sum += added;
             sum <= most
         });
-        let mut chosen: Vec<&String> = near.by_ref().map(|(_, _, kernels)| *kernels).collect();
+        let mut chosen: Vec<&String> = near.map(|(_, _, kernels)| *kernels).collect();
         loop {
             let floats = all.iter().filter(|kernels| !chosen.contains(kernels)).cloned().collect();
-            if judge.error(floats, judge.decoded)? <= most || chosen.pop().is_none() {
-                break;
+            let error = judge.error(floats, judge.decoded)?;
+            if error <= most || chosen.pop().is_none() {
+                return Ok(Near { ranges: of(&chosen), psnr: db(error) });
             }
         }
-        // What the decoder does not compute cannot be judged by its pictures.
-        let judged = |kernels: &String| !all.contains(kernels) || chosen.contains(&kernels);
-        Ok(self.ranges.iter().filter(|(k, _)| judged(k)).map(|(k, r)| (k.clone(), r.clone())).collect())
     }
+}
+
+/// What is said of pictures that are the same.
+const MOST_DB: f64 = 200.0;
+
+/// Convolutions that may be computed in int8.
+#[derive(Clone, Debug)]
+pub struct Near {
+    /// What they read and write, by the names of their kernels.
+    pub ranges: BTreeMap<String, Ranges>,
+    /// How near the picture is that is least near to its like in f32, in dB: less than was asked for where rounding the weights
+    /// alone leaves less.
+    pub psnr: f64,
 }
 
 /// An engine that computes in int8, and pictures of f32 to compare with.
@@ -191,7 +216,9 @@ fn first(results: &[(String, Tensor)]) -> Result<&[f32]> {
 /// Mean square difference of two pictures of values within [0, 1].
 fn mean_square(a: &[f32], b: &[f32]) -> f64 {
     let square = |(a, b): (&f32, &f32)| f64::from(a.clamp(0.0, 1.0) - b.clamp(0.0, 1.0)).powi(2);
-    a.iter().zip(b).map(square).sum::<f64>() / a.len().max(1) as f64
+    let mean = a.iter().zip(b).map(square).sum::<f64>() / a.len().max(1) as f64;
+    // What is not a number is as far as can be.
+    if mean.is_finite() && a.len() == b.len() { mean } else { f64::INFINITY }
 }
 
 /// What another form of a model does to its pictures.
@@ -200,18 +227,18 @@ fn mean_square(a: &[f32], b: &[f32]) -> f64 {
 pub struct Comparison {
     /// 10·log₁₀(1/mean square difference) of each picture's channels in [0, 1], for the same tokens, in dB.
     pub psnr: Vec<f64>,
-    /// Share of the slots whose most probable token is the same, for the same start.
-    pub tokens: f64,
-    /// Mean over slots of KL(p‖q), p of the model and q of the other one, in nats.
-    pub divergence: f64,
+    /// Share of the slots whose most probable token is the same, for the same start; of one-step models.
+    pub tokens: Option<f64>,
+    /// Mean over slots of KL(p‖q), p of the model and q of the other one, in nats; of one-step models.
+    pub divergence: Option<f64>,
 }
 
 /// Have the generator in `model` make pictures in f32, and `other`, the same model in another form, see the same embeddings and
-/// tokens, in the arithmetic of `options`. One-step models alone have tokens and divergence. `progress` gets (pictures made,
+/// tokens, in the arithmetic of `options`. `progress` gets (pictures made,
 /// pictures in all).
 ///
 /// # Errors
-/// Those of [`Engine::open`] and [`Engine::generate`]; that `other` is not the same model.
+/// Those of [`Engine::open`] and [`Engine::generate`], and of programs that `other` does not have or that have other shapes there.
 pub fn compare(
     model: &Path,
     other: &Path,
@@ -219,29 +246,29 @@ pub fn compare(
     pictures: u32,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Comparison> {
-    let observed = observe(model, options, pictures, &mut progress)?;
+    let kept = Observed::keeping(vec![Program::DecodeHard, Program::Student], usize::MAX);
+    let observed = observe(model, options, pictures, kept, &mut progress)?;
     let engine = open(other, options, options.arithmetic)?;
     let layout = engine.layout();
-    let (mut found, mut slots, mut same) = (Comparison::default(), 0, 0);
+    let (mut found, mut slots, mut same, mut divergence) = (Comparison::default(), 0_u32, 0_u32, 0.0);
     for call in &observed.calls {
-        if !matches!(call.program, Program::DecodeHard | Program::Student) {
-            continue;
-        }
         let results = engine.replay(call)?;
         let (expected, results) = (first(&call.results)?, first(&results)?);
         if call.program == Program::DecodeHard {
-            found.psnr.push(-10.0 * mean_square(expected, results).log10());
+            found.psnr.push((-10.0 * mean_square(expected, results).log10()).min(MOST_DB));
             continue;
         }
         for (p, q) in expected.chunks_exact(layout.codes).zip(results.chunks_exact(layout.codes)) {
             slots += 1;
-            same += usize::from(largest(p) == largest(q));
+            same += u32::from(largest(p) == largest(q));
             let (p, q) = (log_softmax(p), log_softmax(q));
-            found.divergence += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+            divergence += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
         }
     }
-    found.tokens = f64::from(same as u32) / f64::from(slots.max(1));
-    found.divergence /= f64::from(slots.max(1));
+    if slots > 0 {
+        found.tokens = Some(f64::from(same) / f64::from(slots));
+        found.divergence = Some(divergence / f64::from(slots));
+    }
     Ok(found)
 }
 

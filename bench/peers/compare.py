@@ -127,7 +127,7 @@ def summaries(workers, accuracy):
 
 
 def markdown(rows):
-    head = "| | precision | open | first picture | student | decoder | picture | student | decoder | picture | RssAnon | logits | image |"
+    head = "| | precision | open | first picture | student | decoder | picture | student × | decoder × | picture × | RssAnon | logits | image |"
     yield head
     yield "|---|---|" + "--:|" * (head.count("|") - 3)
     for row in rows:

@@ -44,7 +44,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     say!("pictures of the same tokens   {:.1} dB, at least {least:.1} dB", -10.0 * mean.log10())?;
-    say!("most probable tokens          {:.2} % are the same", 100.0 * found.tokens)?;
-    say!("KL of the logits              {:.6}", found.divergence)?;
+    if let (Some(tokens), Some(divergence)) = (found.tokens, found.divergence) {
+        say!("most probable tokens          {:.2} % are the same", 100.0 * tokens)?;
+        say!("KL of the logits              {divergence:.6}")?;
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use softdimo::Result;
 use softdimo::calibrate::{calibrate, quantize_calibrated};
 use softdimo::checkpoint::Checkpoint;
 use softdimo::convert::{Storage, quantize};
 use softdimo::model_file::REWARD_COMPONENT;
+use softdimo::{Error, Result};
 
 use crate::convert::write;
 use crate::engine::RunArgs;
 use crate::progress::Progress;
+use crate::say::tell;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -26,8 +27,8 @@ pub struct Args {
     #[arg(long, default_value_t = 16)]
     calibrate: u32,
     /// How near a picture must be to that of f32 for the same tokens, in dB: convolutions that add most to the difference stay
-    /// in f32. Looking for them takes a picture's time for each
-    #[arg(long, default_value_t = 38.0)]
+    /// in f32, and so do those that no picture of tokens shows. Looking for them takes a picture's time for each. 0: all in int8
+    #[arg(long, default_value_t = 38.0, value_parser = decibels)]
     psnr: f64,
     #[command(flatten)]
     run: RunArgs,
@@ -60,17 +61,33 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let seen =
             calibrate(model, &options, args.calibrate, |done, total| made.set(done as u64, total as u64))?;
         made.finish();
-        // All of it first, to see what that does to pictures. It must be there for that, and is replaced if need be.
-        let summary = quantize_calibrated(model, storage, seen.ranges(), output, &mut *progress)?;
+        // All of it first, beside, to see what that does to pictures.
+        let beside =
+            output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let trial = tempfile::tempdir_in(beside).map_err(|e| Error::io(beside, e))?;
+        let all = trial.path().join("all.softdimo.safetensors");
+        quantize_calibrated(model, storage, seen.ranges(), &all, |_, _| ())?;
         let mut looked = Progress::new("convolutions looked at");
         let near =
-            seen.near(args.psnr, output, &options, |done, total| looked.set(done as u64, total as u64))?;
+            seen.near(args.psnr, &all, &options, |done, total| looked.set(done as u64, total as u64))?;
         looked.finish();
-        match near.len() == seen.ranges().len() {
-            true => Ok(summary),
-            false => quantize_calibrated(model, storage, &near, output, progress),
+        drop(trial);
+        tell!(
+            "{} of {} convolutions in int8; pictures of the same tokens: {:.1} dB or more",
+            near.ranges.len(),
+            seen.ranges().len(),
+            near.psnr
+        );
+        if near.psnr < args.psnr {
+            tell!("warning: less than --psnr {}: that is what rounding the weights does", args.psnr);
         }
+        quantize_calibrated(model, storage, &near.ranges, output, progress)
     })
+}
+
+fn decibels(text: &str) -> std::result::Result<f64, String> {
+    let db = text.parse().map_err(|_| "expected a number")?;
+    if (0.0..=200.0).contains(&db) { Ok(db) } else { Err("expected 0 to 200".into()) }
 }
 
 /// A reward's convolutions, if it has any, are computed in f32.

@@ -275,9 +275,8 @@ impl Engine {
 
     /// From now on see what programs do, or no longer; what was seen until now. Programs are prepared anew. For
     /// [`crate::calibrate`].
-    #[doc(hidden)]
-    pub fn observe(&self, on: bool) -> Result<Observed> {
-        self.worker.call(move |sessions| Ok(sessions.observe(on)))
+    pub(crate) fn observe(&self, from_now_on: Option<Observed>) -> Result<Observed> {
+        self.worker.call(move |sessions| Ok(sessions.observe(from_now_on)))
     }
 
     /// Run a program as another engine ran it; its results by name.

@@ -12,7 +12,7 @@ use crate::graph::{Graph, Op, Value};
 use crate::shortage;
 use crate::tensor::Dtype;
 
-/// Bytes of packed copies, which are f32, and int8 of int8 arithmetic, by the weight's name and whether it is packed transposed: a gradient reads both
+/// Bytes of packed copies, of f32 or of int8 arithmetic's bytes, by the weight's name and whether it is packed transposed: a gradient reads both
 /// ways what the forward reads one way.
 pub(crate) type Packed = BTreeMap<(String, bool), u64>;
 

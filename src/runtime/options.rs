@@ -16,8 +16,8 @@ pub enum MemoryMode {
     Fast,
 }
 
-/// In what weights that are stored for int8 arithmetic (format 2, `softdimo quantize --dtype int8`) are computed with.
-/// All others are computed with in f32.
+/// The arithmetic of weights that are laid out for int8 (format 2, `softdimo quantize --dtype int8`). That of all others
+/// is f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Arithmetic {

@@ -165,9 +165,9 @@ impl Sessions {
     }
 
     /// From now on see what programs do, or no longer; what was seen until now. Programs are prepared anew.
-    pub(crate) fn observe(&mut self, on: bool) -> Observed {
+    pub(crate) fn observe(&mut self, from_now_on: Option<Observed>) -> Observed {
         self.trim();
-        std::mem::replace(&mut self.observed, on.then(Observed::default)).unwrap_or_default()
+        std::mem::replace(&mut self.observed, from_now_on).unwrap_or_default()
     }
 
     /// Have the convolutions with these kernels computed in f32, whatever is known of them. Programs are prepared anew.

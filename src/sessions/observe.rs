@@ -9,7 +9,7 @@ use crate::program::Program;
 use crate::quant::Ranges;
 use crate::tensor::Tensor;
 
-/// What stands before the name of kernels in those of the outputs that tell their ranges: nothing that a program calls so.
+/// What stands before the name of kernels in those of the outputs that tell their ranges. No program has an output of such a name.
 const PREFIX: &str = "ranges of ";
 
 /// What was seen until now.
@@ -17,8 +17,10 @@ const PREFIX: &str = "ranges of ";
 pub struct Observed {
     /// By the names of kernels.
     ranges: BTreeMap<String, Ranges>,
-    /// Runs of programs, in their order.
+    /// Runs of the programs that are kept, in their order.
     pub calls: Vec<ProgramCall>,
+    kept: Vec<Program>,
+    most: usize,
 }
 
 /// One run of a program.
@@ -49,6 +51,11 @@ fn bounds(g: &Graph, x: Value) -> Result<Value> {
 }
 
 impl Observed {
+    /// See ranges, and keep the first `most` runs of these programs.
+    pub(crate) fn keeping(kept: Vec<Program>, most: usize) -> Observed {
+        Observed { kept, most, ..Observed::default() }
+    }
+
     /// Remember a run, and the ranges among its results; the other results.
     pub(super) fn take(
         &mut self,
@@ -65,8 +72,10 @@ impl Observed {
             let seen = self.ranges.entry(kernels.into());
             seen.or_insert_with(|| Ranges::zeros(rows.len() / 2 - 1)).extend(&rows);
         }
-        let inputs = inputs.iter().map(|(name, tensor)| (name.to_string(), (*tensor).clone())).collect();
-        self.calls.push(ProgramCall { program, batch, inputs, results: results.clone() });
+        if self.kept.contains(&program) && self.calls.len() < self.most {
+            let inputs = inputs.iter().map(|(name, tensor)| (name.to_string(), (*tensor).clone())).collect();
+            self.calls.push(ProgramCall { program, batch, inputs, results: results.clone() });
+        }
         results
     }
 

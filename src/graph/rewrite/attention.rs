@@ -6,6 +6,7 @@
 use super::{Rebuild, rebuild};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Op, Value};
+use crate::tensor::Dtype;
 
 pub(super) fn rewrite(graph: &Graph) -> Result<Graph> {
     rebuild(graph, rule)
@@ -42,14 +43,15 @@ fn rule(r: &Rebuild<'_>, node: &Node) -> Result<Option<Value>> {
 
 /// The factor, and q, k and v [B, N, heads, d], of the Transpose that ends an attention.
 fn matched(r: &Rebuild<'_>, node: &Node) -> Option<(f32, [Value; 3])> {
-    if !matches!(&node.op, Op::Transpose { perm } if *perm == HEADS_FIRST) {
+    if !matches!(&node.op, Op::Transpose { perm } if *perm == HEADS_FIRST) || node.dtype != Dtype::F32 {
         return None;
     }
     let product = r.private(node.inputs[0]).filter(|n| n.op == Op::MatMul)?;
     let softmax = r.private(product.inputs[0]).filter(|n| n.op == Op::Softmax { axis: 3 })?;
     let scaled = r.private(softmax.inputs[0]).filter(|n| n.op == Op::Mul)?;
     let (scores, scale) = (r.private(scaled.inputs[0])?, r.number(scaled.inputs[1])?);
-    if scores.op != Op::MatMul || scaled.shape != scores.shape || scores.shape.is_empty() {
+    // The kernel takes a scale of 0 for none given.
+    if scale == 0.0 || scores.op != Op::MatMul || scaled.shape != scores.shape || scores.shape.is_empty() {
         return None;
     }
     let q = transposed(r, scores.inputs[0], &HEADS_FIRST)?;

@@ -1,4 +1,4 @@
-//! Value-preserving rewrites for running: the last pass before a session is made of a graph, after its gradient. What they
+//! Rewrites for running, which keep values but for last bits: the last pass before a session is made of a graph, after its gradient. What they
 //! make is quicker or smaller to run and harder to read; models and gradients are written without them. A file a rule.
 
 mod attention;

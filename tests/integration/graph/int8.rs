@@ -248,8 +248,8 @@ fn convolutions_of_known_ranges_are_computed_in_integers() {
             let [low, high] = &mut writes[i / size % 20];
             (*low, *high) = (low.min(y as f32), high.max(y as f32));
         }
-        let known = Ranges { reads: [-2.0, 2.0], writes };
-        for (resolution, bound) in [(Resolution::Full, 0.015), (Resolution::Half, 0.02)] {
+        let known = Ranges { reads: [-20.0, 20.0], writes };
+        for (resolution, bound) in [(Resolution::Full, 0.08), (Resolution::Half, 0.16)] {
             let int8 = in_integers(&g, resolution, &|name| (name == "w").then(|| known.clone())).unwrap();
             assert_eq!((count(&int8, "QLinearConv"), count(&int8, "Conv")), (1, 0));
             let found = evaluate(&int8, &feeds).remove(0);
