@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use softdimo::Result;
+use softdimo::atomic_file::Scratch;
 use softdimo::calibrate::{calibrate, quantize_calibrated};
 use softdimo::checkpoint::Checkpoint;
 use softdimo::convert::{Storage, quantize};
 use softdimo::model_file::REWARD_COMPONENT;
-use softdimo::{Error, Result};
 
 use crate::convert::write;
 use crate::engine::RunArgs;
@@ -62,14 +63,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
             calibrate(model, &options, args.calibrate, |done, total| made.set(done as u64, total as u64))?;
         made.finish();
         // All of it first, beside, to see what that does to pictures.
-        let beside =
-            output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let trial = tempfile::tempdir_in(beside).map_err(|e| Error::io(beside, e))?;
-        let all = trial.path().join("all.softdimo.safetensors");
-        quantize_calibrated(model, storage, seen.ranges(), &all, |_, _| ())?;
+        let trial = Scratch::beside(output)?;
+        quantize_calibrated(model, storage, seen.ranges(), trial.path(), |_, _| ())?;
         let mut looked = Progress::new("convolutions looked at");
-        let near =
-            seen.near(args.psnr, &all, &options, |done, total| looked.set(done as u64, total as u64))?;
+        let near = seen
+            .near(args.psnr, trial.path(), &options, |done, total| looked.set(done as u64, total as u64))?;
         looked.finish();
         drop(trial);
         tell!(

@@ -110,6 +110,36 @@ impl Drop for AtomicFile {
     }
 }
 
+/// A temporary file beside a destination, for what is looked at before that is written. It goes with this, and with the process
+/// as [`abandon_all`] has it.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn beside(destination: &Path) -> Result<Scratch> {
+        let place = Place::find(destination).map_err(|refused| refused.of_file(destination))?;
+        let (_, path) = beside(&place.target, open_temporary).map_err(|e| Error::io(destination, e))?;
+        Ok(Scratch(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let mut paths = under_way();
+        let _ = std::fs::remove_file(&self.0);
+        paths.retain(|path| *path != self.0);
+    }
+}
+
 /// That a file can be written as `destination`, by beginning one: before work whose result goes there.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use softdimo::image::read_png;
 
-use super::{fails, works};
+use super::{fails, files, works};
 
 const BUNDLED: &str = "models/emoji-32.softdimo.safetensors";
 
@@ -14,6 +14,8 @@ fn a_model_is_calibrated_compared_and_run() {
     let at = |name: &str| folder.path().join(name).display().to_string();
     let model = at("int8.softdimo.safetensors");
     works(&["quantize", BUNDLED, "--dtype", "int8", "--calibrate", "4", "-o", &model]);
+    // What was looked at first is gone.
+    assert_eq!(files(folder.path()), ["int8.softdimo.safetensors"]);
     let listed = works(&["inspect", "--tensors", &model]);
     assert!(listed.contains("student.input_proj.weight.transposed i8["), "{listed}");
     assert!(listed.contains("decoder.mid.res_blocks.0.conv1.weight.ranges f32["), "{listed}");
