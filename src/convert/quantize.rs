@@ -30,11 +30,11 @@ pub fn quantize(
     output: &Path,
     progress: impl FnMut(usize, usize),
 ) -> Result<Summary> {
-    quantize_calibrated(input, storage, &BTreeMap::new(), output, progress)
+    rewrite(input, storage, None, output, progress)
 }
 
 /// [`quantize`], with what convolutions read and write, by the names of their kernels ([`crate::calibrate`]): those
-/// that are stored in int8 are then computed in int8 as well. What `input` knows of others stays.
+/// that are stored in int8 are then computed in int8 as well, and no others, whatever `input` knows of them.
 ///
 /// # Errors
 /// As [`quantize`].
@@ -43,14 +43,28 @@ pub fn quantize_calibrated(
     storage: Storage,
     ranges: &BTreeMap<String, Ranges>,
     output: &Path,
+    progress: impl FnMut(usize, usize),
+) -> Result<Summary> {
+    rewrite(input, storage, Some(ranges), output, progress)
+}
+
+/// Both of them; without `ranges` those of `input` stay.
+fn rewrite(
+    input: &Path,
+    storage: Storage,
+    ranges: Option<&BTreeMap<String, Ranges>>,
+    output: &Path,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Summary> {
     let (file, mapping) = (input.display().to_string(), WeightsMode::Map.open(input)?);
     let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file.as_str())?;
     let matrices = matrices(&checkpoint, mapping, &file)?;
     let mut parts = Vec::new();
-    let anew: BTreeSet<String> = ranges.keys().map(|kernels| ranges_name(kernels)).collect();
-    for name in checkpoint.names().filter(|name| !anew.contains(*name)) {
+    let old: BTreeSet<String> = match ranges {
+        Some(_) => checkpoint.names().map(ranges_name).collect(),
+        None => BTreeSet::new(),
+    };
+    for name in checkpoint.names().filter(|name| !old.contains(*name)) {
         let Some(view) = checkpoint.get(name) else { continue };
         if view.dtype == Dtype::I8 && storage != Storage::Int8 {
             return Err(Error::TensorMismatch {
@@ -63,7 +77,7 @@ pub fn quantize_calibrated(
         let stored = storage.dtype(&view);
         require_finite(name, &view, stored, &file)?;
         let transposed = storage == Storage::Int8 && matrices.contains(name);
-        let ranges = ranges.get(name).filter(|_| stored == Dtype::I8).cloned();
+        let ranges = ranges.and_then(|ranges| ranges.get(name)).filter(|_| stored == Dtype::I8).cloned();
         parts.push(Part { name: name.into(), view, stored, transposed, ranges, file: file.clone() });
     }
     let mut metadata = checkpoint.metadata().clone();

@@ -296,7 +296,14 @@ fn convolutions_stay_in_f32_where_pictures_would_suffer() {
     println!("{} convolutions of the decoder, {} at 52 dB", decoder(seen.ranges()), decoder(&some));
     assert!(decoder(&some) > 0 && decoder(&some) < decoder(seen.ranges()));
     assert_eq!(decoder(&none), 0);
+    // What an earlier calibration took stays no longer.
+    let third = folder.path().join("third.softdimo.safetensors");
+    quantize_calibrated(&second, Storage::Int8, &some, &third, |_, _| ()).unwrap();
+    let ranges =
+        |path: &Path| Checkpoint::open(path).unwrap().names().filter(|n| n.ends_with(".ranges")).count();
+    assert_eq!((ranges(&second), ranges(&third)), (seen.ranges().len(), some.len()));
     quantize_calibrated(&first, Storage::Int8, &some, &second, |_, _| ()).unwrap();
+    assert!(std::fs::read(&second).unwrap() == std::fs::read(&third).unwrap());
     let compared = compare(&first, &second, &options, 4, |_, _| ()).unwrap();
     println!("{compared:?}");
     assert!(
