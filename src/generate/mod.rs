@@ -44,6 +44,8 @@ pub(crate) fn prepare(
     let programs: Vec<_> = programs.filter(|(program, _)| available(*program)).collect();
     let total = programs.len() as u32;
     told(0, total);
+    // The generator and the decoder.
+    sessions.prepare_ahead(programs.iter().rev().take(2).rev().copied(), cancel);
     for (done, (program, batch)) in (1..).zip(programs) {
         sessions.prepare(program, batch, cancel)?;
         told(done, total);

@@ -19,6 +19,8 @@ use crate::sample::{Logits, MaskedDiffusion, Rule};
 pub(super) fn multi_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
     let rule = teacher_rule(run.sessions.model(), r)?;
+    let teachers = rounds(run.sessions.model(), r)?.into_iter().map(|rounds| (Program::Teacher, rounds));
+    run.sessions.prepare_ahead(teachers.chain([(Program::DecodeHard, b)]), run.host.cancel());
     let mask = layout.mask_token as u32;
     let known = known(run, r)?;
     let start = starts(r, &layout, 1.0, known.as_ref())?;

@@ -21,6 +21,10 @@ use crate::tteo::{self, Deadline, Optimize, Optimized, Start};
 /// are not finite.
 pub(super) fn one_step(run: &mut Run, r: &Resolved) -> Result<Pictures> {
     let (b, layout) = (r.batch, run.layout);
+    // An optimisation prepares what it needs by its deadline.
+    if r.optimize.is_none() {
+        run.sessions.prepare_ahead(programs(r).map(|program| (program, b)), run.host.cancel());
+    }
     let Beginning { condition, known, e_in } = begin(run, r)?;
     let (e_in, condition, optimization, warnings) = match &r.optimize {
         None => (e_in, condition, None, Vec::new()),

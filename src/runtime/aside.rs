@@ -76,9 +76,23 @@ pub(super) fn takes_long(nodes: usize, cost: &Cost) -> bool {
     nodes > FEW_NODES || cost.expanded() > FEW_BYTES
 }
 
-/// What the thread hands over: the session, whether it was served from the reserve, and what the session reads. Wherever
-/// it is dropped, what was prepared goes before what it reads.
-type Prepared = (ort::Result<Session>, bool, Parts);
+/// What the thread hands over. Wherever it is dropped, what was prepared goes before what it reads.
+struct Prepared {
+    session: ort::Result<Session>,
+    /// It was served from the reserve.
+    short: bool,
+    _parts: Option<Parts>,
+}
+
+impl Prepared {
+    /// The session of a job, which is told where memory was short.
+    fn session(self) -> ort::Result<Session> {
+        if self.short {
+            shortage::note();
+        }
+        self.session
+    }
+}
 
 /// A preparation on a thread of its own.
 struct Preparation {
@@ -96,27 +110,35 @@ impl std::fmt::Debug for Preparation {
 }
 
 impl Preparation {
+    fn begin(mut parts: Parts, cost: Rc<Cost>, threads: &Threads) -> Result<Preparation> {
+        let (reply, prepared) = channel();
+        let cancel = Arc::new(parts.builder.canceler());
+        let thread = threads.spawn("softdimo-prepare", move || {
+            let Some(_entered) = exit::enter() else {
+                // The runtime's objects are being destroyed: nothing of it may be called, not even to free.
+                return std::mem::forget(parts);
+            };
+            let session = parts.commit();
+            drop(reply.send(Prepared { session, short: shortage::noted(), _parts: Some(parts) }));
+        })?;
+        Ok(Preparation { thread, prepared, cost, cancel })
+    }
+
     /// Wait for its end, as long as `stay` says so.
     ///
     /// # Errors
     /// Those of `stay`: it is still under way.
-    fn wait(&self, stay: impl Fn() -> Result<()>) -> Result<ort::Result<Session>> {
+    fn wait(&self, stay: impl Fn() -> Result<()>) -> Result<Prepared> {
         loop {
             match self.prepared.recv_timeout(LOOK) {
-                Ok(prepared) => return Ok(Preparation::session(prepared)),
+                Ok(prepared) => return Ok(prepared),
                 Err(RecvTimeoutError::Timeout) => stay()?,
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(Err(ort::Error::new("the thread that prepared the session died")));
+                    let session = Err(ort::Error::new("the thread that prepared the session died"));
+                    return Ok(Prepared { session, short: false, _parts: None });
                 }
             }
         }
-    }
-
-    fn session((session, short, _parts): Prepared) -> ort::Result<Session> {
-        if short {
-            shortage::note();
-        }
-        session
     }
 
     /// After its end.
@@ -125,9 +147,11 @@ impl Preparation {
     }
 }
 
-/// A preparation that a late job has left, to be found again.
+/// A preparation to be found again: one that a late job has left, or that was begun ahead of being wanted.
 struct Late {
     key: Key,
+    /// Nobody has waited for it yet.
+    ahead: bool,
     preparation: Preparation,
     draft: Draft,
     _at_exit: exit::Call,
@@ -167,28 +191,19 @@ impl Aside {
             loading.check()?;
             std::thread::sleep(LOOK);
         }
-        let (reply, prepared) = channel();
-        let cancel = Arc::new(parts.builder.canceler());
-        let thread = threads.spawn("softdimo-prepare", move || {
-            let Some(_entered) = exit::enter() else {
-                // The runtime's objects are being destroyed: nothing of it may be called, not even to free.
-                return std::mem::forget(parts);
-            };
-            let prepared = parts.commit();
-            drop(reply.send((prepared, shortage::noted(), parts)));
-        })?;
-        let preparation = Preparation { thread, prepared, cost: draft.cost.clone(), cancel };
+        let preparation = Preparation::begin(parts, draft.cost.clone(), threads)?;
         let error = match preparation.wait(|| loading.check()) {
-            Ok(session) => {
+            Ok(prepared) => {
                 preparation.join();
-                return Ok((session, draft));
+                return Ok((prepared.session(), draft));
             }
             Err(error) => error,
         };
         if let (Error::Timeout { .. }, Some(key)) = (&error, key) {
             let cancel = preparation.cancel.clone();
             if let Ok(at_exit) = exit::ended_by(move || drop(cancel.cancel())) {
-                self.late.push(Late { key: key.clone(), preparation, draft, _at_exit: at_exit });
+                let (key, ahead) = (key.clone(), false);
+                self.late.push(Late { key, ahead, preparation, draft, _at_exit: at_exit });
                 return Err(error);
             }
         }
@@ -197,16 +212,42 @@ impl Aside {
         Err(error)
     }
 
-    /// The session of this key that an earlier job has left under way, once it is there. `None`: there is none.
+    /// Begin a preparation that somebody will want: [`Aside::resume`].
+    ///
+    /// # Errors
+    /// That as many are under way as may be, that no thread can be had, or that the process exits.
+    pub fn begin(&mut self, parts: Parts, draft: Draft, key: &Key, threads: &Threads) -> Result<()> {
+        if self.left() >= MOST_LEFT {
+            return Err(Error::Unsupported {
+                what: format!("preparing '{}' ahead", key.name),
+                reason: format!("{MOST_LEFT} preparations are under way"),
+            });
+        }
+        let cancel = Arc::new(parts.builder.canceler());
+        let at_exit = exit::ended_by(move || drop(cancel.cancel()))?;
+        let preparation = Preparation::begin(parts, draft.cost.clone(), threads)?;
+        self.late.push(Late { key: key.clone(), ahead: true, preparation, draft, _at_exit: at_exit });
+        Ok(())
+    }
+
+    /// Whether the session of this key is under way.
+    pub fn is_under_way(&self, key: &Key) -> bool {
+        self.late.iter().any(|late| late.key == *key)
+    }
+
+    /// The session of this key that is under way, once it is there. `None`: there is none, or it was begun ahead and
+    /// failed, perhaps for what else was under way.
     ///
     /// # Errors
     /// As [`Cancel::check_preparing`]; it stays under way.
     pub fn resume(&mut self, key: &Key, cancel: &Cancel) -> Result<Option<(ort::Result<Session>, Draft)>> {
         let Some(at) = self.late.iter().position(|late| late.key == *key) else { return Ok(None) };
-        let session = self.late[at].preparation.wait(|| cancel.check_preparing())?;
+        let Late { preparation, ahead, .. } = &self.late[at];
+        let (prepared, ahead) = (preparation.wait(|| cancel.check_preparing())?, *ahead);
         let Late { preparation, draft, .. } = self.late.swap_remove(at);
         preparation.join();
-        Ok(Some((session, draft)))
+        let failed = prepared.short || prepared.session.is_err();
+        Ok(if ahead && failed { None } else { Some((prepared.session(), draft)) })
     }
 
     /// Sessions that late jobs have left and that are ready now.
@@ -220,7 +261,9 @@ impl Aside {
                 Ok(prepared) => {
                     let late = self.late.swap_remove(at);
                     late.preparation.join();
-                    ready.push((late.key, Preparation::session(prepared), late.draft));
+                    if !(late.ahead && prepared.short) {
+                        ready.push((late.key, prepared.session(), late.draft));
+                    }
                 }
             }
         }

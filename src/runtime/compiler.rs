@@ -171,7 +171,12 @@ impl Compiler {
         resumed.map(|(session, draft)| self.finish(session, draft)).transpose()
     }
 
-    /// The sessions that late jobs have left and that are ready now. One that the runtime refused is none: whoever wants
+    /// Whether the session of this key is under way.
+    pub fn is_under_way(&self, key: &Key) -> bool {
+        self.aside.is_under_way(key)
+    }
+
+    /// The sessions that late jobs have left, or that were begun ahead, and that are ready now. One that the runtime refused is none: whoever wants
     /// it again will hear why.
     pub fn ready(&mut self) -> Vec<(Key, Session)> {
         let ready = self.aside.ready().into_iter();
@@ -208,7 +213,6 @@ impl Compiler {
     /// once; those of the model are shared by all sessions of the engine, those of other files belong to
     /// the session and go with it. With a `key`, what takes long goes on when the deadline of `cancel` is over:
     /// [`Compiler::resume`].
-    #[allow(clippy::result_large_err)] // ort's builder errors carry the builder
     pub fn compile(
         &mut self,
         (name, key): (&str, Option<&Key>),
@@ -218,6 +222,49 @@ impl Compiler {
         sharing: Sharing,
         cancel: &Cancel,
     ) -> Result<Session> {
+        let (parts, draft) = self.draft(name, graph, sources, cost, sharing)?;
+        let aside = takes_long(graph.nodes().len(), &draft.cost);
+        let loading = cancel.begin_load(&parts.builder, aside && key.is_some())?;
+        // A session that fails may have packed some of them.
+        self.packed.extend(draft.cost.shared.clone());
+        let (session, draft) = self.aside.commit(parts, draft, (aside, key), &self.threads, &loading)?;
+        // One that was ready too late is none; it goes before what it reads.
+        if let Err(e) = loading.check() {
+            drop(session);
+            return Err(e);
+        }
+        drop(loading);
+        self.finish(session, draft)
+    }
+
+    /// Begin to compile `graph` over the model's weights, beside what this thread does; [`Compiler::resume`] has the session.
+    ///
+    /// # Errors
+    /// That as many preparations as may be are under way; those of [`Compiler::compile`].
+    pub fn begin(
+        &mut self,
+        key: &Key,
+        graph: &Graph,
+        sources: &Sources,
+        cost: Rc<Cost>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let (parts, draft) = self.draft(key.name, graph, sources, cost, Sharing::Model)?;
+        // The engine may not compute just now.
+        drop(cancel.begin_load(&parts.builder, true)?);
+        self.packed.extend(draft.cost.shared.clone());
+        self.aside.begin(parts, draft, key, &self.threads)
+    }
+
+    #[allow(clippy::result_large_err)] // ort's builder errors carry the builder
+    fn draft(
+        &mut self,
+        name: &str,
+        graph: &Graph,
+        sources: &Sources,
+        cost: Rc<Cost>,
+        sharing: Sharing,
+    ) -> Result<(Parts, Draft)> {
         let stage = format!("preparing '{name}'");
         let b = SessionBuilder::new(&self.runtime.environment).map_err(runtime_error(&stage))?;
         let b = b
@@ -274,10 +321,6 @@ impl Compiler {
             let place = |n: &str| files.place(n, sources).filter(|_| constants.contains(n));
             onnx::lower_with(graph, Placement::External(&place), lowering)
         };
-        let aside = takes_long(graph.nodes().len(), &cost);
-        let loading = cancel.begin_load(&b, aside && key.is_some())?;
-        // A session that fails may have packed some of them.
-        self.packed.extend(cost.shared.clone());
         let inputs = graph
             .nodes()
             .iter()
@@ -291,14 +334,7 @@ impl Compiler {
         let parts = Parts { builder: b, model, _weights: values.clone(), _files: files.0.clone() };
         let weights = values.into_iter().filter(|(name, _)| !constants.contains(name)).collect();
         let draft = Draft { stage, inputs, weights, cost, files: files.0 };
-        let (session, draft) = self.aside.commit(parts, draft, (aside, key), &self.threads, &loading)?;
-        // One that was ready too late is none; it goes before what it reads.
-        if let Err(e) = loading.check() {
-            drop(session);
-            return Err(e);
-        }
-        drop(loading);
-        self.finish(session, draft)
+        Ok((parts, draft))
     }
 
     fn finish(&self, session: ort::Result<ort::session::Session>, draft: Draft) -> Result<Session> {

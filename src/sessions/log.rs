@@ -52,9 +52,9 @@ impl LogQueue {
         self.assign(key, nodes);
     }
 
-    /// A session was prepared that a late job had left.
+    /// A session was prepared that a late job had left, or that was begun ahead.
     pub fn prepared_aside(&self, key: &Key, nodes: &BTreeMap<String, usize>) {
-        self.info(format!("prepared '{}' for {} pictures, after its job", key.name, key.batch));
+        self.info(format!("prepared '{}' for {} pictures beside what was computed", key.name, key.batch));
         self.assign(key, nodes);
     }
 

@@ -206,6 +206,43 @@ impl Sessions {
         Ok(())
     }
 
+    /// Begin to prepare what a job is about to run, each program on a thread of its own: with two cores the first picture
+    /// is there sooner. A hint: what cannot be begun is prepared when it is wanted, which says why it cannot be. Where
+    /// memory is limited nothing is begun, as two preparations at once may need more than one after the other.
+    pub(crate) fn prepare_ahead(
+        &mut self,
+        programs: impl IntoIterator<Item = (Program, usize)>,
+        cancel: &Cancel,
+    ) {
+        let limited = self.options.memory_limit != 0 || budget::budget() != 0;
+        if limited || self.observed.is_some() || self.compiler.threads() < 2 {
+            return;
+        }
+        let mut missing: Vec<(Program, usize)> = programs.into_iter().collect();
+        missing.retain(|&(program, batch)| !self.kept.contains(&key(program, batch)));
+        // One alone is prepared no sooner.
+        if missing.len() < 2 {
+            return;
+        }
+        for (program, batch) in missing {
+            let _ = self.begin(program, batch, cancel);
+        }
+    }
+
+    fn begin(&mut self, program: Program, batch: usize, cancel: &Cancel) -> Result<()> {
+        let (key, model) = (key(program, batch), self.model.clone());
+        let is_there = program.available(model.architecture(), &model.weights());
+        if self.compiler.is_under_way(&key) || !is_there {
+            return Ok(());
+        }
+        let sources = Sources::of(model.checkpoint());
+        let graph = program.graph(model.architecture(), &model.weights(), batch)?;
+        let graph = &self.compiler.for_running(&graph, &sources)?;
+        let cost = self.cost(graph, &sources, Runs::Many, Sharing::Model);
+        let cost = self.admit(key.name, cost, cancel)?;
+        self.compiler.begin(&key, graph, &sources, cost, cancel)
+    }
+
     /// Take out the session of a loop over `carried` values, see [`Session::bind`], which may read other files as well;
     /// prepare it where it is not kept. To be given back with [`Sessions::keep_loop`].
     ///
@@ -353,15 +390,21 @@ impl Sessions {
         cost: Cost,
         cancel: &Cancel,
     ) -> Result<Session> {
+        let cost = self.admit(name, cost, cancel)?;
+        let session = self.compiler.compile((name, key), graph, sources, cost, sharing, cancel);
+        // Preparing takes and frees much more than it leaves.
+        release_heap();
+        session
+    }
+
+    /// Make room for a session, and count it while it lives.
+    fn admit(&mut self, name: &str, cost: Cost, cancel: &Cancel) -> Result<Rc<Cost>> {
         // Shared with the session and, weakly, with the ledger, all on this thread.
         let cost = Rc::new(cost);
         self.make_room(name, &cost, cancel)?;
         shortage::room(&format!("preparing '{name}'"), cost.preparing())?;
         self.ledger.add(&cost);
-        let session = self.compiler.compile((name, key), graph, sources, cost, sharing, cancel);
-        // Preparing takes and frees much more than it leaves.
-        release_heap();
-        session
+        Ok(cost)
     }
 
     fn cost(&self, graph: &Graph, sources: &Sources, runs: Runs, sharing: Sharing) -> Cost {
