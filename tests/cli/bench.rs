@@ -1,8 +1,10 @@
 //! `softdimo bench`: what it says of the bundled model, and that its parts fit together.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use super::{MODEL, fails, softdimo, stdout, works};
+use super::{MODEL, fails, root, softdimo, stdout, works};
 
 fn json(arguments: &[&str]) -> Value {
     let all = [&["bench", "generate", "--model", MODEL, "--json"], arguments].concat();
@@ -142,4 +144,31 @@ fn what_cannot_be_measured_is_said_once() {
     let batch = fails(1, &["bench", "generate", "--model", MODEL, "--batch", "1000000"]);
     assert!(batch.starts_with("softdimo: batch: expected 1 to 256, "), "{batch}");
     assert!(!softdimo(&["bench", "generate", "--memory", "much"]).status.success());
+}
+
+/// The parts of a start-up are those of the whole, and no file is left.
+#[test]
+fn a_start_up_is_told_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["bench", "start", "--model", MODEL, "--rounds", "2", "--threads", "1"];
+    let start = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_softdimo"));
+        command.args(arguments).args(more).current_dir(root()).env("TMPDIR", folder.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let document: Value = serde_json::from_str(&start(&["--json"])).unwrap();
+    let rounds = document["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), 2);
+    for round in rounds {
+        let of = |part: &str| number(&round[part]);
+        let parts: f64 = ["process", "runtime", "open", "prepare", "picture", "png"].map(of).iter().sum();
+        // A part is a difference of two openings or pictures, of which either may be the slower one.
+        assert!(of("total") > 0.0 && parts > 0.5 * of("total"), "{round}");
+        assert!(of("picture") > 0.0 && of("optimization") > of("picture"), "{round}");
+    }
+    let text = start(&[]);
+    assert!(text.contains("| until the PNG is there "), "{text}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

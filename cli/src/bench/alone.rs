@@ -35,6 +35,8 @@ pub struct Measurement {
     pub runs: Vec<Run>,
     /// Multiply-adds of one call of each network that ran.
     pub work: BTreeMap<String, u64>,
+    /// KiB of activations that are alive at once in a call of each network that ran, at least.
+    pub activations: BTreeMap<String, u64>,
     /// GFLOP/s of a large f32 product, see [`peak::rate`].
     pub peak_rate: f64,
     /// Beyond what the process held before.
@@ -76,16 +78,30 @@ pub fn measure(path: &Path, options: Options, work: Work) -> Result<Measurement>
 
     let ran = Program::ALL.into_iter().filter(|p| runs.iter().any(|r| r.networks.contains_key(p.name())));
     let model = engine.model();
-    let counted = ran.map(|program| {
+    let (mut counted, mut activations) = (BTreeMap::new(), BTreeMap::new());
+    for program in ran {
         let graph = program.graph(model.architecture(), &model.weights(), work.batch)?;
-        Ok((program.name().to_string(), graph.work()))
-    });
-    let counted = counted.collect::<Result<_>>()?;
+        counted.insert(program.name().to_string(), graph.work());
+        activations.insert(program.name().to_string(), graph.peak_activation_bytes() / 1024);
+    }
     let (runtime, threads) = (engine.runtime().version.clone(), engine.threads());
     let peak_rate = peak::rate(&engine)?;
     drop(engine);
     let profile = work.profile.then(|| profile::take(path, options, &request, work.runs)).transpose()?;
-    Ok(Measurement { runtime, threads, open, first, runs, work: counted, peak_rate, opened, after, profile })
+    let work = counted;
+    Ok(Measurement {
+        runtime,
+        threads,
+        open,
+        first,
+        runs,
+        work,
+        activations,
+        peak_rate,
+        opened,
+        after,
+        profile,
+    })
 }
 
 fn milliseconds(clock: Instant) -> f64 {

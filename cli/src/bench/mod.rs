@@ -8,6 +8,7 @@ mod peak;
 mod profile;
 mod resident;
 mod spread;
+mod start;
 mod summary;
 mod table;
 
@@ -27,11 +28,14 @@ enum What {
     Generate(generate::Args),
     /// One step of test-time optimisation (pixel-target reward) against one forward pass, in turn
     Optimize(optimize::Args),
+    /// From the start of a process to the PNG of its first picture, and its first optimisation
+    Start(start::Args),
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.what {
         What::Generate(args) => generate::run(&args),
         What::Optimize(args) => optimize::run(&args),
+        What::Start(args) => start::run(&args),
     }
 }

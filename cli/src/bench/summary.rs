@@ -142,6 +142,12 @@ impl Summary {
         for (name, of) in MEMORY {
             say!("{name:<14} +{} KiB after open, +{} KiB after runs", of(opened), of(after))?;
         }
+        let activations: u64 = rounds.iter().flat_map(|r| r.activations.values()).sum();
+        let activations = activations / rounds.len().max(1) as u64;
+        say!(
+            "activations    {activations} KiB, of all networks, each at least; RssAnon {:.2} of it",
+            after.anon as f64 / activations.max(1) as f64
+        )?;
         say!("peak resident  {} KiB", after.peak)
     }
 
