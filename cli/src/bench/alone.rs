@@ -10,7 +10,7 @@ use softdimo::{Engine, Options, Request, Result};
 
 use super::peak;
 use super::profile::{self, Profile};
-use super::resident::Resident;
+use super::resident::{Resident, most_anon};
 
 /// What is run.
 #[derive(Clone, Copy)]
@@ -42,6 +42,8 @@ pub struct Measurement {
     /// Beyond what the process held before.
     pub opened: Resident,
     pub after: Resident,
+    /// RssAnon in the middle of a run of its own, at its most, in KiB, beyond the same.
+    pub peak_anon: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
 }
@@ -75,6 +77,9 @@ pub fn measure(path: &Path, options: Options, work: Work) -> Result<Measurement>
         });
     }
     let after = Resident::now() - before;
+    let (watched, peak_anon) = most_anon(|| engine.generate(&request));
+    watched?;
+    let peak_anon = peak_anon - before.anon;
 
     let ran = Program::ALL.into_iter().filter(|p| runs.iter().any(|r| r.networks.contains_key(p.name())));
     let model = engine.model();
@@ -90,6 +95,7 @@ pub fn measure(path: &Path, options: Options, work: Work) -> Result<Measurement>
     let profile = work.profile.then(|| profile::take(path, options, &request, work.runs)).transpose()?;
     let work = counted;
     Ok(Measurement {
+        peak_anon,
         runtime,
         threads,
         open,

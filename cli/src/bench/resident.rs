@@ -1,6 +1,8 @@
 //! What this process holds of the machine's memory.
 
 use std::ops::Sub;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,25 @@ impl Resident {
     }
 }
 
+/// The most of RssAnon that is seen while `work` is done, looked at every millisecond, in KiB.
+pub fn most_anon<T>(work: impl FnOnce() -> T) -> (T, i64) {
+    let done = AtomicBool::new(false);
+    let anon = || field(&std::fs::read_to_string("/proc/self/status").unwrap_or_default(), "RssAnon:");
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = anon();
+            while !done.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+                most = most.max(anon());
+            }
+            most
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        (result, watch.join().unwrap_or_default())
+    })
+}
+
 fn field(text: &str, name: &str) -> i64 {
     let line = text.lines().find(|line| line.starts_with(name));
     line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
@@ -52,6 +73,19 @@ impl Sub for Resident {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_gone_afterwards_was_seen() {
+        let before = Resident::now();
+        let (sum, most) = most_anon(|| {
+            let pages = vec![1u8; 64 << 20];
+            std::thread::sleep(Duration::from_millis(100));
+            pages.iter().map(|&x| x as usize).sum::<usize>()
+        });
+        assert_eq!(sum, 64 << 20);
+        assert!(most - before.anon >= 60 << 10, "{most} KiB after {before:?}");
+    }
 
     #[cfg(target_os = "linux")]
     #[test]

@@ -142,11 +142,12 @@ impl Summary {
         for (name, of) in MEMORY {
             say!("{name:<14} +{} KiB after open, +{} KiB after runs", of(opened), of(after))?;
         }
-        let activations: u64 = rounds.iter().flat_map(|r| r.activations.values()).sum();
-        let activations = activations / rounds.len().max(1) as u64;
+        let most = |of: &dyn Fn(&Measurement) -> i64| rounds.iter().map(of).max().unwrap_or(0);
+        let largest = most(&|round| round.activations.values().max().map_or(0, |kib| *kib as i64));
+        let peak = most(&|round| round.peak_anon);
+        let ratio = peak as f64 / largest.max(1) as f64;
         say!(
-            "activations    {activations} KiB, of all networks, each at least; RssAnon {:.2} of it",
-            after.anon as f64 / activations.max(1) as f64
+            "activations    {largest} KiB at once in the largest network, at least; RssAnon +{peak} KiB in a run, {ratio:.2} of it"
         )?;
         say!("peak resident  {} KiB", after.peak)
     }
