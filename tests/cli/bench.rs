@@ -172,3 +172,17 @@ fn a_start_up_is_told_in_parts() {
     assert!(text.contains("| until the PNG is there "), "{text}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+/// Processes that have one model open have its pages in common. A copy of it, which no other test has open.
+#[test]
+fn processes_share_the_pages_of_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model.safetensors");
+    std::fs::copy(root().join(MODEL), &model).unwrap();
+    let model =
+        ["bench", "generate", "--json", "--runs", "1", "--beside", "1", "--model", model.to_str().unwrap()];
+    let document: Value = serde_json::from_str(&works(&model)).unwrap();
+    let kib = |figure: &str| number(&document["combinations"][0]["after"][figure]);
+    assert!(kib("file") > 9000.0, "{document}");
+    assert!(kib("pss") < kib("anon") + 0.75 * kib("file"), "{document}");
+}

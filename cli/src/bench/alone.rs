@@ -54,7 +54,13 @@ pub struct Run {
     pub networks: BTreeMap<String, f64>,
 }
 
-pub fn measure(path: &Path, options: Options, work: Work) -> Result<Measurement> {
+/// `said` is told the measurement while the engine is still open, unless it was profiled.
+pub fn measure(
+    path: &Path,
+    options: Options,
+    work: Work,
+    said: impl FnOnce(&Measurement) -> Result<()>,
+) -> Result<()> {
     let before = Resident::now();
     let clock = Instant::now();
     let engine = Engine::open(path, options.clone())?;
@@ -91,10 +97,16 @@ pub fn measure(path: &Path, options: Options, work: Work) -> Result<Measurement>
     }
     let (runtime, threads) = (engine.runtime().version.clone(), engine.threads());
     let peak_rate = peak::rate(&engine)?;
-    drop(engine);
-    let profile = work.profile.then(|| profile::take(path, options, &request, work.runs)).transpose()?;
+    let mut kept = Some(engine);
+    let profile = match work.profile {
+        true => {
+            drop(kept.take());
+            Some(profile::take(path, options, &request, work.runs)?)
+        }
+        false => None,
+    };
     let work = counted;
-    Ok(Measurement {
+    let measured = Measurement {
         peak_anon,
         runtime,
         threads,
@@ -107,7 +119,8 @@ pub fn measure(path: &Path, options: Options, work: Work) -> Result<Measurement>
         opened,
         after,
         profile,
-    })
+    };
+    said(&measured)
 }
 
 fn milliseconds(clock: Instant) -> f64 {

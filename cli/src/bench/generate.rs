@@ -1,7 +1,8 @@
 //! `softdimo bench generate`: every combination of models, memory modes, threads and batch sizes, in turn.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use clap::builder::RangedU64ValueParser;
 use serde_json::json;
@@ -46,9 +47,15 @@ pub struct Args {
     /// Add where the time goes, by operation and by layer, from runs of their own
     #[arg(long)]
     profile: bool,
+    /// Other processes that hold the same open, with a picture made: pages that they share count in parts (PSS)
+    #[arg(long, value_name = "PROCESSES", default_value_t = 0, value_parser = RangedU64ValueParser::<usize>::new().range(..=16))]
+    beside: usize,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    /// Stay, with everything that was measured, until the input ends
+    #[arg(long, hide = true, requires = "alone")]
+    stay: bool,
     /// Measure the one combination here, and print it for the process that compares
     #[arg(long, hide = true)]
     alone: bool,
@@ -70,8 +77,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             return Err(Error::invalid("--alone", "one combination", combinations.len()));
         };
         let work = Work { batch: *batch, steps: args.steps, runs: args.runs, profile: args.profile };
-        let measured = measure(model, args.place.options(*memory, *threads)?, work)?;
-        say!("{}", json!(measured))?;
+        let said = |measured: &Measurement| {
+            say!("{}", json!(measured))?;
+            if args.stay {
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            }
+            Ok(())
+        };
+        measure(model, args.place.options(*memory, *threads)?, work, said)?;
         return Ok(ExitCode::SUCCESS);
     }
     let rounds = args.rounds.unwrap_or(if combinations.len() > 1 { ROUNDS } else { 1 });
@@ -138,27 +151,15 @@ impl Args {
         combination: &Combination,
         profile: bool,
     ) -> Result<std::result::Result<Measurement, ExitCode>> {
-        let program = std::env::current_exe().map_err(|e| Error::io("this program", e))?;
-        let mut command = Command::new(&program);
-        command.args(["bench", "generate", "--alone", "--model"]).arg(&combination.model);
-        command.args(["--memory", &value_name(combination.memory).unwrap_or_default()]);
-        let place = &self.place;
-        let numbers = [
-            ("--threads", combination.threads.to_string()),
-            ("--batch", combination.batch.to_string()),
-            ("--runs", self.runs.to_string()),
-            ("--steps", self.steps.to_string()),
-            ("--device", place.device.to_string()),
-            ("--memory-limit", place.memory_limit.to_string()),
-            ("--work-limit", place.work_limit.to_string()),
-            ("--provider", place.provider.clone()),
-            ("--arithmetic", value_name(place.arithmetic).unwrap_or_default()),
-        ];
-        command.args(numbers.into_iter().map(|(name, value)| format!("{name}={value}")));
-        command.args(place.read.then_some("--read")).args(profile.then_some("--profile"));
-        if let Some(library) = &place.ort_library {
-            command.arg("--ort-library").arg(library);
+        let mut others = Vec::new();
+        for _ in 0..self.beside {
+            match Beside::start(self.command(combination, 1, false)?)? {
+                Ok(other) => others.push(other),
+                Err(code) => return Ok(Err(code)),
+            }
         }
+        let mut command = self.command(combination, self.runs, profile)?;
+        let program = command.get_program().to_owned();
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
         let output = output.map_err(|e| Error::io(&program, e))?;
         if let (false, Some(code)) = (output.status.success(), output.status.code()) {
@@ -174,5 +175,58 @@ impl Args {
         }
         let measured = serde_json::from_slice(&output.stdout);
         measured.map(Ok).map_err(|e| broken(format!("no measurement: {e}")))
+    }
+
+    /// This program, to measure a combination in so many runs.
+    fn command(&self, combination: &Combination, runs: usize, profile: bool) -> Result<Command> {
+        let program = std::env::current_exe().map_err(|e| Error::io("this program", e))?;
+        let mut command = Command::new(&program);
+        command.args(["bench", "generate", "--alone", "--model"]).arg(&combination.model);
+        command.args(["--memory", &value_name(combination.memory).unwrap_or_default()]);
+        let place = &self.place;
+        let numbers = [
+            ("--threads", combination.threads.to_string()),
+            ("--batch", combination.batch.to_string()),
+            ("--runs", runs.to_string()),
+            ("--steps", self.steps.to_string()),
+            ("--device", place.device.to_string()),
+            ("--memory-limit", place.memory_limit.to_string()),
+            ("--work-limit", place.work_limit.to_string()),
+            ("--provider", place.provider.clone()),
+            ("--arithmetic", value_name(place.arithmetic).unwrap_or_default()),
+        ];
+        command.args(numbers.into_iter().map(|(name, value)| format!("{name}={value}")));
+        command.args(place.read.then_some("--read")).args(profile.then_some("--profile"));
+        if let Some(library) = &place.ort_library {
+            command.arg("--ort-library").arg(library);
+        }
+        Ok(command)
+    }
+}
+
+/// A process that holds what it has measured until this is dropped.
+struct Beside(Child);
+
+impl Beside {
+    /// The inner result is what it ended with before.
+    fn start(mut command: Command) -> Result<std::result::Result<Beside, ExitCode>> {
+        let program = command.get_program().to_owned();
+        command.arg("--stay").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| Error::io(&program, e))?;
+        let mut said = String::new();
+        let read = child.stdout.as_mut().map(|out| BufReader::new(out).read_line(&mut said));
+        let mut other = Beside(child);
+        if matches!(read, Some(Ok(1..))) {
+            return Ok(Ok(other));
+        }
+        let status = other.0.wait().map_err(|e| Error::io(&program, e))?;
+        Ok(Err(ExitCode::from(status.code().unwrap_or(1) as u8)))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
