@@ -122,8 +122,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     })?;
     let mut components: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
     let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
-    let narrow =
-        file.tensors().iter().filter(|(name, info)| info.dtype == Dtype::I8 || is_int4(name, info));
+    let narrow = file.tensors().iter().filter(|(name, info)| info.dtype == Dtype::I8 || is_int4(name, info));
     let scales: BTreeSet<String> = narrow.flat_map(|(name, _)| parts_of(name)).collect();
     for (name, info) in file.tensors() {
         let entry = components.entry(name.split('.').next().unwrap_or_default()).or_default();

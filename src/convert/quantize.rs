@@ -68,9 +68,10 @@ fn rewrite(
     if packed && storage != Storage::Int4 {
         return Err(Error::Unsupported {
             what: format!("{file} in {}", storage.name()),
-            reason: "its weights are int4, which is not widened again: quantize the file with float weights, or \
+            reason:
+                "its weights are int4, which is not widened again: quantize the file with float weights, or \
                      calibrate this one anew with --dtype int4"
-                .into(),
+                    .into(),
         });
     }
     let matrices = matrices(&checkpoint, mapping, &file)?;

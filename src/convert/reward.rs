@@ -73,7 +73,9 @@ pub fn reward(
 /// A reward is computed in f32 from what is stored: its score is compared and its gradient followed.
 pub(super) fn refuse_int4(storage: Storage) -> Result<()> {
     match storage {
-        Storage::Int4 => Err(Error::invalid("the dtype of a reward's weights", "f16, int8 or int8-rows", "int4")),
+        Storage::Int4 => {
+            Err(Error::invalid("the dtype of a reward's weights", "f16, int8 or int8-rows", "int4"))
+        }
         _ => Ok(()),
     }
 }
