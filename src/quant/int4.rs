@@ -4,8 +4,8 @@
 //! often −8 times its scale. Stored the way integer kernels read matrices, by inputs: `NAME.int4` (U8 [I, O/2]) holds n of two
 //! neighbouring outputs in a byte, the even one in its low half, and `NAME.scale` (F16 [⌈I/32⌉, O]) the scales.
 //!
-//! Opening a file makes int8 of it ([`widen`]), a scale an output: int8 arithmetic then runs as of a file of int8, five times as
-//! fast as products that unpack four bits where they read them (`MatMulNBits` over mapped weights), for half a byte of memory more.
+//! Opening a file makes int8 of it ([`widen`]), a scale an output: int8 arithmetic then runs as of a file of int8. Products that
+//! unpack four bits where they read them (`MatMulNBits`) could leave weights in the mapped file, but have no integer kernels there.
 //! With S\[o\] = 8/127·max |s[o, ..]| every weight moves once more, by up to S/2: a hundredth of what rounding to 4 bits did.
 
 use half::f16;
