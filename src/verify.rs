@@ -44,9 +44,10 @@ const F16: Bounds = Bounds { float: Float::Absolute(0.02), gradient: 0.1, intege
 const INT8: Bounds =
     Bounds { float: Float::Relative { value: 0.03, image: 0.01 }, gradient: 0.15, integer: 0.03 };
 
-/// int4 rounds the weights of a block by up to 1/14 of its largest.
+/// int4 rounds the weights of a block by up to 1/14 of its largest, 8e-2 of a matrix in the mean. Measured on emoji-32: logits
+/// 0.16 to 0.20, pictures 1.6e-2, gradients 0.60, 5 to 11 % of the tokens.
 const INT4: Bounds =
-    Bounds { float: Float::Relative { value: 0.03, image: 0.01 }, gradient: 0.15, integer: 0.03 };
+    Bounds { float: Float::Relative { value: 0.3, image: 0.03 }, gradient: 0.8, integer: 0.15 };
 
 /// By how much the bound of gradients grows with a step. A step adds the error of its gradient to what it moves, and the
 /// next gradient is taken there: on the tiny networks a gradient is 2.2 to 4.1 times as far off as the one before.
