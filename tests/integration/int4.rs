@@ -164,7 +164,7 @@ fn pictures_of_every_family() {
         let [int8, int4] = compared;
         // The image tokenizer is the same.
         assert!((int8.0 - int4.0).abs() < 1e-6, "{family}");
-        assert!(int4.1 > 0.4 && int4.2 < 0.5, "{family}: {int4:?}");
+        assert!(int4.1 > 0.3 && int4.2 < 1.0, "{family}: {int4:?}");
         assert!(int4.2 > int8.2, "{family}: int4 changes nothing");
     }
 }
