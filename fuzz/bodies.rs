@@ -61,7 +61,7 @@ pub fn png(bytes: &[u8]) {
 
 /// Header, configuration, labels, tokenizer, shapes, and every graph of the model, within a small work limit.
 pub fn model(bytes: &[u8]) {
-    let _ = Model::from_mapping(mapping(bytes), "fuzz", Limits { work: 100 });
+    let _ = Model::from_mapping(mapping(bytes), "fuzz", Limits { work: 100, ..Limits::default() });
 }
 
 /// Against the bundled model.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::families::golden::{Named, Replay};
 use crate::graph::{Graph, grad, simplify};
 use crate::model::Model;
+use crate::model_file::packed::is_packed;
 use crate::runtime::Cancel;
 use crate::sessions::Sessions;
 use crate::tensor::{Dtype, Tensor};
@@ -43,6 +44,11 @@ const F16: Bounds = Bounds { float: Float::Absolute(0.02), gradient: 0.1, intege
 const INT8: Bounds =
     Bounds { float: Float::Relative { value: 0.03, image: 0.01 }, gradient: 0.15, integer: 0.03 };
 
+/// int4 rounds the weights of a block by up to 1/14 of its largest, 8e-2 of a matrix in the mean. Measured on emoji-32: logits
+/// 0.16 to 0.20, pictures 1.6e-2, gradients 0.60, 5 to 11 % of the tokens.
+const INT4: Bounds =
+    Bounds { float: Float::Relative { value: 0.3, image: 0.03 }, gradient: 0.8, integer: 0.15 };
+
 /// By how much the bound of gradients grows with a step. A step adds the error of its gradient to what it moves, and the
 /// next gradient is taken there: on the tiny networks a gradient is 2.2 to 4.1 times as far off as the one before.
 const GROWTH: f64 = 2.0;
@@ -51,7 +57,9 @@ impl Bounds {
     fn of(model: &Model) -> Bounds {
         let checkpoint = model.checkpoint();
         let stored: Vec<Dtype> = checkpoint.names().filter_map(|n| Some(checkpoint.get(n)?.dtype)).collect();
-        if stored.contains(&Dtype::I8) {
+        if is_packed(checkpoint) {
+            INT4
+        } else if stored.contains(&Dtype::I8) {
             INT8
         } else if stored.iter().any(|&d| d.is_float() && d != Dtype::F32) {
             F16

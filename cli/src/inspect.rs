@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use softdimo::checkpoint::Checkpoint;
-use softdimo::checkpoint::safetensors::SHA256_KEY;
+use softdimo::checkpoint::safetensors::{Info, SHA256_KEY};
 use softdimo::model::Model;
 use softdimo::model_file::{ClassLabel, QUANTIZATION};
-use softdimo::quant::{ranges_name, scale_name, transposed_name};
+use softdimo::quant::{int4_name, ranges_name, scale_name, transposed_name};
 use softdimo::{Dtype, Error, Layout, Result, RewardModel, WeightsMode};
 
 use crate::printed::line;
@@ -43,13 +43,6 @@ impl Opened {
                 RewardModel::open(path, WeightsMode::Map).map(|reward| Opened::Reward(Box::new(reward)))
             }
             model => Ok(Opened::Generator(Box::new(model?))),
-        }
-    }
-
-    fn checkpoint(&self) -> &Checkpoint {
-        match self {
-            Opened::Generator(model) => model.checkpoint(),
-            Opened::Reward(reward) => reward.checkpoint(),
         }
     }
 
@@ -106,27 +99,38 @@ impl Opened {
     }
 }
 
-/// What may lie beside an int8 tensor and belongs to it: scales and ranges.
-fn parts_of_int8(tensor: &str) -> [String; 2] {
-    let weight = tensor.strip_suffix(&transposed_name("")).unwrap_or(tensor);
+/// What may lie beside an int8 or int4 tensor and belongs to it: scales and ranges.
+fn parts_of(tensor: &str) -> [String; 2] {
+    let weight = tensor.strip_suffix(&transposed_name("")).or_else(|| tensor.strip_suffix(&int4_name("")));
+    let weight = weight.unwrap_or(tensor);
     [scale_name(weight), ranges_name(weight)]
+}
+
+/// Whether a tensor holds two values of int4 in a byte.
+fn is_int4(name: &str, info: &Info) -> bool {
+    info.dtype == Dtype::U8 && info.shape.rank() == 2 && name.ends_with(&int4_name(""))
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let model = Opened::open(&args.model)?;
-    let metadata = model.checkpoint().metadata();
-    let file = model.checkpoint().as_safetensors().ok_or_else(|| Error::Unsupported {
+    // The file itself: a model of int4 is unpacked.
+    let opened = Checkpoint::open(&args.model)?;
+    let metadata = opened.metadata();
+    let file = opened.as_safetensors().ok_or_else(|| Error::Unsupported {
         what: "inspecting this file".into(),
         reason: "it is not a single safetensors file".into(),
     })?;
     let mut components: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
     let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
-    let int8 = file.tensors().iter().filter(|(_, info)| info.dtype == Dtype::I8);
-    let scales: BTreeSet<String> = int8.flat_map(|(name, _)| parts_of_int8(name)).collect();
+    let narrow = file.tensors().iter().filter(|(name, info)| info.dtype == Dtype::I8 || is_int4(name, info));
+    let scales: BTreeSet<String> = narrow.flat_map(|(name, _)| parts_of(name)).collect();
     for (name, info) in file.tensors() {
         let entry = components.entry(name.split('.').next().unwrap_or_default()).or_default();
         // A scale is part of how a tensor is stored, not a parameter of the network; so are ranges.
-        let parameters = if scales.contains(name) { 0 } else { info.shape.len() };
+        let parameters = match scales.contains(name) {
+            true => 0,
+            false => info.shape.len() * if is_int4(name, info) { 2 } else { 1 },
+        };
         *entry = (entry.0 + usize::from(parameters > 0), entry.1 + parameters, entry.2 + info.len);
         *dtypes.entry(info.dtype.name()).or_default() += info.len;
     }

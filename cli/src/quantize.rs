@@ -23,7 +23,7 @@ pub struct Args {
     /// How matrices and kernels are stored; vectors are f32
     #[arg(long, value_enum)]
     dtype: Dtype,
-    /// Pictures that a generator makes in f32 first, to see what its convolutions read and write: with int8 they are then
+    /// Pictures that a generator makes in f32 first, to see what its convolutions read and write: with int8 and int4 they are then
     /// computed in int8. 0: in f32, as before
     #[arg(long, default_value_t = 16)]
     calibrate: u32,
@@ -44,6 +44,8 @@ enum Dtype {
     Int8,
     /// int8 that is computed with in f32 on every processor
     Int8Rows,
+    /// int4 in blocks for what makes tokens, int8 for what makes pictures of them: the smallest file
+    Int4,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -51,10 +53,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Dtype::F16 => Storage::F16,
         Dtype::Int8 => Storage::Int8,
         Dtype::Int8Rows => Storage::Int8Rows,
+        Dtype::Int4 => Storage::Int4,
     };
     let model = &args.model;
     write(&args.output, &[("MODEL", model)], |output, progress| {
-        if args.dtype != Dtype::Int8 || args.calibrate == 0 || !is_generator(model)? {
+        let for_int8 = matches!(args.dtype, Dtype::Int8 | Dtype::Int4);
+        if !for_int8 || args.calibrate == 0 || !is_generator(model)? {
             return quantize(model, storage, output, progress);
         }
         let options = args.run.options()?;

@@ -108,6 +108,22 @@ impl Mapping {
         Ok(Mapping { source: Backing::Read(copy), name })
     }
 
+    /// `len` bytes of page-aligned private memory that `fill` writes, which finds zeros there. `name` is that of messages.
+    ///
+    /// # Errors
+    /// `Exhausted` when there is not enough memory (it never aborts); those of `fill`.
+    pub(crate) fn filled(
+        name: &str,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<Mapping> {
+        let exhausted = |_| Error::Exhausted { what: format!("unpacking {name}"), bytes: len as u64 };
+        let mut bytes = MmapMut::map_anon(len).map_err(exhausted)?;
+        fill(&mut bytes)?;
+        let bytes = bytes.make_read_only().map_err(exhausted)?;
+        Ok(Mapping { source: Backing::Read(bytes), name: name.into() })
+    }
+
     /// Bytes already in memory. Their alignment is the allocator's (16 bytes on common platforms).
     pub fn from_vec(bytes: Vec<u8>) -> Mapping {
         Mapping { source: Backing::Owned(bytes), name: "memory".into() }

@@ -147,6 +147,12 @@ impl Checkpoint {
         Ok(Checkpoint::of(Shard::SafeTensors(SafeTensors::open(mapping, &file)?), file))
     }
 
+    /// The same with the metadata of another file, which this one was made of.
+    pub(crate) fn with_metadata_of(mut self, other: &Checkpoint) -> Checkpoint {
+        self.metadata.clone_from(&other.metadata);
+        self
+    }
+
     /// The checkpoint that is one shard.
     fn of(shard: Shard, file: String) -> Checkpoint {
         let tensors = shard.names().map(|name| (name.to_string(), 0)).collect();

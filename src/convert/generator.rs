@@ -8,7 +8,7 @@ use crate::families::condition::Condition;
 use crate::families::source::Source;
 use crate::model::Config;
 use crate::model_file::Summary;
-use crate::model_file::write::{Metadata, Part, collect, read_from, read_labels, write};
+use crate::model_file::write::{Form, Metadata, Part, collect, read_from, read_labels, write};
 use crate::nn::text_encoder;
 use crate::tensor::{Dtype, Tensor, TensorView};
 
@@ -91,7 +91,7 @@ fn vocabulary_part(vocabulary: &Tensor) -> Part<'_> {
         name: format!("text.{}", text_encoder::VOCABULARY),
         view: TensorView { dtype: Dtype::U8, shape, data },
         stored: Dtype::U8,
-        transposed: false,
+        form: Form::Rows,
         ranges: None,
         file: String::new(),
     }

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::reward::refuse_int4;
 use crate::checkpoint::{Checkpoint, Mapping, safetensors};
 use crate::error::{Error, Result};
 use crate::graph::int8;
 use crate::model::{Limits, Model};
 use crate::model_file::finite::require_finite;
 use crate::model_file::header::ModelHeader;
-use crate::model_file::write::{Part, format_of, write};
+use crate::model_file::packed::is_packed;
+use crate::model_file::write::{Part, form_of, format_of, write};
 use crate::model_file::{FORMAT, FORMATS, QUANTIZATION, Summary, WeightsMode};
 use crate::program::Program;
 use crate::quant::{Ranges, Storage, ranges_name};
@@ -19,11 +21,12 @@ use crate::tensor::Dtype;
 
 /// Write the model file `input`, a generator's or a reward's, again with its weights in `storage` and everything
 /// else as it is. The weights of `input` are floats, or, for [`Storage::Int8`], int8 already, of which matrices are then
-/// stored for int8 arithmetic and all values stay what they are: int8 cannot be widened again. `progress` gets
-/// (tensors written, tensors in all). Memory: one tensor at a time.
+/// stored for int8 arithmetic and all values stay what they are: int8 cannot be widened again. Those of a file in int4 stay
+/// what they are as well, and [`Storage::Int4`] is all that it can be written in. `progress` gets
+/// (tensors written, tensors in all). Memory: one tensor at a time; of int4, what opening takes.
 ///
 /// # Errors
-/// Those of opening `input`; weights that are not finite, or int8 where another storage is asked for.
+/// Those of opening `input`; weights that are not finite, or int8 or int4 where another storage is asked for; int4 of a reward.
 pub fn quantize(
     input: &Path,
     storage: Storage,
@@ -58,6 +61,19 @@ fn rewrite(
 ) -> Result<Summary> {
     let (file, mapping) = (input.display().to_string(), WeightsMode::Map.open(input)?);
     let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file.as_str())?;
+    if ModelHeader::read(&checkpoint, &file)?.is_reward() {
+        refuse_int4(storage)?;
+    }
+    let packed = is_packed(&checkpoint);
+    if packed && storage != Storage::Int4 {
+        return Err(Error::Unsupported {
+            what: format!("{file} in {}", storage.name()),
+            reason:
+                "its weights are int4, which is not widened again: quantize the file with float weights, or \
+                     calibrate this one anew with --dtype int4"
+                    .into(),
+        });
+    }
     let matrices = matrices(&checkpoint, mapping, &file)?;
     let mut parts = Vec::new();
     let old: BTreeSet<String> = match ranges {
@@ -66,7 +82,8 @@ fn rewrite(
     };
     for name in checkpoint.names().filter(|name| !old.contains(*name)) {
         let Some(view) = checkpoint.get(name) else { continue };
-        if view.dtype == Dtype::I8 && storage != Storage::Int8 {
+        let is_int8 = view.dtype == Dtype::I8;
+        if is_int8 && !packed && storage != Storage::Int8 {
             return Err(Error::TensorMismatch {
                 name: name.into(),
                 expected: "float weights to quantise".into(),
@@ -74,23 +91,20 @@ fn rewrite(
                 file,
             });
         }
-        let stored = storage.dtype(&view);
+        // Of a file in int4 nothing is left to be narrowed.
+        let stored = if packed { view.dtype } else { storage.dtype(&view) };
         require_finite(name, &view, stored, &file)?;
-        let transposed = storage == Storage::Int8 && matrices.contains(name);
+        let form = form_of(name, &view, storage, !packed && matrices.contains(name));
         let ranges = ranges.and_then(|ranges| ranges.get(name)).filter(|_| stored == Dtype::I8).cloned();
-        parts.push(Part { name: name.into(), view, stored, transposed, ranges, file: file.clone() });
+        parts.push(Part { name: name.into(), view, stored, form, ranges, file: file.clone() });
     }
     let mut metadata = checkpoint.metadata().clone();
-    let format = if is_second(&checkpoint) { FORMATS[1] } else { format_of(&parts) };
-    metadata.insert(FORMAT.into(), format.into());
+    let old = metadata.get(FORMAT).filter(|format| FORMATS[1..].contains(&format.as_str()));
+    let format = old.map_or("", String::as_str).max(format_of(&parts)).to_string();
+    metadata.insert(FORMAT.into(), format);
     metadata.insert(QUANTIZATION.into(), storage.name().into());
     metadata.insert(safetensors::SHA256_KEY.into(), String::new());
     write(&parts, &metadata, output, &mut progress)
-}
-
-/// Whether the file is of the second format already.
-fn is_second(checkpoint: &Checkpoint) -> bool {
-    checkpoint.metadata().get(FORMAT).is_some_and(|format| format == FORMATS[1])
 }
 
 /// The matrices that the networks of a generator's file read for nothing but products, after it was found to be one which this

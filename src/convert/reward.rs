@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::model_file::write::{Metadata, Part, collect, read_from, read_labels, write};
+use crate::model_file::write::{Form, Metadata, Part, collect, read_from, read_labels, write};
 use crate::model_file::{REWARD_COMPONENT, Summary};
+use crate::quant::Storage;
 use crate::rewards::architecture::{REWARDS, names};
 use crate::rewards::model::{RewardConfig, VOCABULARY};
 use crate::rewards::scorer::Takes;
@@ -28,6 +29,7 @@ pub fn reward(
         return Err(Error::invalid("reward", names().join(", "), &source.reward));
     };
     refuse_unread(source, row.description.takes)?;
+    refuse_int4(source.storage)?;
     let pieces = (row.read)(source)?;
     let (tokenizer, vocabulary) = match pieces.tokenizer {
         Some((tokenizer, bytes)) => (Some(tokenizer), bytes),
@@ -49,7 +51,7 @@ pub fn reward(
             name: VOCABULARY.into(),
             view,
             stored: Dtype::U8,
-            transposed: false,
+            form: Form::Rows,
             ranges: None,
             file: String::new(),
         });
@@ -66,6 +68,16 @@ pub fn reward(
     let summary = write(&parts, &metadata.entries(&parts)?, output, &mut progress)?;
     let read_from = read_from(pieces.networks.iter().map(|(checkpoint, _)| checkpoint.as_ref()));
     Ok(Summary { read_from, ..summary })
+}
+
+/// A reward is computed in f32 from what is stored: its score is compared and its gradient followed.
+pub(super) fn refuse_int4(storage: Storage) -> Result<()> {
+    match storage {
+        Storage::Int4 => {
+            Err(Error::invalid("the dtype of a reward's weights", "f16, int8 or int8-rows", "int4"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A file that the conversion would not read is a mistake.

@@ -350,7 +350,7 @@ impl Engine {
 
 /// What the options allow a model.
 fn limits(options: &Options) -> Limits {
-    Limits { work: options.work_limit }
+    Limits { work: options.work_limit, memory: options.memory_limit }
 }
 
 #[cfg(test)]

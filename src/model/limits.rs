@@ -21,6 +21,8 @@ const TOGETHER: u64 = 4;
 pub struct Limits {
     /// Billions of multiply-adds; 0 = [`DEFAULT_WORK`].
     pub work: u32,
+    /// Bytes of weights that opening may unpack into memory; 0 = any number.
+    pub memory: u64,
 }
 
 impl Limits {

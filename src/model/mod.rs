@@ -17,6 +17,7 @@ use crate::families::defaults::Defaults;
 use crate::families::{Architecture, FAMILIES};
 use crate::model_file::header::{ModelHeader, wrong};
 use crate::model_file::labels::{find_label, labels_like};
+use crate::model_file::packed::{is_packed, unpack, unpacked_bytes};
 use crate::model_file::{ClassLabel, WeightsMode};
 use crate::program::Program;
 use crate::tensor::Tensor;
@@ -62,7 +63,8 @@ pub struct Model {
 
 impl Model {
     /// Open and validate a model file: header, configuration, and that every tensor of every component
-    /// is there with the right shape. Of the weights, only the scales of int8 are read.
+    /// is there with the right shape. Of the weights, only the scales of int8 are read; those in int4 are unpacked into memory, and
+    /// the file is read no more.
     /// Models too large for `limits` are refused before a session is prepared.
     pub fn open(path: &Path, mode: WeightsMode, limits: Limits) -> Result<Model> {
         Model::from_mapping(mode.open(path)?, &path.display().to_string(), limits)
@@ -70,7 +72,16 @@ impl Model {
 
     /// Validate a model file whose bytes are already at hand; `file` is its name in messages.
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str, limits: Limits) -> Result<Model> {
-        let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file)?;
+        let (mut checkpoint, mut mapping) = (Checkpoint::from_safetensors(mapping.clone(), file)?, mapping);
+        ModelHeader::read(&checkpoint, file)?;
+        if is_packed(&checkpoint) {
+            let needed = unpacked_bytes(&checkpoint)?;
+            if limits.memory != 0 && needed > limits.memory {
+                let what = format!("unpacking {file}");
+                return Err(Error::OutOfMemory { what, needed, limit: limits.memory });
+            }
+            (checkpoint, mapping) = unpack(&checkpoint, file)?;
+        }
         let header = ModelHeader::read(&checkpoint, file)?;
         let families: Vec<&str> = FAMILIES.iter().map(|family| family.description.name).collect();
         header.refuse_reward(&families)?;

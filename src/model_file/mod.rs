@@ -5,6 +5,7 @@
 pub(crate) mod finite;
 pub(crate) mod header;
 pub(crate) mod labels;
+pub(crate) mod packed;
 pub(crate) mod write;
 
 use std::path::Path;
@@ -19,13 +20,13 @@ use crate::error::Result;
 pub(crate) const FORMAT: &str = "softdimo.format";
 
 /// Values of `softdimo.format` that this library writes and reads; the second has matrices that are stored for int8
-/// arithmetic.
-pub const FORMATS: [&str; 2] = ["1", "2"];
+/// arithmetic, the third some in int4.
+pub const FORMATS: [&str; 3] = ["1", "2", "3"];
 
 /// [`FORMATS`] in words.
-pub(crate) const KNOWN_FORMATS: &str = "1 or 2";
+pub(crate) const KNOWN_FORMATS: &str = "1, 2 or 3";
 
-/// Metadata key that says how the weights are stored: "none", "f16" or "int8".
+/// Metadata key that says how the weights are stored: "none", "f16", "int8" or "int4".
 pub const QUANTIZATION: &str = "softdimo.quantization";
 
 /// Metadata key that says what transparent pixels are seen against: a colour, `#rrggbb`.

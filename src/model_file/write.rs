@@ -8,6 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::finite::require_finite;
+use super::header::in_component;
 use super::{
     About, BACKGROUND, COLOR, ClassLabel, FORMAT, FORMATS, QUANTIZATION, REWARD_COMPONENT, Summary,
     parse_color,
@@ -19,13 +20,24 @@ use crate::quant::{self, Ranges, Storage};
 use crate::tensor::{Dtype, Shape, TensorView};
 use crate::weights::Weights;
 
+/// How the values of a weight are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// In its own shape.
+    Rows,
+    /// An int8 matrix the other way round.
+    Transposed,
+    /// A matrix of floats in int4.
+    Int4,
+}
+
 /// One weight of the model file, where its bytes come from, and its dtype there; I8 brings the scales of floats along.
 pub(crate) struct Part<'a> {
     pub name: String,
     pub view: TensorView<'a>,
     pub stored: Dtype,
-    /// Whether the int8 matrix is written the other way round, see [`quant`].
-    pub transposed: bool,
+    /// See [`quant`].
+    pub form: Form,
     /// What a convolution with these kernels reads and writes, where int8 arithmetic is to know it.
     pub ranges: Option<Ranges>,
     /// The file it is from, for messages.
@@ -60,12 +72,28 @@ pub(crate) fn collect<'a>(
             checkpoint.get(&name).ok_or_else(|| Error::internal(format!("tensor '{name}' vanished")))?;
         let stored = storage.dtype(&view);
         // A reward is computed in f32.
-        let transposed =
-            storage == Storage::Int8 && matrices.contains(&name) && !prefix.starts_with(REWARD_COMPONENT);
+        let for_products = matrices.contains(&name) && !prefix.starts_with(REWARD_COMPONENT);
         let name = format!("{prefix}{name}");
-        parts.push(Part { name, view, stored, transposed, ranges: None, file: checkpoint.file() });
+        let form = form_of(&name, &view, storage, for_products);
+        parts.push(Part { name, view, stored, form, ranges: None, file: checkpoint.file() });
     }
     Ok(())
+}
+
+/// The networks that make tokens.
+const OF_TOKENS: [&str; 2] = ["student", "teacher"];
+
+/// The form of a weight, which `for_products` says that nothing but products read.
+pub(crate) fn form_of(name: &str, view: &TensorView, storage: Storage, for_products: bool) -> Form {
+    if !(storage.is_for_products() && for_products) {
+        return Form::Rows;
+    }
+    let makes_tokens = OF_TOKENS.iter().any(|component| in_component(name, component));
+    let is_new = view.dtype.is_float() && quant::has_int4(&view.shape);
+    match storage {
+        Storage::Int4 if makes_tokens && is_new => Form::Int4,
+        _ => Form::Transposed,
+    }
 }
 
 /// A missing tensor's error, with the names in the checkpoint that are most like it: of a network of other sizes or
@@ -161,7 +189,12 @@ impl<C: Serialize> Metadata<'_, C> {
 
 /// The value of `softdimo.format` of a file of these parts.
 pub(crate) fn format_of(parts: &[Part]) -> &'static str {
-    FORMATS[usize::from(parts.iter().any(|part| part.transposed || part.ranges.is_some()))]
+    let of = |part: &Part| match part.form {
+        Form::Int4 => 2,
+        Form::Transposed => 1,
+        Form::Rows => usize::from(part.ranges.is_some()),
+    };
+    FORMATS[parts.iter().map(of).max().unwrap_or(0)]
 }
 
 /// Digest of the source tensors (name, dtype, shape, bytes), whatever container they came in.
@@ -192,14 +225,19 @@ pub(crate) fn write(
             entries.push(safetensors::Entry { name, dtype, shape });
         };
         let shape = &part.view.shape;
-        match part.transposed {
-            false => add(part.name.clone(), part.stored, shape.clone(), Content::Values),
-            true => {
+        match part.form {
+            Form::Rows => add(part.name.clone(), part.stored, shape.clone(), Content::Values),
+            Form::Transposed => {
                 let across = [shape[1], shape[0]].into();
                 add(quant::transposed_name(&part.name), part.stored, across, Content::Values);
             }
+            Form::Int4 => {
+                let [packed, scales] = quant::int4_shapes(shape[0], shape[1]);
+                add(quant::int4_name(&part.name), Dtype::U8, packed, Content::Values);
+                add(quant::scale_name(&part.name), Dtype::F16, scales, Content::Scales);
+            }
         }
-        if part.stored == Dtype::I8 && part.view.dtype.is_float() {
+        if part.stored == Dtype::I8 && part.view.dtype.is_float() && part.form != Form::Int4 {
             let rows = Shape::from(&part.view.shape[..1]);
             add(quant::scale_name(&part.name), Dtype::F32, rows, Content::Scales);
         }
@@ -209,11 +247,13 @@ pub(crate) fn write(
         }
     }
     let mut done = 0;
+    // Scales of int4 are written before what they belong to, and looked for once.
+    let mut int4 = BTreeMap::new();
     let sha256 = safetensors::write(output, metadata, &entries, |name| {
         let (part, content) = sources[name];
         done += 1;
         progress(done, entries.len());
-        store(part, content)
+        store(part, content, &mut int4)
     })?;
     let bytes = std::fs::metadata(output).map_err(|e| Error::io(output, e))?.len();
     Ok(Summary { tensors: entries.len(), bytes, sha256, read_from: Vec::new() })
@@ -227,19 +267,39 @@ enum Content {
     Ranges,
 }
 
-/// The bytes of one tensor of a weight: its values in their stored dtype, or the scales of int8, or ranges.
-fn store<'a>(part: &Part<'a>, content: Content) -> Result<Cow<'a, [u8]>> {
+/// The bytes of one tensor of a weight: its values in their stored dtype, or the scales of int8 or int4, or ranges. `int4` keeps
+/// scales of int4 until their values are written.
+fn store<'a>(
+    part: &Part<'a>,
+    content: Content,
+    int4: &mut BTreeMap<String, Vec<half::f16>>,
+) -> Result<Cow<'a, [u8]>> {
     let f32_bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect();
     if let (Content::Ranges, Some(ranges)) = (content, &part.ranges) {
         return Ok(Cow::Owned(f32_bytes(&ranges.rows())));
     }
     if part.stored == part.view.dtype {
-        return Ok(match part.transposed {
-            false => Cow::Borrowed(part.view.data),
-            true => Cow::Owned(quant::transpose(part.view.data, part.view.shape[0])),
+        return Ok(match part.form {
+            Form::Transposed => Cow::Owned(quant::transpose(part.view.data, part.view.shape[0])),
+            Form::Rows | Form::Int4 => Cow::Borrowed(part.view.data),
         });
     }
     let values = part.view.to_f32();
+    if part.form == Form::Int4 {
+        let outputs = part.view.shape[0];
+        let scales = match int4.remove(&part.name) {
+            Some(scales) => scales,
+            None => quant::int4_scales(&part.name, &values, outputs)?,
+        };
+        return Ok(Cow::Owned(match content {
+            Content::Values => quant::int4_pack(&values, &scales, outputs),
+            _ => {
+                let bytes = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+                int4.insert(part.name.clone(), scales);
+                bytes
+            }
+        }));
+    }
     Ok(Cow::Owned(match part.stored {
         Dtype::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
         Dtype::I8 => {
@@ -247,7 +307,7 @@ fn store<'a>(part: &Part<'a>, content: Content) -> Result<Cow<'a, [u8]>> {
             match content {
                 Content::Values => {
                     let q: Vec<u8> = quant::quantize(&values, &scales).iter().map(|&q| q as u8).collect();
-                    if part.transposed { quant::transpose(&q, scales.len()) } else { q }
+                    if part.form == Form::Transposed { quant::transpose(&q, scales.len()) } else { q }
                 }
                 _ => f32_bytes(&scales),
             }

@@ -19,7 +19,8 @@ use crate::graph::Graph;
 use crate::model::Limits;
 use crate::model_file::header::{ModelHeader, wrong};
 use crate::model_file::labels::find_label;
-use crate::model_file::{ClassLabel, REWARD_COMPONENT, WeightsMode};
+use crate::model_file::packed::is_packed;
+use crate::model_file::{ClassLabel, FORMAT, FORMATS, REWARD_COMPONENT, WeightsMode};
 use crate::shortage;
 use crate::tensor::Dtype;
 use crate::text::Overflow;
@@ -91,6 +92,9 @@ impl RewardModel {
         let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file)?;
         let header = ModelHeader::read(&checkpoint, file)?;
         header.require_reward(&names())?;
+        if is_packed(&checkpoint) {
+            return Err(header.wrong(FORMAT, "1 or 2 of a reward", FORMATS[2]));
+        }
         let config: RewardConfig = header.config()?;
         config.validate(file)?;
         let labels = header.labels(config.architecture.classes())?;

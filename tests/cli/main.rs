@@ -274,7 +274,8 @@ fn quantize_narrows_model_files() {
         v["components"].as_array().unwrap().iter().map(part).collect()
     };
     let before = inspect(&wide);
-    for (dtype, file, narrow) in [("int8", &int8, "i8"), ("f16", &f16, "f16")] {
+    let int4 = path("int4");
+    for (dtype, file, narrow) in [("int8", &int8, "i8"), ("f16", &f16, "f16"), ("int4", &int4, "u8")] {
         works(&["quantize", &wide, "--dtype", dtype, "-o", file]);
         let after = inspect(file);
         assert!(after["dtypes"][narrow].as_u64() > after["dtypes"]["f32"].as_u64(), "{after}");
@@ -286,12 +287,21 @@ fn quantize_narrows_model_files() {
     }
     let refused = fails(1, &["quantize", &int8, "--dtype", "f16", "-o", &path("again")]);
     assert!(refused.contains("expected float weights to quantise, found i8["), "{refused}");
+    let refused = fails(1, &["quantize", &int4, "--dtype", "int8", "-o", &path("again")]);
+    assert!(refused.contains("its weights are int4, which is not widened again"), "{refused}");
+    let listed = works(&["inspect", "--tensors", &int4]);
+    assert!(listed.contains("student.transformer.layers.0.1.net.0.weight.int4 u8[48, 48]"), "{listed}");
     fails(2, &["quantize", &wide, "-o", &path("again")]);
     fails(1, &["quantize", g, "--dtype", "int8", "-o", &path("again")]);
 
     let reward = path("reward");
     official::clip_score(&folder.path().join("clip"));
     works(&["convert", "clip-score", "--checkpoint", &path("clip"), "-o", &reward]);
+    let refused = fails(1, &["quantize", &reward, "--dtype", "int4", "-o", &path("again")]);
+    assert!(
+        refused.contains("the dtype of a reward's weights: expected f16, int8 or int8-rows"),
+        "{refused}"
+    );
     works(&["quantize", &reward, "--dtype", "int8", "-o", &int8]);
     let text = works(&["inspect", &int8]);
     assert!(text.contains("clip_score (a reward)") && text.contains("quantization  int8"), "{text}");

@@ -46,6 +46,7 @@ pub fn all(folder: &Path) -> Vec<Case> {
     headers(&mut cases, &std::fs::read(&model).unwrap());
     models(&mut cases, &File::read(&model));
     scales(&mut cases, &File::read(&maskbit::stored(folder, Storage::Int8)));
+    int4(&mut cases, &File::read(&maskbit::stored(folder, Storage::Int4)));
     sparse(&mut cases, &File::read(&model));
     checkpoints(&mut cases);
     let clip = clip_score(&folder.join("official")).source;
@@ -198,6 +199,62 @@ fn scales(cases: &mut Cases, file: &File) {
     cases.changed(Kind::Model, "scales_of_1e38", "error", file, |f| {
         f.tensor(&scale).chunks_exact_mut(4).for_each(|b| b.copy_from_slice(&1e38f32.to_le_bytes()));
     });
+}
+
+/// What is unpacked on opening.
+fn int4(cases: &mut Cases, file: &File) {
+    const MATRIX: &str = "student.transformer.layers.0.1.net.0.weight"; // [96, 48]
+    let (int4, scale) = (softdimo::quant::int4_name(MATRIX), softdimo::quant::scale_name(MATRIX));
+    let model = Kind::Model;
+    cases.changed(model, "int4", "", file, |_| ());
+    let bytes = file.bytes();
+    cases.add(model, "int4_cut", "cut short", &bytes[..bytes.len() - 1]);
+    for (name, value) in
+        [("int4_scale_nan", half::f16::NAN), ("int4_scale_infinite", half::f16::NEG_INFINITY)]
+    {
+        cases.changed(model, name, "expected finite scales", file, |f| {
+            f.tensor(&scale)[..2].copy_from_slice(&value.to_le_bytes());
+        });
+    }
+    cases.changed(model, "int4_scales_of_65504", "", file, |f| {
+        f.tensor(&scale).chunks_exact_mut(2).for_each(|b| b.copy_from_slice(&half::f16::MAX.to_le_bytes()));
+    });
+    // Neither says how long the scales are that it would be given.
+    cases.changed(model, "int4_without_inputs", "neither of them 0", file, |f| {
+        for (name, dtype, shape) in
+            [("a.int4", "U8", json!([0, 1u64 << 40])), ("a.scale", "F16", json!([0, 1u64 << 41]))]
+        {
+            f.header[name] = json!({"dtype": dtype, "shape": shape, "data_offsets": [0, 0]});
+        }
+    });
+    cases.changed(model, "int4_without_scales", "of the scales of int4", file, |f| {
+        f.rename(&scale, "elsewhere")
+    });
+    // Holes that would be 8 GiB.
+    for (kind, name, words) in [
+        (Kind::LimitedModel, "int4_of_holes_limited", "memory limit of 100000000 bytes"),
+        (model, "int4_of_holes", "no such memory free"),
+    ] {
+        // Wine does not refuse memory.
+        if cfg!(windows) && kind == model {
+            continue;
+        }
+        let mut sparse = file.clone();
+        sparse.rename(&int4, "elsewhere");
+        sparse.rename(&scale, "elsewhere too");
+        let (inputs, outputs) = (1u64 << 20, 1u64 << 13);
+        let mut at = sparse.data.len() as u64;
+        let mut add = |name: &str, dtype: &str, shape: [u64; 2], bytes: u64| {
+            sparse.header[name] = json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes]});
+            at += bytes;
+        };
+        add(&int4, "U8", [inputs, outputs / 2], inputs * outputs / 2);
+        add(&scale, "F16", [inputs / 32, outputs], inputs / 32 * outputs * 2);
+        cases.add(kind, name, words, &sparse.bytes());
+        let out = std::fs::OpenOptions::new().write(true).open(&cases.list.last().unwrap().path).unwrap();
+        let grown = at - sparse.data.len() as u64;
+        out.set_len(out.metadata().unwrap().len() + grown).unwrap();
+    }
 }
 
 /// Files of holes: their weights are all there, and take no room.

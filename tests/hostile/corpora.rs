@@ -20,7 +20,10 @@ fn made(target: &str, folder: &Path) -> Vec<Vec<u8>> {
         "torch" => ["linear.pth", "small.proto2.pth", "small.proto4.legacy.pth"]
             .map(|name| read(&data("torch").join(name)))
             .into(),
-        "model" => vec![File::read(&maskbit::labelled(folder)).bytes()],
+        "model" => {
+            let int4 = maskbit::stored(folder, softdimo::convert::Storage::Int4);
+            [maskbit::labelled(folder), int4].map(|path| File::read(&path).bytes()).into()
+        }
         "golden" => vec![read(&data("emoji-32.golden.safetensors"))],
         "reward" => {
             let clip = clip_score(&folder.join("clip")).source;

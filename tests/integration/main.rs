@@ -11,6 +11,7 @@ mod graph;
 /// Of the sources, which are the same everywhere, by paths with slashes.
 #[cfg(unix)]
 mod house;
+mod int4;
 mod int8;
 mod optimize;
 mod paths;

@@ -106,6 +106,8 @@ enum Dtype {
     Int8,
     /// int8 that is computed with in f32 on every processor
     Int8Rows,
+    /// int4 in blocks for what makes tokens, int8 for what makes pictures of them: the smallest file
+    Int4,
 }
 
 impl Common {
@@ -115,6 +117,7 @@ impl Common {
             Dtype::F16 => Storage::F16,
             Dtype::Int8 => Storage::Int8,
             Dtype::Int8Rows => Storage::Int8Rows,
+            Dtype::Int4 => Storage::Int4,
         }
     }
 

@@ -2,7 +2,7 @@
 //! measured without the weights.
 //!
 //! ```sh
-//! cargo run --release --example full_size -- maskgen-l l.softdimo.safetensors [keep|f16|int8]
+//! cargo run --release --example full_size -- maskgen-l l.softdimo.safetensors [keep|f16|int8|int4]
 //! target/release/softdimo bench generate --model l.softdimo.safetensors --memory lean
 //! ```
 //!
@@ -47,11 +47,12 @@ fn measured<T>(f: impl FnOnce() -> T) -> (T, f64, i64) {
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let usage = || Error::invalid("arguments", "MODEL OUTPUT [keep|f16|int8]", arguments.join(" "));
+    let usage = || Error::invalid("arguments", "MODEL OUTPUT [keep|f16|int8|int4]", arguments.join(" "));
     let (model, output, storage) = match arguments[..] {
         [model, output] | [model, output, "keep"] => (model, Path::new(output), Storage::Keep),
         [model, output, "f16"] => (model, Path::new(output), Storage::F16),
         [model, output, "int8"] => (model, Path::new(output), Storage::Int8),
+        [model, output, "int4"] => (model, Path::new(output), Storage::Int4),
         _ => return Err(usage()),
     };
     let published = Published::of(model)?;

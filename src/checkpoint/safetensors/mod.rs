@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use self::header::Rules;
 pub use self::write::{Entry, write};
+pub(crate) use self::write::{in_memory, size_in_memory};
 use super::mapping::Mapping;
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Shape, TensorView};

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::super::mapping::Mapping;
 use super::{DTYPES, MAX_HEADER, MAX_RANK, METADATA, SHA256_KEY, byte_len, hex};
 use crate::atomic_file::AtomicFile;
 use crate::error::{Error, Result};
@@ -72,6 +73,42 @@ pub fn write<'a>(
     }
     target.commit()?;
     Ok(hash)
+}
+
+/// Bytes of a file of `entries` without metadata, its header included; [`in_memory`] makes one.
+///
+/// # Errors
+/// As those of [`write()`] that are about `entries`.
+pub(crate) fn size_in_memory(entries: &[Entry]) -> Result<u64> {
+    let order: Vec<&Entry> = entries.iter().collect();
+    let data = entries.iter().map(|e| byte_len(e.dtype, &e.shape).unwrap_or(0) as u64);
+    Ok(compose_header(&BTreeMap::new(), &order)?.bytes.len() as u64 + data.sum::<u64>())
+}
+
+/// A file of `entries` in memory, without metadata, in the order of [`write()`]: `fill` gets every tensor's name and bytes,
+/// which are zeros. `name` is the file's in messages.
+///
+/// # Errors
+/// As [`write()`]; `Exhausted` where there is no memory for it.
+pub(crate) fn in_memory(
+    name: &str,
+    entries: &[Entry],
+    mut fill: impl FnMut(&str, &mut [u8]) -> Result<()>,
+) -> Result<Mapping> {
+    let mut order: Vec<&Entry> = entries.iter().collect();
+    order.sort_by(|a, b| (b.dtype.size(), &a.name).cmp(&(a.dtype.size(), &b.name)));
+    let header = compose_header(&BTreeMap::new(), &order)?.bytes;
+    let sizes: Vec<usize> = order.iter().map(|e| byte_len(e.dtype, &e.shape).unwrap_or(0)).collect();
+    Mapping::filled(name, header.len() + sizes.iter().sum::<usize>(), |bytes| {
+        let (first, mut rest) = bytes.split_at_mut(header.len());
+        first.copy_from_slice(&header);
+        for (entry, size) in order.iter().zip(sizes) {
+            let (tensor, others) = rest.split_at_mut(size);
+            fill(&entry.name, tensor)?;
+            rest = others;
+        }
+        Ok(())
+    })
 }
 
 struct ComposedHeader {

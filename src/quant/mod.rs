@@ -1,4 +1,4 @@
-//! How weights are stored, and int8 storage in particular: symmetric, one scale per row.
+//! How weights are stored, and int8 storage in particular: symmetric, one scale per row. int4: [`int4_name`] and what follows it.
 //!
 //! A row is what makes one output channel: row o of a matrix [O, I], kernel o of [O, C, k, k], one entry of an
 //! embedding. W[o, ..] ≈ q[o, ..]·scale\[o\] with scale\[o\] = max |W[o, ..]| / 127 and q an integer in −127..127,
@@ -11,6 +11,9 @@
 //! Clipping rows where that lowers their squared error was tried on the bundled model and changes it by 1.3 %
 //! of itself (7.14e-3 → 7.05e-3 of ‖W‖): the largest weight of a row stays what it is.
 
+mod int4;
+
+pub use self::int4::{BLOCK, has_int4, int4_name, int4_pack, int4_scales, int4_shapes, widen};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Shape, TensorView};
 
@@ -31,6 +34,9 @@ pub enum Storage {
     Int8,
     /// The same in rows throughout (format 1): computed with in f32 on every processor.
     Int8Rows,
+    /// int4 in blocks for matrices that nothing but products read, in the networks that make tokens (format 3); what is left, as
+    /// [`Storage::Int8`]: the image tokenizer, whose errors are seen.
+    Int4,
 }
 
 impl Storage {
@@ -40,17 +46,23 @@ impl Storage {
             Storage::Keep => "none",
             Storage::F16 => "f16",
             Storage::Int8 | Storage::Int8Rows => "int8",
+            Storage::Int4 => "int4",
         }
     }
 
-    /// Dtype in which a tensor is stored. What is no float is no weight.
+    /// Whether matrices that nothing but products read are laid out for int8 arithmetic.
+    pub(crate) fn is_for_products(self) -> bool {
+        matches!(self, Storage::Int8 | Storage::Int4)
+    }
+
+    /// Dtype in which a tensor is stored, but for int4. What is no float is no weight.
     pub(crate) fn dtype(self, view: &TensorView) -> Dtype {
         match self {
             Storage::Keep => view.dtype,
             _ if !view.dtype.is_float() => view.dtype,
             _ if view.shape.rank() < 2 => Dtype::F32,
-            Storage::Int8 | Storage::Int8Rows if has_rows(&view.shape) => Dtype::I8,
-            Storage::F16 | Storage::Int8 | Storage::Int8Rows => Dtype::F16,
+            Storage::Int8 | Storage::Int8Rows | Storage::Int4 if has_rows(&view.shape) => Dtype::I8,
+            Storage::F16 | Storage::Int8 | Storage::Int8Rows | Storage::Int4 => Dtype::F16,
         }
     }
 }
