@@ -57,6 +57,9 @@ struct StartUp {
     optimization: f64,
 }
 
+/// The part's key in JSON, its name, and its time.
+type Row = (&'static str, &'static str, fn(&StartUp) -> f64);
+
 pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(since) = args.since {
         let (began, main) = (UNIX_EPOCH + Duration::from_nanos(since), SystemTime::now());
@@ -75,7 +78,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     progress.finish();
-    let rows: [(&str, &str, fn(&StartUp) -> f64); 9] = [
+    let rows: [Row; 9] = [
         ("process", "process, until main", |s| s.process),
         ("runtime", "ONNX Runtime, loaded and started", |s| s.runtime),
         ("open", "model, opened", |s| s.open),
