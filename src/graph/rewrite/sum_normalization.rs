@@ -13,6 +13,9 @@ use crate::tensor::Dtype;
 /// Most terms of a sum: from then on its f32 are fewer bytes than theirs.
 const TERMS: usize = 4;
 
+/// Positions of a picture from which on terms of f32 are summed here: channels first, each channel is prepared for by itself.
+const FEWEST_POSITIONS: usize = 64 * 64;
+
 pub(super) fn rewrite(graph: &Graph) -> Result<Graph> {
     let fused = rebuild(graph, rule)?;
     let is_fused = |n: &Node| matches!(n.op, Op::SumNormalization { channels_last: true, .. });
@@ -143,9 +146,12 @@ fn sum(r: &Rebuild<'_>, v: Value) -> Found {
 fn push(r: &Rebuild<'_>, found: Found, to: Option<([u8; 2], Value)>, factor: usize) -> Result<Option<Value>> {
     let Found { levels, floats, norm, silu } = found;
     let channels_last = floats.is_empty();
-    let is_float = |v: &Value| r.node(*v).dtype == Dtype::F32;
-    if (levels.is_empty() && norm.is_none()) || (factor > 1 && !channels_last) || !floats.iter().all(is_float)
-    {
+    let fits = |v: &Value| {
+        let node = r.node(*v);
+        node.dtype == Dtype::F32 && node.shape[2..].iter().product::<usize>() >= FEWEST_POSITIONS
+    };
+    let pays = !levels.is_empty() || norm.is_some();
+    if !pays || (factor > 1 && !channels_last) || !floats.iter().all(fits) {
         return Ok(None);
     }
     let g = &r.new;

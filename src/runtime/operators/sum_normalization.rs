@@ -9,7 +9,7 @@ use ort::operator::{ComputeContext, KernelContext};
 use ort::value::{DynValueTypeMarker, ValueRef};
 
 use super::parallel::{Shared, in_parallel};
-use super::simd::{self, Number, Loops, Map, Rounding};
+use super::simd::{self, Loops, Map, Number, Rounding};
 use crate::graph::onnx::sum_normalization as attributes;
 
 /// Elements of a chunk: so few that the chunk lies in the nearest cache, so many that handing it out costs
@@ -268,7 +268,7 @@ impl Planes {
 
     /// Elements whose factors differ: those of a position, or as many as are computed at once.
     fn lanes(&self) -> usize {
-        if self.last { self.channels } else { 256 }
+        if self.last { self.channels } else { self.positions().min(256) }
     }
 }
 
@@ -295,7 +295,12 @@ struct Coefficients {
 }
 
 impl<'a> SumOfTerms<'a> {
-    fn new(layout: Planes, terms: Vec<Term<'a>>, (silu, factor): (bool, usize), has_means: bool) -> SumOfTerms<'a> {
+    fn new(
+        layout: Planes,
+        terms: Vec<Term<'a>>,
+        (silu, factor): (bool, usize),
+        has_means: bool,
+    ) -> SumOfTerms<'a> {
         let all = if has_means { layout.batch * layout.channels } else { 0 };
         let of = |term: &Term<'a>| match term {
             Term::Levels { .. } => None,

@@ -505,7 +505,7 @@ fn no_operands_make_the_builder_panic() {
                 inputs = vec![values[3], values[2], values[2]];
             }
             // Its zero points are written out, one for each of 2⁴⁰ scales.
-            if op.name() == "QuantizeLinear" && inputs.contains(&values[9]) {
+            if op.name() == "QuantizeLinear" && inputs.iter().any(|&v| g.shape(v).len() > 1 << 20) {
                 continue;
             }
             match g.push(op.clone(), &inputs) {

@@ -171,11 +171,11 @@ fn enlarging_before_a_convolution_is_done_after_it() {
 fn what_stands_around_a_product_in_int8_is_one_operator() {
     let (g, mut feeds) = (Graph::new(), Vec::new());
     let x = input(&g, &mut feeds, "x", [5, 96]);
-    let y = input(&g, &mut feeds, "y", [5, 40]);
+    let y = input(&g, &mut feeds, "product", [5, 40]);
     let bias = input(&g, &mut feeds, "bias", [40]);
     let max = g.reduce_max(g.abs(x).unwrap(), 1).unwrap();
     let rows = g.mul_scalar(max, 1.0 / 127.0).unwrap();
-    g.output("rows", g.reshape(rows, [5]).unwrap());
+    g.output("scales", g.reshape(rows, [5]).unwrap());
     let scaled = g.mul(y, rows).unwrap();
     g.output("y", g.add(scaled, bias).unwrap());
     let ops = check(&g, &feeds);
