@@ -470,6 +470,7 @@ fn no_operands_make_the_builder_panic() {
         let levels = g.input("levels", Dtype::U8, [3, 2]).unwrap();
         let picture = g.input("picture", Dtype::U8, [1, 2, 4, 4]).unwrap();
         let rows = g.input("rows", F32, [2, 3]).unwrap();
+        let condition = g.input("condition", Bool, [2, 3]).unwrap();
         let column = g.input("column", F32, [2, 1]).unwrap();
         let zeros = g.input("zeros", Dtype::U8, [2]).unwrap();
         let kernels = g.input("kernels", Dtype::I8, [2, 2, 1, 1]).unwrap();
@@ -484,6 +485,7 @@ fn no_operands_make_the_builder_panic() {
                 "DequantizeLinear" => Some(vec![int8, scale]),
                 "QuantizeLinear" => Some(vec![values[3], scale]),
                 "ScaledRows" => Some(vec![rows, column, values[2]]),
+                "Where" => Some(vec![condition, rows, rows]),
                 "MatMulIntegerToFloat" => Some(vec![levels, int8, values[2]]),
                 "QLinearConv" => Some(vec![picture, kernels, scale]),
                 _ => None,
