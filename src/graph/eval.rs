@@ -224,7 +224,10 @@ pub(super) fn eval_node(node: &Node, inputs: &[&Array], feeds: &HashMap<String, 
                 scale.data[c[1]] * (0..a.shape[1]).map(product).sum::<f64>()
             })
         }
-        Op::QLinearConv { strides, pads, x_zero, y_zero } => {
+        Op::QLinearConv { channels_last: true, .. } | Op::SumNormalization { .. } => {
+            evaluate_plain(node, inputs)?
+        }
+        Op::QLinearConv { strides, pads, x_zero, y_zero, channels_last: false } => {
             let levels = inputs[0].data.iter().map(|q| q - f64::from(*x_zero)).collect();
             let x = Array::new(inputs[0].shape.clone(), levels);
             let conv = Op::Conv { strides: *strides, pads: *pads, group: 1 };
@@ -431,17 +434,11 @@ pub(super) fn eval_node(node: &Node, inputs: &[&Array], feeds: &HashMap<String, 
             }
             array(data)
         }
-        Op::Attention { .. } | Op::DepthToSpace { .. } | Op::SkipLayerNormalization { .. } => {
-            let g = Graph::new();
-            let names: Vec<String> = (0..inputs.len()).map(|i| format!("x{i}")).collect();
-            let values = names.iter().zip(inputs).map(|(name, x)| g.input(name, node.dtype, x.shape.clone()));
-            let values = values.collect::<Result<Vec<_>>>()?;
-            let feeds = names.iter().cloned().zip(inputs.iter().map(|&x| x.clone())).collect();
-            match fused::plain(&g, &node.op, &values)? {
-                Some(y) => eval_values(&g, &[y], &feeds)?.remove(0),
-                None => return Err(Error::internal("a fused op without a meaning")),
-            }
-        }
+        Op::Attention { .. }
+        | Op::DepthToSpace { .. }
+        | Op::RowScales { .. }
+        | Op::ScaledRows
+        | Op::SkipLayerNormalization { .. } => evaluate_plain(node, inputs)?,
         Op::AveragePool { size } => tabulate(shape, |c| {
             let mut sum = 0.0;
             for y in 0..*size {
@@ -455,4 +452,19 @@ pub(super) fn eval_node(node: &Node, inputs: &[&Array], feeds: &HashMap<String, 
             tabulate(shape, |c| at(inputs[0], &[c[0], c[1], c[2] / factor, c[3] / factor]))
         }
     })
+}
+
+/// A fused op as the plain ops that it stands for.
+fn evaluate_plain(node: &Node, inputs: &[&Array]) -> Result<Array> {
+    let g = Graph::new();
+    let names: Vec<String> = (0..inputs.len()).map(|i| format!("x{i}")).collect();
+    let dtype = |i: usize| fused::operand(&node.op, i).unwrap_or(node.dtype);
+    let values = names.iter().zip(inputs).enumerate();
+    let values = values.map(|(i, (name, x))| g.input(name, dtype(i), x.shape.clone()));
+    let values = values.collect::<Result<Vec<_>>>()?;
+    let feeds = names.iter().cloned().zip(inputs.iter().map(|&x| x.clone())).collect();
+    match fused::plain(&g, &node.op, &values)? {
+        Some(y) => Ok(eval_values(&g, &[y], &feeds)?.remove(0)),
+        None => Err(Error::internal("a fused op without a meaning")),
+    }
 }

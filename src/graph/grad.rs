@@ -94,7 +94,11 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
         // piecewise constant
         Op::ArgMax { .. } => Ok(vec![None]),
         // that of the plain ops
-        Op::Attention { .. } | Op::DepthToSpace { .. } | Op::SkipLayerNormalization { .. } => {
+        Op::Attention { .. }
+        | Op::DepthToSpace { .. }
+        | Op::RowScales { .. }
+        | Op::ScaledRows
+        | Op::SkipLayerNormalization { .. } => {
             // Operands apart from each other, whatever they are computed from.
             let apart = node.inputs.iter().map(|&v| g.stop_gradient(v)).collect::<Result<Vec<_>>>()?;
             match fused::plain(g, &node.op, &apart)? {
@@ -172,8 +176,8 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
         }
         // levels are integers
         Op::QLinearConv { .. } | Op::QuantizeLinear { .. } => Ok(vec![None; node.inputs.len()]),
-        // the pass that chooses it runs after this one
-        Op::MatMulIntegerToFloat { .. } => Err(Error::invalid(
+        // the passes that choose them run after this one
+        Op::MatMulIntegerToFloat { .. } | Op::SumNormalization { .. } => Err(Error::invalid(
             format!("a gradient through {}", node.op.name()),
             "an op of floats",
             "one of int8",

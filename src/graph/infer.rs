@@ -88,6 +88,8 @@ fn check_dtypes(op: &Op, dtypes: &[Dtype]) -> Result<(), &'static str> {
         | Op::Reciprocal
         | Op::ReduceMean { .. }
         | Op::Relu
+        | Op::RowScales { .. }
+        | Op::ScaledRows
         | Op::Sigmoid
         | Op::Sin
         | Op::SkipLayerNormalization { .. }
@@ -121,6 +123,13 @@ fn check_dtypes(op: &Op, dtypes: &[Dtype]) -> Result<(), &'static str> {
         Op::MatMulIntegerToFloat { .. } => rule(
             dtypes.iter().zip([Dtype::U8, Dtype::I8, Dtype::F32]).all(|(d, e)| *d == e),
             "u8 and i8 operands and f32 scales",
+        ),
+        Op::SumNormalization { levels, .. } => rule(
+            dtypes.iter().enumerate().all(|(i, d)| match i < levels.saturating_mul(3) && i % 3 != 1 {
+                true => *d == Dtype::U8,
+                false => *d == Dtype::F32,
+            }),
+            "for every term of levels u8, f32 and u8, then f32 operands",
         ),
         Op::QLinearConv { .. } => rule(
             dtypes.iter().zip([Dtype::U8, Dtype::I8, Dtype::F32, Dtype::I32]).all(|(d, e)| *d == e),
@@ -270,11 +279,15 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
             require(inputs.get(2).is_none_or(|b| *b.shape == shape[1..2]), "a bias [O]")?;
             Ok((dtypes[0], shape))
         }
-        Op::QLinearConv { strides, pads, .. } => {
+        Op::QLinearConv { strides, pads, channels_last, .. } => {
             arity(3, 4)?;
-            let shape = conv(&inputs[0].shape, &inputs[1].shape, *strides, *pads, 1).map_err(error)?;
-            require(inputs[2..].iter().all(|v| *v.shape == shape[1..2]), "a scale and a bias [O]")?;
-            Ok((Dtype::U8, shape))
+            let x = match (channels_last, &inputs[0].shape[..]) {
+                (true, &[b, h, w, c]) => [b, c, h, w].into(),
+                _ => inputs[0].shape.clone(),
+            };
+            let s = conv(&x, &inputs[1].shape, *strides, *pads, 1).map_err(error)?;
+            require(inputs[2..].iter().all(|v| *v.shape == s[1..2]), "a scale and a bias [O]")?;
+            Ok((Dtype::U8, if *channels_last { [s[0], s[2], s[3], s[1]].into() } else { s }))
         }
         Op::ConvTranspose { strides, pads, group } => {
             arity(2, 3)?;
@@ -402,9 +415,17 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
             require(shapes, "x [.., D], scale [D], bias [D]")?;
             Ok((dtypes[0], x.clone()))
         }
-        Op::Attention { .. } | Op::DepthToSpace { .. } | Op::SkipLayerNormalization { .. } => {
+        Op::Attention { .. }
+        | Op::DepthToSpace { .. }
+        | Op::RowScales { .. }
+        | Op::ScaledRows
+        | Op::SkipLayerNormalization { .. } => {
             let shape = fused::infer(op, inputs).map_err(&error)?;
             Ok((dtypes[0], shape))
+        }
+        Op::SumNormalization { to, .. } => {
+            let shape = fused::infer(op, inputs).map_err(&error)?;
+            Ok((if to.is_some() { Dtype::U8 } else { Dtype::F32 }, shape))
         }
         Op::AveragePool { size } => {
             let (dtype, x) = unary()?;

@@ -302,7 +302,7 @@ fn convolution(
     }
     let bias = g.clip(g.div(bias, sums)?, -BIAS_LIMIT, BIAS_LIMIT)?;
     let bias = g.cast(g.add(bias, g.mul_scalar(g.sign(bias)?, 0.5)?)?, Dtype::I32)?;
-    let conv = Op::QLinearConv { strides, pads, x_zero, y_zero: MIDDLE as u8 };
+    let conv = Op::QLinearConv { strides, pads, x_zero, y_zero: MIDDLE as u8, channels_last: false };
     let result = g.push(conv, &[levels, q, g.div(sums, units)?, bias])?;
     let zero = g.cast(per_channel(&|y| y.zero)?, Dtype::U8)?;
     g.push(Op::DequantizeLinear { axis: 1 }, &[result, units, zero])

@@ -40,6 +40,26 @@ const MICROSOFT: &str = "com.microsoft";
 /// [`LoweringOptions`].
 pub const YIELD: (&str, &str) = ("softdimo", "Yield");
 
+/// Names of the operators that compute an [`Op::SumNormalization`], of [`YIELD`]'s domain, one for results of f32 and one for
+/// levels, and of their attributes.
+pub mod sum_normalization {
+    pub const TO_FLOATS: &str = "SumNormalization";
+    pub const TO_LEVELS: &str = "SumNormalizationToLevels";
+    pub const LEVELS: &str = "levels";
+    pub const GROUPS: &str = "groups";
+    pub const EPS: &str = "eps";
+    pub const SILU: &str = "silu";
+    pub const ZERO: &str = "zero_point";
+    pub const MOST: &str = "most";
+    pub const FACTOR: &str = "factor";
+    pub const CHANNELS_LAST: &str = "channels_last";
+    /// Whether others may have the processor before it computes.
+    pub const YIELDS: &str = "yields";
+}
+
+/// Name of the attribute of the operator of [`Op::RowScales`].
+pub const ROW_FACTOR: &str = "factor";
+
 /// What an ONNX model may hold beside the graph.
 #[derive(Clone, Copy, Debug)]
 pub struct LoweringOptions {
@@ -114,11 +134,15 @@ pub fn lower_with(graph: &Graph, placement: Placement<'_>, options: LoweringOpti
             }
             Op::Constant { value } => out.initializer(&name, value),
             _ => {
-                if work >= options.yield_every && takes_weights(&nodes, node) {
+                let wanted = work >= options.yield_every;
+                let itself = wanted && matches!(node.op, Op::SumNormalization { .. });
+                if wanted && takes_weights(&nodes, node) {
                     out.yields(node.inputs[0]);
                     work = 0;
+                } else if itself {
+                    work = 0;
                 }
-                out.node(&nodes, node, Value(i as u32));
+                out.node(&nodes, node, Value(i as u32), itself);
                 work = work.saturating_add(work::of_node(&nodes, node));
             }
         }
@@ -291,7 +315,8 @@ impl Lowering {
         self.body.message(graph_field::NODE, &node);
     }
 
-    fn node(&mut self, nodes: &[Node], node: &Node, value: Value) {
+    /// `yields`: whether an operator of our own lets others have the processor.
+    fn node(&mut self, nodes: &[Node], node: &Node, value: Value, yields: bool) {
         use Attribute::*;
         let y = self.names[value.index()].clone();
         let mut inputs: Vec<String> = node.inputs.iter().map(|v| self.names[v.index()].clone()).collect();
@@ -442,6 +467,10 @@ impl Lowering {
                 ];
                 self.emit("Resize", &[x[0], "", "", &sizes], &y, &attributes);
             }
+            Op::RowScales { factor } => {
+                self.emit_of(YIELD.0, node.op.name(), &x, &y, &[Float(ROW_FACTOR, *factor)]);
+            }
+            Op::ScaledRows => self.emit_of(YIELD.0, node.op.name(), &x, &y, &[]),
             Op::DequantizeLinear { axis } => {
                 self.emit("DequantizeLinear", &x, &y, &[Int("axis", *axis as i64)]);
             }
@@ -454,16 +483,37 @@ impl Lowering {
                 let operands = [x[0], x[1], &one, x[2], &zero];
                 self.emit_of(MICROSOFT, node.op.name(), &operands, &y, &[]);
             }
-            Op::QLinearConv { strides, pads, x_zero, y_zero } => {
+            Op::QLinearConv { strides, pads, x_zero, y_zero, channels_last } => {
                 let [x_zero, y_zero] =
                     [x_zero, y_zero].map(|&zero| self.levels(Dtype::U8, zero, &Shape::default()));
                 // As many as there are scales.
-                let w_zero = self.levels(Dtype::I8, 0, &[node.shape[1]].into());
+                let w_zero = self.levels(Dtype::I8, 0, &nodes[node.inputs[2].index()].shape);
                 let one = self.number(1.0);
                 let mut operands = vec![x[0], &one, &x_zero, x[1], x[2], &w_zero, &one, &y_zero];
                 operands.extend(x.get(3));
-                let attributes = [Ints("strides", ints(strides)), Ints("pads", ints(pads))];
-                self.emit("QLinearConv", &operands, &y, &attributes);
+                let mut attributes = vec![Ints("strides", ints(strides)), Ints("pads", ints(pads))];
+                if *channels_last {
+                    attributes.push(Int("channels_last", 1));
+                }
+                let domain = if *channels_last { MICROSOFT } else { "" };
+                self.emit_of(domain, "QLinearConv", &operands, &y, &attributes);
+            }
+            Op::SumNormalization { levels, groups, eps, silu, to, factor, channels_last } => {
+                use sum_normalization::*;
+                let mut attributes = vec![
+                    Int(LEVELS, *levels as i64),
+                    Int(GROUPS, *groups as i64),
+                    Float(EPS, *eps),
+                    Int(SILU, (*silu).into()),
+                    Int(FACTOR, *factor as i64),
+                    Int(CHANNELS_LAST, (*channels_last).into()),
+                    Int(YIELDS, yields.into()),
+                ];
+                if let Some([zero, most]) = *to {
+                    attributes.extend([Int(ZERO, zero.into()), Int(MOST, most.into())]);
+                }
+                let name = if to.is_some() { TO_LEVELS } else { TO_FLOATS };
+                self.emit_of(YIELD.0, name, &x, &y, &attributes);
             }
             Op::Cast { to } => self.emit("Cast", &x, &y, &[Int("to", data_type(*to) as i64)]),
         }
@@ -492,6 +542,27 @@ mod tests {
             let options = LoweringOptions { yield_every: every, ..LoweringOptions::default() };
             assert_eq!(count(lower_with(&g, Placement::Inputs, options)), yields, "every {every}");
         }
+        // An operator of our own does it itself.
+        let x = g.reshape(y, [1, 4, 2, 2])?;
+        let ones = g.constant(Tensor::from_f32([4], &[1.0; 4]))?;
+        let op = Op::SumNormalization {
+            levels: 0,
+            groups: 2,
+            eps: 1e-6,
+            silu: true,
+            to: None,
+            factor: 1,
+            channels_last: false,
+        };
+        g.output("normalised", g.push(op, &[x, ones, ones])?);
+        let yields = |every| {
+            let options = LoweringOptions { yield_every: every, ..LoweringOptions::default() };
+            let model = lower_with(&g, Placement::Inputs, options);
+            let mut attribute = Message::default();
+            attribute.string(1, sum_normalization::YIELDS).int(3, 1);
+            model.windows(attribute.0.len()).any(|w| w == attribute.0)
+        };
+        assert!(yields(64) && !yields(65) && !yields(u64::MAX));
         Ok(())
     }
 }

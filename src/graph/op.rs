@@ -161,6 +161,20 @@ pub enum Op {
     LayerNormalization {
         eps: f32,
     },
+    /// The sum of terms, normalised, through x·σ(x), rounded, enlarged, as far as each is asked for. Operands: `levels`
+    /// terms (q: u8 [B, C, H, W], scale \[C\], zero_point: u8 \[C\]) that stand for (q − zero_point)·scale; terms of f32
+    /// [B, C, H, W]; where `groups` is not 0 the scale \[C\] and bias \[C\] of a GroupNormalization; with `to`, a zero point
+    /// and a largest level, the scale \[\] of what is rounded as by QuantizeLinear → u8 [B, C, f·H, f·W] for a factor f.
+    /// With `channels_last` the terms, and what is rounded, are [B, H, W, C]. Without `to` → f32 [B, C, H, W].
+    SumNormalization {
+        levels: usize,
+        groups: usize,
+        eps: f32,
+        silu: bool,
+        to: Option<[u8; 2]>,
+        factor: usize,
+        channels_last: bool,
+    },
     /// (x [B, N, D] or [N, D], skip as x or [N, D], scale \[D\], bias \[D\]): LayerNormalization of x + skip.
     SkipLayerNormalization {
         eps: f32,
@@ -195,12 +209,20 @@ pub enum Op {
     },
     /// (x: u8 [B, C, H, W], w: i8 [O, C, kh, kw], scale \[O\][, bias: i32 \[O\]]) → u8: the exact sums of
     /// (x − x_zero)·w, plus bias, times scale, rounded to nearest, plus y_zero, within 0..=255. Padding is x_zero.
+    /// With `channels_last` from x [B, H, W, C] to [B, H, W, O].
     QLinearConv {
         strides: [usize; 2],
         pads: [usize; 4],
         x_zero: u8,
         y_zero: u8,
+        channels_last: bool,
     },
+    /// x [M, K] → [M, 1]: the largest magnitude of every row times `factor`.
+    RowScales {
+        factor: f32,
+    },
+    /// (x [M, N], rows [M, 1], bias \[N\]) → x·rows + bias.
+    ScaledRows,
     /// (x, scale \[D\] or \[\]) → u8: x/scale rounded to nearest, ties to even, plus zero_point, within 0..=255; D the
     /// size of axis 0.
     QuantizeLinear {

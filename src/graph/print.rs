@@ -47,6 +47,7 @@ impl Op {
                 format!("strides={strides:?}, pads={pads:?}, group={group}")
             }
             Op::Expand { shape } | Op::Reshape { shape } => format!("shape={shape}"),
+            Op::RowScales { factor } => format!("factor={factor:?}"),
             Op::OneHot { depth } => format!("depth={depth}"),
             Op::Pad { before, after } => format!("before={before:?}, after={after:?}"),
             Op::Slice { axis, start, end, step } => {
@@ -67,9 +68,12 @@ impl Op {
             Op::MatMulIntegerToFloat { zero_point } | Op::QuantizeLinear { zero_point } => {
                 format!("zero_point={zero_point}")
             }
-            Op::QLinearConv { strides, pads, x_zero, y_zero } => {
-                format!("strides={strides:?}, pads={pads:?}, x_zero={x_zero}, y_zero={y_zero}")
-            }
+            Op::QLinearConv { strides, pads, x_zero, y_zero, channels_last } => format!(
+                "strides={strides:?}, pads={pads:?}, x_zero={x_zero}, y_zero={y_zero}, channels_last={channels_last}"
+            ),
+            Op::SumNormalization { levels, groups, eps, silu, to, factor, channels_last } => format!(
+                "levels={levels}, groups={groups}, eps={eps:?}, silu={silu}, to={to:?}, factor={factor}, channels_last={channels_last}"
+            ),
             Op::Cast { to } => format!("to={to:?}"),
             Op::Abs
             | Op::Add
@@ -88,6 +92,7 @@ impl Op {
             | Op::Neg
             | Op::Reciprocal
             | Op::Relu
+            | Op::ScaledRows
             | Op::Sigmoid
             | Op::Sign
             | Op::Sin

@@ -16,12 +16,12 @@ use super::cost::{Arena, Cost, Packed};
 use super::error::{builder_error, runtime_error};
 use super::exit;
 use super::library::Runtime;
+use super::operators;
 use super::options::{Arithmetic, MemoryMode, Options};
 use super::processor::int8_resolution;
 use super::provider::Provider;
 use super::session::{Input, Session};
 use super::threads::Threads;
-use super::yielding;
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
 use crate::graph::onnx::{self, LoweringOptions, Placement};
@@ -289,11 +289,11 @@ impl Compiler {
         };
         let provider = self.options.provider;
         let every =
-            if self.options.yielding && provider == Provider::Cpu { yielding::EVERY } else { u64::MAX };
-        let b = match every {
-            u64::MAX => b,
-            _ => b
-                .with_operators(yielding::domain().map_err(runtime_error(&stage))?)
+            if self.options.yielding && provider == Provider::Cpu { operators::EVERY } else { u64::MAX };
+        let b = match every == u64::MAX && !operators::are_in(graph) {
+            true => b,
+            false => b
+                .with_operators(operators::domain().map_err(runtime_error(&stage))?)
                 .map_err(builder_error(&stage))?,
         };
         let mut b = provider.register(b, &self.runtime, self.options.device_id, cost.has_arena())?;

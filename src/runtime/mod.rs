@@ -14,6 +14,7 @@ pub(crate) mod heap;
 mod library;
 mod library_file;
 mod loader;
+mod operators;
 mod options;
 pub(crate) mod pace;
 pub(crate) mod process;
@@ -24,7 +25,6 @@ mod session;
 pub(crate) mod statics;
 pub(crate) mod threads;
 mod unwinder;
-mod yielding;
 
 pub use self::cancel::Cancel;
 pub use self::library::{ENV_LIBRARY, Runtime, load, loaded};

@@ -3,7 +3,9 @@
 
 mod attention;
 mod layer_norm;
+mod rows;
 mod strips;
+mod sum_normalization;
 mod upsample;
 
 use std::cell::Ref;
@@ -27,7 +29,8 @@ pub fn for_running(graph: &Graph, kernels: Kernels) -> Result<Graph> {
     if kernels.skip_layer_normalization {
         graph = layer_norm::rewrite(&graph)?;
     }
-    strips::rewrite(&upsample::rewrite(&graph)?)
+    let graph = rows::rewrite(&graph)?;
+    sum_normalization::rewrite(&strips::rewrite(&upsample::rewrite(&graph)?)?)
 }
 
 /// A graph that is being made again, node by node.

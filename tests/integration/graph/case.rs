@@ -23,11 +23,19 @@ pub fn case<const N: usize>(
     inputs: [Tensor; N],
     build: impl Fn(&Graph, [Value; N]) -> Result<Value> + 'static,
 ) -> Case {
-    let build = Box::new(move |g: &Graph, v: &[Value]| build(g, v.try_into().unwrap()));
-    Case { op, inputs: inputs.into(), build, expected: None }
+    Case::new(op, inputs.into(), move |g, v| build(g, v.try_into().unwrap()))
 }
 
 impl Case {
+    /// As [`case`], with any number of inputs.
+    pub fn new(
+        op: &'static str,
+        inputs: Vec<Tensor>,
+        build: impl Fn(&Graph, &[Value]) -> Result<Value> + 'static,
+    ) -> Case {
+        Case { op, inputs, build: Box::new(build), expected: None }
+    }
+
     /// The literal result.
     pub fn gives(mut self, expected: impl Into<Vec<f64>>) -> Case {
         self.expected = Some(expected.into());

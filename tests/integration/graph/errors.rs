@@ -23,7 +23,8 @@ fn bad_operands() -> Vec<Row> {
     let u = |shape: &[usize]| (Dtype::U8, shape.to_vec());
     let dequantize = |axis| Op::DequantizeLinear { axis };
     let quantize = || Op::QuantizeLinear { zero_point: 0 };
-    let integer_conv = Op::QLinearConv { strides: [1, 1], pads: [1; 4], x_zero: 0, y_zero: 0 };
+    let integer_conv =
+        Op::QLinearConv { strides: [1, 1], pads: [1; 4], x_zero: 0, y_zero: 0, channels_last: false };
     let conv = |strides, pads, group| Op::Conv { strides, pads, group };
     let transposed = |strides, pads, group| Op::ConvTranspose { strides, pads, group };
     let (image, kernel) = (f(&[1, 4, 5, 5]), f(&[6, 4, 3, 3]));
@@ -424,7 +425,17 @@ fn random_op(d: &mut Draw) -> Op {
         "DequantizeLinear" => Op::DequantizeLinear { axis: a },
         "QuantizeLinear" => Op::QuantizeLinear { zero_point: b as u8 },
         "MatMulIntegerToFloat" => Op::MatMulIntegerToFloat { zero_point: b as u8 },
-        "QLinearConv" => Op::QLinearConv { strides: [c, e], pads, x_zero: a as u8, y_zero: f as u8 },
+        "QLinearConv" => {
+            let (x_zero, y_zero, channels_last) = (a as u8, f as u8, h == 3);
+            Op::QLinearConv { strides: [c, e], pads, x_zero, y_zero, channels_last }
+        }
+        "RowScales" => Op::RowScales { factor: 0.5 },
+        "ScaledRows" => Op::ScaledRows,
+        "SumNormalization" => {
+            let to = [None, Some([c as u8, 255]), Some([7, c as u8])][f % 3];
+            let (silu, channels_last) = (e % 2 == 0, h % 2 == 0);
+            Op::SumNormalization { levels: a, groups: b, eps: 1e-5, silu, to, factor: h, channels_last }
+        }
         "StopGradient" => Op::StopGradient,
         other => panic!("{other} needs a row here"),
     }
@@ -458,6 +469,10 @@ fn no_operands_make_the_builder_panic() {
         let scale = g.input("scale", F32, [2]).unwrap();
         let levels = g.input("levels", Dtype::U8, [3, 2]).unwrap();
         let picture = g.input("picture", Dtype::U8, [1, 2, 4, 4]).unwrap();
+        let rows = g.input("rows", F32, [2, 3]).unwrap();
+        let condition = g.input("condition", Bool, [2, 3]).unwrap();
+        let column = g.input("column", F32, [2, 1]).unwrap();
+        let zeros = g.input("zeros", Dtype::U8, [2]).unwrap();
         let kernels = g.input("kernels", Dtype::I8, [2, 2, 1, 1]).unwrap();
         for _ in 0..300 {
             let op = random_op(&mut d);
@@ -469,6 +484,8 @@ fn no_operands_make_the_builder_panic() {
                 "GroupNormalization" => Some(vec![values[6], scale, scale]),
                 "DequantizeLinear" => Some(vec![int8, scale]),
                 "QuantizeLinear" => Some(vec![values[3], scale]),
+                "ScaledRows" => Some(vec![rows, column, values[2]]),
+                "Where" => Some(vec![condition, rows, rows]),
                 "MatMulIntegerToFloat" => Some(vec![levels, int8, values[2]]),
                 "QLinearConv" => Some(vec![picture, kernels, scale]),
                 _ => None,
@@ -480,9 +497,18 @@ fn no_operands_make_the_builder_panic() {
                 inputs = vec![values[8]; 3];
             } else if op.name() == "SkipLayerNormalization" && d.below(2) == 0 {
                 inputs = vec![values[3], values[3], values[2], values[2]];
+            } else if let (Op::SumNormalization { levels: 0..5, groups, to, .. }, 0) = (&op, d.below(2)) {
+                inputs = [picture, scale, zeros].repeat(d.below(3));
+                inputs.extend(vec![values[6]; d.below(2)]);
+                inputs.extend(vec![scale; 2 * (*groups).min(1)]);
+                inputs.extend(to.map(|_| values[0]));
             } else if op.name().ends_with("Normalization") && d.below(2) == 0 {
                 // Rows, scale and bias, likewise.
                 inputs = vec![values[3], values[2], values[2]];
+            }
+            // Its zero points are written out, one for each of 2⁴⁰ scales.
+            if op.name() == "QuantizeLinear" && inputs.iter().any(|&v| g.shape(v).len() > 1 << 20) {
+                continue;
             }
             match g.push(op.clone(), &inputs) {
                 Ok(v) => {

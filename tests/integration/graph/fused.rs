@@ -3,7 +3,7 @@
 use super::case::{Case, case, close, evaluate, floats, random};
 use super::runtime;
 use softdimo::graph::rewrite::{Kernels, for_running};
-use softdimo::graph::{Graph, Value, grad};
+use softdimo::graph::{Graph, Op, Value, grad};
 use softdimo::nn;
 use softdimo::tensor::{Dtype, Shape, Tensor};
 
@@ -26,6 +26,31 @@ pub fn cases() -> Vec<Case> {
             .gives([0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]),
         case("DepthToSpace", [random(950, [2, 18, 2, 3])], |g, [x]| g.depth_to_space(x, 3)),
         case("DepthToSpace", [random(951, [1, 3, 2, 2])], |g, [x]| g.depth_to_space(x, 1)),
+        case("RowScales", [floats([2, 3], &[1.0, -4.0, 2.0, 0.0, 0.0, 0.0])], |g, [x]| {
+            g.push(Op::RowScales { factor: 0.5 }, &[x])
+        })
+        .gives([2.0, 0.0]),
+        case("RowScales", [random(940, [300, 150])], |g, [x]| g.push(Op::RowScales { factor: 0.01 }, &[x])),
+        case(
+            "ScaledRows",
+            [
+                floats([2, 2], &[1.0, 2.0, 3.0, 4.0]),
+                floats([2, 1], &[10.0, 100.0]),
+                floats([2], &[0.5, -0.5]),
+            ],
+            |g, [x, rows, bias]| g.push(Op::ScaledRows, &[x, rows, bias]),
+        )
+        .gives([10.5, 19.5, 300.5, 399.5]),
+        case(
+            "ScaledRows",
+            [random(941, [5, 7]), random(942, [5, 1]), random(943, [7])],
+            |g, [x, rows, bias]| g.push(Op::ScaledRows, &[x, rows, bias]),
+        ),
+        case(
+            "ScaledRows",
+            [random(944, [200, 130]), random(945, [200, 1]), random(946, [130])],
+            |g, [x, rows, bias]| g.push(Op::ScaledRows, &[x, rows, bias]),
+        ),
         // The sum is [1, 3], of mean 2 and variance 1; eps 3 makes the divisor 2.
         case(
             "SkipLayerNormalization",
@@ -140,4 +165,25 @@ fn enlarging_before_a_convolution_is_done_after_it() {
         g.output("without", convolved(None));
         assert!(check(&g, &feeds).contains(&"Resize"));
     }
+}
+
+#[test]
+fn what_stands_around_a_product_in_int8_is_one_operator() {
+    let (g, mut feeds) = (Graph::new(), Vec::new());
+    let x = input(&g, &mut feeds, "x", [5, 96]);
+    let y = input(&g, &mut feeds, "product", [5, 40]);
+    let bias = input(&g, &mut feeds, "bias", [40]);
+    let max = g.reduce_max(g.abs(x).unwrap(), 1).unwrap();
+    let rows = g.mul_scalar(max, 1.0 / 127.0).unwrap();
+    g.output("scales", g.reshape(rows, [5]).unwrap());
+    let scaled = g.mul(y, rows).unwrap();
+    g.output("y", g.add(scaled, bias).unwrap());
+    let ops = check(&g, &feeds);
+    assert!(ops.contains(&"RowScales") && ops.contains(&"ScaledRows"), "{ops:?}");
+    assert!(!["Abs", "ReduceMax", "Mul", "Add"].iter().any(|op| ops.contains(op)), "{ops:?}");
+    // What something else reads is kept.
+    g.output("max", max);
+    g.output("scaled", scaled);
+    let ops = check(&g, &feeds);
+    assert!(ops.contains(&"ReduceMax") && ops.contains(&"Add"), "{ops:?}");
 }

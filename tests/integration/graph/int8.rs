@@ -17,7 +17,7 @@ pub fn cases() -> Vec<Case> {
     };
     let conv = |strides, pads, x: Tensor, w: Tensor, scale: Tensor, bias: Tensor| {
         case("QLinearConv", [x, w, scale, bias], move |g, [x, w, scale, bias]| {
-            let conv = Op::QLinearConv { strides, pads, x_zero: 100, y_zero: 128 };
+            let conv = Op::QLinearConv { strides, pads, x_zero: 100, y_zero: 128, channels_last: false };
             let bias = g.cast(bias, Dtype::I32)?;
             g.push(conv, &[g.cast(x, Dtype::U8)?, g.cast(w, Dtype::I8)?, scale, bias])
         })

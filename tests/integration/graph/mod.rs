@@ -15,6 +15,7 @@ mod normalize;
 mod random_graphs;
 mod recompute;
 mod runtime;
+mod sum_normalization;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +33,7 @@ fn op_cases() -> Vec<Case> {
         layout::cases(),
         normalize::cases(),
         fused::cases(),
+        sum_normalization::cases(),
     ];
     tables.into_iter().flatten().collect()
 }

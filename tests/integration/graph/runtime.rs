@@ -42,10 +42,14 @@ fn model(storage: Storage) -> &'static Path {
     })
 }
 
-pub fn engine((storage, memory): (Storage, MemoryMode)) -> Engine {
+pub fn engine(form: (Storage, MemoryMode)) -> Engine {
+    engine_of(form, 1)
+}
+
+pub fn engine_of((storage, memory): (Storage, MemoryMode), threads: usize) -> Engine {
     let options = Options {
         memory,
-        threads: 1,
+        threads,
         weights: WeightsMode::Map,
         arithmetic: Arithmetic::F32,
         ..Default::default()

@@ -1,27 +1,20 @@
-//! The operator that lets others have the processor in the middle of a run: it hands on its input, and asks whether the engine
-//! may compute before it does. ONNX Runtime runs it like any other, on the worker's own thread.
+//! The operator that lets others have the processor in the middle of a run: it hands on its input, and asks
+//! whether the engine may compute before it does. ONNX Runtime runs it like any other, on the worker's own
+//! thread.
 
 use ort::operator::{
-    BoxedKernel, ComputeContext, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+    BoxedKernel, ComputeContext, KernelContext, Operator, OperatorInput, OperatorOutput,
     ShapeInferenceContext,
 };
 use ort::value::TensorElementType;
 
-use super::cancel::hold_in_run;
 use crate::graph::onnx::YIELD;
+use crate::runtime::cancel::hold_in_run;
 
 /// Multiply-adds between two of them: about a millisecond of a core.
-pub(super) const EVERY: u64 = 1 << 25;
+pub(in crate::runtime) const EVERY: u64 = 1 << 25;
 
-/// What a session whose graph has any is made with.
-///
-/// # Errors
-/// ONNX Runtime's.
-pub(super) fn domain() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(YIELD.0)?.add(Yield)
-}
-
-struct Yield;
+pub(super) struct Yield;
 
 impl Operator for Yield {
     type Kernel<'attr> = BoxedKernel<'attr>;

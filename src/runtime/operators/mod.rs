@@ -1,0 +1,149 @@
+//! Operators of our own that run inside ONNX Runtime, in a domain of their own: what a graph may hold beside
+//! the runtime's operators, and how it is computed on the CPU.
+
+mod parallel;
+mod rows;
+mod simd;
+mod sum_normalization;
+mod yielding;
+
+use ort::operator::{
+    BoxedKernel, ComputeContext, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+    ShapeInferenceContext,
+};
+use ort::value::{TensorElementType, ValueType};
+
+use self::sum_normalization::SumNormalization;
+pub(super) use self::yielding::EVERY;
+use super::cancel::hold_in_run;
+use crate::graph::onnx::{ROW_FACTOR, YIELD, sum_normalization as names};
+use crate::graph::{Graph, Op};
+
+/// Whether a session of `graph` has to know them.
+pub(super) fn are_in(graph: &Graph) -> bool {
+    let ours = |op: &Op| matches!(op, Op::RowScales { .. } | Op::ScaledRows | Op::SumNormalization { .. });
+    graph.nodes().iter().any(|n| ours(&n.op))
+}
+
+/// All of them, for one session.
+///
+/// # Errors
+/// ONNX Runtime's.
+pub(super) fn domain() -> ort::Result<OperatorDomain> {
+    OperatorDomain::new(YIELD.0)?
+        .add(yielding::Yield)?
+        .add(Sum { rounds: false })?
+        .add(Sum { rounds: true })?
+        .add(Rows { scales: true })?
+        .add(Rows { scales: false })
+}
+
+/// What a kernel computes; no panic crosses the runtime.
+fn guarded(compute: impl FnOnce() -> ort::Result<()>) -> ort::Result<()> {
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(compute));
+    done.unwrap_or_else(|_| Err(ort::Error::new("an operator of softdimo's panicked")))
+}
+
+/// [`Op::RowScales`] or, where it makes no scales, [`Op::ScaledRows`].
+struct Rows {
+    scales: bool,
+}
+
+impl Operator for Rows {
+    type Kernel<'attr> = BoxedKernel<'attr>;
+
+    fn name(&self) -> &str {
+        if self.scales { Op::RowScales { factor: 1.0 }.name() } else { Op::ScaledRows.name() }
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        let operands = if self.scales { 1 } else { 3 };
+        (0..operands).map(|_| OperatorInput::required(TensorElementType::Float32))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<BoxedKernel<'attr>> {
+        if !self.scales {
+            return Ok(Box::new(|context: &ComputeContext| guarded(|| rows::scale(context))));
+        }
+        let factor: f32 = context
+            .get(ROW_FACTOR)
+            .ok_or_else(|| ort::Error::new("RowScales: expected attribute 'factor'"))?;
+        Ok(Box::new(move |context: &ComputeContext| guarded(|| rows::scales(context, factor))))
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        let inputs = context.inputs();
+        let Some(ValueType::Tensor { ty, shape, dimension_symbols }) = inputs.first() else {
+            return Err(ort::Error::new("expected a tensor as the first operand"));
+        };
+        let mut shape = shape.clone();
+        if let ([_, n], true) = (&mut shape[..], self.scales) {
+            *n = 1;
+        }
+        context.set_output(
+            0,
+            &ValueType::Tensor { ty: *ty, shape, dimension_symbols: dimension_symbols.clone() },
+        )
+    }
+}
+
+/// [`Op::SumNormalization`] with results of f32 or, where it rounds, of u8.
+struct Sum {
+    rounds: bool,
+}
+
+impl Sum {
+    fn result(&self) -> TensorElementType {
+        if self.rounds { TensorElementType::Uint8 } else { TensorElementType::Float32 }
+    }
+}
+
+impl Operator for Sum {
+    type Kernel<'attr> = BoxedKernel<'attr>;
+
+    fn name(&self) -> &str {
+        if self.rounds { names::TO_LEVELS } else { names::TO_FLOATS }
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [OperatorInput::variadic(1)]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(self.result())]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<BoxedKernel<'attr>> {
+        let kernel = SumNormalization::of(context, self.rounds)?;
+        let yields = context.get::<i64>(names::YIELDS) == Some(1);
+        Ok(Box::new(move |context: &ComputeContext| {
+            guarded(|| {
+                if yields {
+                    hold_in_run();
+                }
+                kernel.compute(context)
+            })
+        }))
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        let inputs = context.inputs();
+        let Some(ValueType::Tensor { shape, dimension_symbols, .. }) = inputs.first() else {
+            return Err(ort::Error::new("expected a tensor as the first operand"));
+        };
+        let (factor, last) =
+            (context.attr::<i64>(names::FACTOR)?, context.attr::<i64>(names::CHANNELS_LAST)? != 0);
+        let (mut shape, ty) = (shape.clone(), self.result());
+        if let ([_, m, n, k], true) = (&mut shape[..], last) {
+            (*m, *n) = (m.saturating_mul(factor), n.saturating_mul(factor));
+            if !self.rounds {
+                (*m, *n, *k) = (*k, *m, *n);
+            }
+        }
+        context.set_output(0, &ValueType::Tensor { ty, shape, dimension_symbols: dimension_symbols.clone() })
+    }
+}
