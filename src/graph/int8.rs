@@ -113,7 +113,7 @@ fn kernels<'a>(nodes: &'a [Node], node: &Node) -> Option<&'a str> {
 }
 
 /// [`kernels`] that are int8: the operand is their values and scales.
-fn int8_kernels<'a>(nodes: &'a [Node], node: &Node) -> Option<&'a str> {
+pub(super) fn int8_kernels<'a>(nodes: &'a [Node], node: &Node) -> Option<&'a str> {
     let name = kernels(nodes, node)?;
     let weight = &nodes[node.inputs[1].index()];
     (matches!(weight.op, Op::DequantizeLinear { axis: 0 }) && is_symmetric(nodes, weight)).then_some(name)
@@ -244,14 +244,14 @@ fn product(
 }
 
 /// What levels of u8 stand for: (level − zero)·scale.
-struct Levels {
-    scale: f32,
-    zero: f32,
+pub(super) struct Levels {
+    pub scale: f32,
+    pub zero: f32,
 }
 
 impl Levels {
     /// Levels 0..=`most` over a range, 0 exactly one of them.
-    fn over([low, high]: [f32; 2], most: f32) -> Levels {
+    pub fn over([low, high]: [f32; 2], most: f32) -> Levels {
         let scale = ((high - low) / most).max(f32::MIN_POSITIVE);
         Levels { scale, zero: (-low / scale).round().clamp(0.0, most) }
     }

@@ -4,7 +4,7 @@ use ort::ep;
 use ort::memory::AllocationDevice;
 use ort::session::builder::SessionBuilder;
 
-use super::Policy;
+use super::{Form, Policy, Wanted};
 use crate::error::{Error, Result};
 use crate::runtime::error::{builder_error, runtime_error};
 use crate::runtime::library::Runtime;
@@ -20,13 +20,17 @@ impl Policy for Cpu {
         Ok(())
     }
 
-    fn register(&self, builder: SessionBuilder, _: &Runtime, _: i32, arena: bool) -> Result<SessionBuilder> {
-        match arena {
+    fn register(&self, builder: SessionBuilder, _: &Runtime, wanted: &Wanted) -> Result<SessionBuilder> {
+        match wanted.arena {
             true => Ok(builder),
             false => builder
                 .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])
                 .map_err(builder_error("a CPU session without an arena")),
         }
+    }
+
+    fn form(&self) -> Form {
+        Form::Kernels
     }
 
     fn memory(&self, _: i32) -> (AllocationDevice<'static>, i32) {
