@@ -89,6 +89,12 @@ pub fn applies(graph: &Graph) -> bool {
     nodes.iter().any(|n| StoredMatrix::of_product(&nodes, n).is_some() || int8_kernels(&nodes, n).is_some())
 }
 
+/// Whether the graph has a product of a matrix that is stored for int8.
+pub fn multiplies(graph: &Graph) -> bool {
+    let nodes = graph.nodes();
+    nodes.iter().any(|n| StoredMatrix::of_product(&nodes, n).is_some())
+}
+
 /// Fewest channels, read and written, of a convolution in int8. The first and the last one of a network, which read and write
 /// a few, have little to compute and most to lose.
 const CHANNELS: usize = 16;

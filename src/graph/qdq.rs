@@ -41,8 +41,9 @@ fn round(g: &Graph, x: Value, levels: &Levels) -> Result<Value> {
     g.push(Op::DequantizeLinear { axis: 0 }, &[rounded, scale, zero])
 }
 
-/// The graph where every matrix is read as it is or as its transpose, not both: a gradient's products get a transposed matrix of
-/// their own. OpenVINO 2026.4 takes the one for the other where a matrix is square, in f32.
+/// The graph where all that reads a matrix, or kernels, reads them the same way: what a gradient reads the other way round gets
+/// weights of its own. OpenVINO 2026.4 packs a square matrix, or kernels of as many channels as they write, once for both ways
+/// in f32, and computes one of them with what was packed for the other.
 ///
 /// # Errors
 /// None but of a graph that is not sound.
@@ -50,8 +51,8 @@ pub fn read_one_way(graph: &Graph) -> Result<Graph> {
     let nodes = graph.nodes();
     let mut ways: BTreeMap<Value, BTreeSet<bool>> = BTreeMap::new();
     for node in nodes.iter() {
-        if let Op::Gemm { trans_b, .. } = node.op {
-            ways.entry(node.inputs[1]).or_default().insert(trans_b);
+        if let Some(back) = reads_back(&nodes, node) {
+            ways.entry(node.inputs[1]).or_default().insert(back);
         }
     }
     ways.retain(|_, ways| ways.len() == 2);
@@ -60,23 +61,38 @@ pub fn read_one_way(graph: &Graph) -> Result<Graph> {
     }
     let new = Graph::new();
     let mut map: Vec<Value> = Vec::with_capacity(nodes.len());
-    let mut turned: BTreeMap<Value, Value> = BTreeMap::new();
+    let mut own: BTreeMap<Value, Value> = BTreeMap::new();
     for node in nodes.iter() {
         let mut inputs: Vec<Value> = node.inputs.iter().map(|v| map[v.index()]).collect();
-        let mut op = node.op.clone();
-        if let Op::Gemm { trans_b, .. } = &mut op {
-            let old = node.inputs[1];
-            let matrix = &nodes[old.index()];
-            if ways.contains_key(&old) && *trans_b == is_across(matrix) {
-                let own = match turned.get(&old) {
-                    Some(&own) => own,
-                    None => transposed(&new, matrix, map[old.index()], &map)?,
-                };
-                turned.insert(old, own);
-                (inputs[1], *trans_b) = (own, !*trans_b);
-            }
+        if reads_back(&nodes, node) != Some(true) || !ways.contains_key(&node.inputs[1]) {
+            map.push(new.push(node.op.clone(), &inputs)?);
+            continue;
         }
-        map.push(new.push(op, &inputs)?);
+        let old = node.inputs[1];
+        let weights = &nodes[old.index()];
+        map.push(match (&node.op, &weights.op) {
+            // Values of int8 are turned before they are widened.
+            (&Op::Gemm { trans_a, trans_b }, &Op::DequantizeLinear { axis }) if weights.inputs.len() == 2 => {
+                if !own.contains_key(&old) {
+                    let [q, scale] = [0, 1].map(|i| map[weights.inputs[i].index()]);
+                    let turned = Op::DequantizeLinear { axis: 1 - axis };
+                    own.insert(old, new.push(turned, &[new.transpose(q, &[1, 0])?, scale])?);
+                }
+                inputs[1] = own[&old];
+                new.push(Op::Gemm { trans_a, trans_b: !trans_b }, &inputs)?
+            }
+            // x·W + c = −(x·(−W) − c), to the last bit. A transposed matrix would be taken for a way to read the first one.
+            _ => {
+                if !own.contains_key(&old) {
+                    own.insert(old, new.neg(inputs[1])?);
+                }
+                inputs[1] = own[&old];
+                if let Some(c) = inputs.get_mut(2) {
+                    *c = new.neg(*c)?;
+                }
+                new.neg(new.push(node.op.clone(), &inputs)?)?
+            }
+        });
     }
     for (name, v) in graph.outputs() {
         new.output(name, map[v.index()]);
@@ -84,59 +100,90 @@ pub fn read_one_way(graph: &Graph) -> Result<Graph> {
     Ok(new)
 }
 
-/// Whether this matrix lies [K, N], so that its transpose is a gradient's: stored for int8 arithmetic.
-fn is_across(matrix: &Node) -> bool {
-    matches!(matrix.op, Op::DequantizeLinear { axis: 1 })
-}
-
-/// The transpose of a matrix, whose int8 values are turned before they are widened.
-fn transposed(g: &Graph, matrix: &Node, now: Value, map: &[Value]) -> Result<Value> {
-    match matrix.op {
-        Op::DequantizeLinear { axis } if matrix.inputs.len() == 2 => {
-            let [q, scale] = [0, 1].map(|i| map[matrix.inputs[i].index()]);
-            g.push(Op::DequantizeLinear { axis: 1 - axis }, &[g.transpose(q, &[1, 0])?, scale])
-        }
-        _ => g.transpose(now, &[1, 0]),
+/// Of what multiplies by weights: whether it reads them as gradients do, against the order in which they are stored.
+fn reads_back(nodes: &[Node], node: &Node) -> Option<bool> {
+    let weights = &nodes[node.inputs.get(1)?.index()];
+    match node.op {
+        // [N, K], or [K, N] where they are laid out for int8 arithmetic.
+        Op::Gemm { trans_b, .. } => Some(trans_b == matches!(weights.op, Op::DequantizeLinear { axis: 1 })),
+        Op::Conv { .. } => Some(false),
+        Op::ConvTranspose { .. } => Some(true),
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::graph::eval;
     use crate::quant::Ranges;
+    use crate::tensor::Tensor;
 
     fn count(graph: &Graph, is: impl Fn(&Op) -> bool) -> usize {
         graph.nodes().iter().filter(|n| is(&n.op)).count()
     }
 
-    #[test]
-    fn no_matrix_is_read_both_ways() -> Result<()> {
-        for across in [false, true] {
-            let g = Graph::new();
-            let x = g.input("x", Dtype::F32, [3, 4])?;
-            let w = match across {
-                false => g.weight("w", Dtype::F32, [4, 4])?,
-                true => {
-                    let (q, s) = (g.weight("w", Dtype::I8, [4, 4])?, g.weight("s", Dtype::F32, [4])?);
-                    g.push(Op::DequantizeLinear { axis: 1 }, &[q, s])?
-                }
+    /// Which weights `graph` reads, and how.
+    fn ways(graph: &Graph) -> BTreeMap<Value, BTreeSet<bool>> {
+        let nodes = graph.nodes();
+        let mut ways: BTreeMap<Value, BTreeSet<bool>> = BTreeMap::new();
+        for node in nodes.iter() {
+            let way = match node.op {
+                Op::Gemm { trans_b, .. } => trans_b,
+                Op::Conv { .. } => false,
+                Op::ConvTranspose { .. } => true,
+                _ => continue,
             };
-            for trans_b in [false, true, false, true] {
-                let y = g.gemm(x, w, None, false, trans_b)?;
+            ways.entry(node.inputs[1]).or_default().insert(way);
+        }
+        ways
+    }
+
+    #[test]
+    fn no_weights_are_read_both_ways() -> Result<()> {
+        let random = |shape: &[usize]| {
+            let n: usize = shape.iter().product();
+            Tensor::from_f32(shape, &(0..n).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>())
+        };
+        for stored in ["f32", "rows", "across", "kernels"] {
+            let g = Graph::new();
+            let shape: &[usize] = if stored == "kernels" { &[4, 4, 3, 3] } else { &[4, 4] };
+            let int8 = || {
+                let q: Vec<i64> = (0..16).map(|i| (i * 37) % 255 - 127).collect();
+                let q = g.cast(g.constant(Tensor::from_i64([4, 4], &q))?, Dtype::I8)?;
+                Ok::<_, crate::error::Error>([q, g.constant(random(&[4]))?])
+            };
+            let w = match stored {
+                "rows" => g.push(Op::DequantizeLinear { axis: 0 }, &int8()?)?,
+                "across" => g.push(Op::DequantizeLinear { axis: 1 }, &int8()?)?,
+                _ => g.constant(random(shape))?,
+            };
+            for back in [false, true, false, true] {
+                let y = if stored == "kernels" {
+                    let x = g.constant(random(&[1, 4, 5, 5]))?;
+                    let (strides, pads) = ([1, 1], [1; 4]);
+                    match back {
+                        false => g.conv(x, w, None, strides, pads, 1)?,
+                        true => g.push(Op::ConvTranspose { strides, pads, group: 1 }, &[x, w])?,
+                    }
+                } else {
+                    let (x, c) = (g.constant(random(&[3, 4]))?, g.constant(random(&[4]))?);
+                    g.gemm(x, w, Some(c), false, back != (stored == "f32" || stored == "rows"))?
+                };
                 g.output(format!("y{}", g.nodes().len()), y);
             }
             let separate = read_one_way(&g)?;
-            let nodes = separate.nodes();
-            let mut ways: BTreeMap<Value, BTreeSet<bool>> = BTreeMap::new();
-            for node in nodes.iter() {
-                if let Op::Gemm { trans_b, .. } = node.op {
-                    ways.entry(node.inputs[1]).or_default().insert(trans_b);
-                }
+            assert_eq!(ways(&g).len(), 1);
+            assert_eq!(ways(&separate).values().map(BTreeSet::len).collect::<Vec<_>>(), [1, 1], "{stored}");
+            let turned = count(&separate, |op| matches!(op, Op::Transpose { .. }));
+            assert_eq!(turned, usize::from(stored == "rows" || stored == "across"), "{stored}");
+            // The same values.
+            let [expected, found] = [&g, &separate].map(|g| eval::eval(g, &HashMap::new()).unwrap());
+            for ((name, expected), (_, found)) in expected.iter().zip(&found) {
+                assert_eq!(expected.data, found.data, "{stored} {name}");
             }
-            // Two matrices, and both products that read the matrix as it is stored do so still.
-            assert_eq!(ways.values().map(BTreeSet::len).collect::<Vec<_>>(), [1, 1], "{across}");
-            assert!(ways.values().all(|ways| ways.contains(&!across)), "{across}: {ways:?}");
-            assert_eq!(count(&separate, |op| matches!(op, Op::Transpose { .. })), 1);
         }
         Ok(())
     }
@@ -149,7 +196,8 @@ mod tests {
         let w = g.push(Op::DequantizeLinear { axis: 0 }, &[q, s])?;
         g.output("y", g.conv(x, w, None, [1, 1], [0; 4], 1)?);
         let ranges = Ranges { reads: [-1.0, 3.0], writes: vec![[-1.0, 1.0]; 16] };
-        let quantized = |graph: &Graph| count(graph, |op| matches!(op, Op::QuantizeLinear { zero_point: 64 }));
+        let quantized =
+            |graph: &Graph| count(graph, |op| matches!(op, Op::QuantizeLinear { zero_point: 64 }));
         let known = |name: &str| (name == "k").then(|| ranges.clone());
         assert_eq!(quantized(&rounded(&g, Resolution::Full, &known)?), 1);
         assert_eq!(quantized(&rounded(&g, Resolution::Half, &known)?), 0);

@@ -261,6 +261,7 @@ impl Compiler {
             arena: cost.has_arena(),
             threads: self.threads.count(),
             exact: self.options.arithmetic == Arithmetic::F32,
+            rounds: self.options.arithmetic == Arithmetic::Auto && int8::multiplies(graph),
         };
         let mut b = provider.register(b, &self.runtime, &wanted)?;
 

@@ -389,7 +389,9 @@ impl Sessions {
             shared: packed.into_iter().map(|key| (key.clone(), bytes(&key.0))).collect(),
             files: files.collect(),
             nodes: graph.computing_nodes(),
-            pooled: self.compiler.threads() > 1 && !self.options.provider.has_threads() && pays_for_a_pool(graph),
+            pooled: self.compiler.threads() > 1
+                && !self.options.provider.has_threads()
+                && pays_for_a_pool(graph),
             planned: graph.planned_activation_bytes(),
             ..Cost::default()
         }

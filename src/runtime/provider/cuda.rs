@@ -21,7 +21,12 @@ impl Policy for Cuda {
         provider_library(&runtime.path)
     }
 
-    fn register(&self, builder: SessionBuilder, runtime: &Runtime, wanted: &Wanted) -> Result<SessionBuilder> {
+    fn register(
+        &self,
+        builder: SessionBuilder,
+        runtime: &Runtime,
+        wanted: &Wanted,
+    ) -> Result<SessionBuilder> {
         provider_library(&runtime.path).map_err(unusable)?;
         let cuda = ep::CUDA::default().with_device_id(wanted.device_id).with_tf32(false);
         let cuda = cuda.build().error_on_failure();

@@ -25,6 +25,8 @@ pub(super) struct Wanted {
     pub threads: usize,
     /// f32 throughout.
     pub exact: bool,
+    /// Products with int8 weights may round what they read to int8.
+    pub rounds: bool,
 }
 
 /// The form of a graph that a provider is given.
@@ -47,7 +49,8 @@ trait Policy {
     fn availability(&self, runtime: &Runtime) -> std::result::Result<(), String>;
 
     /// Add the provider to a session.
-    fn register(&self, builder: SessionBuilder, runtime: &Runtime, wanted: &Wanted) -> Result<SessionBuilder>;
+    fn register(&self, builder: SessionBuilder, runtime: &Runtime, wanted: &Wanted)
+    -> Result<SessionBuilder>;
 
     fn form(&self) -> Form;
 

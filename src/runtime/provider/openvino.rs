@@ -58,7 +58,12 @@ impl Policy for OpenVino {
         }
     }
 
-    fn register(&self, builder: SessionBuilder, runtime: &Runtime, wanted: &Wanted) -> Result<SessionBuilder> {
+    fn register(
+        &self,
+        builder: SessionBuilder,
+        runtime: &Runtime,
+        wanted: &Wanted,
+    ) -> Result<SessionBuilder> {
         load(runtime)?;
         let options = [(format!("{PROVIDER}.load_config"), config(wanted))];
         // It compiles what the graph says, and weights that are handed over as values stay as they are.
@@ -103,7 +108,7 @@ fn unusable(reason: String) -> Error {
 }
 
 /// OpenVINO's properties of the CPU, as JSON. A run gets its threads and no others, which nothing pins to cores; products with
-/// int8 weights round activations as they come, unless all is to be f32.
+/// weights laid out for int8 round activations as they come.
 fn config(wanted: &Wanted) -> String {
     let precision = if !wanted.exact && bf16_is_fast() { "bf16" } else { "f32" };
     let cpu = serde_json::json!({
@@ -111,7 +116,7 @@ fn config(wanted: &Wanted) -> String {
         "INFERENCE_NUM_THREADS": wanted.threads.to_string(),
         "NUM_STREAMS": "1",
         "ENABLE_CPU_PINNING": "NO",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": if wanted.exact { "0".into() } else { GROUP.to_string() },
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": if wanted.rounds { GROUP.to_string() } else { "0".into() },
     });
     serde_json::json!({ "CPU": cpu }).to_string()
 }
@@ -133,7 +138,8 @@ fn load(runtime: &Runtime) -> Result<()> {
     let file = find(&runtime.path).map_err(unusable)?;
     let failed = |reason: String| unusable(format!("'{}': {reason}", file.display()));
     loader::enough_files()?;
-    let sizes = family(&file).map_err(failed)?.iter().filter_map(|f| Some(f.metadata().ok()?.len())).sum::<u64>();
+    let sizes =
+        family(&file).map_err(failed)?.iter().filter_map(|f| Some(f.metadata().ok()?.len())).sum::<u64>();
     shortage::room("loading OpenVINO", sizes + START)?;
     let registered = runtime.environment.register_ep_library(PROVIDER, &file);
     registered.map_err(|e| failed(e.message().trim().replace('\n', " ")))?;
@@ -170,9 +176,8 @@ fn find(runtime: &Path) -> std::result::Result<PathBuf, String> {
 
 /// The plug-in and the libraries beside it that are loaded with it, each complete, and OpenVINO's kernels among them.
 fn family(plugin: &Path) -> std::result::Result<Vec<PathBuf>, String> {
-    let checked = |file: &Path| {
-        library_file::check(file).map_err(|reason| format!("'{}': {reason}", file.display()))
-    };
+    let checked =
+        |file: &Path| library_file::check(file).map_err(|reason| format!("'{}': {reason}", file.display()));
     checked(plugin)?;
     checked(&plugin.with_file_name(KERNELS))?;
     let folder = plugin.parent().unwrap_or(Path::new("."));
