@@ -89,10 +89,11 @@ pub fn applies(graph: &Graph) -> bool {
     nodes.iter().any(|n| StoredMatrix::of_product(&nodes, n).is_some() || int8_kernels(&nodes, n).is_some())
 }
 
-/// Whether the graph has a product of a matrix that is stored for int8.
+/// Whether the graph has a product of a matrix that is stored for int8: not of one that was turned to be read so.
 pub fn multiplies(graph: &Graph) -> bool {
     let nodes = graph.nodes();
-    nodes.iter().any(|n| StoredMatrix::of_product(&nodes, n).is_some())
+    let as_it_lies = |m: StoredMatrix| matches!(nodes[m.values[0].index()].op, Op::Weight { .. });
+    nodes.iter().any(|n| StoredMatrix::of_product(&nodes, n).is_some_and(as_it_lies))
 }
 
 /// Fewest channels, read and written, of a convolution in int8. The first and the last one of a network, which read and write

@@ -34,6 +34,11 @@ pub fn rounded(graph: &Graph, resolution: Resolution, known: Known) -> Result<Gr
     Ok(new)
 }
 
+/// Whether values are rounded in `graph`.
+pub fn rounds(graph: &Graph) -> bool {
+    graph.nodes().iter().any(|n| matches!(n.op, Op::QuantizeLinear { .. }))
+}
+
 /// x, as its levels say it.
 fn round(g: &Graph, x: Value, levels: &Levels) -> Result<Value> {
     let (scale, zero) = (g.scalar(levels.scale)?, g.cast(g.scalar(levels.zero)?, Dtype::U8)?);

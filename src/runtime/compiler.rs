@@ -18,7 +18,7 @@ use super::exit;
 use super::library::Runtime;
 use super::options::{Arithmetic, MemoryMode, Options};
 use super::processor::int8_resolution;
-use super::provider::{Form, Provider, Wanted};
+use super::provider::{Asked, Form, Provider};
 use super::session::{Input, Session};
 use super::threads::Threads;
 use super::yielding;
@@ -256,14 +256,14 @@ impl Compiler {
                 .with_operators(yielding::domain().map_err(runtime_error(&stage))?)
                 .map_err(builder_error(&stage))?,
         };
-        let wanted = Wanted {
+        let asked = Asked {
             device_id: self.options.device_id,
             arena: cost.has_arena(),
             threads: self.threads.count(),
             exact: self.options.arithmetic == Arithmetic::F32,
             rounds: self.options.arithmetic == Arithmetic::Auto && int8::multiplies(graph),
         };
-        let mut b = provider.register(b, &self.runtime, &wanted)?;
+        let mut b = provider.register(b, &self.runtime, &asked)?;
 
         let names = graph.weights();
         let values = names.iter().map(|n| Ok((n.clone(), self.weight(n, sources, sharing)?)));

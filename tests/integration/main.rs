@@ -12,6 +12,9 @@ mod graph;
 #[cfg(unix)]
 mod house;
 mod int8;
+/// There is a plug-in for this system alone.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod openvino;
 mod optimize;
 mod paths;
 mod rewards;

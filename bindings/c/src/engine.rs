@@ -71,7 +71,7 @@ pub struct softdimo_engine_options {
     /// Bytes the engine may hold beyond mapped pages; 0 = no limit. Sessions used longest ago are dropped to make room;
     /// work that would exceed it even so is refused with SOFTDIMO_ERR_OUT_OF_MEMORY before anything is allocated.
     pub memory_limit: u64,
-    /// "cpu" (also NULL) or "cuda". Asked for and not usable is an error, never a silent fallback.
+    /// "cpu" (also NULL), "cuda" or "openvino". Asked for and not usable is an error, never a silent fallback.
     pub provider: *const c_char,
     /// Path of the ONNX Runtime library, UTF-8. NULL: the environment variable SOFTDIMO_ORT_LIBRARY, then the
     /// folder of this library, then the system loader. One runtime serves the whole process: the first engine

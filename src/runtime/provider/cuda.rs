@@ -6,7 +6,7 @@ use ort::ep;
 use ort::memory::AllocationDevice;
 use ort::session::builder::SessionBuilder;
 
-use super::{Form, Policy, Wanted};
+use super::{Asked, Form, Policy};
 use crate::error::{Error, Result};
 use crate::runtime::library::Runtime;
 
@@ -21,14 +21,9 @@ impl Policy for Cuda {
         provider_library(&runtime.path)
     }
 
-    fn register(
-        &self,
-        builder: SessionBuilder,
-        runtime: &Runtime,
-        wanted: &Wanted,
-    ) -> Result<SessionBuilder> {
+    fn register(&self, builder: SessionBuilder, runtime: &Runtime, asked: &Asked) -> Result<SessionBuilder> {
         provider_library(&runtime.path).map_err(unusable)?;
-        let cuda = ep::CUDA::default().with_device_id(wanted.device_id).with_tf32(false);
+        let cuda = ep::CUDA::default().with_device_id(asked.device_id).with_tf32(false);
         let cuda = cuda.build().error_on_failure();
         builder.with_execution_providers([cuda]).map_err(|e| unusable(e.message().to_string()))
     }

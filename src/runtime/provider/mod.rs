@@ -13,10 +13,11 @@ use ort::session::builder::SessionBuilder;
 use super::error::runtime_error;
 use super::library::Runtime;
 use crate::error::{Error, Result};
+use crate::graph::{Graph, int8, qdq};
 
 /// What a session asks of its provider.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct Asked {
     /// Which of several devices.
     pub device_id: i32,
     /// An arena for values, where there is a choice.
@@ -49,10 +50,14 @@ trait Policy {
     fn availability(&self, runtime: &Runtime) -> std::result::Result<(), String>;
 
     /// Add the provider to a session.
-    fn register(&self, builder: SessionBuilder, runtime: &Runtime, wanted: &Wanted)
-    -> Result<SessionBuilder>;
+    fn register(&self, builder: SessionBuilder, runtime: &Runtime, asked: &Asked) -> Result<SessionBuilder>;
 
     fn form(&self) -> Form;
+
+    /// How often a session holds its weights, where they are not in place.
+    fn copies(&self) -> u64 {
+        1
+    }
 
     /// It computes on threads of its own: sessions need no pool.
     fn has_threads(&self) -> bool {
@@ -159,14 +164,24 @@ impl Provider {
         self,
         builder: SessionBuilder,
         runtime: &Runtime,
-        wanted: &Wanted,
+        asked: &Asked,
     ) -> Result<SessionBuilder> {
-        policy(self).register(builder, runtime, wanted)
+        policy(self).register(builder, runtime, asked)
     }
 
     /// The form of graphs for it.
     pub(super) fn form(self) -> Form {
         policy(self).form()
+    }
+
+    /// How often a session holds its weights, where they are not in place.
+    pub(crate) fn copies(self) -> u64 {
+        policy(self).copies()
+    }
+
+    /// Whether int8 weights of `graph` stay so without operators of their own for it.
+    pub(crate) fn keeps_int8(self, graph: &Graph) -> bool {
+        self.form() == Form::Rounded && (int8::multiplies(graph) || qdq::rounds(graph))
     }
 
     /// Whether it computes on threads of its own.
