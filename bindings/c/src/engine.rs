@@ -16,7 +16,8 @@ pub const SOFTDIMO_MEMORY_LEAN: u32 = 0;
 /// Weights are packed for the processor on first use: faster, one more copy in memory.
 pub const SOFTDIMO_MEMORY_FAST: u32 = 1;
 
-/// Weights that are laid out for int8 arithmetic are computed with in int8 where the provider is fast at it: on the CPU (default).
+/// Weights that are laid out for int8 arithmetic are computed with in int8 where the provider is fast at it: on the CPU, also with
+/// "openvino", which computes with others in bf16 on processors that are fast at it (default).
 pub const SOFTDIMO_ARITHMETIC_AUTO: u32 = 0;
 /// They are widened, and computed with in f32.
 pub const SOFTDIMO_ARITHMETIC_F32: u32 = 1;

@@ -163,11 +163,8 @@ fn find(runtime: &Path) -> std::result::Result<PathBuf, String> {
     };
     let Some(file) = candidates.iter().find(|file| file.exists()) else {
         let tried = candidates.iter().map(|file| format!("'{}'", file.display())).collect::<Vec<_>>();
-        return Err(format!(
-            "{} not found: expected OpenVINO's plug-in for ONNX Runtime (onnxruntime-ep-openvino) there or named by \
-             {ENV_LIBRARY}",
-            tried.join(", ")
-        ));
+        let expected = "expected OpenVINO's plug-in (onnxruntime-ep-openvino) there or named by";
+        return Err(format!("{} not found: {expected} {ENV_LIBRARY}", tried.join(", ")));
     };
     let file = loader::canonical(file);
     family(&file)?;
