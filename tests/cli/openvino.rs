@@ -34,9 +34,11 @@ fn the_plug_in_is_named_or_beside_onnx_runtime() {
     fs::copy(support::runtime(), &runtime).unwrap();
     let makes_a_picture = |plugin: Option<&Path>| {
         let output = generate(plugin, &runtime, &out);
-        // Nothing is printed but what the program says.
+        // Nothing is printed but the program's one line about the file.
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() && text.is_empty(), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(output.status.success() && output.stdout.is_empty(), "{text}");
+        assert!(matches!(lines[..], [line] if line.ends_with("x.png (256x256)")), "{text}");
         fs::remove_file(&out).unwrap();
     };
     makes_a_picture(Some(&folder().join(PLUGIN)));
