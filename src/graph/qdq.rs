@@ -75,23 +75,22 @@ pub fn read_one_way(graph: &Graph) -> Result<Graph> {
         }
         let old = node.inputs[1];
         let weights = &nodes[old.index()];
-        map.push(match (&node.op, &weights.op) {
-            // Values of int8 are turned before they are widened.
-            (&Op::Gemm { trans_a, trans_b }, &Op::DequantizeLinear { axis }) if weights.inputs.len() == 2 => {
-                if !own.contains_key(&old) {
-                    let [q, scale] = [0, 1].map(|i| map[weights.inputs[i].index()]);
-                    let turned = Op::DequantizeLinear { axis: 1 - axis };
-                    own.insert(old, new.push(turned, &[new.transpose(q, &[1, 0])?, scale])?);
-                }
-                inputs[1] = own[&old];
+        let turns = matches!((&node.op, &weights.op), (Op::Gemm { .. }, Op::DequantizeLinear { .. }))
+            && weights.inputs.len() == 2;
+        inputs[1] = match own.get(&old) {
+            Some(&weights) => weights,
+            None => {
+                let weights = if turns { turned(&new, weights, &map)? } else { new.neg(inputs[1])? };
+                own.insert(old, weights);
+                weights
+            }
+        };
+        map.push(match node.op {
+            Op::Gemm { trans_a, trans_b } if turns => {
                 new.push(Op::Gemm { trans_a, trans_b: !trans_b }, &inputs)?
             }
             // x·W + c = −(x·(−W) − c), to the last bit. A transposed matrix would be taken for a way to read the first one.
             _ => {
-                if !own.contains_key(&old) {
-                    own.insert(old, new.neg(inputs[1])?);
-                }
-                inputs[1] = own[&old];
                 if let Some(c) = inputs.get_mut(2) {
                     *c = new.neg(*c)?;
                 }
@@ -103,6 +102,13 @@ pub fn read_one_way(graph: &Graph) -> Result<Graph> {
         new.output(name, map[v.index()]);
     }
     Ok(new)
+}
+
+/// The transpose of an int8 matrix: its values are turned before they are widened.
+fn turned(g: &Graph, matrix: &Node, map: &[Value]) -> Result<Value> {
+    let Op::DequantizeLinear { axis } = matrix.op else { unreachable!("an int8 matrix") };
+    let [q, scale] = [0, 1].map(|i| map[matrix.inputs[i].index()]);
+    g.push(Op::DequantizeLinear { axis: 1 - axis }, &[g.transpose(q, &[1, 0])?, scale])
 }
 
 /// Of what multiplies by weights: whether it reads them as gradients do, against the order in which they are stored.
