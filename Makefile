@@ -40,12 +40,13 @@ runtime: check
 $(OUT)/release/cli_sample: examples/cli_sample/cli_sample.c include/softdimo.h build
 	$(CC) -std=c99 $(CFLAGS) $(WARNINGS) -Iinclude $< -o $@ -L$(OUT)/release -lsoftdimo '-Wl,-rpath,$$ORIGIN'
 
-# What tests use beside that: CMake, pkgconf, the weights of a classifier, headers of Godot's.
+# What tests use beside that: CMake, pkgconf, the weights of a classifier, headers of Godot's, OpenVINO.
 tools:
 	@scripts/check-tools test
 	scripts/fetch-tools target/tools
 	scripts/fetch-efficientnet $(OUT)/tmp/efficientnet
 	scripts/fetch-godot-headers target/godot
+	scripts/fetch-openvino target/openvino
 
 test: tools runtime
 	@set -e; began=$$(date +%s); \

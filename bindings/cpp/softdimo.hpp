@@ -575,7 +575,7 @@ public:
     Options& yielding(bool looks) { return raw_.yielding = looks ? 1 : 0, *this; }
     /// What weights for int8 arithmetic are computed with.
     Options& arithmetic(Arithmetic arithmetic) { return raw_.arithmetic = static_cast<std::uint32_t>(arithmetic), *this; }
-    /// "cpu" or "cuda".
+    /// "cpu", "cuda" or "openvino".
     Options& provider(std::string name) { return provider_ = std::move(name), *this; }
     /// Path of the ONNX Runtime library.
     Options& ort_library(std::string path) { return ort_library_ = std::move(path), *this; }

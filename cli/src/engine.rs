@@ -46,7 +46,7 @@ pub struct RunArgs {
 /// On what a model is run, and within which bounds.
 #[derive(Args, Clone)]
 pub struct PlaceArgs {
-    /// Execution provider: cpu or cuda
+    /// Execution provider: cpu, cuda or openvino
     #[arg(long, default_value = "cpu")]
     pub provider: String,
     /// GPU index for cuda

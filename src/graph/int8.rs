@@ -89,6 +89,13 @@ pub fn applies(graph: &Graph) -> bool {
     nodes.iter().any(|n| StoredMatrix::of_product(&nodes, n).is_some() || int8_kernels(&nodes, n).is_some())
 }
 
+/// Whether the graph has a product of a matrix that is stored for int8: not of one that was turned to be read so.
+pub fn multiplies(graph: &Graph) -> bool {
+    let nodes = graph.nodes();
+    let as_it_lies = |m: StoredMatrix| matches!(nodes[m.values[0].index()].op, Op::Weight { .. });
+    nodes.iter().any(|n| StoredMatrix::of_product(&nodes, n).is_some_and(as_it_lies))
+}
+
 /// Fewest channels, read and written, of a convolution in int8. The first and the last one of a network, which read and write
 /// a few, have little to compute and most to lose.
 const CHANNELS: usize = 16;
@@ -113,7 +120,7 @@ fn kernels<'a>(nodes: &'a [Node], node: &Node) -> Option<&'a str> {
 }
 
 /// [`kernels`] that are int8: the operand is their values and scales.
-fn int8_kernels<'a>(nodes: &'a [Node], node: &Node) -> Option<&'a str> {
+pub(super) fn int8_kernels<'a>(nodes: &'a [Node], node: &Node) -> Option<&'a str> {
     let name = kernels(nodes, node)?;
     let weight = &nodes[node.inputs[1].index()];
     (matches!(weight.op, Op::DequantizeLinear { axis: 0 }) && is_symmetric(nodes, weight)).then_some(name)
@@ -244,14 +251,14 @@ fn product(
 }
 
 /// What levels of u8 stand for: (level − zero)·scale.
-struct Levels {
-    scale: f32,
-    zero: f32,
+pub(super) struct Levels {
+    pub scale: f32,
+    pub zero: f32,
 }
 
 impl Levels {
     /// Levels 0..=`most` over a range, 0 exactly one of them.
-    fn over([low, high]: [f32; 2], most: f32) -> Levels {
+    pub fn over([low, high]: [f32; 2], most: f32) -> Levels {
         let scale = ((high - low) / most).max(f32::MIN_POSITIVE);
         Levels { scale, zero: (-low / scale).round().clamp(0.0, most) }
     }

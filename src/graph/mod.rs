@@ -16,6 +16,7 @@ pub mod onnx;
 mod op;
 mod print;
 mod proto;
+pub mod qdq;
 mod recompute;
 pub mod rewrite;
 mod simplify;

@@ -19,13 +19,13 @@ use super::library::Runtime;
 use super::operators;
 use super::options::{Arithmetic, MemoryMode, Options};
 use super::processor::int8_resolution;
-use super::provider::Provider;
+use super::provider::{Asked, Form, Provider};
 use super::session::{Input, Session};
 use super::threads::Threads;
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
 use crate::graph::onnx::{self, LoweringOptions, Placement};
-use crate::graph::{Graph, Op, int8, rewrite, simplify};
+use crate::graph::{Graph, Op, int8, qdq, rewrite, simplify};
 use crate::quant::{Ranges, ranges_name};
 use crate::tensor::Dtype;
 use crate::weights::Sources;
@@ -129,11 +129,15 @@ impl Compiler {
     /// # Errors
     /// None but of a graph that cannot be simplified.
     pub fn for_running<'a>(&self, graph: &'a Graph, sources: &Sources) -> Result<Cow<'a, Graph>> {
-        if self.options.provider != Provider::Cpu {
+        let form = self.options.provider.form();
+        if form == Form::Plain {
             return Ok(Cow::Borrowed(graph));
         }
         let graph = self.arithmetic(graph, sources)?;
-        Ok(Cow::Owned(rewrite::for_running(&graph, self.runtime.kernels())?))
+        match form {
+            Form::Rounded => Ok(Cow::Owned(qdq::read_one_way(&graph)?)),
+            _ => Ok(Cow::Owned(rewrite::for_running(&graph, self.runtime.kernels())?)),
+        }
     }
 
     fn arithmetic<'a>(&self, graph: &'a Graph, sources: &Sources) -> Result<Cow<'a, Graph>> {
@@ -147,6 +151,9 @@ impl Compiler {
             let source = sources.find(kernels);
             Ranges::read(&source.checkpoint.get(&ranges_name(source.tensor))?)
         };
+        if self.options.provider.form() == Form::Rounded {
+            return Ok(Cow::Owned(simplify(&qdq::rounded(graph, int8_resolution(), &known)?)?));
+        }
         // Products of one operand share its rounded form.
         Ok(Cow::Owned(simplify(&int8::in_integers(graph, int8_resolution(), &known)?)?))
     }
@@ -296,7 +303,14 @@ impl Compiler {
                 .with_operators(operators::domain().map_err(runtime_error(&stage))?)
                 .map_err(builder_error(&stage))?,
         };
-        let mut b = provider.register(b, &self.runtime, self.options.device_id, cost.has_arena())?;
+        let asked = Asked {
+            device_id: self.options.device_id,
+            arena: cost.has_arena(),
+            threads: self.threads.count(),
+            exact: self.options.arithmetic == Arithmetic::F32,
+            rounds: self.options.arithmetic == Arithmetic::Auto && int8::multiplies(graph),
+        };
+        let mut b = provider.register(b, &self.runtime, &asked)?;
 
         let names = graph.weights();
         let values = names.iter().map(|n| Ok((n.clone(), self.weight(n, sources, sharing)?)));

@@ -173,8 +173,8 @@ impl Arena {
 }
 
 /// Bytes that copies of a weight for kernels take for each of its elements: those of f32, but for int8 that is nowhere
-/// widened, of which there may be a transposed one as well.
-pub(crate) fn copied_width(graph: &Graph, weight: &str) -> u64 {
+/// widened, of which there may be a transposed one as well. `kept`: what widens int8 leaves it as it is.
+pub(crate) fn copied_width(graph: &Graph, weight: &str, kept: bool) -> u64 {
     let nodes = graph.nodes();
     let is_it = |v: &Value| matches!(&nodes[v.index()].op, Op::Weight { name, dtype: Dtype::I8, .. } if name == weight);
     let readers: Vec<&Op> =
@@ -182,6 +182,7 @@ pub(crate) fn copied_width(graph: &Graph, weight: &str) -> u64 {
     let turned = readers.iter().any(|op| matches!(op, Op::Transpose { .. }));
     let int8 = |op: &&Op| {
         matches!(op, Op::MatMulIntegerToFloat { .. } | Op::QLinearConv { .. } | Op::Transpose { .. })
+            || kept && matches!(op, Op::DequantizeLinear { .. })
     };
     match !readers.is_empty() && readers.iter().all(int8) {
         true => 1 + u64::from(turned),

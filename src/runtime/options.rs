@@ -17,11 +17,11 @@ pub enum MemoryMode {
 }
 
 /// The arithmetic of weights that are laid out for int8 (format 2, `softdimo quantize --dtype int8`). That of all others
-/// is f32.
+/// is f32, but for [`Provider::OpenVino`] with `Auto`: bf16 on processors that are fast at it (AMX, AMD's AVX-512).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Arithmetic {
-    /// int8 where the provider is fast at it: on the CPU.
+    /// int8 where the provider is fast at it: on the CPU, also with OpenVINO.
     #[default]
     Auto,
     /// f32: weights are widened.

@@ -410,14 +410,16 @@ impl Sessions {
     fn cost(&self, graph: &Graph, sources: &Sources, runs: Runs, sharing: Sharing) -> Cost {
         let wanted = runs == Runs::Once || self.options.memory == MemoryMode::Lean;
         let in_place = wanted && self.options.provider.weights_in_place();
+        let (copies, kept) = (self.options.provider.copies(), self.options.provider.keeps_int8(graph));
         let bytes = |name: &String| {
             let source = sources.find(name);
-            let width = copied_width(graph, name);
+            let width = copies * copied_width(graph, name, kept);
             source.checkpoint.get(source.tensor).map_or(0, |v| width * v.shape.len() as u64)
         };
         let copied = if in_place { int8::constants(graph).into_iter().collect() } else { graph.weights() };
         let packed = match self.options.memory {
-            MemoryMode::Fast if !in_place => sharing.packed(graph, sources),
+            // Packed by the runtime itself.
+            MemoryMode::Fast if !in_place && copies == 1 => sharing.packed(graph, sources),
             _ => Default::default(),
         };
         let own = copied.iter().filter(|name| !packed.iter().any(|(packed, _)| packed == *name));
@@ -432,7 +434,9 @@ impl Sessions {
             shared: packed.into_iter().map(|key| (key.clone(), bytes(&key.0))).collect(),
             files: files.collect(),
             nodes: graph.computing_nodes(),
-            pooled: self.compiler.threads() > 1 && pays_for_a_pool(graph),
+            pooled: self.compiler.threads() > 1
+                && !self.options.provider.has_threads()
+                && pays_for_a_pool(graph),
             planned: graph.planned_activation_bytes(),
             ..Cost::default()
         }

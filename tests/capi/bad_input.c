@@ -371,8 +371,8 @@ static void images(const char *folder) {
   } while (0)
 
 static void options(const char *model) {
-  OPTIONS(INVALID_ARGUMENT, "provider: expected 'cpu' or 'cuda', found 'gpu'", o.provider = "gpu");
-  OPTIONS(INVALID_ARGUMENT, "provider: expected 'cpu' or 'cuda', found ''", o.provider = "");
+  OPTIONS(INVALID_ARGUMENT, "provider: expected 'cpu' or 'cuda' or 'openvino', found 'gpu'", o.provider = "gpu");
+  OPTIONS(INVALID_ARGUMENT, "provider: expected 'cpu' or 'cuda' or 'openvino', found ''", o.provider = "");
   OPTIONS(INVALID_ARGUMENT, "options.provider: expected UTF-8", o.provider = "\xc3");
   OPTIONS(PROVIDER, PROVIDER_FILE "' not found: expected the GPU build", o.provider = "cuda");
   OPTIONS(INVALID_ARGUMENT, "options.memory_mode: expected 0 (lean) or 1 (fast), found 2", o.memory_mode = 2);

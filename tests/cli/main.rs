@@ -6,6 +6,8 @@ mod families;
 mod int8;
 mod labels;
 mod like;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod openvino;
 mod outputs;
 mod rewards;
 mod signals;
@@ -483,7 +485,9 @@ fn errors_say_what_was_expected() {
     let message = fails(1, &["generate", "--label", "purple apple", "-o", out]);
     assert!(message.contains("close: red apple, green apple"), "{message}");
     assert!(fails(1, &["generate", "--class", "182", "-o", out]).contains("0 to 181"));
-    assert!(fails(1, &["generate", "--provider", "tpu", "-o", out]).contains("'cpu' or 'cuda'"));
+    assert!(
+        fails(1, &["generate", "--provider", "tpu", "-o", out]).contains("'cpu' or 'cuda' or 'openvino'")
+    );
     let limited = fails(1, &["generate", "--memory-limit", "4096", "-o", out]);
     assert!(limited.contains("expected at most the memory limit of 4096 bytes"), "{limited}");
     let cuda = fails(1, &["generate", "--provider", "cuda", "-o", out]);

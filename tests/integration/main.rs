@@ -13,6 +13,9 @@ mod graph;
 mod house;
 mod int4;
 mod int8;
+/// There is a plug-in for this system alone.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod openvino;
 mod optimize;
 mod paths;
 mod rewards;

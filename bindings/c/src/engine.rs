@@ -16,7 +16,8 @@ pub const SOFTDIMO_MEMORY_LEAN: u32 = 0;
 /// Weights are packed for the processor on first use: faster, one more copy in memory.
 pub const SOFTDIMO_MEMORY_FAST: u32 = 1;
 
-/// Weights that are laid out for int8 arithmetic are computed with in int8 where the provider is fast at it: on the CPU (default).
+/// Weights that are laid out for int8 arithmetic are computed with in int8 where the provider is fast at it: on the CPU, also with
+/// "openvino", which computes with others in bf16 on processors that are fast at it (default).
 pub const SOFTDIMO_ARITHMETIC_AUTO: u32 = 0;
 /// They are widened, and computed with in f32.
 pub const SOFTDIMO_ARITHMETIC_F32: u32 = 1;
@@ -71,7 +72,7 @@ pub struct softdimo_engine_options {
     /// Bytes the engine may hold beyond mapped pages; 0 = no limit. Sessions used longest ago are dropped to make room;
     /// work that would exceed it even so is refused with SOFTDIMO_ERR_OUT_OF_MEMORY before anything is allocated.
     pub memory_limit: u64,
-    /// "cpu" (also NULL) or "cuda". Asked for and not usable is an error, never a silent fallback.
+    /// "cpu" (also NULL), "cuda" or "openvino". Asked for and not usable is an error, never a silent fallback.
     pub provider: *const c_char,
     /// Path of the ONNX Runtime library, UTF-8. NULL: the environment variable SOFTDIMO_ORT_LIBRARY, then the
     /// folder of this library, then the system loader. One runtime serves the whole process: the first engine

@@ -28,7 +28,7 @@ namespace Softdimo
         public int MemoryMode { get { return (int)Raw.memory_mode; } set { Raw.memory_mode = checked((uint)value); } }
         /// <summary>Bytes the engine may hold beyond mapped pages; 0: no limit.</summary>
         public ulong MemoryLimit { get { return Raw.memory_limit; } set { Raw.memory_limit = value; } }
-        /// <summary>"cpu" (also null) or "cuda".</summary>
+        /// <summary>"cpu" (also null), "cuda" or "openvino".</summary>
         public string Provider { get; set; }
         /// <summary>Path of the ONNX Runtime library; null: beside libsoftdimo.</summary>
         public string OrtLibrary { get; set; }

@@ -370,7 +370,10 @@ namespace Softdimo
         /// <summary>Weights are packed for the processor on first use: faster, one more copy in memory.</summary>
         public const int SOFTDIMO_MEMORY_FAST = 1;
 
-        /// <summary>Weights that are laid out for int8 arithmetic are computed with in int8 where the provider is fast at it: on the CPU (default).</summary>
+        /// <summary>
+        /// Weights that are laid out for int8 arithmetic are computed with in int8 where the provider is fast at it: on the CPU, also with
+        /// "openvino", which computes with others in bf16 on processors that are fast at it (default).
+        /// </summary>
         public const int SOFTDIMO_ARITHMETIC_AUTO = 0;
 
         /// <summary>They are widened, and computed with in f32.</summary>
@@ -443,7 +446,7 @@ namespace Softdimo
             /// work that would exceed it even so is refused with SOFTDIMO_ERR_OUT_OF_MEMORY before anything is allocated.
             /// </summary>
             public ulong memory_limit;
-            /// <summary>"cpu" (also NULL) or "cuda". Asked for and not usable is an error, never a silent fallback.</summary>
+            /// <summary>"cpu" (also NULL), "cuda" or "openvino". Asked for and not usable is an error, never a silent fallback.</summary>
             public IntPtr provider;
             /// <summary>
             /// Path of the ONNX Runtime library, UTF-8. NULL: the environment variable SOFTDIMO_ORT_LIBRARY, then the

@@ -56,7 +56,7 @@ mod ffi {
 
     /// How to open an engine. Start from `default_options()`.
     struct Options {
-        /// `cpu` or `cuda`.
+        /// `cpu`, `cuda` or `openvino`.
         provider: String,
         device_id: i32,
         memory_mode: MemoryMode,

@@ -4,10 +4,13 @@ use ort::ep;
 use ort::memory::AllocationDevice;
 use ort::session::builder::SessionBuilder;
 
-use super::Policy;
+use super::{Asked, Form, Policy};
 use crate::error::{Error, Result};
 use crate::runtime::error::{builder_error, runtime_error};
 use crate::runtime::library::Runtime;
+
+/// What ONNX Runtime calls them.
+const PROVIDER: &str = "CPUExecutionProvider";
 
 pub(super) struct Cpu;
 
@@ -20,13 +23,22 @@ impl Policy for Cpu {
         Ok(())
     }
 
-    fn register(&self, builder: SessionBuilder, _: &Runtime, _: i32, arena: bool) -> Result<SessionBuilder> {
-        match arena {
-            true => Ok(builder),
+    /// By its device: without one, ONNX Runtime takes any registered provider that has a device of this kind, such as a plug-in for
+    /// CPUs, whatever policy of selection it is told.
+    fn register(&self, builder: SessionBuilder, runtime: &Runtime, asked: &Asked) -> Result<SessionBuilder> {
+        let failed = builder_error("a CPU session");
+        let builder = match asked.arena {
+            true => builder,
             false => builder
                 .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])
-                .map_err(builder_error("a CPU session without an arena")),
-        }
+                .map_err(&failed)?,
+        };
+        let own = runtime.environment.devices().filter(|d| d.ep().is_ok_and(|name| name == PROVIDER));
+        builder.with_devices(own, None).map_err(failed)
+    }
+
+    fn form(&self) -> Form {
+        Form::Kernels
     }
 
     fn memory(&self, _: i32) -> (AllocationDevice<'static>, i32) {

@@ -6,7 +6,7 @@ use ort::ep;
 use ort::memory::AllocationDevice;
 use ort::session::builder::SessionBuilder;
 
-use super::Policy;
+use super::{Asked, Form, Policy};
 use crate::error::{Error, Result};
 use crate::runtime::library::Runtime;
 
@@ -21,16 +21,15 @@ impl Policy for Cuda {
         provider_library(&runtime.path)
     }
 
-    fn register(
-        &self,
-        builder: SessionBuilder,
-        runtime: &Runtime,
-        device_id: i32,
-        _: bool,
-    ) -> Result<SessionBuilder> {
+    fn register(&self, builder: SessionBuilder, runtime: &Runtime, asked: &Asked) -> Result<SessionBuilder> {
         provider_library(&runtime.path).map_err(unusable)?;
-        let cuda = ep::CUDA::default().with_device_id(device_id).with_tf32(false).build().error_on_failure();
+        let cuda = ep::CUDA::default().with_device_id(asked.device_id).with_tf32(false);
+        let cuda = cuda.build().error_on_failure();
         builder.with_execution_providers([cuda]).map_err(|e| unusable(e.message().to_string()))
+    }
+
+    fn form(&self) -> Form {
+        Form::Plain
     }
 
     fn memory(&self, device_id: i32) -> (AllocationDevice<'static>, i32) {

@@ -5,6 +5,7 @@
 
 mod cpu;
 mod cuda;
+mod openvino;
 
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
@@ -12,6 +13,33 @@ use ort::session::builder::SessionBuilder;
 use super::error::runtime_error;
 use super::library::Runtime;
 use crate::error::{Error, Result};
+use crate::graph::{Graph, int8, qdq};
+
+/// What a session asks of its provider.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// Which of several devices.
+    pub device_id: i32,
+    /// An arena for values, where there is a choice.
+    pub arena: bool,
+    /// Threads that compute one run, where the provider has its own.
+    pub threads: usize,
+    /// f32 throughout.
+    pub exact: bool,
+    /// Products with int8 weights may round what they read to int8.
+    pub rounds: bool,
+}
+
+/// The form of a graph that a provider is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it was built, in f32.
+    Plain,
+    /// Rewritten for ONNX Runtime's CPU kernels, those for int8 among them.
+    Kernels,
+    /// ONNX's own operators; int8 as values that are rounded and widened again.
+    Rounded,
+}
 
 /// What sets a provider apart.
 trait Policy {
@@ -21,14 +49,20 @@ trait Policy {
     /// Why it cannot be used with the loaded runtime.
     fn availability(&self, runtime: &Runtime) -> std::result::Result<(), String>;
 
-    /// Add the provider to a session, with an arena or without one where there is a choice.
-    fn register(
-        &self,
-        builder: SessionBuilder,
-        runtime: &Runtime,
-        device_id: i32,
-        arena: bool,
-    ) -> Result<SessionBuilder>;
+    /// Add the provider to a session.
+    fn register(&self, builder: SessionBuilder, runtime: &Runtime, asked: &Asked) -> Result<SessionBuilder>;
+
+    fn form(&self) -> Form;
+
+    /// How often a session holds its weights, where they are not in place.
+    fn copies(&self) -> u64 {
+        1
+    }
+
+    /// It computes on threads of its own: sessions need no pool.
+    fn has_threads(&self) -> bool {
+        false
+    }
 
     /// The memory it computes in, by the runtime's name, and which of it.
     fn memory(&self, device_id: i32) -> (AllocationDevice<'static>, i32);
@@ -77,6 +111,8 @@ providers! {
         Cpu = cpu::Cpu,
         /// NVIDIA GPUs through the GPU build of ONNX Runtime.
         Cuda = cuda::Cuda,
+        /// Intel's OpenVINO on the CPU, through its plug-in for ONNX Runtime. Linux on x86-64.
+        OpenVino = openvino::OpenVino,
     }
 }
 
@@ -101,8 +137,8 @@ impl Provider {
         })
     }
 
-    /// Whether the provider could be used with the loaded runtime; the reason when not. For `cuda` this
-    /// looks for its library file; only opening an engine proves that the GPU works.
+    /// Whether the provider could be used with the loaded runtime; the reason when not. Of one with a library of its own
+    /// this looks for the file; only opening an engine proves that it works.
     pub(crate) fn availability(self, runtime: Option<&Runtime>) -> std::result::Result<(), String> {
         let runtime = runtime.ok_or("ONNX Runtime is not loaded yet: open an engine first")?;
         policy(self).availability(runtime)
@@ -123,16 +159,34 @@ impl Provider {
         policy(self).memory_pattern()
     }
 
-    /// Add the provider to a session, on the CPU with or without an arena. Asked for and not usable is an error that
-    /// names what is missing.
+    /// Add the provider to a session. Asked for and not usable is an error that names what is missing.
     pub(super) fn register(
         self,
         builder: SessionBuilder,
         runtime: &Runtime,
-        device_id: i32,
-        arena: bool,
+        asked: &Asked,
     ) -> Result<SessionBuilder> {
-        policy(self).register(builder, runtime, device_id, arena)
+        policy(self).register(builder, runtime, asked)
+    }
+
+    /// The form of graphs for it.
+    pub(super) fn form(self) -> Form {
+        policy(self).form()
+    }
+
+    /// How often a session holds its weights, where they are not in place.
+    pub(crate) fn copies(self) -> u64 {
+        policy(self).copies()
+    }
+
+    /// Whether int8 weights of `graph` stay so without operators of their own for it.
+    pub(crate) fn keeps_int8(self, graph: &Graph) -> bool {
+        self.form() == Form::Rounded && (int8::multiplies(graph) || qdq::rounds(graph))
+    }
+
+    /// Whether it computes on threads of its own.
+    pub(crate) fn has_threads(self) -> bool {
+        policy(self).has_threads()
     }
 
     /// The memory it computes in.
