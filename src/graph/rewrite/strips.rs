@@ -328,7 +328,13 @@ mod tests {
             if enlarge {
                 levels = g.resize(levels, 2).unwrap();
             }
-            let op = Op::QLinearConv { strides: [1, 1], pads: [1; 4], x_zero: 70, y_zero: 128 };
+            let op = Op::QLinearConv {
+                strides: [1, 1],
+                pads: [1; 4],
+                x_zero: 70,
+                y_zero: 128,
+                channels_last: false,
+            };
             let fine = g.mul_scalar(units, 0.01).unwrap();
             let y = g.push(op, &[levels, kernels, fine, bias]).unwrap();
             g.push(Op::DequantizeLinear { axis: 1 }, &[y, units, zeros]).unwrap()
