@@ -17,7 +17,7 @@ mod loader;
 mod options;
 pub(crate) mod pace;
 pub(crate) mod process;
-mod processor;
+pub(crate) mod processor;
 mod provider;
 pub(crate) mod rehearsal;
 mod session;
