@@ -40,11 +40,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         say!("{:>5}  {:<44} {f32:>9.3} {int8:>9.3}  {faster}", layer.count, layer.shape)?;
     }
     for program in &tuned.programs {
-        let int8 = program.int8_milliseconds;
-        match program.chosen_milliseconds {
-            Some(chosen) => say!("{}: {int8:.1} ms in int8, {chosen:.1} ms as chosen", program.name)?,
-            None => say!("{}: {int8:.1} ms in int8", program.name)?,
-        }
+        let (int8, chosen) = (program.int8_milliseconds, program.chosen_milliseconds);
+        let kept = if program.gains() { "f32 there" } else { "int8 everywhere" };
+        say!("{}: {int8:.1} ms in int8, {chosen:.1} ms with f32 where it is faster: {kept}", program.name)?;
     }
     let (n, threads) = (tuned.in_f32.len(), engine.threads());
     say!("{n} convolutions in f32 with {threads} threads, remembered in {}", tuned.file.display())?;

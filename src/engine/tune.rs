@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Op, Value, int8};
 use crate::host::{Host, Progress};
 use crate::program::Program;
-use crate::runtime::{Arithmetic, Cancel, Provider, Session};
+use crate::runtime::{Arithmetic, Cancel, Provider};
 use crate::sessions::Sessions;
 use crate::sessions::tuned::{self, ENV_CACHE};
 use crate::shortage;
@@ -38,7 +38,7 @@ const PROGRAMS: [Program; 2] = [Program::DecodeHard, Program::Encode];
 pub struct Tuning {
     /// One for each kind of convolution.
     pub layers: Vec<TunedLayer>,
-    /// The networks that they belong to.
+    /// The networks with convolutions that are faster in f32.
     pub programs: Vec<TunedProgram>,
     /// Kernels whose convolutions are computed in f32 here, ascending.
     pub in_f32: Vec<String>,
@@ -73,14 +73,14 @@ pub struct TunedProgram {
     pub name: String,
     /// The fastest run with every convolution in int8 that may be.
     pub int8_milliseconds: f64,
-    /// The same with those in f32 that are faster so; `None` where there are none.
-    pub chosen_milliseconds: Option<f64>,
+    /// The same with those in f32 that are faster so alone.
+    pub chosen_milliseconds: f64,
 }
 
 impl TunedProgram {
     /// Whether the choice holds for the whole: layers measured alone may be faster than among others.
-    fn gains(&self) -> bool {
-        self.chosen_milliseconds.is_some_and(|chosen| chosen < self.int8_milliseconds)
+    pub fn gains(&self) -> bool {
+        self.chosen_milliseconds < self.int8_milliseconds
     }
 }
 
@@ -102,7 +102,11 @@ impl Engine {
     pub fn tune(&self, progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Tuning> {
         self.check()?;
         let work = |sessions: &mut Sessions, host: &Preparing<Tuning>| {
-            let tuned = tune(sessions, host);
+            let mut clock = |_: &Kernels, run: &mut dyn FnMut() -> Result<()>| {
+                let began = Instant::now();
+                run().map(|()| began.elapsed())
+            };
+            let tuned = tune(sessions, host, &mut clock);
             // What was prepared by turns goes, whatever came of it.
             sessions.trim();
             shortage::checked("tuning", tuned)
@@ -111,15 +115,21 @@ impl Engine {
     }
 }
 
+/// Names of kernels.
+type Kernels = BTreeSet<String>;
+
+/// How long a run takes with the convolutions of these kernels in f32.
+type Clock<'a> = &'a mut dyn FnMut(&Kernels, &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
+
 /// Convolutions of one shape.
 struct Kind {
     /// One of them.
     graph: Graph,
-    kernels: BTreeSet<String>,
+    kernels: Kernels,
     shape: String,
 }
 
-fn tune(sessions: &mut Sessions, host: &dyn Host) -> Result<Tuning> {
+fn tune(sessions: &mut Sessions, host: &dyn Host, clock: Clock) -> Result<Tuning> {
     let cancel = host.cancel();
     let nothing =
         |reason: &str| Error::Unsupported { what: "tuning this engine".into(), reason: reason.into() };
@@ -151,14 +161,14 @@ fn tune(sessions: &mut Sessions, host: &dyn Host) -> Result<Tuning> {
             let kind = match kinds.get_mut(&of) {
                 Some(kind) => kind,
                 None => {
-                    let (graph, kernels) = (graph.alone(*writes)?, BTreeSet::new());
+                    let (graph, kernels) = (graph.alone(*writes)?, Kernels::new());
                     kinds.entry(of).or_insert(Kind { graph, kernels, shape })
                 }
             };
             kind.kernels.insert(kernels.clone());
         }
         if !found.is_empty() {
-            let kernels: BTreeSet<String> = found.into_iter().map(|(kernels, _)| kernels).collect();
+            let kernels: Kernels = found.into_iter().map(|(kernels, _)| kernels).collect();
             programs.push((program, graph, kernels));
         }
     }
@@ -172,9 +182,9 @@ fn tune(sessions: &mut Sessions, host: &dyn Host) -> Result<Tuning> {
     let total = (kinds.len() + programs.len()) as u32;
     let mut step = 0..total;
     let mut advance = || host.advance(Progress { step: step.next().map_or(total, |step| step + 1), total });
-    let (mut layers, mut slow, mut fast) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut layers, mut slow, mut fast) = (Vec::new(), Kernels::new(), Kernels::new());
     for Kind { graph, kernels, shape } in kinds.into_values() {
-        let [f32, int8] = compare(sessions, "layer", &graph, [&kernels, &BTreeSet::new()], cancel)?;
+        let [f32, int8] = compare(sessions, "layer", &graph, &kernels, clock, cancel)?;
         let layer =
             TunedLayer { shape, count: kernels.len(), f32_milliseconds: f32, int8_milliseconds: int8 };
         if layer.is_faster_in_f32() { &mut slow } else { &mut fast }.extend(kernels);
@@ -184,19 +194,19 @@ fn tune(sessions: &mut Sessions, host: &dyn Host) -> Result<Tuning> {
     // Kernels may be read at two sizes.
     slow.retain(|kernels| !fast.contains(kernels));
 
-    let (mut judged, mut in_f32) = (Vec::new(), BTreeSet::new());
+    let (mut judged, mut in_f32) = (Vec::new(), Kernels::new());
     for (program, graph, kernels) in &programs {
-        let chosen: BTreeSet<String> = kernels.intersection(&slow).cloned().collect();
-        let [with, without] = compare(sessions, program.name(), graph, [&chosen, &BTreeSet::new()], cancel)?;
-        let tuned = TunedProgram {
-            name: program.name().into(),
-            int8_milliseconds: without,
-            chosen_milliseconds: (!chosen.is_empty()).then_some(with),
-        };
-        if tuned.gains() {
-            in_f32.extend(chosen);
+        let chosen: Kernels = kernels.intersection(&slow).cloned().collect();
+        if !chosen.is_empty() {
+            let name = program.name();
+            let [chosen_milliseconds, int8_milliseconds] =
+                compare(sessions, name, graph, &chosen, clock, cancel)?;
+            let tuned = TunedProgram { name: name.into(), int8_milliseconds, chosen_milliseconds };
+            if tuned.gains() {
+                in_f32.extend(chosen);
+            }
+            judged.push(tuned);
         }
-        judged.push(tuned);
         advance();
     }
     cancel.check()?;
@@ -224,41 +234,39 @@ fn kind(graph: &Graph, value: Value) -> (String, String) {
     (shape, of)
 }
 
-/// Milliseconds that a graph takes with these convolutions in f32, and with those. Without a difference it is measured once.
+/// Milliseconds that a graph takes with the convolutions of these kernels in f32, and with all in int8.
 fn compare(
     sessions: &mut Sessions,
     name: &str,
     graph: &Graph,
-    in_f32: [&BTreeSet<String>; 2],
+    in_f32: &Kernels,
+    clock: Clock,
     cancel: &Cancel,
 ) -> Result<[f64; 2]> {
     let inputs: Vec<(String, Tensor)> = graph.nodes().iter().filter_map(|n| input(&n.op)).collect();
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, value)| (name.as_str(), value)).collect();
-    let mut forms: Vec<Session> = Vec::new();
-    for in_f32 in if in_f32[0] == in_f32[1] { &in_f32[..1] } else { &in_f32[..] } {
-        forms.push(sessions.compile_with(name, graph, in_f32, cancel)?);
+    let choices = [in_f32, &Kernels::new()];
+    let mut forms = Vec::new();
+    for in_f32 in choices {
+        let mut session = sessions.compile_with(name, graph, in_f32, cancel)?;
         // The first run packs, plans and touches memory.
-        forms.last_mut().map_or(Ok(vec![]), |session| session.run(&inputs, cancel))?;
+        session.run(&inputs, cancel)?;
+        forms.push(session);
     }
-    let least = least(forms.len(), |form| {
-        let began = Instant::now();
-        forms[form].run(&inputs, cancel)?;
-        Ok(began.elapsed())
-    })?;
-    let milliseconds = |form: usize| least[form.min(least.len() - 1)].as_secs_f64() * 1e3;
-    Ok([milliseconds(0), milliseconds(1)])
+    let least = least(|form| clock(choices[form], &mut || forms[form].run(&inputs, cancel).map(drop)))?;
+    Ok(least.map(|least| least.as_secs_f64() * 1e3))
 }
 
-/// The fastest run of each form. They take turns, so that what else runs on the machine slows all of them alike.
-fn least(forms: usize, mut time: impl FnMut(usize) -> Result<Duration>) -> Result<Vec<Duration>> {
-    let (mut least, mut sum) = (vec![Duration::MAX; forms], Duration::ZERO);
+/// The fastest run of each of two forms. They take turns, so that what else runs on the machine slows both alike.
+fn least(mut time: impl FnMut(usize) -> Result<Duration>) -> Result<[Duration; 2]> {
+    let (mut least, mut sum) = ([Duration::MAX; 2], Duration::ZERO);
     for run in 1..=*RUNS.end() {
         for (form, fastest) in least.iter_mut().enumerate() {
             let took = time(form)?;
             *fastest = took.min(*fastest);
             sum += took;
         }
-        if RUNS.contains(&run) && sum >= ENOUGH * forms as u32 {
+        if RUNS.contains(&run) && sum >= 2 * ENOUGH {
             break;
         }
     }
@@ -282,22 +290,27 @@ fn input(op: &Op) -> Option<(String, Tensor)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
 
-    fn layer(f32: u64, int8: u64) -> TunedLayer {
-        // A clock that stands still between runs, and a neighbour that slows every other run to its double.
-        let mut runs = 0;
-        let times = least(2, |form| {
-            runs += 1;
-            Ok(Duration::from_micros([f32, int8][form]) * (1 + (runs / 2) % 2))
-        });
-        let [f32_milliseconds, int8_milliseconds] =
-            [0, 1].map(|i| times.as_ref().unwrap()[i].as_secs_f64() * 1e3);
-        TunedLayer { shape: String::new(), count: 1, f32_milliseconds, int8_milliseconds }
-    }
+    use super::*;
+    use crate::calibrate::{calibrate, quantize_calibrated};
+    use crate::convert::Storage;
+    use crate::generate::tests::Alone;
+    use crate::runtime::Options;
+    use crate::sessions::tests::on_model;
 
     #[test]
     fn int8_goes_only_where_it_is_clearly_slower() {
+        let layer = |f32: u64, int8: u64| {
+            // A neighbour slows every other pair of runs to its double.
+            let mut runs = 0;
+            let times = least(|form| {
+                runs += 1;
+                Ok(Duration::from_micros([f32, int8][form]) * (1 + (runs / 2) % 2))
+            });
+            let [f32_milliseconds, int8_milliseconds] = times.unwrap().map(|time| time.as_secs_f64() * 1e3);
+            TunedLayer { shape: String::new(), count: 1, f32_milliseconds, int8_milliseconds }
+        };
         for (f32, int8, goes) in [
             (1000, 400, false),
             (1000, 1000, false),
@@ -309,15 +322,6 @@ mod tests {
             assert_eq!(layer.is_faster_in_f32(), goes, "{layer:?}");
             assert_eq!(layer.f32_milliseconds, f32 as f64 / 1e3);
         }
-        let program = |chosen| TunedProgram {
-            name: String::new(),
-            int8_milliseconds: 2.0,
-            chosen_milliseconds: chosen,
-        };
-        assert_eq!(
-            [None, Some(1.9), Some(2.0), Some(2.1)].map(|ms| program(ms).gains()),
-            [false, true, false, false]
-        );
     }
 
     #[test]
@@ -328,11 +332,53 @@ mod tests {
                 runs += 1;
                 Ok(took)
             };
-            least(2, time).unwrap();
+            least(time).unwrap();
             runs
         };
         assert_eq!(count(Duration::from_secs(1)), 2 * RUNS.start());
         assert_eq!(count(Duration::from_micros(1)), 2 * RUNS.end());
-        assert!(least(2, |_| Err(Error::Cancelled)).is_err());
+        assert!(least(|_| Err(Error::Cancelled)).is_err());
+    }
+
+    /// By a clock on which one kind of convolution is slow in int8: all of that kind are computed in f32 if the whole network
+    /// is faster for it, and are remembered.
+    #[test]
+    fn the_faster_form_is_taken_and_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+        let path = dir.path().join("int8.softdimo.safetensors");
+        let seen = calibrate(&first, &Options::default(), 1, |_, _| ()).unwrap();
+        quantize_calibrated(&first, Storage::Int8, seen.ranges(), &path, |_, _| ()).unwrap();
+        let cache = dir.path().join("cache");
+        for whole_gains in [true, false] {
+            let cache = cache.clone();
+            on_model(&path, Options::default(), move |sessions| {
+                sessions.remember_in(cache);
+                let ms = Duration::from_millis;
+                // In int8 all take 5 ms; in f32 one kind of convolution 1 ms, all others 9, as may a network with that kind.
+                let mut runs_of_kind = 0;
+                let mut clock = |in_f32: &Kernels, run: &mut dyn FnMut() -> Result<()>| {
+                    run()?;
+                    let is_kind = in_f32.contains("decoder.conv_in.weight");
+                    runs_of_kind += usize::from(is_kind);
+                    Ok(match (in_f32.is_empty(), is_kind) {
+                        (true, _) => ms(5),
+                        (false, true) if whole_gains || runs_of_kind <= *RUNS.end() => ms(1),
+                        (false, _) => ms(9),
+                    })
+                };
+                let tuned = tune(sessions, &Alone::default(), &mut clock)?;
+                let chosen: Vec<&TunedLayer> = tuned.layers.iter().filter(|l| l.is_faster_in_f32()).collect();
+                println!("{tuned:?}");
+                assert_eq!((chosen.len(), tuned.programs.len()), (1, 1));
+                assert_eq!(tuned.programs[0].gains(), whole_gains);
+                assert_eq!(tuned.in_f32.len(), if whole_gains { chosen[0].count } else { 0 });
+                assert_eq!(tuned.in_f32.iter().any(|name| name == "decoder.conv_in.weight"), whole_gains);
+                let here = sessions.tuned_for().unwrap();
+                let found = here.read(&tuned.file, |_| true).unwrap().unwrap();
+                assert!(found.iter().eq(&tuned.in_f32));
+                Ok(())
+            });
+        }
     }
 }

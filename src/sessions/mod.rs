@@ -214,6 +214,12 @@ impl Sessions {
         self.cache.as_deref()
     }
 
+    /// Another folder than the user's.
+    #[cfg(test)]
+    pub(crate) fn remember_in(&mut self, folder: PathBuf) {
+        self.cache = Some(folder);
+    }
+
     /// Before the first session: have those convolutions computed in f32 that were faster so when [`crate::Engine::tune`]
     /// measured them.
     fn recall(&mut self) {
