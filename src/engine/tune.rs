@@ -102,11 +102,11 @@ impl Engine {
     pub fn tune(&self, progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Tuning> {
         self.check()?;
         let work = |sessions: &mut Sessions, host: &Preparing<Tuning>| {
-            let mut clock = |_: &Kernels, run: &mut dyn FnMut() -> Result<()>| {
+            let mut watch = |_: &Kernels, run: &mut dyn FnMut() -> Result<()>| {
                 let began = Instant::now();
                 run().map(|()| began.elapsed())
             };
-            let tuned = tune(sessions, host, &mut clock);
+            let tuned = tune(sessions, host, &mut watch);
             // What was prepared by turns goes, whatever came of it.
             sessions.trim();
             shortage::checked("tuning", tuned)
@@ -119,7 +119,7 @@ impl Engine {
 type Kernels = BTreeSet<String>;
 
 /// How long a run takes with the convolutions of these kernels in f32.
-type Clock<'a> = &'a mut dyn FnMut(&Kernels, &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
+type Stopwatch<'a> = &'a mut dyn FnMut(&Kernels, &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
 
 /// Convolutions of one shape.
 struct Kind {
@@ -129,7 +129,7 @@ struct Kind {
     shape: String,
 }
 
-fn tune(sessions: &mut Sessions, host: &dyn Host, clock: Clock) -> Result<Tuning> {
+fn tune(sessions: &mut Sessions, host: &dyn Host, watch: Stopwatch) -> Result<Tuning> {
     let cancel = host.cancel();
     let nothing =
         |reason: &str| Error::Unsupported { what: "tuning this engine".into(), reason: reason.into() };
@@ -184,7 +184,7 @@ fn tune(sessions: &mut Sessions, host: &dyn Host, clock: Clock) -> Result<Tuning
     let mut advance = || host.advance(Progress { step: step.next().map_or(total, |step| step + 1), total });
     let (mut layers, mut slow, mut fast) = (Vec::new(), Kernels::new(), Kernels::new());
     for Kind { graph, kernels, shape } in kinds.into_values() {
-        let [f32, int8] = compare(sessions, "layer", &graph, &kernels, clock, cancel)?;
+        let [f32, int8] = compare(sessions, "layer", &graph, &kernels, watch, cancel)?;
         let layer =
             TunedLayer { shape, count: kernels.len(), f32_milliseconds: f32, int8_milliseconds: int8 };
         if layer.is_faster_in_f32() { &mut slow } else { &mut fast }.extend(kernels);
@@ -200,7 +200,7 @@ fn tune(sessions: &mut Sessions, host: &dyn Host, clock: Clock) -> Result<Tuning
         if !chosen.is_empty() {
             let name = program.name();
             let [chosen_milliseconds, int8_milliseconds] =
-                compare(sessions, name, graph, &chosen, clock, cancel)?;
+                compare(sessions, name, graph, &chosen, watch, cancel)?;
             let tuned = TunedProgram { name: name.into(), int8_milliseconds, chosen_milliseconds };
             if tuned.gains() {
                 in_f32.extend(chosen);
@@ -240,7 +240,7 @@ fn compare(
     name: &str,
     graph: &Graph,
     in_f32: &Kernels,
-    clock: Clock,
+    watch: Stopwatch,
     cancel: &Cancel,
 ) -> Result<[f64; 2]> {
     let inputs: Vec<(String, Tensor)> = graph.nodes().iter().filter_map(|n| input(&n.op)).collect();
@@ -253,7 +253,7 @@ fn compare(
         session.run(&inputs, cancel)?;
         forms.push(session);
     }
-    let least = least(|form| clock(choices[form], &mut || forms[form].run(&inputs, cancel).map(drop)))?;
+    let least = least(|form| watch(choices[form], &mut || forms[form].run(&inputs, cancel).map(drop)))?;
     Ok(least.map(|least| least.as_secs_f64() * 1e3))
 }
 
@@ -340,7 +340,7 @@ mod tests {
         assert!(least(|_| Err(Error::Cancelled)).is_err());
     }
 
-    /// By a clock on which one kind of convolution is slow in int8: all of that kind are computed in f32 if the whole network
+    /// By a watch on which one kind of convolution is slow in int8: all of that kind are computed in f32 if the whole network
     /// is faster for it, and are remembered.
     #[test]
     fn the_faster_form_is_taken_and_remembered() {
@@ -357,7 +357,7 @@ mod tests {
                 let ms = Duration::from_millis;
                 // In int8 all take 5 ms; in f32 one kind of convolution 1 ms, all others 9, as may a network with that kind.
                 let mut runs_of_kind = 0;
-                let mut clock = |in_f32: &Kernels, run: &mut dyn FnMut() -> Result<()>| {
+                let mut watch = |in_f32: &Kernels, run: &mut dyn FnMut() -> Result<()>| {
                     run()?;
                     let is_kind = in_f32.contains("decoder.conv_in.weight");
                     runs_of_kind += usize::from(is_kind);
@@ -367,7 +367,7 @@ mod tests {
                         (false, _) => ms(9),
                     })
                 };
-                let tuned = tune(sessions, &Alone::default(), &mut clock)?;
+                let tuned = tune(sessions, &Alone::default(), &mut watch)?;
                 let chosen: Vec<&TunedLayer> = tuned.layers.iter().filter(|l| l.is_faster_in_f32()).collect();
                 println!("{tuned:?}");
                 assert_eq!((chosen.len(), tuned.programs.len()), (1, 1));
