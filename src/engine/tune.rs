@@ -40,7 +40,7 @@ pub struct Tuning {
     pub layers: Vec<TunedLayer>,
     /// The networks with convolutions that are faster in f32.
     pub programs: Vec<TunedProgram>,
-    /// Kernels whose convolutions are computed in f32 here, ascending.
+    /// KernelNames whose convolutions are computed in f32 here, ascending.
     pub in_f32: Vec<String>,
     /// Where that is remembered.
     pub file: PathBuf,
@@ -102,7 +102,7 @@ impl Engine {
     pub fn tune(&self, progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<Tuning> {
         self.check()?;
         let work = |sessions: &mut Sessions, host: &Preparing<Tuning>| {
-            let mut watch = |_: &Kernels, run: &mut dyn FnMut() -> Result<()>| {
+            let mut watch = |_: &KernelNames, run: &mut dyn FnMut() -> Result<()>| {
                 let began = Instant::now();
                 run().map(|()| began.elapsed())
             };
@@ -116,16 +116,16 @@ impl Engine {
 }
 
 /// Names of kernels.
-type Kernels = BTreeSet<String>;
+type KernelNames = BTreeSet<String>;
 
 /// How long a run takes with the convolutions of these kernels in f32.
-type Stopwatch<'a> = &'a mut dyn FnMut(&Kernels, &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
+type Stopwatch<'a> = &'a mut dyn FnMut(&KernelNames, &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
 
 /// Convolutions of one shape.
 struct Kind {
     /// One of them.
     graph: Graph,
-    kernels: Kernels,
+    kernels: KernelNames,
     shape: String,
 }
 
@@ -161,14 +161,14 @@ fn tune(sessions: &mut Sessions, host: &dyn Host, watch: Stopwatch) -> Result<Tu
             let kind = match kinds.get_mut(&of) {
                 Some(kind) => kind,
                 None => {
-                    let (graph, kernels) = (graph.alone(*writes)?, Kernels::new());
+                    let (graph, kernels) = (graph.alone(*writes)?, KernelNames::new());
                     kinds.entry(of).or_insert(Kind { graph, kernels, shape })
                 }
             };
             kind.kernels.insert(kernels.clone());
         }
         if !found.is_empty() {
-            let kernels: Kernels = found.into_iter().map(|(kernels, _)| kernels).collect();
+            let kernels: KernelNames = found.into_iter().map(|(kernels, _)| kernels).collect();
             programs.push((program, graph, kernels));
         }
     }
@@ -182,7 +182,7 @@ fn tune(sessions: &mut Sessions, host: &dyn Host, watch: Stopwatch) -> Result<Tu
     let total = (kinds.len() + programs.len()) as u32;
     let mut step = 0..total;
     let mut advance = || host.advance(Progress { step: step.next().map_or(total, |step| step + 1), total });
-    let (mut layers, mut slow, mut fast) = (Vec::new(), Kernels::new(), Kernels::new());
+    let (mut layers, mut slow, mut fast) = (Vec::new(), KernelNames::new(), KernelNames::new());
     for Kind { graph, kernels, shape } in kinds.into_values() {
         let [f32, int8] = compare(sessions, "layer", &graph, &kernels, watch, cancel)?;
         let layer =
@@ -191,12 +191,12 @@ fn tune(sessions: &mut Sessions, host: &dyn Host, watch: Stopwatch) -> Result<Tu
         layers.push(layer);
         advance();
     }
-    // Kernels may be read at two sizes.
+    // KernelNames may be read at two sizes.
     slow.retain(|kernels| !fast.contains(kernels));
 
-    let (mut judged, mut in_f32) = (Vec::new(), Kernels::new());
+    let (mut judged, mut in_f32) = (Vec::new(), KernelNames::new());
     for (program, graph, kernels) in &programs {
-        let chosen: Kernels = kernels.intersection(&slow).cloned().collect();
+        let chosen: KernelNames = kernels.intersection(&slow).cloned().collect();
         if !chosen.is_empty() {
             let name = program.name();
             let [chosen_milliseconds, int8_milliseconds] =
@@ -239,13 +239,13 @@ fn compare(
     sessions: &mut Sessions,
     name: &str,
     graph: &Graph,
-    in_f32: &Kernels,
+    in_f32: &KernelNames,
     watch: Stopwatch,
     cancel: &Cancel,
 ) -> Result<[f64; 2]> {
     let inputs: Vec<(String, Tensor)> = graph.nodes().iter().filter_map(|n| input(&n.op)).collect();
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, value)| (name.as_str(), value)).collect();
-    let choices = [in_f32, &Kernels::new()];
+    let choices = [in_f32, &KernelNames::new()];
     let mut forms = Vec::new();
     for in_f32 in choices {
         let mut session = sessions.compile_with(name, graph, in_f32, cancel)?;
@@ -357,7 +357,7 @@ mod tests {
                 let ms = Duration::from_millis;
                 // In int8 all take 5 ms; in f32 one kind of convolution 1 ms, all others 9, as may a network with that kind.
                 let mut runs_of_kind = 0;
-                let mut watch = |in_f32: &Kernels, run: &mut dyn FnMut() -> Result<()>| {
+                let mut watch = |in_f32: &KernelNames, run: &mut dyn FnMut() -> Result<()>| {
                     run()?;
                     let is_kind = in_f32.contains("decoder.conv_in.weight");
                     runs_of_kind += usize::from(is_kind);
