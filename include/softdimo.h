@@ -255,8 +255,10 @@ typedef struct softdimo_engine_options {
   /// What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
   /// fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
   uint32_t arithmetic;
+  /// 1: what `softdimo_engine_tune` remembered of this model and machine is not read. 0 (default): it is. Since ABI 1.2.
+  uint32_t untuned;
   /// Must be zero.
-  uint32_t reserved[4];
+  uint32_t reserved[3];
 } softdimo_engine_options;
 
 /// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown
@@ -463,7 +465,7 @@ int32_t softdimo_image_write_png(const struct softdimo_image *image,
 
 /// Called with the steps done and the steps in all (one network call each), on the thread that is inside
 /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`; with the sessions that are prepared and those in all inside
-/// `softdimo_engine_warmup_request`. Must not throw, and must not free the job.
+/// `softdimo_engine_warmup_request`, with what is measured and is to be inside `softdimo_engine_tune`. Must not throw, and must not free the job.
 typedef int32_t (*softdimo_progress_fn)(void *user_data, uint32_t step, uint32_t total);
 
 /// Gradient ascent, with momentum where set (default; the paper's choice).
@@ -912,6 +914,23 @@ int32_t softdimo_engine_warmup(const struct softdimo_engine *engine,
 /// optimisations used last. Blocks. Since ABI 1.2.
 int32_t softdimo_engine_warmup_request(const struct softdimo_engine *engine,
                                        const struct softdimo_request *request);
+
+/// Measure which convolutions of a model for int8 arithmetic (`softdimo quantize --dtype int8`) this machine computes faster
+/// in f32, with the engine's threads and memory mode, and remember it in the user's cache folder: the environment variable
+/// SOFTDIMO_CACHE ("off": none), else `softdimo` in the system's folder for caches (XDG_CACHE_HOME, ~/.cache, LOCALAPPDATA,
+/// ~/Library/Caches). This engine computes so from now on, as do those opened later with the same model, processor,
+/// runtime, threads and memory mode, unless `options.untuned` is set. Pictures change by what int8 rounds off; the tokens of a
+/// seed do not. Nothing else ever measures or writes there: call it when installing, or where a player waits anyway.
+///
+/// `progress` (may be NULL) is called on this thread with the measurements made and those in all, also 20 times a second
+/// without news; SOFTDIMO_STOP ends the call: SOFTDIMO_ERR_CANCELLED, and nothing is remembered. `in_f32` (may be NULL) gets the
+/// number of convolutions that are computed in f32. Takes about a second for each kind of convolution, drops
+/// prepared sessions, blocks, and waits for the jobs before it. Errors: SOFTDIMO_ERR_UNSUPPORTED where there is nothing to
+/// choose, SOFTDIMO_ERR_INVALID_ARGUMENT without a folder that can be written. Since ABI 1.2.
+int32_t softdimo_engine_tune(const struct softdimo_engine *engine,
+                             softdimo_progress_fn progress,
+                             void *progress_user_data,
+                             uint32_t *in_f32);
 
 /// Give back what can be prepared again: sessions, packed weights, prompt features. Waits for the jobs before
 /// it.

@@ -94,7 +94,8 @@ fn observe(
 
 fn open(model: &Path, options: &Options, arithmetic: Arithmetic) -> Result<Engine> {
     let (memory, weights) = (MemoryMode::Lean, WeightsMode::Map);
-    Engine::open(model, Options { arithmetic, memory, weights, ..options.clone() })
+    // What is judged is the file, not how this machine is best at it.
+    Engine::open(model, Options { arithmetic, memory, weights, untuned: true, ..options.clone() })
 }
 
 impl Calibration {

@@ -70,7 +70,7 @@ mod verify;
 pub mod weights;
 
 pub use edit::{Edit, Keep};
-pub use engine::{Engine, Job, Opening, Phase};
+pub use engine::{Engine, Job, Opening, Phase, TunedLayer, TunedProgram, Tuning};
 pub use error::{Error, LogLevel, Result, Status};
 pub use families::family::Layout;
 pub use generated::Generated;

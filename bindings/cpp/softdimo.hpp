@@ -575,6 +575,8 @@ public:
     Options& yielding(bool looks) { return raw_.yielding = looks ? 1 : 0, *this; }
     /// What weights for int8 arithmetic are computed with.
     Options& arithmetic(Arithmetic arithmetic) { return raw_.arithmetic = static_cast<std::uint32_t>(arithmetic), *this; }
+    /// What Engine::tune() remembered is not read.
+    Options& untuned(bool ignores) { return raw_.untuned = ignores ? 1 : 0, *this; }
     /// "cpu", "cuda" or "openvino".
     Options& provider(std::string name) { return provider_ = std::move(name), *this; }
     /// Path of the ONNX Runtime library.
@@ -1171,6 +1173,19 @@ public:
         }
         const softdimo_request raw = request.raw();
         return detail::check(softdimo_engine_warmup_request(handle_.get(), &raw));
+    }
+
+    /// Measure which convolutions for int8 arithmetic this machine computes faster in f32, and remember it in the user's cache
+    /// folder; how many these are. `progress`: `Flow(std::uint32_t, std::uint32_t)`, or returning void. Blocks. Since ABI 1.2.
+    template <class F>
+    Expected<std::uint32_t> tune(F progress) const {
+        ProgressFunction function = detail::with_flow<Flow(std::uint32_t, std::uint32_t)>(std::move(progress));
+        std::uint32_t count = 0;
+        if (const std::int32_t status =
+                softdimo_engine_tune(handle_.get(), detail::on_progress, &function, &count)) {
+            return detail::failure(status);
+        }
+        return count;
     }
 
     /// Give back what can be prepared again. Waits for the running job.

@@ -39,7 +39,8 @@ typedef struct softdimo_engine_options {
     uint32_t work_limit;
     uint32_t yielding;
     uint32_t arithmetic;
-    uint32_t reserved[4];
+    uint32_t untuned;
+    uint32_t reserved[3];
 } softdimo_engine_options;
 int32_t softdimo_engine_options_init(struct softdimo_engine_options *options, uint32_t struct_size);
 int32_t softdimo_engine_options_init_game(struct softdimo_engine_options *options, uint32_t struct_size);
@@ -194,6 +195,7 @@ typedef struct softdimo_memory {
 int32_t softdimo_engine_memory(const struct softdimo_engine *engine, struct softdimo_memory *memory);
 int32_t softdimo_engine_warmup(const struct softdimo_engine *engine, uint32_t batch);
 int32_t softdimo_engine_warmup_request(const struct softdimo_engine *engine, const struct softdimo_request *request);
+int32_t softdimo_engine_tune(const struct softdimo_engine *engine, softdimo_progress_fn progress, void *progress_user_data, uint32_t *in_f32);
 int32_t softdimo_engine_trim(const struct softdimo_engine *engine);
 int32_t softdimo_set_memory_budget(uint64_t bytes);
 int32_t softdimo_memory_in_use(uint64_t *bytes);

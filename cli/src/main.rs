@@ -1,4 +1,4 @@
-//! The command line: `softdimo generate | optimize | inspect | labels | convert | quantize | compare | verify | bench`.
+//! The command line: `softdimo generate | optimize | inspect | labels | convert | quantize | compare | tune | verify | bench`.
 //!
 //! Results go to stdout, messages and progress to stderr. Exit status: 0 done, 1 failed (or a verification
 //! that did not pass), 2 wrong usage, 129, 130 or 143 ended by SIGHUP, SIGINT or SIGTERM.
@@ -23,6 +23,7 @@ mod quantize;
 mod reward;
 mod say;
 mod style;
+mod tune;
 mod verify;
 
 use std::process::ExitCode;
@@ -54,6 +55,8 @@ enum Command {
     Quantize(quantize::Args),
     /// See what another form of a model, such as int8, does to its pictures
     Compare(compare::Args),
+    /// Measure which layers of a model in int8 this machine computes faster in f32, and remember it
+    Tune(tune::Args),
     /// Replay a golden file and compare every tensor
     Verify(verify::Args),
     /// Time opening and running a model, and print its memory
@@ -87,6 +90,7 @@ fn run(command: Command, like: Option<like::Like>) -> softdimo::Result<ExitCode>
         Command::Convert(args) => convert::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Tune(args) => tune::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
     }

@@ -1,4 +1,4 @@
-//! Preparing ahead of a request, with its progress.
+//! Preparing ahead of a request, and other work that is no job, with its progress.
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -19,25 +19,25 @@ use crate::tensor::Tensor;
 use crate::tteo::Optimize;
 
 /// What the worker says to the thread that waits for it.
-enum News {
+enum News<T> {
     Progress(Progress),
-    Done(Result<()>),
+    Done(Result<T>),
 }
 
 /// The thread that waits, as the pipelines see it.
-struct Preparing {
+pub(super) struct Preparing<T> {
     cancel: Arc<Cancel>,
-    news: Mutex<Sender<News>>,
+    news: Mutex<Sender<News<T>>>,
 }
 
-impl Preparing {
-    fn tell(&self, news: News) {
+impl<T> Preparing<T> {
+    fn tell(&self, news: News<T>) {
         // Nobody may wait any more.
         let _ = self.news.lock().unwrap_or_else(|e| e.into_inner()).send(news);
     }
 }
 
-impl Host for Preparing {
+impl<T> Host for Preparing<T> {
     fn cancel(&self) -> &Cancel {
         &self.cancel
     }
@@ -83,12 +83,33 @@ impl Engine {
     pub(super) fn prepare_for(
         &self,
         request: Option<&Request>,
-        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<()> {
         self.check()?;
         let resolved = request.map(|request| request.resolve(self.model())).transpose()?;
         let files = request.iter().flat_map(|r| &r.optimize).flat_map(Optimize::files);
         files.for_each(|file| file.kept_by(self.worker.state()));
+        let work = move |sessions: &mut Sessions, host: &Preparing<()>| {
+            let mut told = |step, total| host.advance(Progress { step, total });
+            let done = match &resolved {
+                Some(resolved) => generate::prepare_request(sessions, host, resolved),
+                None => generate::prepare(sessions, 1, &host.cancel, &mut told),
+            };
+            let mut climbs = resolved.iter().flat_map(|r| &r.optimize);
+            let intact = sessions.model().mapping().recheck();
+            let intact = intact.and_then(|()| climbs.try_for_each(Optimize::recheck));
+            intact.and(shortage::checked("the sessions of a request", done))
+        };
+        self.wait_for(work, progress)
+    }
+
+    /// Have the worker do something in its turn, and wait. `progress` is called on this thread after each step, and 20 times a
+    /// second without news; `Break` cancels the work.
+    pub(super) fn wait_for<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Sessions, &Preparing<T>) -> Result<T> + Send + 'static,
+        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<T> {
         let turns = self.worker.turns();
         let check_turn = || turns.check("waiting for the engine", None);
         let _queued = turns.queue();
@@ -97,15 +118,8 @@ impl Engine {
         let (cancel, panicked) = (Arc::<Cancel>::default(), news.clone());
         let host = Preparing { cancel: cancel.clone(), news: Mutex::new(news) };
         let work = move |sessions: &mut Sessions| {
-            let mut told = |step, total| host.advance(Progress { step, total });
-            let done = match &resolved {
-                Some(resolved) => generate::prepare_request(sessions, &host, resolved),
-                None => generate::prepare(sessions, 1, &host.cancel, &mut told),
-            };
-            let mut climbs = resolved.iter().flat_map(|r| &r.optimize);
-            let intact = sessions.model().mapping().recheck();
-            let intact = intact.and_then(|()| climbs.try_for_each(Optimize::recheck));
-            host.tell(News::Done(intact.and(shortage::checked("the sessions of a request", done))));
+            let done = work(sessions, &host);
+            host.tell(News::Done(done));
         };
         self.worker.enqueue(Rank::default(), work, move |e| drop(panicked.send(News::Done(Err(e)))))?;
         let mut last = Progress::default();

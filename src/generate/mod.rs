@@ -166,4 +166,4 @@ fn report(run: &Run, r: &Resolved, p: &Pictures) -> Result<Report> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

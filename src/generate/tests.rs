@@ -7,8 +7,9 @@ use crate::runtime::Cancel;
 use crate::sessions::tests::on_bundled_model;
 use crate::tensor::copies;
 
+/// Nobody who waits.
 #[derive(Default)]
-struct Alone(Cancel);
+pub(crate) struct Alone(Cancel);
 
 impl Host for Alone {
     fn cancel(&self) -> &Cancel {

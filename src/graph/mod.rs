@@ -4,6 +4,7 @@
 //! simplification and lowering to ONNX are passes over the same graph. Shapes are static: a graph is
 //! built for one batch size, which costs milliseconds. Printing a graph gives SSA text.
 
+mod alone;
 mod build;
 pub mod eval;
 mod fused;

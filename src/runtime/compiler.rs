@@ -114,9 +114,10 @@ impl Compiler {
         }
     }
 
-    /// Have the convolutions with these kernels computed in f32 from now on, in sessions that are compiled from now on.
-    pub fn compute_in_floats(&mut self, kernels: BTreeSet<String>) {
-        self.in_floats = kernels;
+    /// Have the convolutions with these kernels computed in f32 from now on, in sessions that are compiled from now on; those
+    /// that were until now.
+    pub fn compute_in_floats(&mut self, kernels: BTreeSet<String>) -> BTreeSet<String> {
+        std::mem::replace(&mut self.in_floats, kernels)
     }
 
     /// Threads that take part in one run of a session with a pool.

@@ -18,7 +18,7 @@ mod operators;
 mod options;
 pub(crate) mod pace;
 pub(crate) mod process;
-mod processor;
+pub(crate) mod processor;
 mod provider;
 pub(crate) mod rehearsal;
 mod session;

@@ -50,6 +50,9 @@ pub struct Options {
     /// Networks look every millisecond or so of computing, instead of once a call, whether the engine is paused or has used up
     /// its share of the processor. The pictures are the same. CPU only.
     pub yielding: bool,
+    /// What [`Engine::tune`](crate::Engine::tune) remembered of this model and machine is not read: int8 is used wherever the
+    /// processor's kernels allow it.
+    pub untuned: bool,
     /// The ONNX Runtime library file; `None` searches.
     pub ort_library: Option<PathBuf>,
     /// A folder: every session writes its profile there, as ONNX Runtime's JSON, when it is dropped. Values and nodes are then

@@ -10,8 +10,10 @@ mod memory;
 pub(crate) mod observe;
 mod room;
 mod store;
+pub(crate) mod tuned;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,18 +26,23 @@ use self::memory::Ledger;
 pub use self::memory::MemoryUse;
 use self::observe::Observed;
 use self::store::Store;
+use self::tuned::TunedFor;
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::safetensors::SHA256_KEY;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Op, int8};
 use crate::model::Model;
 use crate::program::Program;
+use crate::quant::ranges_name;
 use crate::runtime::aside::Key;
 use crate::runtime::bound::Bound;
 use crate::runtime::compiler::{Compiler, Sharing};
 use crate::runtime::cost::{Cost, copied_width, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::Threads;
-use crate::runtime::{Cancel, MemoryMode, Options, Provider, Runtime, Session, rehearsal, statics};
+use crate::runtime::{
+    Arithmetic, Cancel, MemoryMode, Options, Provider, Runtime, Session, processor, rehearsal, statics,
+};
 use crate::shortage;
 use crate::tensor::Tensor;
 use crate::weights::Sources;
@@ -75,6 +82,10 @@ pub struct Sessions {
     log: Arc<LogQueue>,
     /// What convolutions read and write, while somebody wants to know.
     observed: Option<Observed>,
+    /// Where is remembered what is faster here.
+    cache: Option<PathBuf>,
+    /// Whether it was looked there, or is not to be.
+    recalled: bool,
 }
 
 impl Sessions {
@@ -100,6 +111,8 @@ impl Sessions {
             spent,
             log,
             observed: None,
+            cache: tuned::folder(),
+            recalled: false,
         }
     }
 
@@ -118,6 +131,10 @@ impl Sessions {
 
     pub fn provider(&self) -> Provider {
         self.options.provider
+    }
+
+    pub(crate) fn arithmetic(&self) -> Arithmetic {
+        self.options.arithmetic
     }
 
     /// Tell the host of something that it may not have meant.
@@ -173,7 +190,72 @@ impl Sessions {
     /// Have the convolutions with these kernels computed in f32, whatever is known of them. Programs are prepared anew.
     pub(crate) fn compute_in_floats(&mut self, kernels: BTreeSet<String>) {
         self.trim();
+        self.recalled = true;
         self.compiler.compute_in_floats(kernels);
+    }
+
+    /// The model's kernels for int8 arithmetic whose convolutions may be chosen: none where it is not used.
+    pub(crate) fn chooses(&self, kernels: &str) -> bool {
+        self.options.provider == Provider::Cpu
+            && self.options.arithmetic == Arithmetic::Auto
+            && self.model.checkpoint().get(&ranges_name(kernels)).is_some()
+    }
+
+    /// What a measurement made here holds for; `None` for a model that states no hash.
+    pub(crate) fn tuned_for(&self) -> Option<TunedFor> {
+        let model = self.model.metadata().get(SHA256_KEY).filter(|hash| hash.len() == 64)?.clone();
+        let (runtime, library) = (self.runtime().version.to_string(), env!("CARGO_PKG_VERSION").to_string());
+        let (threads, memory) = (self.compiler.threads(), format!("{:?}", self.options.memory));
+        Some(TunedFor { model, processor: processor::name(), runtime, library, threads, memory })
+    }
+
+    /// The folder in which is remembered what is faster here; `None`: the user wants none.
+    pub(crate) fn cache(&self) -> Option<&Path> {
+        self.cache.as_deref()
+    }
+
+    /// Another folder than the user's.
+    #[cfg(test)]
+    pub(crate) fn remember_in(&mut self, folder: PathBuf) {
+        self.cache = Some(folder);
+    }
+
+    /// Before the first session: have those convolutions computed in f32 that were faster so when [`crate::Engine::tune`]
+    /// measured them.
+    fn recall(&mut self) {
+        if std::mem::replace(&mut self.recalled, true) || self.options.untuned {
+            return;
+        }
+        let mut ranges = self.model.checkpoint().names().filter_map(|name| name.strip_suffix(".ranges"));
+        if !ranges.any(|kernels| self.chooses(kernels)) {
+            return;
+        }
+        let (Some(folder), Some(here)) = (self.cache(), self.tuned_for()) else { return };
+        let path = here.path(folder);
+        match here.read(&path, |kernels| self.chooses(kernels)) {
+            Ok(None) => self.log.info("int8: nothing was measured here, see 'softdimo tune'".into()),
+            Ok(Some(kernels)) => {
+                let (n, place) = (kernels.len(), path.display());
+                self.log.info(format!("int8: {n} convolutions in f32, as measured here ({place})"));
+                self.compiler.compute_in_floats(kernels);
+            }
+            Err(why) => self.log.info(format!("int8: ignored {}: {why}", path.display())),
+        }
+    }
+
+    /// [`Sessions::compile`] with the convolutions of these kernels in f32, and all others in int8.
+    pub(crate) fn compile_with(
+        &mut self,
+        name: &str,
+        graph: &Graph,
+        in_f32: &BTreeSet<String>,
+        cancel: &Cancel,
+    ) -> Result<Session> {
+        self.recall();
+        let usual = self.compiler.compute_in_floats(in_f32.clone());
+        let session = self.compile(name, graph, cancel);
+        self.compiler.compute_in_floats(usual);
+        session
     }
 
     /// How long the fastest run of a program took, where it is prepared and has run.
@@ -237,6 +319,7 @@ impl Sessions {
         }
         let sources = Sources::of(model.checkpoint());
         let graph = program.graph(model.architecture(), &model.weights(), batch)?;
+        self.recall();
         let graph = &self.compiler.for_running(&graph, &sources)?;
         let cost = self.cost(graph, &sources, Runs::Many, Sharing::Model);
         let cost = self.admit(key.name, cost, cancel)?;
@@ -362,6 +445,7 @@ impl Sessions {
         let model = self.model.clone();
         let mut sources = Sources::of(model.checkpoint());
         others.iter().for_each(|(namespace, checkpoint)| sources.add(namespace, checkpoint));
+        self.recall();
         let graph = &self.compiler.for_running(graph, &sources)?;
         let mut cost = self.cost(graph, &sources, runs, Sharing::Model);
         // A carried value has two buffers, beside what the runtime plans.

@@ -19,7 +19,11 @@ fn on_bundled_model_with(options: Options, work: impl FnOnce(&mut Sessions) -> R
     on_model(&path, options, work);
 }
 
-fn on_model(path: &Path, options: Options, work: impl FnOnce(&mut Sessions) -> Result<()> + Send + 'static) {
+pub(crate) fn on_model(
+    path: &Path,
+    options: Options,
+    work: impl FnOnce(&mut Sessions) -> Result<()> + Send + 'static,
+) {
     process::claim().unwrap();
     let path = path.to_path_buf();
     let threads = Arc::new(Threads::new(0, 0));
@@ -386,4 +390,55 @@ fn buffers_of_the_job_count_with_the_sessions() {
         assert_eq!(sessions.host, 0);
         Ok(())
     });
+}
+
+/// The convolutions that were faster in f32 are so; a file that is not this machine's changes nothing, and says so.
+#[test]
+fn what_was_remembered_is_computed_in_f32() {
+    use crate::calibrate::{calibrate, quantize_calibrated};
+    use crate::convert::Storage;
+    let dir = tempfile::tempdir().unwrap();
+    let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+    let path = dir.path().join("int8.softdimo.safetensors");
+    let seen = calibrate(&first, &Options::default(), 1, |_, _| ()).unwrap();
+    quantize_calibrated(&first, Storage::Int8, seen.ranges(), &path, |_, _| ()).unwrap();
+    let all: BTreeSet<String> =
+        seen.ranges().keys().filter(|name| name.starts_with("decoder.")).cloned().collect();
+    let one: BTreeSet<String> = all.iter().take(1).cloned().collect();
+    let none = BTreeSet::new();
+    // How many convolutions of the decoder are in integers, and what the log says, with this file in the cache.
+    let in_integers = |untuned: bool, remembered: Option<&BTreeSet<String>>, whose: &str| {
+        let (cache, remembered, whose) = (dir.path().to_path_buf(), remembered.cloned(), whose.to_string());
+        let (tell, told) = std::sync::mpsc::channel();
+        on_model(&path, Options { untuned, ..Options::default() }, move |sessions| {
+            let here = sessions.tuned_for().unwrap();
+            let file = here.path(&cache);
+            sessions.cache = Some(cache);
+            let _ = std::fs::remove_file(&file);
+            if let Some(remembered) = &remembered {
+                TunedFor { processor: here.processor.clone() + &whose, ..here }.write(&file, remembered)?;
+            }
+            let model = sessions.model.clone();
+            let graph = Program::DecodeHard.graph(model.architecture(), &model.weights(), 1)?;
+            sessions.prepare(Program::DecodeHard, 1, &Cancel::default())?;
+            let graph = sessions.compiler.for_running(&graph, &Sources::of(model.checkpoint()))?;
+            let count = graph.nodes().iter().filter(|n| matches!(n.op, Op::QLinearConv { .. })).count();
+            let log = sessions.log.take().into_iter().map(|(_, message)| message);
+            tell.send((count, log.filter(|m| m.starts_with("int8: ")).collect::<String>())).unwrap();
+            Ok(())
+        });
+        told.recv().unwrap()
+    };
+    let (usual, said) = in_integers(false, None, "");
+    assert!(usual >= all.len() && said.contains("nothing was measured here"), "{usual} {said}");
+    let says = |(count, said): (usize, String), expected: usize, words: &str| {
+        assert!(count == expected && said.contains(words), "{count} {said}");
+    };
+    says(in_integers(false, Some(&none), ""), usual, "0 convolutions in f32");
+    says(in_integers(false, Some(&all), ""), 0, &format!("{} convolutions in f32", all.len()));
+    let (count, _) = in_integers(false, Some(&one), "");
+    assert!(count < usual && count > 0);
+    says(in_integers(false, Some(&all), "other"), usual, "another model or machine");
+    says(in_integers(false, Some(&["x".to_string()].into()), ""), usual, "no convolution \"x\"");
+    assert_eq!(in_integers(true, Some(&all), ""), (usual, String::new()));
 }

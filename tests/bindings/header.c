@@ -45,6 +45,7 @@ int main(void) {
         FUNCTION(softdimo_engine_layout),
         FUNCTION(softdimo_engine_warmup),
         FUNCTION(softdimo_engine_trim),
+        FUNCTION(softdimo_engine_tune),
         FUNCTION(softdimo_engine_warmup_request),
         FUNCTION(softdimo_set_memory_budget),
         FUNCTION(softdimo_memory_in_use),

@@ -231,6 +231,7 @@ void logging(const std::string& model) {
         CHECK(engine.warmup(softdimo::Request().progress([](std::uint32_t, std::uint32_t) {
             return softdimo::Flow::Stop;
         })).status() == SOFTDIMO_ERR_CANCELLED);
+        CHECK(engine.tune([](std::uint32_t, std::uint32_t) {}).status() == SOFTDIMO_ERR_UNSUPPORTED);
         const std::uint64_t in_use = take(softdimo::memory_in_use());
         CHECK(in_use > 0 && softdimo::set_memory_budget(in_use * 2).ok() && softdimo::set_memory_budget(0).ok());
         CHECK(messages > 0);

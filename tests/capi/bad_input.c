@@ -386,7 +386,8 @@ static void options(const char *model) {
   OPTIONS(INVALID_ARGUMENT, "options.log_level: expected 1 (error) to 3 (info), found 4", o.log_level = 4);
   OPTIONS(INVALID_ARGUMENT, "options.log_level", o.log_level = 0);
   OPTIONS(INVALID_ARGUMENT, "options.reserved: expected 0, found 1", o.reserved[0] = 1);
-  OPTIONS(INVALID_ARGUMENT, "options.reserved: expected 0, found 1", o.reserved[3] = 1);
+  OPTIONS(INVALID_ARGUMENT, "options.reserved: expected 0, found 1", o.reserved[2] = 1);
+  OPTIONS(INVALID_ARGUMENT, "options.untuned: expected 0 or 1, found 2", o.untuned = 2);
   OPTIONS(INVALID_ARGUMENT, "options.arithmetic: expected 0 (auto) or 1 (f32), found 2", o.arithmetic = 2);
   OPTIONS(INVALID_ARGUMENT, "options.yielding: expected 0 or 1, found 2", o.yielding = 2);
   OPTIONS(UNSUPPORTED, "expected at most 0 nodes (work_limit / 2), found", o.work_limit = 1);
@@ -412,6 +413,8 @@ static void options(const char *model) {
   REFUSED(OUT_OF_MEMORY, "the buffers of 1 pictures: needs", softdimo_generate(small, &r, &image, 1));
   REFUSED(OUT_OF_MEMORY, "expected at most the memory limit of 100 bytes", softdimo_generate(small, &r, &image, 1));
   REFUSED(OUT_OF_MEMORY, "preparing", softdimo_engine_warmup(small, 1));
+  REFUSED(UNSUPPORTED, "no convolution for int8 arithmetic", softdimo_engine_tune(small, NULL, NULL, NULL));
+  REFUSED(INVALID_ARGUMENT, "engine", softdimo_engine_tune(NULL, NULL, NULL, NULL));
   softdimo_memory memory;
   memory.struct_size = sizeof memory;
   OK(softdimo_engine_memory(small, &memory));

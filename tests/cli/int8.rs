@@ -1,10 +1,11 @@
 //! A model in int8: made, compared, run in either arithmetic.
 
 use std::path::Path;
+use std::process::{Command, Output};
 
 use softdimo::image::read_png;
 
-use super::{fails, files, works};
+use super::{fails, files, stdout, works};
 
 const BUNDLED: &str = "models/emoji-32.softdimo.safetensors";
 
@@ -50,4 +51,82 @@ fn a_model_is_calibrated_compared_and_run() {
     assert!(stderr.contains("expected float weights to quantise"), "{stderr}");
     let stderr = fails(2, &["compare", BUNDLED, &model, "--pictures", "0"]);
     assert!(stderr.contains("--pictures"), "{stderr}");
+}
+
+/// A run with this cache.
+fn with_cache(cache: &str, arguments: &[&str]) -> Output {
+    command(cache, arguments).output().unwrap()
+}
+
+fn command(cache: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_softdimo"));
+    command.args(arguments).current_dir(support::root()).env("SOFTDIMO_CACHE", cache);
+    command
+}
+
+/// What was measured is remembered where the environment says, and computed with from then on; nothing else is.
+#[test]
+fn what_is_faster_here_is_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (model, cache) = (at("int8.softdimo.safetensors"), at("a/new/cache"));
+    works(&["quantize", BUNDLED, "--dtype", "int8", "--calibrate", "1", "--psnr", "0", "-o", &model]);
+
+    // Two at once, as of a host and its installer.
+    let tune = ["tune", &model, "--threads", "1", "--json"];
+    let mut other = command(&cache, &tune).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let tuned = with_cache(&cache, &tune);
+    assert!(other.wait().unwrap().success());
+    assert!(tuned.status.success(), "{}", String::from_utf8_lossy(&tuned.stderr));
+    let tuned: serde_json::Value = serde_json::from_str(&stdout(&tuned)).unwrap();
+    println!("{tuned}");
+    assert_eq!(files(Path::new(&cache)).len(), 1);
+    let file = tuned["file"].as_str().unwrap();
+    let remembered: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!((remembered["version"].as_u64(), remembered["for"]["threads"].as_u64()), (Some(1), Some(1)));
+    let layers = tuned["layers"].as_array().unwrap();
+    let listed = works(&["inspect", "--tensors", &model]);
+    let kernels: Vec<&str> =
+        listed.split_whitespace().filter_map(|word| word.strip_suffix(".ranges")).collect();
+    assert_eq!(layers.iter().map(|l| l["count"].as_u64().unwrap()).sum::<u64>(), kernels.len() as u64);
+    assert!(
+        layers.iter().all(
+            |l| l["f32_milliseconds"].as_f64() > Some(0.0) && l["int8_milliseconds"].as_f64() > Some(0.0)
+        )
+    );
+
+    // Whatever this machine found, somebody's choice is honoured; a choice that is broken or switched off is none.
+    let generate = |name: &str, cache: &str, threads: &str| {
+        let path = at(name);
+        let made = with_cache(cache, &["generate", "--model", &model, "--threads", threads, "-o", &path]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert!(!String::from_utf8_lossy(&made.stderr).contains("warning"));
+        read_png(Path::new(&path)).unwrap().0
+    };
+    let choose = |in_f32: &[&str]| {
+        let mut chosen = remembered.clone();
+        chosen["in_f32"] = in_f32.into();
+        std::fs::write(file, chosen.to_string()).unwrap();
+        generate("chosen.png", &cache, "1")
+    };
+    let int8 = generate("off.png", "off", "1");
+    assert!(choose(&[]) == int8);
+    let all = choose(&kernels);
+    let one = choose(&["decoder.conv_in.weight"]);
+    assert!(all != int8 && one != int8 && one != all);
+    assert!(choose(&["decoder.no.weight"]) == int8);
+    assert!(choose(&kernels) == all && generate("two.png", &cache, "2") == int8, "measured for one thread");
+    std::fs::write(file, &std::fs::read(file).unwrap()[..100]).unwrap();
+    assert!(generate("short.png", &cache, "1") == int8);
+
+    // Nothing is measured that could not be kept, or that is nothing to choose from.
+    let refused = |cache: &str, arguments: &[&str], words: &str| {
+        let output = with_cache(cache, arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && stderr.contains(words), "{stderr}");
+    };
+    refused("off", &tune, "SOFTDIMO_CACHE: expected a folder");
+    refused(&model, &tune, &model);
+    refused(&cache, &["tune", BUNDLED], "the model has no convolution for int8 arithmetic");
+    refused(&cache, &["tune", &model, "--arithmetic", "f32"], "the arithmetic AUTO");
 }

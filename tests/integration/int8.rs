@@ -313,6 +313,32 @@ fn convolutions_stay_in_f32_where_pictures_would_suffer() {
     );
 }
 
+/// A measurement that is ended leaves an engine that computes as before, and nothing behind.
+#[test]
+fn tuning_can_be_ended() {
+    use std::ops::ControlFlow::{Break, Continue};
+    let folder = tempfile::tempdir().unwrap();
+    let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji-32.softdimo.safetensors");
+    let model = folder.path().join("int8.softdimo.safetensors");
+    let seen = calibrate(&first, &Options::default(), 1, |_, _| ()).unwrap();
+    quantize_calibrated(&first, Storage::Int8, seen.ranges(), &model, |_, _| ()).unwrap();
+    let engine = Engine::open(&model, Options { untuned: true, ..Options::default() }).unwrap();
+    let request = Request::default().with_seed(3);
+    let before = engine.generate(&request).unwrap();
+    for after in [0, 1, 2] {
+        let mut most = 0;
+        let ended = engine.tune(|p| {
+            most = most.max(p.step);
+            if p.step >= after { Break(()) } else { Continue(()) }
+        });
+        assert!(matches!(ended, Err(softdimo::Error::Cancelled)) && most >= after, "{ended:?}");
+        assert!(engine.generate(&request).unwrap().images == before.images);
+    }
+    let floats = Engine::open(&model, Options { arithmetic: F32, ..Options::default() }).unwrap();
+    let error = floats.tune(|_| Continue(())).unwrap_err().to_string();
+    assert!(error.contains("on the CPU with the arithmetic AUTO"), "{error}");
+}
+
 /// The memory estimate of FAST counts expanded copies: int8 costs what f32 costs there, and nothing in LEAN.
 #[test]
 fn memory_use_counts_expanded_copies() {

@@ -94,8 +94,10 @@ pub struct softdimo_engine_options {
     /// What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
     /// fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
     pub arithmetic: u32,
+    /// 1: what `softdimo_engine_tune` remembered of this model and machine is not read. 0 (default): it is. Since ABI 1.2.
+    pub untuned: u32,
     /// Must be zero.
-    pub reserved: [u32; 4],
+    pub reserved: [u32; 3],
 }
 
 /// Fill `options` with defaults; `struct_size` is `sizeof(softdimo_engine_options)`. Errors: NULL, unknown
@@ -127,7 +129,8 @@ const DEFAULTS: softdimo_engine_options = softdimo_engine_options {
     work_limit: 0,
     yielding: 0,
     arithmetic: SOFTDIMO_ARITHMETIC_AUTO,
-    reserved: [0; 4],
+    untuned: 0,
+    reserved: [0; 3],
 };
 
 /// The same for an engine beside a game's own threads, which are not to miss a frame for it: `threads` is 1, the worker,
@@ -210,6 +213,11 @@ pub(super) unsafe fn read_options(options: *const softdimo_engine_options) -> Re
             0 => false,
             1 => true,
             other => return Err(Error::invalid("options.yielding", "0 or 1", other)),
+        },
+        untuned: match o.untuned {
+            0 => false,
+            1 => true,
+            other => return Err(Error::invalid("options.untuned", "0 or 1", other)),
         },
         ort_library: library.map(Into::into),
         profile: None,

@@ -83,11 +83,12 @@ pub const SOFTDIMO_JOB_WAITING: u32 = 5;
 impl Reported {
     /// The callback of a request.
     pub(super) fn new(request: &softdimo_request) -> Reported {
-        Reported {
-            progress: request.progress,
-            user_data: request.progress_user_data,
-            last: Default::default(),
-        }
+        Reported::of(request.progress, request.progress_user_data)
+    }
+
+    /// A callback and what it is given.
+    pub(super) fn of(progress: softdimo_progress_fn, user_data: *mut c_void) -> Reported {
+        Reported { progress, user_data, last: Default::default() }
     }
 
     /// Call it if there is news; its STOP is a break.

@@ -82,6 +82,40 @@ pub unsafe extern "C" fn softdimo_engine_warmup_request(
     })
 }
 
+/// Measure which convolutions of a model for int8 arithmetic (`softdimo quantize --dtype int8`) this machine computes faster
+/// in f32, with the engine's threads and memory mode, and remember it in the user's cache folder: the environment variable
+/// SOFTDIMO_CACHE ("off": none), else `softdimo` in the system's folder for caches (XDG_CACHE_HOME, ~/.cache, LOCALAPPDATA,
+/// ~/Library/Caches). This engine computes so from now on, as do those opened later with the same model, processor,
+/// runtime, threads and memory mode, unless `options.untuned` is set. Pictures change by what int8 rounds off; the tokens of a
+/// seed do not. Nothing else ever measures or writes there: call it when installing, or where a player waits anyway.
+///
+/// `progress` (may be NULL) is called on this thread with the measurements made and those in all, also 20 times a second
+/// without news; SOFTDIMO_STOP ends the call: SOFTDIMO_ERR_CANCELLED, and nothing is remembered. `in_f32` (may be NULL) gets the
+/// number of convolutions that are computed in f32. Takes about a second for each kind of convolution, drops
+/// prepared sessions, blocks, and waits for the jobs before it. Errors: SOFTDIMO_ERR_UNSUPPORTED where there is nothing to
+/// choose, SOFTDIMO_ERR_INVALID_ARGUMENT without a folder that can be written. Since ABI 1.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softdimo_engine_tune(
+    engine: *const softdimo_engine,
+    progress: softdimo_progress_fn,
+    progress_user_data: *mut c_void,
+    in_f32: *mut u32,
+) -> i32 {
+    wall(|| {
+        // SAFETY: a live handle.
+        let e = unsafe { handle(engine, "engine")? };
+        let reported = Reported::of(progress, progress_user_data);
+        let tuned = e.engine.tune(|p| reported.call(p.step, p.total));
+        e.log.drain();
+        let count = tuned?.in_f32.len() as u32;
+        if !in_f32.is_null() {
+            // SAFETY: not NULL, so valid as documented.
+            unsafe { in_f32.write(count) };
+        }
+        Ok(())
+    })
+}
+
 /// Give back what can be prepared again: sessions, packed weights, prompt features. Waits for the jobs before
 /// it.
 #[unsafe(no_mangle)]

@@ -10,7 +10,7 @@ pub const SOFTDIMO_DECODE_SOFT: u32 = 1;
 
 /// Called with the steps done and the steps in all (one network call each), on the thread that is inside
 /// `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`; with the sessions that are prepared and those in all inside
-/// `softdimo_engine_warmup_request`. Must not throw, and must not free the job.
+/// `softdimo_engine_warmup_request`, with what is measured and is to be inside `softdimo_engine_tune`. Must not throw, and must not free the job.
 pub type softdimo_progress_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, step: u32, total: u32) -> i32>;
 

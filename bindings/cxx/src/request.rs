@@ -79,6 +79,7 @@ pub fn read_options(o: &ffi::Options) -> softdimo::Result<softdimo::Options> {
         memory_limit: o.memory_limit,
         work_limit: o.work_limit,
         yielding: o.yielding,
+        untuned: false,
         ort_library: (!o.ort_library.is_empty()).then(|| (&o.ort_library).into()),
         profile: None,
     })

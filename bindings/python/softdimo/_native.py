@@ -137,8 +137,10 @@ class softdimo_engine_options(Structure):
         # What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
         # fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
         ("arithmetic", ctypes.c_uint32),
+        # 1: what `softdimo_engine_tune` remembered of this model and machine is not read. 0 (default): it is. Since ABI 1.2.
+        ("untuned", ctypes.c_uint32),
         # Must be zero.
-        ("reserved", ctypes.c_uint32 * 4),
+        ("reserved", ctypes.c_uint32 * 3),
     ]
 
 
@@ -268,7 +270,7 @@ SOFTDIMO_DECODE_SOFT = 1
 
 # Called with the steps done and the steps in all (one network call each), on the thread that is inside
 # `softdimo_generate`, `softdimo_job_wait` or `softdimo_job_poll`; with the sessions that are prepared and those in all inside
-# `softdimo_engine_warmup_request`. Must not throw, and must not free the job.
+# `softdimo_engine_warmup_request`, with what is measured and is to be inside `softdimo_engine_tune`. Must not throw, and must not free the job.
 softdimo_progress_fn = CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
 
 # Gradient ascent, with momentum where set (default; the paper's choice).
@@ -582,6 +584,7 @@ PROTOTYPES = {
     "softdimo_engine_memory": (ctypes.c_int32, [POINTER(softdimo_engine), POINTER(softdimo_memory)]),
     "softdimo_engine_warmup": (ctypes.c_int32, [POINTER(softdimo_engine), ctypes.c_uint32]),
     "softdimo_engine_warmup_request": (ctypes.c_int32, [POINTER(softdimo_engine), POINTER(softdimo_request)]),
+    "softdimo_engine_tune": (ctypes.c_int32, [POINTER(softdimo_engine), softdimo_progress_fn, ctypes.c_void_p, POINTER(ctypes.c_uint32)]),
     "softdimo_engine_trim": (ctypes.c_int32, [POINTER(softdimo_engine)]),
     "softdimo_set_memory_budget": (ctypes.c_int32, [ctypes.c_uint64]),
     "softdimo_memory_in_use": (ctypes.c_int32, [POINTER(ctypes.c_uint64)]),
