@@ -359,7 +359,7 @@ mod tests {
                 let mut runs_of_kind = 0;
                 let mut watch = |in_f32: &KernelNames, run: &mut dyn FnMut() -> Result<()>| {
                     run()?;
-                    let is_kind = in_f32.contains("decoder.conv_in.weight");
+                    let is_kind = in_f32.contains("decoder.mid.res_blocks.0.conv1.weight");
                     runs_of_kind += usize::from(is_kind);
                     Ok(match (in_f32.is_empty(), is_kind) {
                         (true, _) => ms(5),
@@ -373,7 +373,10 @@ mod tests {
                 assert_eq!((chosen.len(), tuned.programs.len()), (1, 1));
                 assert_eq!(tuned.programs[0].gains(), whole_gains);
                 assert_eq!(tuned.in_f32.len(), if whole_gains { chosen[0].count } else { 0 });
-                assert_eq!(tuned.in_f32.iter().any(|name| name == "decoder.conv_in.weight"), whole_gains);
+                assert_eq!(
+                    tuned.in_f32.iter().any(|name| name == "decoder.mid.res_blocks.0.conv1.weight"),
+                    whole_gains
+                );
                 let here = sessions.tuned_for().unwrap();
                 let found = here.read(&tuned.file, |_| true).unwrap().unwrap();
                 assert!(found.iter().eq(&tuned.in_f32));
