@@ -38,7 +38,7 @@ pub fn int4_shapes(outputs: usize, inputs: usize) -> [Shape; 2] {
 }
 
 /// Scales of `values` [O, I] in the order they are stored: of each block the one under which its squared error is least, of
-/// [`LARGEST`] with either sign, the best then fitted by least squares. `name` is the tensor's, for the error.
+/// `LARGEST` with either sign, the best then fitted by least squares. `name` is the tensor's, for the error.
 ///
 /// # Errors
 /// A value that is not finite or whose scale f16 cannot hold.
