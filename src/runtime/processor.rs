@@ -14,7 +14,7 @@ pub fn int8_resolution() -> Resolution {
 }
 
 /// Whether products of bf16 are faster than those of f32: with AMX, and with the AVX-512 of AMD. On an Intel Xeon that has the
-/// instructions of AVX-512 but no AMX, OpenVINO's took twice as long as those of f32.
+/// instructions of AVX-512 but no AMX (model 207) OpenVINO's were slower.
 pub(super) fn bf16_is_fast() -> bool {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512bf16") {
