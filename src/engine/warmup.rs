@@ -1,6 +1,8 @@
 //! Preparing ahead of a request, and other work that is no job, with its progress.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +30,8 @@ enum News<T> {
 pub(super) struct Preparing<T> {
     cancel: Arc<Cancel>,
     news: Mutex<Sender<News<T>>>,
+    /// There is a result, which is handed over whatever happens.
+    holds: Arc<AtomicBool>,
 }
 
 impl<T> Preparing<T> {
@@ -50,7 +54,9 @@ impl<T> Host for Preparing<T> {
         Ok(())
     }
 
-    fn holds_best(&self) {}
+    fn holds_best(&self) {
+        self.holds.store(true, SeqCst);
+    }
 
     fn ask(&self, _: &Arc<Reward>, _: Tensor) -> Result<Option<(Tensor, Tensor)>> {
         Err(Error::internal("nothing is computed that a callback could judge"))
@@ -116,7 +122,8 @@ impl Engine {
         check_turn()?;
         let (news, received) = channel();
         let (cancel, panicked) = (Arc::<Cancel>::default(), news.clone());
-        let host = Preparing { cancel: cancel.clone(), news: Mutex::new(news) };
+        let holds = Arc::<AtomicBool>::default();
+        let host = Preparing { cancel: cancel.clone(), news: Mutex::new(news), holds: holds.clone() };
         let work = move |sessions: &mut Sessions| {
             let done = work(sessions, &host);
             host.tell(News::Done(done));
@@ -144,7 +151,9 @@ impl Engine {
             if progress(last).is_break() {
                 // The worker finds out by itself, now or when its turn comes.
                 cancel.cancel();
-                return Err(Error::Cancelled);
+                if !holds.load(SeqCst) {
+                    return Err(Error::Cancelled);
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use self::multi_step::{multi_step, prepare_multi_step, preparing_multi_step};
 use self::one_step::{one_step, prepare_one_step, preparing_one_step};
 use self::run::{Pictures, Run};
 use crate::edit::KeptTokens;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generated::Generated;
 use crate::host::{Host, Progress};
 use crate::program::{Program, Role};
@@ -47,7 +47,10 @@ pub(crate) fn prepare(
     // The generator and the decoder.
     sessions.prepare_ahead(programs.iter().rev().take(2).rev().copied(), cancel);
     for (done, (program, batch)) in (1..).zip(programs) {
-        sessions.prepare(program, batch, cancel)?;
+        if let Err(e) = sessions.prepare(program, batch, cancel) {
+            sessions.give_up_ahead();
+            return Err(e);
+        }
         told(done, total);
     }
     Ok(())
@@ -85,6 +88,9 @@ fn on_behalf<T>(
     host.advance(progress);
     let done = work(&mut Run { sessions, host, layout, began, progress, optimized: false, cancelled: false });
     sessions.end_job(host_bytes);
+    if matches!(done, Err(Error::Cancelled)) {
+        sessions.give_up_ahead();
+    }
     done
 }
 

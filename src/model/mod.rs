@@ -73,8 +73,12 @@ impl Model {
     /// Validate a model file whose bytes are already at hand; `file` is its name in messages.
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str, limits: Limits) -> Result<Model> {
         let (mut checkpoint, mut mapping) = (Checkpoint::from_safetensors(mapping.clone(), file)?, mapping);
-        ModelHeader::read(&checkpoint, file)?;
+        let families: Vec<&str> = FAMILIES.iter().map(|family| family.description.name).collect();
         if is_packed(&checkpoint) {
+            // What is no generator is refused before it takes memory.
+            let header = ModelHeader::read(&checkpoint, file)?;
+            header.refuse_reward(&families)?;
+            header.config::<Config>()?.validate(file)?;
             let needed = unpacked_bytes(&checkpoint)?;
             if limits.memory != 0 && needed > limits.memory {
                 let what = format!("unpacking {file}");
@@ -83,7 +87,6 @@ impl Model {
             (checkpoint, mapping) = unpack(&checkpoint, file)?;
         }
         let header = ModelHeader::read(&checkpoint, file)?;
-        let families: Vec<&str> = FAMILIES.iter().map(|family| family.description.name).collect();
         header.refuse_reward(&families)?;
         let config: Config = header.config()?;
         config.validate(file)?;

@@ -187,7 +187,8 @@ impl Aside {
         if !aside {
             return Ok((parts.commit(), draft));
         }
-        while self.left() >= MOST_LEFT {
+        // Those of this very job, begun ahead, hold nobody up.
+        while self.left() - self.ahead() >= MOST_LEFT {
             loading.check()?;
             std::thread::sleep(LOOK);
         }
@@ -228,6 +229,30 @@ impl Aside {
         let preparation = Preparation::begin(parts, draft.cost.clone(), threads)?;
         self.late.push(Late { key: key.clone(), ahead: true, preparation, draft, _at_exit: at_exit });
         Ok(())
+    }
+
+    /// How many are under way that were begun ahead.
+    fn ahead(&self) -> usize {
+        self.late.iter().filter(|late| late.ahead && !late.preparation.thread.is_finished()).count()
+    }
+
+    /// Have those end as soon as they can that were begun ahead: the job that would have wanted them was cancelled.
+    pub fn give_up_ahead(&mut self) {
+        for late in self.late.extract_if(.., |late| late.ahead) {
+            let _ = late.preparation.cancel.cancel();
+            self.left.push(late.preparation);
+        }
+    }
+
+    /// Whether one more may be begun.
+    pub fn has_room(&mut self) -> bool {
+        self.left() < MOST_LEFT
+    }
+
+    /// Bytes that those under way need while they are prepared.
+    pub fn preparing(&self) -> u64 {
+        let late = self.late.iter().map(|late| &late.preparation);
+        self.left.iter().chain(late).map(|p| p.cost.preparing().saturating_add(p.cost.planned)).sum()
     }
 
     /// Whether the session of this key is under way.

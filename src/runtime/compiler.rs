@@ -179,9 +179,19 @@ impl Compiler {
         resumed.map(|(session, draft)| self.finish(session, draft)).transpose()
     }
 
-    /// Whether the session of this key is under way.
-    pub fn is_under_way(&self, key: &Key) -> bool {
-        self.aside.is_under_way(key)
+    /// Whether the session of this key is not under way, and may be.
+    pub fn may_begin(&mut self, key: &Key) -> bool {
+        !self.aside.is_under_way(key) && self.aside.has_room()
+    }
+
+    /// Bytes that preparations under way need.
+    pub fn preparing(&self) -> u64 {
+        self.aside.preparing()
+    }
+
+    /// Have preparations end that were begun ahead: nobody will want them.
+    pub fn give_up_ahead(&mut self) {
+        self.aside.give_up_ahead();
     }
 
     /// The sessions that late jobs have left, or that were begun ahead, and that are ready now. One that the runtime refused is none: whoever wants
@@ -260,8 +270,10 @@ impl Compiler {
         let (parts, draft) = self.draft(key.name, graph, sources, cost, Sharing::Model)?;
         // The engine may not compute just now.
         drop(cancel.begin_load(&parts.builder, true)?);
-        self.packed.extend(draft.cost.shared.clone());
-        self.aside.begin(parts, draft, key, &self.threads)
+        let shared = draft.cost.shared.clone();
+        self.aside.begin(parts, draft, key, &self.threads)?;
+        self.packed.extend(shared);
+        Ok(())
     }
 
     #[allow(clippy::result_large_err)] // ort's builder errors carry the builder

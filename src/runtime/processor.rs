@@ -27,7 +27,16 @@ pub(super) fn bf16_is_fast() -> bool {
 #[cfg(target_arch = "x86_64")]
 fn has_amx() -> bool {
     const BITS: u32 = 1 << 22 | 1 << 24;
-    cpuid(7).edx & BITS == BITS
+    cpuid(7).edx & BITS == BITS && tiles_are_kept()
+}
+
+/// Whether the system keeps the registers of AMX when threads change: bits 17 and 18 of XCR0.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+fn tiles_are_kept() -> bool {
+    const BITS: u64 = 1 << 17 | 1 << 18;
+    // SAFETY: the system has turned the instruction on, which the detection looks at.
+    std::arch::is_x86_feature_detected!("xsave") && unsafe { std::arch::x86_64::_xgetbv(0) } & BITS == BITS
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,6 +1,7 @@
 //! The sessions of one opened model: its programs, prepared for each batch size and kept while there is room, and graphs
 //! of the pipelines' own. All are made in one place, [`Sessions::build`].
 
+mod ahead;
 pub(crate) mod budget;
 pub(crate) mod condition;
 mod features;
@@ -288,44 +289,6 @@ impl Sessions {
         Ok(())
     }
 
-    /// Begin to prepare what a job is about to run, each program on a thread of its own: with two cores the first picture
-    /// is there sooner. A hint: what cannot be begun is prepared when it is wanted, which says why it cannot be. Where
-    /// memory is limited nothing is begun, as two preparations at once may need more than one after the other.
-    pub(crate) fn prepare_ahead(
-        &mut self,
-        programs: impl IntoIterator<Item = (Program, usize)>,
-        cancel: &Cancel,
-    ) {
-        let limited = self.options.memory_limit != 0 || budget::budget() != 0;
-        if limited || self.observed.is_some() || self.compiler.threads() < 2 {
-            return;
-        }
-        let mut missing: Vec<(Program, usize)> = programs.into_iter().collect();
-        missing.retain(|&(program, batch)| !self.kept.contains(&key(program, batch)));
-        // One alone is prepared no sooner.
-        if missing.len() < 2 {
-            return;
-        }
-        for (program, batch) in missing {
-            let _ = self.begin(program, batch, cancel);
-        }
-    }
-
-    fn begin(&mut self, program: Program, batch: usize, cancel: &Cancel) -> Result<()> {
-        let (key, model) = (key(program, batch), self.model.clone());
-        let is_there = program.available(model.architecture(), &model.weights());
-        if self.compiler.is_under_way(&key) || !is_there {
-            return Ok(());
-        }
-        let sources = Sources::of(model.checkpoint());
-        let graph = program.graph(model.architecture(), &model.weights(), batch)?;
-        self.recall();
-        let graph = &self.compiler.for_running(&graph, &sources)?;
-        let cost = self.cost(graph, &sources, Runs::Many, Sharing::Model);
-        let cost = self.admit(key.name, cost, cancel)?;
-        self.compiler.begin(&key, graph, &sources, cost, cancel)
-    }
-
     /// Take out the session of a loop over `carried` values, see [`Session::bind`], which may read other files as well;
     /// prepare it where it is not kept. To be given back with [`Sessions::keep_loop`].
     ///
@@ -379,7 +342,10 @@ impl Sessions {
     ) -> Result<Session> {
         let start = Instant::now();
         let session = match self.compiler.resume(key, cancel)? {
-            Some(session) => session,
+            Some(session) => {
+                release_heap();
+                session
+            }
             None => {
                 let graph = graph()?;
                 self.build_over_model((key.name, Some(key)), &graph, others, carried, Runs::Many, cancel)?
@@ -392,11 +358,17 @@ impl Sessions {
     /// Keep what late jobs have left under way and is ready now. How many others are still under way that nobody waits
     /// for.
     fn adopt(&mut self) -> usize {
-        for (key, session) in self.compiler.ready() {
+        let ready = self.compiler.ready();
+        let any = !ready.is_empty();
+        for (key, session) in ready {
             self.log.prepared_aside(&key, &session.assignment);
             if !self.kept.contains(&key) {
                 self.keep(key, Kept::Session(session));
             }
+        }
+        // Preparing takes and frees much more than it leaves.
+        if any {
+            release_heap();
         }
         self.compiler.left()
     }

@@ -26,7 +26,7 @@ pub(crate) fn on_model(
 ) {
     process::claim().unwrap();
     let path = path.to_path_buf();
-    let threads = Arc::new(Threads::new(0, 0));
+    let threads = Arc::new(Threads::new(options.threads, 0));
     let pool = threads.clone();
     let worker = threads.spawn("softdimo-test", move || {
         let model = Arc::new(Model::open(&path, options.weights, Default::default()).unwrap());
@@ -441,4 +441,63 @@ fn what_was_remembered_is_computed_in_f32() {
     says(in_integers(false, Some(&all), "other"), usual, "another model or machine");
     says(in_integers(false, Some(&["x".to_string()].into()), ""), usual, "no convolution \"x\"");
     assert_eq!(in_integers(true, Some(&all), ""), (usual, String::new()));
+}
+
+/// Prepared at the same time, each on a thread of its own, sessions are those that would have been prepared one by one.
+#[test]
+fn what_is_begun_ahead_is_there_when_it_is_wanted() {
+    let two = Options { threads: 2, ..Options::default() };
+    let wanted = [(Program::Student, 1), (Program::DecodeHard, 1)];
+    let under_way = move |sessions: &mut Sessions| {
+        wanted.iter().filter(|&&(program, batch)| !sessions.compiler.may_begin(&key(program, batch))).count()
+    };
+    let tokens = Tensor::from_i64_vec([1, 64, 2], vec![5; 128]);
+    let decode = move |sessions: &mut Sessions| {
+        sessions.run(Program::DecodeHard, 1, &[("tokens", &tokens)], &Cancel::default())
+    };
+    on_bundled_model_with(two.clone(), move |sessions| {
+        let never = Cancel::default();
+        let one_by_one = decode(sessions)?;
+        sessions.trim();
+        sessions.prepare_ahead(wanted, &never);
+        assert_eq!(under_way(sessions), 2);
+        // Begun already: nothing more is.
+        sessions.prepare_ahead(wanted, &never);
+        assert_eq!(decode(sessions)?, one_by_one);
+        sessions.prepare(Program::Student, 1, &never)?;
+        assert!(wanted.iter().all(|&(program, batch)| sessions.kept.contains(&key(program, batch))));
+        sessions.prepare_ahead(wanted, &never);
+        assert_eq!(sessions.compiler.left(), 0);
+
+        // Given up, they end, and are prepared anew.
+        sessions.trim();
+        sessions.prepare_ahead(wanted, &never);
+        sessions.give_up_ahead();
+        while sessions.compiler.left() > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(wanted.iter().all(|&(program, batch)| !sessions.kept.contains(&key(program, batch))));
+        assert_eq!(decode(sessions)?, one_by_one);
+
+        // Dropped with its engine, whatever is under way.
+        sessions.trim();
+        sessions.prepare_ahead(wanted, &never);
+        Ok(())
+    });
+    // Where memory is counted, where there is one thread, for a job that is over: nothing.
+    let limited = Options { memory_limit: 1 << 30, ..two.clone() };
+    let cancelled = Cancel::default();
+    cancelled.cancel();
+    let cases = [
+        (limited, Cancel::default()),
+        (Options { threads: 1, ..two.clone() }, Cancel::default()),
+        (two, cancelled),
+    ];
+    for (options, cancel) in cases {
+        on_bundled_model_with(options, move |sessions| {
+            sessions.prepare_ahead(wanted, &cancel);
+            assert_eq!(under_way(sessions), 0);
+            Ok(())
+        });
+    }
 }

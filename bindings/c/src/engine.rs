@@ -92,7 +92,7 @@ pub struct softdimo_engine_options {
     /// up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
     pub yielding: u32,
     /// What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
-    /// fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
+    /// fast at it (default), or f32 always. All other weights are computed with in f32, with "openvino" also in bf16. Since ABI 1.2.
     pub arithmetic: u32,
     /// 1: what `softdimo_engine_tune` remembered of this model and machine is not read. 0 (default): it is. Since ABI 1.2.
     pub untuned: u32,
@@ -150,7 +150,7 @@ pub unsafe extern "C" fn softdimo_engine_options_init_game(
 }
 
 /// Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
-/// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds: weights are
+/// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds, longer for a model in int4, which is unpacked: weights are
 /// mapped, not read. Errors: those of files (`SOFTDIMO_ERR_NOT_FOUND` to `SOFTDIMO_ERR_CONFIG`, the latter
 /// also for a reward file), of the runtime and its provider, bad options.
 #[unsafe(no_mangle)]

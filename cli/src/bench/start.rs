@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ("png", "PNG, written", |s| s.png),
         ("total", "until the PNG is there", |s| s.total),
         ("prepare_optimization", "then: sessions of an optimisation, prepared", |s| s.prepare_optimization),
-        ("optimization", "5 iterates and the picture", |s| s.optimization),
+        ("optimization", "its iterates and the picture", |s| s.optimization),
     ];
     let spreads =
         rows.iter().filter_map(|(key, name, of)| Some((key, name, Spread::of(rounds.iter().map(of))?)));
@@ -120,11 +120,14 @@ fn child() -> Result<std::result::Result<StartUp, ExitCode>> {
     command.args(std::env::args_os().skip(1)).arg(format!("--since={}", now.as_nanos()));
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.map_err(|e| Error::io(&program, e))?;
-    if !output.status.success() {
-        return Ok(Err(ExitCode::from(output.status.code().unwrap_or(1) as u8)));
+    let broken = |why: String| Error::io(&program, std::io::Error::other(why));
+    match output.status.code() {
+        Some(0) => {
+            serde_json::from_slice(&output.stdout).map(Ok).map_err(|e| broken(format!("no measurement: {e}")))
+        }
+        Some(code) => Ok(Err(ExitCode::from(code as u8))),
+        None => Err(broken(format!("the process that was started ended: {}", output.status))),
     }
-    let broken = |e: serde_json::Error| Error::io(&program, std::io::Error::other(e));
-    serde_json::from_slice(&output.stdout).map(Ok).map_err(broken)
 }
 
 fn start_up(path: &Path, options: Options, began: SystemTime, main: SystemTime) -> Result<StartUp> {

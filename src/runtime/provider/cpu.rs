@@ -4,7 +4,7 @@ use ort::ep;
 use ort::memory::AllocationDevice;
 use ort::session::builder::SessionBuilder;
 
-use super::{Asked, Form, Policy};
+use super::{Asked, Form, Policy, devices_as_they_are};
 use crate::error::{Error, Result};
 use crate::runtime::error::{builder_error, runtime_error};
 use crate::runtime::library::Runtime;
@@ -33,7 +33,12 @@ impl Policy for Cpu {
                 .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])
                 .map_err(&failed)?,
         };
+        let _as_they_are = devices_as_they_are();
         let own = runtime.environment.devices().filter(|d| d.ep().is_ok_and(|name| name == PROVIDER));
+        let own: Vec<_> = own.collect();
+        if own.is_empty() {
+            return Err(Error::internal("ONNX Runtime names no device of its CPU provider"));
+        }
         builder.with_devices(own, None).map_err(failed)
     }
 

@@ -7,6 +7,8 @@ mod cpu;
 mod cuda;
 mod openvino;
 
+use std::sync::{RwLock, RwLockReadGuard};
+
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
 
@@ -14,6 +16,15 @@ use super::error::runtime_error;
 use super::library::Runtime;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, int8, qdq};
+
+/// ONNX Runtime's list of devices grows when a plug-in is registered, under no lock of its own: it is read, and handed over to
+/// sessions, under this one.
+static DEVICES: RwLock<()> = RwLock::new(());
+
+/// The list as it is until the guard is dropped.
+fn devices_as_they_are() -> RwLockReadGuard<'static, ()> {
+    DEVICES.read().unwrap_or_else(|e| e.into_inner())
+}
 
 /// What a session asks of its provider.
 #[derive(Clone, Copy, Debug)]

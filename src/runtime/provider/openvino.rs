@@ -5,14 +5,13 @@
 //! of its own (oneTBB's, which stay until the process ends).
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use ort::device::Device;
 use ort::environment::Environment;
 use ort::memory::{AllocationDevice, DeviceType};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
-use super::{Asked, Form, Policy};
+use super::{Asked, DEVICES, Form, Policy, devices_as_they_are};
 use crate::error::{Error, Result};
 use crate::runtime::library::Runtime;
 use crate::runtime::processor::bf16_is_fast;
@@ -52,9 +51,9 @@ impl Policy for OpenVino {
     }
 
     fn availability(&self, runtime: &Runtime) -> std::result::Result<(), String> {
-        match devices(&runtime.environment).next() {
-            Some(_) => Ok(()),
-            None => find(&runtime.path).map(drop),
+        match is_registered(runtime) {
+            true => Ok(()),
+            false => find(&runtime.path).map(drop),
         }
     }
 
@@ -64,7 +63,10 @@ impl Policy for OpenVino {
         // It compiles what the graph says.
         let builder = builder
             .with_optimization_level(GraphOptimizationLevel::Disable)
+            // What the plug-in does not take is an error, and not left to ONNX Runtime's own kernels.
+            .and_then(|b| b.with_config_entry("session.disable_cpu_ep_fallback", "1"))
             .map_err(|e| unusable(e.message().into()))?;
+        let _as_they_are = devices_as_they_are();
         let devices: Vec<Device<'_>> = devices(&runtime.environment).take(1).collect();
         builder.with_devices(devices, Some(&options)).map_err(|e| unusable(e.message().into()))
     }
@@ -121,17 +123,25 @@ fn config(asked: &Asked) -> String {
     serde_json::json!({ "CPU": cpu }).to_string()
 }
 
-/// The CPU, as OpenVINO computes on it: none before the plug-in is registered.
+/// The CPU, as OpenVINO computes on it: none before the plug-in is registered. To be called under [`DEVICES`].
 fn devices(environment: &Environment) -> impl Iterator<Item = Device<'_>> {
     environment
         .devices()
         .filter(|d| d.ep().is_ok_and(|name| name == PROVIDER) && d.hardware_device().ty() == DeviceType::CPU)
 }
 
+fn is_registered(runtime: &Runtime) -> bool {
+    let _as_they_are = devices_as_they_are();
+    devices(&runtime.environment).next().is_some()
+}
+
 /// Register the plug-in, unless this process has done so.
 fn load(runtime: &Runtime) -> Result<()> {
-    static LOADING: Mutex<()> = Mutex::new(());
-    let _one = LOADING.lock().unwrap_or_else(|e| e.into_inner());
+    if is_registered(runtime) {
+        return Ok(());
+    }
+    let _alone = DEVICES.write().unwrap_or_else(|e| e.into_inner());
+    // Another thread may have been faster.
     if devices(&runtime.environment).next().is_some() {
         return Ok(());
     }
