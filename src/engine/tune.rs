@@ -375,13 +375,15 @@ mod tests {
                 let tuned = tune(sessions, &Alone::default(), &mut watch)?;
                 let chosen: Vec<&TunedLayer> = tuned.layers.iter().filter(|l| l.is_faster_in_f32()).collect();
                 println!("{tuned:?}");
-                assert_eq!((chosen.len(), tuned.programs.len()), (1, 1));
-                assert_eq!(tuned.programs[0].gains(), whole_gains);
-                assert_eq!(tuned.in_f32.len(), if whole_gains { chosen[0].count } else { 0 });
-                assert_eq!(
-                    tuned.in_f32.iter().any(|name| name == "decoder.mid.res_blocks.0.conv1.weight"),
-                    whole_gains
-                );
+                assert_eq!(chosen.len(), 1);
+                // The encoder has convolutions of that kind too, and is not faster for it on this watch.
+                let gains: Vec<bool> = tuned.programs.iter().map(TunedProgram::gains).collect();
+                assert_eq!(gains, [whole_gains, false]);
+                assert_eq!(tuned.in_f32.is_empty(), !whole_gains);
+                assert!(tuned.in_f32.len() < chosen[0].count);
+                assert!(tuned.in_f32.iter().all(|name| name.starts_with("decoder.")), "{tuned:?}");
+                let kind = "decoder.mid.res_blocks.0.conv1.weight";
+                assert_eq!(tuned.in_f32.iter().any(|name| name == kind), whole_gains);
                 let here = sessions.tuned_for().unwrap();
                 let found = here.read(&tuned.file, |_| true).unwrap().unwrap();
                 assert!(found.iter().eq(&tuned.in_f32));

@@ -304,7 +304,15 @@ impl Aside {
         });
     }
 
-    /// The same of those that read this file.
+    /// The same, and wait for it.
+    pub fn end(&mut self) {
+        self.give_up();
+        for left in self.left.drain(..) {
+            left.thread.join();
+        }
+    }
+
+    /// As [`Aside::give_up`], of those that read this file.
     pub fn give_up_of(&mut self, file: &str) {
         for late in self.late.extract_if(.., |late| late.draft.cost.files.contains_key(file)) {
             let _ = late.preparation.cancel.cancel();
@@ -330,9 +338,6 @@ impl Aside {
 /// No thread outlives its engine.
 impl Drop for Aside {
     fn drop(&mut self) {
-        self.give_up();
-        for left in self.left.drain(..) {
-            left.thread.join();
-        }
+        self.end();
     }
 }

@@ -19,7 +19,7 @@ use super::library::Runtime;
 use super::operators;
 use super::options::{Arithmetic, MemoryMode, Options};
 use super::processor::int8_resolution;
-use super::provider::{Asked, Form, Provider};
+use super::provider::{Asked, GraphForm, Provider};
 use super::session::{Input, Session};
 use super::threads::Threads;
 use crate::checkpoint::Mapping;
@@ -131,12 +131,12 @@ impl Compiler {
     /// None but of a graph that cannot be simplified.
     pub fn for_running<'a>(&self, graph: &'a Graph, sources: &Sources) -> Result<Cow<'a, Graph>> {
         let form = self.options.provider.form();
-        if form == Form::Plain {
+        if form == GraphForm::Plain {
             return Ok(Cow::Borrowed(graph));
         }
         let graph = self.arithmetic(graph, sources)?;
         match form {
-            Form::Rounded => Ok(Cow::Owned(qdq::read_one_way(&graph)?)),
+            GraphForm::Rounded => Ok(Cow::Owned(qdq::read_one_way(&graph)?)),
             _ => Ok(Cow::Owned(rewrite::for_running(&graph, self.runtime.kernels())?)),
         }
     }
@@ -152,7 +152,7 @@ impl Compiler {
             let source = sources.find(kernels);
             Ranges::read(&source.checkpoint.get(&ranges_name(source.tensor))?)
         };
-        if self.options.provider.form() == Form::Rounded {
+        if self.options.provider.form() == GraphForm::Rounded {
             return Ok(Cow::Owned(simplify(&qdq::rounded(graph, int8_resolution(), &known)?)?));
         }
         // Products of one operand share its rounded form.
@@ -201,12 +201,12 @@ impl Compiler {
         ready.filter_map(|(key, session, draft)| Some((key, self.finish(session, draft).ok()?))).collect()
     }
 
-    /// Have every preparation that was left end: nobody will want it.
-    pub fn give_up(&mut self) {
-        self.aside.give_up();
+    /// Have every preparation that was left end, and wait for it: nobody will want it.
+    pub fn end_preparations(&mut self) {
+        self.aside.end();
     }
 
-    /// The same of those that read the file of this namespace.
+    /// Have those end that read the file of this namespace.
     pub fn give_up_of(&mut self, namespace: &str) {
         self.aside.give_up_of(namespace);
     }

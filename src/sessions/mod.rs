@@ -556,7 +556,7 @@ impl Sessions {
 
     /// Drop every prepared session and packed copy; the next run prepares again.
     pub fn trim(&mut self) {
-        self.compiler.give_up();
+        self.compiler.end_preparations();
         self.kept.clear();
         self.features.clear();
         self.log.trimmed();

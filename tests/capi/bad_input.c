@@ -67,7 +67,7 @@ static void model_files(const char *folder) {
       {"wrong_dtype", SOFTDIMO_ERR_TENSOR_MISMATCH, "tensor 'student.input_proj.weight': expected"},
       {"no_decoder", SOFTDIMO_ERR_CONFIG, "expected a decoder and a student or teacher"},
       {"no_format", SOFTDIMO_ERR_CONFIG, "config 'softdimo.format': expected a model file made by"},
-      {"other_format", SOFTDIMO_ERR_CONFIG, "config 'softdimo.format': expected 1 or 2, found 99"},
+      {"other_format", SOFTDIMO_ERR_CONFIG, "config 'softdimo.format': expected 1, 2 or 3, found 99"},
       {"no_config", SOFTDIMO_ERR_CONFIG, "config 'softdimo.config'"},
       {"config_is_not_json", SOFTDIMO_ERR_CONFIG, "config 'softdimo.config': expected a valid configuration"},
       {"config_other_family", SOFTDIMO_ERR_CONFIG, "unknown variant"},
@@ -414,7 +414,7 @@ static void options(const char *model) {
   REFUSED(OUT_OF_MEMORY, "expected at most the memory limit of 100 bytes", softdimo_generate(small, &r, &image, 1));
   REFUSED(OUT_OF_MEMORY, "preparing", softdimo_engine_warmup(small, 1));
   REFUSED(UNSUPPORTED, "no convolution for int8 arithmetic", softdimo_engine_tune(small, NULL, NULL, NULL));
-  REFUSED(INVALID_ARGUMENT, "engine", softdimo_engine_tune(NULL, NULL, NULL, NULL));
+  REFUSED(NULL_ARGUMENT, "argument 'engine' is NULL", softdimo_engine_tune(NULL, NULL, NULL, NULL));
   softdimo_memory memory;
   memory.struct_size = sizeof memory;
   OK(softdimo_engine_memory(small, &memory));
@@ -552,7 +552,7 @@ static void null_arguments(const char *model) {
   softdimo_reward_free(NULL);
   CHECK(softdimo_last_error(NULL, 0) > 1 && softdimo_last_error(NULL, 100) > 1);
   CHECK(softdimo_abi_version() == SOFTDIMO_ABI_VERSION);
-  CHECK(softdimo_version()[0] && softdimo_provider_count() == 2);
+  CHECK(softdimo_version()[0] && softdimo_provider_count() == 3);
   CHECK(!strcmp(softdimo_status_name(21), "SOFTDIMO_ERR_INTERNAL"));
   CHECK(!strcmp(softdimo_status_name(22), "SOFTDIMO_ERR_UNKNOWN"));
   CHECK(!strcmp(softdimo_status_name(-1), "SOFTDIMO_ERR_UNKNOWN"));

@@ -117,7 +117,7 @@ pub unsafe extern "C" fn softdimo_engine_tune(
 }
 
 /// Give back what can be prepared again: sessions, packed weights, prompt features. Waits for the jobs before
-/// it.
+/// it, and for the end of what they have begun to prepare.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softdimo_engine_trim(engine: *const softdimo_engine) -> i32 {
     // SAFETY: a live handle.

@@ -4,7 +4,7 @@ use ort::ep;
 use ort::memory::AllocationDevice;
 use ort::session::builder::SessionBuilder;
 
-use super::{Asked, Form, Policy, devices_as_they_are};
+use super::{Asked, GraphForm, Policy, devices_as_they_are};
 use crate::error::{Error, Result};
 use crate::runtime::error::{builder_error, runtime_error};
 use crate::runtime::library::Runtime;
@@ -42,8 +42,8 @@ impl Policy for Cpu {
         builder.with_devices(own, None).map_err(failed)
     }
 
-    fn form(&self) -> Form {
-        Form::Kernels
+    fn form(&self) -> GraphForm {
+        GraphForm::Kernels
     }
 
     fn memory(&self, _: i32) -> (AllocationDevice<'static>, i32) {

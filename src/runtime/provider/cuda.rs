@@ -6,7 +6,7 @@ use ort::ep;
 use ort::memory::AllocationDevice;
 use ort::session::builder::SessionBuilder;
 
-use super::{Asked, Form, Policy};
+use super::{Asked, GraphForm, Policy};
 use crate::error::{Error, Result};
 use crate::runtime::library::Runtime;
 
@@ -28,8 +28,8 @@ impl Policy for Cuda {
         builder.with_execution_providers([cuda]).map_err(|e| unusable(e.message().to_string()))
     }
 
-    fn form(&self) -> Form {
-        Form::Plain
+    fn form(&self) -> GraphForm {
+        GraphForm::Plain
     }
 
     fn memory(&self, device_id: i32) -> (AllocationDevice<'static>, i32) {

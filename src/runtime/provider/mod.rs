@@ -43,7 +43,7 @@ pub(super) struct Asked {
 
 /// The form of a graph that a provider is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum GraphForm {
     /// As it was built, in f32.
     Plain,
     /// Rewritten for ONNX Runtime's CPU kernels, those for int8 among them.
@@ -63,7 +63,7 @@ trait Policy {
     /// Add the provider to a session.
     fn register(&self, builder: SessionBuilder, runtime: &Runtime, asked: &Asked) -> Result<SessionBuilder>;
 
-    fn form(&self) -> Form;
+    fn form(&self) -> GraphForm;
 
     /// How often a session holds its weights, where they are not in place.
     fn copies(&self) -> u64 {
@@ -181,7 +181,7 @@ impl Provider {
     }
 
     /// The form of graphs for it.
-    pub(super) fn form(self) -> Form {
+    pub(super) fn form(self) -> GraphForm {
         policy(self).form()
     }
 
@@ -192,7 +192,7 @@ impl Provider {
 
     /// Whether int8 weights of `graph` stay so without operators of their own for it.
     pub(crate) fn keeps_int8(self, graph: &Graph) -> bool {
-        self.form() == Form::Rounded && (int8::multiplies(graph) || qdq::rounds(graph))
+        self.form() == GraphForm::Rounded && (int8::multiplies(graph) || qdq::rounds(graph))
     }
 
     /// Whether it computes on threads of its own.

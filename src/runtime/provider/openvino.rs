@@ -11,7 +11,7 @@ use ort::environment::Environment;
 use ort::memory::{AllocationDevice, DeviceType};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
-use super::{Asked, DEVICES, Form, Policy, devices_as_they_are};
+use super::{Asked, DEVICES, GraphForm, Policy, devices_as_they_are};
 use crate::error::{Error, Result};
 use crate::runtime::library::Runtime;
 use crate::runtime::processor::bf16_is_fast;
@@ -71,8 +71,8 @@ impl Policy for OpenVino {
         builder.with_devices(devices, Some(&options)).map_err(|e| unusable(e.message().into()))
     }
 
-    fn form(&self) -> Form {
-        Form::Rounded
+    fn form(&self) -> GraphForm {
+        GraphForm::Rounded
     }
 
     /// As the plug-in reads them, and packed: 2.66 GiB for the 1.34 GiB of MaskBit-256 in f32.

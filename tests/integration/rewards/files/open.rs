@@ -33,7 +33,7 @@ fn broken_files_are_refused() {
     let configured = |words: &str, change: fn(&mut Value)| changed(words, &|f| f.config(change));
     const TENSOR: &str = "reward.visual_projection.weight";
 
-    changed("'softdimo.format': expected 1 or 2, found 9", &|f| {
+    changed("'softdimo.format': expected 1, 2 or 3, found 9", &|f| {
         f.header["__metadata__"]["softdimo.format"] = "9".into()
     });
     changed("'softdimo.format': expected a model file made by 'softdimo convert'", &|f| {
