@@ -253,7 +253,7 @@ typedef struct softdimo_engine_options {
   /// up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
   uint32_t yielding;
   /// What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
-  /// fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
+  /// fast at it (default), or f32 always. All other weights are computed with in f32, with "openvino" also in bf16. Since ABI 1.2.
   uint32_t arithmetic;
   /// 1: what `softdimo_engine_tune` remembered of this model and machine is not read. 0 (default): it is. Since ABI 1.2.
   uint32_t untuned;
@@ -274,7 +274,7 @@ int32_t softdimo_engine_options_init_game(struct softdimo_engine_options *option
                                           uint32_t struct_size);
 
 /// Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
-/// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds: weights are
+/// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds, longer for a model in int4, which is unpacked: weights are
 /// mapped, not read. Errors: those of files (`SOFTDIMO_ERR_NOT_FOUND` to `SOFTDIMO_ERR_CONFIG`, the latter
 /// also for a reward file), of the runtime and its provider, bad options.
 int32_t softdimo_engine_open(const char *path,
@@ -933,7 +933,7 @@ int32_t softdimo_engine_tune(const struct softdimo_engine *engine,
                              uint32_t *in_f32);
 
 /// Give back what can be prepared again: sessions, packed weights, prompt features. Waits for the jobs before
-/// it.
+/// it, and for the end of what they have begun to prepare.
 int32_t softdimo_engine_trim(const struct softdimo_engine *engine);
 
 /// Most bytes that all engines of this process may hold together beyond mapped pages; 0, as it is at first, for any number.

@@ -473,7 +473,7 @@ namespace Softdimo
             public uint yielding;
             /// <summary>
             /// What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
-            /// fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
+            /// fast at it (default), or f32 always. All other weights are computed with in f32, with "openvino" also in bf16. Since ABI 1.2.
             /// </summary>
             public uint arithmetic;
             /// <summary>1: what `softdimo_engine_tune` remembered of this model and machine is not read. 0 (default): it is. Since ABI 1.2.</summary>
@@ -500,7 +500,7 @@ namespace Softdimo
 
         /// <summary>
         /// Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
-        /// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds: weights are
+        /// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds, longer for a model in int4, which is unpacked: weights are
         /// mapped, not read. Errors: those of files (`SOFTDIMO_ERR_NOT_FOUND` to `SOFTDIMO_ERR_CONFIG`, the latter
         /// also for a reward file), of the runtime and its provider, bad options.
         /// </summary>
@@ -509,7 +509,7 @@ namespace Softdimo
 
         /// <summary>
         /// Open the model file at `path` (UTF-8). `options` may be NULL for defaults. On success `*engine` is to be
-        /// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds: weights are
+        /// freed with `softdimo_engine_free`; on failure it is not written. Blocks for milliseconds, longer for a model in int4, which is unpacked: weights are
         /// mapped, not read. Errors: those of files (`SOFTDIMO_ERR_NOT_FOUND` to `SOFTDIMO_ERR_CONFIG`, the latter
         /// also for a reward file), of the runtime and its provider, bad options.
         /// </summary>
@@ -1282,7 +1282,7 @@ namespace Softdimo
 
         /// <summary>
         /// Give back what can be prepared again: sessions, packed weights, prompt features. Waits for the jobs before
-        /// it.
+        /// it, and for the end of what they have begun to prepare.
         /// </summary>
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern int softdimo_engine_trim(EngineHandle engine);

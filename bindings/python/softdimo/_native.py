@@ -135,7 +135,7 @@ class softdimo_engine_options(Structure):
         # up its share of the processor; the pictures are the same. CPU only. 0 (default): they do not. Since ABI 1.2.
         ("yielding", ctypes.c_uint32),
         # What weights that are laid out for int8 arithmetic are computed with, `SOFTDIMO_ARITHMETIC_*`: int8 where the provider is
-        # fast at it (default), or f32 always. All other weights are computed with in f32. Since ABI 1.2.
+        # fast at it (default), or f32 always. All other weights are computed with in f32, with "openvino" also in bf16. Since ABI 1.2.
         ("arithmetic", ctypes.c_uint32),
         # 1: what `softdimo_engine_tune` remembered of this model and machine is not read. 0 (default): it is. Since ABI 1.2.
         ("untuned", ctypes.c_uint32),

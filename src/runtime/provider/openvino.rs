@@ -57,6 +57,7 @@ impl Policy for OpenVino {
         }
     }
 
+    #[allow(clippy::result_large_err)] // ort's builder errors carry the builder
     fn register(&self, builder: SessionBuilder, runtime: &Runtime, asked: &Asked) -> Result<SessionBuilder> {
         load(runtime)?;
         let options = [(format!("{PROVIDER}.load_config"), config(asked))];
