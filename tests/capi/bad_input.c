@@ -747,7 +747,7 @@ static void results(const char *model) {
   CHECK(needed == 1 && text[0] == 0);
   OK(softdimo_job_report(done, NULL, 0, &needed));
   REFUSED(INVALID_ARGUMENT, "label index: expected below 10, found 10", softdimo_engine_label(engine, 10, &label));
-  REFUSED(INVALID_ARGUMENT, "provider index: expected below 2, found 2", softdimo_provider_info(2, text, 8, &needed));
+  REFUSED(INVALID_ARGUMENT, "provider index: expected below 3, found 3", softdimo_provider_info(3, text, 8, &needed));
   CHECK(label == NULL);
   REFUSED(NOT_FOUND, "golden.none' not found", softdimo_engine_verify(engine, "/golden.none", NULL, 0, &needed));
   REFUSED(FORMAT, "golden file: expected tensors 'b0/in/tokens'", softdimo_engine_verify(engine, model, NULL, 0, &needed));
