@@ -150,7 +150,7 @@ impl Preparation {
 /// A preparation to be found again: one that a late job has left, or that was begun ahead of being wanted.
 struct Late {
     key: Key,
-    /// Nobody has waited for it yet.
+    /// It was begun ahead.
     ahead: bool,
     preparation: Preparation,
     draft: Draft,

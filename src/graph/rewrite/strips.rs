@@ -27,7 +27,7 @@ pub(super) fn rewrite(graph: &Graph) -> Result<Graph> {
 
 /// `graph` in strips; itself where nothing is large, or where something needs a large value whole that is there in strips, as a
 /// gradient does: it would be there twice. So does int8 arithmetic, for which this is as well: between its convolutions one operator
-/// writes bytes (`sum_normalization`), and a decoder of Meissonic's took 2.4 times as long in strips, and twice the memory.
+/// writes bytes (`sum_normalization`), which strips would come in between of: they were tried on Meissonic's decoder, and were slower and larger.
 fn in_strips(graph: &Graph, large: usize, positions: usize) -> Result<Graph> {
     let mut s = Strips { old: graph.nodes(), new: Graph::new(), made: Vec::new(), positions };
     let is_large = |node: &Node| 4 * node.shape.len() >= large;
