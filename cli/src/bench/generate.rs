@@ -9,6 +9,7 @@ use serde_json::json;
 use softdimo::{Error, Result};
 
 use super::alone::{Measurement, Work, measure};
+use super::child;
 use super::machine::Machine;
 use super::summary::{self, Summary};
 use crate::engine::{Memory, PlaceArgs, model_path};
@@ -158,29 +159,13 @@ impl Args {
                 Err(code) => return Ok(Err(code)),
             }
         }
-        let mut command = self.command(combination, self.runs, profile)?;
-        let program = command.get_program().to_owned();
-        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-        let output = output.map_err(|e| Error::io(&program, e))?;
-        if let (false, Some(code)) = (output.status.success(), output.status.code()) {
-            return Ok(Err(ExitCode::from(code as u8)));
-        }
-        let broken = |why: String| Error::io(&program, std::io::Error::other(why));
-        if !output.status.success() {
-            return Err(broken(format!(
-                "the process of '{}' ended: {}",
-                combination.model.display(),
-                output.status
-            )));
-        }
-        let measured = serde_json::from_slice(&output.stdout);
-        measured.map(Ok).map_err(|e| broken(format!("no measurement: {e}")))
+        let command = self.command(combination, self.runs, profile)?;
+        child::measured(command, &combination.model.display().to_string())
     }
 
     /// This program, to measure a combination in so many runs.
     fn command(&self, combination: &Combination, runs: usize, profile: bool) -> Result<Command> {
-        let program = std::env::current_exe().map_err(|e| Error::io("this program", e))?;
-        let mut command = Command::new(&program);
+        let mut command = child::command()?;
         command.args(["bench", "generate", "--alone", "--model"]).arg(&combination.model);
         command.args(["--memory", &value_name(combination.memory).unwrap_or_default()]);
         let place = &self.place;

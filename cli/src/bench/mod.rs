@@ -1,6 +1,7 @@
 //! `softdimo bench`: what opening a model, running it and optimising with it cost, in time and in memory.
 
 mod alone;
+mod child;
 mod generate;
 mod machine;
 mod optimize;

@@ -1,7 +1,7 @@
 //! `softdimo bench start`: from the start of a process to its first picture as a PNG, and where that time goes.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,8 +9,9 @@ use clap::builder::RangedU64ValueParser;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use softdimo::image::{PictureStyle, RgbaImage, write_png};
-use softdimo::{Engine, Error, Optimize, Options, Request, Result, Reward, RewardTerm};
+use softdimo::{Engine, Optimize, Options, Request, Result, Reward, RewardTerm};
 
+use super::child;
 use super::machine::Machine;
 use super::spread::Spread;
 use super::table::table;
@@ -71,7 +72,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut progress = Progress::new("starting");
     for round in 0..args.rounds {
         progress.set(round as u64, args.rounds as u64);
-        match child()? {
+        match started()? {
             Ok(started) => rounds.push(started),
             // It has said why.
             Err(code) => return Ok(code),
@@ -113,21 +114,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// This command in a process of its own.
-fn child() -> Result<std::result::Result<StartUp, ExitCode>> {
-    let program = std::env::current_exe().map_err(|e| Error::io("this program", e))?;
+fn started() -> Result<std::result::Result<StartUp, ExitCode>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut command = Command::new(&program);
+    let mut command = child::command()?;
     command.args(std::env::args_os().skip(1)).arg(format!("--since={}", now.as_nanos()));
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|e| Error::io(&program, e))?;
-    let broken = |why: String| Error::io(&program, std::io::Error::other(why));
-    match output.status.code() {
-        Some(0) => {
-            serde_json::from_slice(&output.stdout).map(Ok).map_err(|e| broken(format!("no measurement: {e}")))
-        }
-        Some(code) => Ok(Err(ExitCode::from(code as u8))),
-        None => Err(broken(format!("the process that was started ended: {}", output.status))),
-    }
+    child::measured(command, "a start-up")
 }
 
 fn start_up(path: &Path, options: Options, began: SystemTime, main: SystemTime) -> Result<StartUp> {
