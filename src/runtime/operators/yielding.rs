@@ -8,6 +8,7 @@ use ort::operator::{
 };
 use ort::value::TensorElementType;
 
+use super::guarded;
 use crate::graph::onnx::YIELD;
 use crate::runtime::cancel::hold_in_run;
 
@@ -36,13 +37,9 @@ impl Operator for Yield {
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<BoxedKernel<'attr>> {
         Ok(Box::new(|context: &ComputeContext| {
-            // No panic crosses the runtime.
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            guarded(|| {
                 hold_in_run();
                 hand_on(context)
-            }));
-            done.unwrap_or_else(|_| {
-                Err(ort::Error::new("a node that lets others have the processor panicked"))
             })
         }))
     }
