@@ -68,6 +68,30 @@ fn links_stay_and_lead_to_what_is_written() {
     assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".tmp")), "{left:?}");
 }
 
+/// A writer looks at its destination more than once, and another one may replace it between two looks.
+#[cfg(unix)]
+#[test]
+fn a_place_that_others_write_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (name, link) = (dir.path().join("a"), dir.path().join("link"));
+    std::os::unix::fs::symlink(&name, &link).unwrap();
+    std::fs::write(&name, "").unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let beside = dir.path().join("b");
+                std::fs::write(&beside, "").unwrap();
+                std::fs::rename(&beside, &name).unwrap();
+            }
+        });
+        let refused: Vec<_> =
+            (0..20_000).flat_map(|_| [&name, &link]).filter_map(|path| Place::find(path).err()).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(refused.is_empty(), "{} of 40000: {:?}", refused.len(), refused[0]);
+    });
+}
+
 #[test]
 fn what_a_killed_process_left_is_removed_in_time() {
     let dir = tempfile::tempdir().unwrap();
