@@ -13,13 +13,12 @@ pub fn int8_resolution() -> Resolution {
     Resolution::Full
 }
 
-/// Whether products of bf16 are faster than those of f32: with AMX, and with the AVX-512 of AMD. On an Intel Xeon that has the
-/// instructions of AVX-512 but no AMX (model 207) OpenVINO's were slower.
+/// Whether products of bf16 are faster than those of f32 on Intel's processors: with AMX. On a Xeon that has the instructions of
+/// AVX-512 but no AMX (model 207) OpenVINO's were slower.
 pub(super) fn bf16_is_fast() -> bool {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx512bf16") {
-        return has_amx() || is_of_amd();
-    }
+    return has_amx();
+    #[cfg(not(target_arch = "x86_64"))]
     false
 }
 
@@ -39,10 +38,18 @@ fn tiles_are_kept() -> bool {
     std::arch::is_x86_feature_detected!("xsave") && unsafe { std::arch::x86_64::_xgetbv(0) } & BITS == BITS
 }
 
+/// Who made it, as it says itself: "GenuineIntel", "AuthenticAMD", ….
 #[cfg(target_arch = "x86_64")]
-fn is_of_amd() -> bool {
+pub(super) fn vendor() -> String {
     let vendor = cpuid(0);
-    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+    let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat();
+    String::from_utf8_lossy(&name).into_owned()
+}
+
+/// Only x86-64 says so in one word.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn vendor() -> String {
+    "unknown".into()
 }
 
 /// What the processor says of itself on page `leaf`.

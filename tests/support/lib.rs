@@ -44,6 +44,14 @@ pub fn runtime() -> PathBuf {
     file
 }
 
+/// Who made this processor, unless Intel did: OpenVINO's plug-in has devices of Intel's alone.
+pub fn foreign_to_openvino() -> Option<String> {
+    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let vendor = processors.lines().find_map(|line| line.strip_prefix("vendor_id")?.split_once(": "));
+    let (_, vendor) = vendor.expect("its vendor_id");
+    (vendor != "GenuineIntel").then(|| vendor.to_string())
+}
+
 pub fn open(model: &Path, memory: MemoryMode) -> Engine {
     Engine::open(model, Options { memory, ..Options::default() }).unwrap()
 }

@@ -14,7 +14,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use super::{Asked, DEVICES, GraphForm, Policy, devices_as_they_are};
 use crate::error::{Error, Result};
 use crate::runtime::library::Runtime;
-use crate::runtime::processor::bf16_is_fast;
+use crate::runtime::processor::{bf16_is_fast, vendor};
 use crate::runtime::{library_file, loader};
 use crate::shortage;
 
@@ -36,6 +36,9 @@ const FAMILY: [&str; 4] = ["libonnxruntime_providers_openvino", "libopenvino", "
 /// What the plug-in calls itself.
 const PROVIDER: &str = "OpenVINOExecutionProvider";
 
+/// The vendor whose processors the plug-in takes, as they say it.
+const INTEL: &str = "GenuineIntel";
+
 /// Numbers of an activation that are rounded to one scale, in products with int8 weights. Of 32, 128, 256 and 512 this was as
 /// fast as any on an Intel Xeon with VNNI (model 207, without AMX), and rounds more finely than 256, which was too.
 const GROUP: u32 = 128;
@@ -53,7 +56,7 @@ impl Policy for OpenVino {
     fn availability(&self, runtime: &Runtime) -> std::result::Result<(), String> {
         match is_registered(runtime) {
             true => Ok(()),
-            false => find(&runtime.path).map(drop),
+            false => find(&runtime.path).and_then(|file| is_for(&file, &vendor())),
         }
     }
 
@@ -147,6 +150,7 @@ fn load(runtime: &Runtime) -> Result<()> {
         return Ok(());
     }
     let file = find(&runtime.path).map_err(unusable)?;
+    is_for(&file, &vendor()).map_err(unusable)?;
     let failed = |reason: String| unusable(format!("'{}': {reason}", file.display()));
     loader::enough_files()?;
     let sizes =
@@ -157,6 +161,14 @@ fn load(runtime: &Runtime) -> Result<()> {
     match devices(&runtime.environment).next() {
         Some(_) => Ok(()),
         None => Err(failed("expected a CPU among its devices, found none".into())),
+    }
+}
+
+/// The plug-in has no device but Intel's, although OpenVINO itself computes on AMD's processors as well.
+fn is_for(file: &Path, vendor: &str) -> std::result::Result<(), String> {
+    match vendor {
+        INTEL => Ok(()),
+        _ => Err(format!("'{}': expected a processor of Intel's ({INTEL}), found {vendor}", file.display())),
     }
 }
 
