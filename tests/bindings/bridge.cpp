@@ -59,6 +59,12 @@ int main(int argc, char** argv) {
     CHECK(std::find(labels.begin(), labels.end(), rust::String("red apple")) != labels.end());
     CHECK(std::string(engine->info()).find("\"width\":32") != std::string::npos);
     engine->warmup(2);
+    // Its weights are in rows: nothing is computed in int8.
+    CHECK(starts_with(error_of([&] { engine->tune(); }), "SOFTDIMO_ERR_UNSUPPORTED: "));
+    auto odd = options;
+    odd.arithmetic = static_cast<bridge::Arithmetic>(7);
+    const std::string arithmetic = error_of([&] { bridge::open(argv[1], odd); });
+    CHECK(arithmetic.find("options.arithmetic") != std::string::npos);
 
     auto request = bridge::default_request();
     request.label = "red apple";

@@ -36,6 +36,13 @@ mod ffi {
         MapGuarded = 2,
     }
 
+    /// `SOFTDIMO_ARITHMETIC_*`.
+    #[repr(u32)]
+    enum Arithmetic {
+        Auto = 0,
+        F32 = 1,
+    }
+
     /// `SOFTDIMO_DECODE_*`.
     #[repr(u32)]
     enum Decode {
@@ -71,6 +78,10 @@ mod ffi {
         work_limit: u32,
         /// Networks look every millisecond or so whether the engine is paused or has used up its share of the processor.
         yielding: bool,
+        /// What weights that are laid out for int8 arithmetic are computed with.
+        arithmetic: Arithmetic,
+        /// What `tune` remembered of this model and machine is not read.
+        untuned: bool,
         /// Path of the ONNX Runtime library; empty: the environment variable SOFTDIMO_ORT_LIBRARY, then the
         /// folder of the program, then the system loader.
         ort_library: String,
@@ -193,6 +204,9 @@ mod ffi {
         fn labels(self: &Engine) -> Result<Vec<String>>;
         /// Prepare all that a one-step job of `batch` pictures needs. Blocks.
         fn warmup(self: &Engine, batch: u32) -> Result<()>;
+        /// Measure which convolutions this machine computes faster in f32 than in int8, and remember it in the user's cache folder:
+        /// see `softdimo_engine_tune`. Returns how many. Blocks, for seconds.
+        fn tune(self: &Engine) -> Result<u64>;
         /// Give back what can be prepared again.
         fn trim(self: &Engine) -> Result<()>;
         /// Cancel every job that has not begun; how many there were.
@@ -331,6 +345,10 @@ impl Engine {
 
     fn warmup(&self, batch: u32) -> Result<()> {
         wall(|| self.0.get()?.warmup(batch as usize))
+    }
+
+    fn tune(&self) -> Result<u64> {
+        wall(|| Ok(self.0.get()?.tune(|_| ControlFlow::Continue(()))?.in_f32.len() as u64))
     }
 
     fn cancel_pending(&self) -> Result<u64> {

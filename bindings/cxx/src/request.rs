@@ -1,7 +1,7 @@
 //! Options and requests: the defaults that C++ starts from, and what the library reads out of them.
 
 use softdimo::image::{RgbaImage, read_f32_chw};
-use softdimo::{Error, Label, MemoryMode, Provider, WeightsMode};
+use softdimo::{Arithmetic, Error, Label, MemoryMode, Provider, WeightsMode};
 
 use super::ffi;
 use super::wall::{Result, wall};
@@ -18,6 +18,8 @@ pub fn default_options() -> Result<ffi::Options> {
             memory_limit: 0,
             work_limit: 0,
             yielding: false,
+            arithmetic: ffi::Arithmetic::Auto,
+            untuned: false,
             ort_library: String::new(),
         })
     })
@@ -62,7 +64,11 @@ pub fn read_options(o: &ffi::Options) -> softdimo::Result<softdimo::Options> {
     Ok(softdimo::Options {
         provider: Provider::parse(&o.provider)?,
         device_id: o.device_id,
-        arithmetic: softdimo::Arithmetic::Auto,
+        arithmetic: match o.arithmetic {
+            ffi::Arithmetic::Auto => Arithmetic::Auto,
+            ffi::Arithmetic::F32 => Arithmetic::F32,
+            other => return Err(invalid("options.arithmetic", "Auto or F32", other.repr)),
+        },
         memory: match o.memory_mode {
             ffi::MemoryMode::Lean => MemoryMode::Lean,
             ffi::MemoryMode::Fast => MemoryMode::Fast,
@@ -79,7 +85,7 @@ pub fn read_options(o: &ffi::Options) -> softdimo::Result<softdimo::Options> {
         memory_limit: o.memory_limit,
         work_limit: o.work_limit,
         yielding: o.yielding,
-        untuned: false,
+        untuned: o.untuned,
         ort_library: (!o.ort_library.is_empty()).then(|| (&o.ort_library).into()),
         profile: None,
     })
