@@ -71,6 +71,21 @@ def cpu():
     return f"{fields.get('model name', 'unknown')} ({' '.join(flag for flag in FLAGS if flag in has)})"
 
 
+def peaks(folder):
+    """What a core can multiply at most, in GOP/s by precision: peak.c. Empty where it was not built for this processor."""
+    program = os.path.join(folder, "peak")
+    if not os.path.exists(program):
+        return {}
+    return json.loads(subprocess.run([program], stdout=subprocess.PIPE, check=True).stdout)
+
+
+def operations(program, files):
+    """Multiplications and additions of a picture, in G: those of student and decoder as this library computes them in int8."""
+    command = [program, "bench", "generate", "--model", files.ours("int8-all"), "--runs", "1", "--rounds", "1", "--json"]
+    run = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)["combinations"][0]
+    return {part: run["networks"][name]["gflop"] for part, name in (("student", "student"), ("decoder", "decode (hard)"))}
+
+
 def measure(folder, chosen, threads, rounds):
     """A worker for each peer, all open at once, that take turns."""
     workers = []
@@ -155,18 +170,22 @@ def main():
     if not chosen:
         arguments.error(f"--only {args.only}: expected words of {[' '.join(p) for p in PEERS]}")
     accuracy = ours(args.program, files)
-    machine = {"cpu": cpu(), "cores": os.cpu_count()}
+    machine = {"cpu": cpu(), "cores": os.cpu_count(), "peak": peaks(args.folder)}
+    work = operations(args.program, files)
     packages = {name: version(name) for name in ("torch", "onnxruntime", "openvino", "nncf")}
     rows = []
     for threads in args.threads:
         rows += summaries(measure(args.folder, chosen, threads, args.rounds), accuracy)
     if args.json:
-        document = {"machine": machine, "packages": packages, "rounds": args.rounds, "largest": accuracy["largest"]}
+        document = {"machine": machine, "packages": packages, "rounds": args.rounds, "largest": accuracy["largest"], "gflop": work}
         print(json.dumps({**document, "peers": rows}))
         return
     print(f"{machine['cpu']}, {machine['cores']} cores; " + ", ".join(f"{k} {v}" for k, v in packages.items()))
     largest = accuracy["largest"]
     print(f"softdimo f32 against PyTorch f32: logits {largest['logits']:.1e}, picture {largest['image']:.1e} at most")
+    print(f"a picture is {work['student']:.0f} + {work['decoder']:.0f} G operations (student, decoder); a core of this processor does at most")
+    for precision, rate in machine["peak"].items():
+        print(f"  {rate:.0f} G a second in {precision}, a picture in {sum(work.values()) / rate * 1e3:.0f} ms")
     for threads in args.threads:
         print(f"\n{threads} thread{'s' if threads > 1 else ''}, batch 1, medians of {args.rounds} rounds\n")
         print("\n".join(markdown([row for row in rows if row["threads"] == threads])))
