@@ -7,8 +7,10 @@ use std::path::Path;
 pub use crate::convert::quantize::quantize_calibrated;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::families::family::Layout;
 use crate::graph::int8;
 use crate::label::Label;
+use crate::model::{Limits, Model};
 use crate::model_file::WeightsMode;
 use crate::program::Program;
 use crate::quant::Ranges;
@@ -96,6 +98,18 @@ fn open(model: &Path, options: &Options, arithmetic: Arithmetic) -> Result<Engin
     let (memory, weights) = (MemoryMode::Lean, WeightsMode::Map);
     // What is judged is the file, not how this machine is best at it.
     Engine::open(model, Options { arithmetic, memory, weights, untuned: true, ..options.clone() })
+}
+
+/// What one model was shown another one of the same sizes can be shown.
+fn require_same_sizes(model: &Path, found: &Layout) -> Result<()> {
+    let expected = Model::open(model, WeightsMode::Map, Limits::default())?.architecture().layout();
+    let words = |l: &Layout| {
+        format!("{}x{} pictures of {}x{} tokens of {}", l.width, l.height, l.positions, l.splits, l.codes)
+    };
+    match expected == *found {
+        true => Ok(()),
+        false => Err(Error::invalid("the other model", words(&expected), words(found))),
+    }
 }
 
 impl Calibration {
@@ -239,7 +253,8 @@ pub struct Comparison {
 /// pictures in all).
 ///
 /// # Errors
-/// Those of [`Engine::open`] and [`Engine::generate`], and of programs that `other` does not have or that have other shapes there.
+/// Those of [`Engine::open`] and [`Engine::generate`]; [`Error::InvalidArgument`] for models of other sizes; of programs that `other`
+/// does not have.
 pub fn compare(
     model: &Path,
     other: &Path,
@@ -251,6 +266,7 @@ pub fn compare(
     let observed = observe(model, options, pictures, kept, &mut progress)?;
     let engine = open(other, options, options.arithmetic)?;
     let layout = engine.layout();
+    require_same_sizes(model, &layout)?;
     let (mut found, mut slots, mut same, mut divergence) = (Comparison::default(), 0_u32, 0_u32, 0.0);
     for call in &observed.calls {
         let results = engine.replay(call)?;

@@ -148,6 +148,14 @@ pub fn check(what: &str, destination: &Path) -> Result<()> {
     AtomicFile::begin(destination).map(drop).map_err(|refused| refused.of_option(what))
 }
 
+/// That `destination` can be written, by beginning it.
+///
+/// # Errors
+/// As [`AtomicFile::create`].
+pub(crate) fn look_at(destination: &Path) -> Result<()> {
+    AtomicFile::create(destination).map(drop)
+}
+
 /// That a file may take its place where `destination` says, as far as can be seen without beginning one.
 ///
 /// # Errors
@@ -201,6 +209,11 @@ fn open_temporary(path: &Path) -> std::io::Result<File> {
     let file = File::options().write(true).create_new(true).open(path)?;
     paths.push(path.to_path_buf());
     Ok(file)
+}
+
+/// Open a file to read it, unless it is a link; neither waits for a pipe.
+pub(crate) fn open_as_it_is(path: &Path) -> std::io::Result<File> {
+    system::open_as_it_is(File::options().read(true), path)
 }
 
 /// Remove a temporary file that nobody writes any more. Another one gets another number, as does what is no file.

@@ -76,11 +76,8 @@ fn rewrite(
     }
     let matrices = matrices(&checkpoint, mapping, &file)?;
     let mut parts = Vec::new();
-    let old: BTreeSet<String> = match ranges {
-        Some(_) => checkpoint.names().map(ranges_name).collect(),
-        None => BTreeSet::new(),
-    };
-    for name in checkpoint.names().filter(|name| !old.contains(*name)) {
+    let old: BTreeSet<String> = checkpoint.names().map(ranges_name).collect();
+    for name in checkpoint.names().filter(|name| ranges.is_none() || !old.contains(*name)) {
         let Some(view) = checkpoint.get(name) else { continue };
         let is_int8 = view.dtype == Dtype::I8;
         if is_int8 && !packed && storage != Storage::Int8 {
@@ -91,8 +88,8 @@ fn rewrite(
                 file,
             });
         }
-        // Of a file in int4 nothing is left to be narrowed.
-        let stored = if packed { view.dtype } else { storage.dtype(&view) };
+        // Of a file in int4 nothing is left to be narrowed, and ranges are no weights.
+        let stored = if packed || old.contains(name) { view.dtype } else { storage.dtype(&view) };
         require_finite(name, &view, stored, &file)?;
         let form = form_of(name, &view, storage, !packed && matrices.contains(name));
         let ranges = ranges.and_then(|ranges| ranges.get(name)).filter(|_| stored == Dtype::I8).cloned();

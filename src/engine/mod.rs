@@ -30,6 +30,7 @@ use crate::generated::Generated;
 use crate::graph::Graph;
 use crate::model::{Limits, Model};
 use crate::request::{BATCH_LIMIT, Request};
+use crate::runtime::threads::float_mode::by_default;
 use crate::runtime::{Cancel, Options, Runtime};
 use crate::sessions::MemoryUse;
 use crate::sessions::observe::{Observed, ProgramCall};
@@ -60,15 +61,13 @@ impl Engine {
     /// # Errors
     /// The file's, or that ONNX Runtime or the provider is not usable.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Engine> {
-        let model = Model::open(path.as_ref(), options.weights, limits(&options))?;
-        Engine::of(model, options)
+        by_default(|| Engine::of(Model::open(path.as_ref(), options.weights, limits(&options))?, options))
     }
 
     /// Open a model whose bytes are already in memory; `file` is its name in messages.
     #[doc(hidden)]
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str, options: Options) -> Result<Engine> {
-        let model = Model::from_mapping(mapping, file, limits(&options))?;
-        Engine::of(model, options)
+        by_default(|| Engine::of(Model::from_mapping(mapping, file, limits(&options))?, options))
     }
 
     fn of(model: Model, options: Options) -> Result<Engine> {

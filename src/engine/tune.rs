@@ -136,11 +136,9 @@ fn tune(sessions: &mut Sessions, host: &dyn Host, watch: Stopwatch) -> Result<Tu
     }
     let here = sessions.tuned_for().ok_or_else(|| nothing("the model states no hash of its tensors"))?;
     let Some(folder) = sessions.cache() else {
-        return Err(Error::invalid(
-            ENV_CACHE,
-            "a folder to remember it in, or none given and a home",
-            "none",
-        ));
+        let expected = "a folder to remember it in, or none given and a home";
+        let off = std::env::var_os(ENV_CACHE).is_some_and(|given| !given.is_empty());
+        return Err(Error::invalid(ENV_CACHE, expected, if off { "'off'" } else { "no home" }));
     };
     let file = here.path(folder);
 

@@ -21,6 +21,7 @@ use crate::model_file::header::{ModelHeader, wrong};
 use crate::model_file::labels::find_label;
 use crate::model_file::packed::is_packed;
 use crate::model_file::{ClassLabel, FORMAT, FORMATS, REWARD_COMPONENT, WeightsMode};
+use crate::runtime::threads::float_mode::by_default;
 use crate::shortage;
 use crate::tensor::Dtype;
 use crate::text::Overflow;
@@ -89,6 +90,10 @@ impl RewardModel {
     /// Validate a reward file whose bytes are already at hand; `file` is its name in messages.
     #[doc(hidden)]
     pub fn from_mapping(mapping: Arc<Mapping>, file: &str) -> Result<RewardModel> {
+        by_default(|| RewardModel::read(mapping, file))
+    }
+
+    fn read(mapping: Arc<Mapping>, file: &str) -> Result<RewardModel> {
         let checkpoint = Checkpoint::from_safetensors(mapping.clone(), file)?;
         let header = ModelHeader::read(&checkpoint, file)?;
         header.require_reward(&names())?;

@@ -100,7 +100,7 @@ impl Sessions {
         let compiler = Compiler::new(runtime, options.clone(), threads);
         let (ledger, features, spent) = Default::default();
         let share = Share::new();
-        Sessions {
+        let sessions = Sessions {
             model,
             options,
             kept: Store::new(),
@@ -114,7 +114,10 @@ impl Sessions {
             observed: None,
             cache: tuned::folder(),
             recalled: false,
-        }
+        };
+        // Weights that were read, or unpacked.
+        sessions.share.hold(sessions.reserved_with(None));
+        sessions
     }
 
     /// What the engine holds of the process's memory budget.

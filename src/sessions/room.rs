@@ -126,7 +126,7 @@ impl Sessions {
     }
 
     /// The same with everything that is kept, at its most.
-    fn reserved_with(&self, cost: Option<&Cost>) -> u64 {
+    pub(super) fn reserved_with(&self, cost: Option<&Cost>) -> u64 {
         let living = self.ledger.living();
         let all = living.iter().map(Rc::as_ref).chain(cost);
         let sum = sum(all, Cost::reserved, self.compiler.packed(), self.own_file());

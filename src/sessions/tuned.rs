@@ -5,7 +5,7 @@
 //! not there; nothing but names of the model's own convolutions comes out of it.
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, Metadata};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,8 @@ const VERSION: u32 = 1;
 
 /// Most bytes of a file: ten thousand long names.
 const MOST_BYTES: u64 = 1 << 20;
+
+const NO_FILE: &str = "it is no ordinary file";
 
 /// What a measurement holds for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,14 +72,21 @@ impl TunedFor {
         path: &Path,
         known: impl Fn(&str) -> bool,
     ) -> Result<Option<BTreeSet<String>>, String> {
-        // No link, which may lead anywhere, and nothing that a read would wait for.
-        match std::fs::symlink_metadata(path) {
+        // No link, which may lead anywhere, and nothing that opening or reading would wait for.
+        let file = match atomic_file::open_as_it_is(path) {
+            Ok(file) => file,
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+            Err(_) if path.is_symlink() => return Err(NO_FILE.into()),
             Err(e) => return Err(e.to_string()),
-            Ok(found) if !found.is_file() => return Err("it is no ordinary file".into()),
-            Ok(_) => {}
+        };
+        let found = file.metadata().map_err(|e| e.to_string())?;
+        if !found.is_file() {
+            return Err(NO_FILE.into());
         }
-        let (mut bytes, file) = (Vec::new(), File::open(path).map_err(|e| e.to_string())?);
+        if let Some(owner) = foreign_owner(&found) {
+            return Err(format!("it is of the user {owner}"));
+        }
+        let mut bytes = Vec::new();
         file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
         if bytes.len() as u64 > MOST_BYTES {
             return Err(format!("it has more than {MOST_BYTES} bytes"));
@@ -115,10 +124,26 @@ impl TunedFor {
     }
 }
 
+/// The owner of a file that is neither this process's user's nor the administrator's.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn foreign_owner(found: &Metadata) -> Option<u32> {
+    let owner = std::os::unix::fs::MetadataExt::uid(found);
+    // SAFETY: the call has no preconditions.
+    let us = unsafe { libc::geteuid() };
+    (owner != us && owner != 0).then_some(owner)
+}
+
+/// Whoever may write into the user's folder there is told from the user by the system alone.
+#[cfg(not(unix))]
+fn foreign_owner(_: &Metadata) -> Option<u32> {
+    None
+}
+
 /// That a measurement can be remembered at `path`, before it is made.
 ///
 /// # Errors
-/// `InvalidArgument` naming [`ENV_CACHE`]; `Io` naming the folder.
+/// `Io` naming the file or its folder.
 pub(crate) fn make_room(path: &Path) -> Result<()> {
     let folder = atomic_file::folder(path);
     let mut builder = DirBuilder::new();
@@ -126,7 +151,7 @@ pub(crate) fn make_room(path: &Path) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder).map_err(|e| Error::io(folder, e))?;
-    atomic_file::check(ENV_CACHE, path)
+    atomic_file::look_at(path)
 }
 
 /// The cache folder of this library, as the environment has it. `None`: there is to be none.

@@ -35,7 +35,7 @@ pub const SOFTDIMO_WEIGHTS_MAP_GUARDED: u32 = 2;
 pub const SOFTDIMO_LOG_ERROR: i32 = 1;
 /// A warning.
 pub const SOFTDIMO_LOG_WARNING: i32 = 2;
-/// Information: the runtime that was loaded, sessions that were prepared. All that this version sends.
+/// Information: the runtime that was loaded, sessions that were prepared.
 pub const SOFTDIMO_LOG_INFO: i32 = 3;
 
 /// Result of every callback: go on.

@@ -168,11 +168,11 @@ pub unsafe extern "C" fn softdimo_engine_open_memory(
     // SAFETY: pointers are NULL or valid as documented.
     unsafe {
         wall_making(engine, "engine", || {
-            let (mapping, armed) = read::foreign(data, length, release, user_data)?;
+            let (mapping, release) = read::foreign(data, length, release, user_data)?;
             let (options, log) = read_options(options)?;
             let made = engine_handle(Engine::from_mapping(mapping, "(memory)", options)?, log);
             shortage::check("engine")?;
-            armed.store(true, Ordering::SeqCst);
+            release.arm();
             Ok(made)
         })
     }

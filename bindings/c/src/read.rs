@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::{softdimo_image, softdimo_release_fn};
 use softdimo::WeightsMode;
@@ -331,31 +331,52 @@ pub(super) unsafe fn foreign(
     length: u64,
     release: softdimo_release_fn,
     user_data: *mut c_void,
-) -> Result<(Arc<Mapping>, Arc<AtomicBool>)> {
+) -> Result<(Arc<Mapping>, Arc<Release>)> {
     required(data.cast_mut(), "data")?;
     let size = size(length, "length")?;
-    let armed = Arc::new(AtomicBool::new(false));
-    let call = Release { release, user_data, data, length, armed: armed.clone() };
+    let release = Arc::new(Release { release, user_data, data, length, state: AtomicU8::new(OPENING) });
+    let at_end = release.clone();
     // SAFETY: the caller owns `length` bytes that stay unchanged until they are released, as documented.
-    let mapping = unsafe { Mapping::foreign(data.cast(), size, Some(Box::new(move || call.call()))) };
-    Ok((Arc::new(mapping), armed))
+    let mapping = unsafe { Mapping::foreign(data.cast(), size, Some(Box::new(move || at_end.unread()))) };
+    Ok((Arc::new(mapping), release))
 }
 
-/// The release callback of bytes in memory; silent until opening succeeded.
+/// States of a [`Release`]: opening goes on, it has succeeded, nothing reads the bytes any more.
+const OPENING: u8 = 0;
+const OPENED: u8 = 1;
+const UNREAD: u8 = 2;
+
+/// The release callback of bytes in memory: called once opening has succeeded and nothing reads them, whichever is later. A file
+/// in int4 is read no more before it is open.
 pub(super) struct Release {
-    pub release: softdimo_release_fn,
-    pub user_data: *mut c_void,
-    pub data: *const c_void,
-    pub length: u64,
-    pub armed: Arc<AtomicBool>,
+    release: softdimo_release_fn,
+    user_data: *mut c_void,
+    data: *const c_void,
+    length: u64,
+    state: AtomicU8,
 }
 
 // SAFETY: the header says that the callback may run on another thread.
 unsafe impl Send for Release {}
+// SAFETY: it is read, and the callback called once.
+unsafe impl Sync for Release {}
 
 impl Release {
-    pub fn call(&self) {
-        if let (true, Some(release)) = (self.armed.load(Ordering::SeqCst), self.release) {
+    /// Opening has succeeded.
+    pub fn arm(&self) {
+        if self.state.swap(OPENED, Ordering::SeqCst) == UNREAD {
+            self.call();
+        }
+    }
+
+    fn unread(&self) {
+        if self.state.swap(UNREAD, Ordering::SeqCst) == OPENED {
+            self.call();
+        }
+    }
+
+    fn call(&self) {
+        if let Some(release) = self.release {
             // SAFETY: the caller promised a callback of this signature.
             unsafe { release(self.user_data, self.data, self.length) };
         }

@@ -208,13 +208,13 @@ pub unsafe extern "C" fn softdimo_reward_open_memory(
     // SAFETY: bytes, options or NULL, and an out pointer, as documented.
     unsafe {
         wall_making(reward, "reward", || {
-            let (mapping, armed) = read::foreign(data, length, release, user_data)?;
+            let (mapping, release) = read::foreign(data, length, release, user_data)?;
             let options = read_options(options)?;
             read::weights_mode(options.weights_mode)?;
             let opened = network(RewardModel::from_mapping(mapping, "(memory)")?, &options)?;
             let made = Box::new(softdimo_reward { reward: Arc::new(opened) });
             shortage::check("reward")?;
-            armed.store(true, Ordering::SeqCst);
+            release.arm();
             Ok(made)
         })
     }

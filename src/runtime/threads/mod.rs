@@ -1,6 +1,7 @@
 //! The engine's own threads: named, at a chosen priority, with every signal blocked, so that the host
 //! keeps its signals and can tell our threads from its own.
 
+pub(crate) mod float_mode;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -116,7 +117,7 @@ impl Threads {
         let run = move || {
             let _counted = Counted::this_thread(&spent);
             lower_priority(niceness);
-            default_float_mode();
+            float_mode::set();
             work();
             release_thread();
         };
@@ -156,21 +157,4 @@ fn builder(name: &str) -> Builder {
 /// Spawn a thread that waits for a moment; `None` where none can be had.
 pub(super) fn spawn_timer(wait: impl FnOnce() + Send + 'static) -> Option<Thread> {
     system::spawn(builder("softdimo-timer"), wait).ok()
-}
-
-/// Round to nearest, keep denormals, trap nothing. A new thread inherits the mode of the one that made it, and
-/// a host that flushes denormals or traps divisions must neither get other pictures nor a signal.
-#[allow(unsafe_code)]
-fn default_float_mode() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: loads the documented power-on value into this thread's MXCSR.
-    unsafe {
-        let mode: u32 = 0x1f80;
-        std::arch::asm!("ldmxcsr [{}]", in(reg) &mode, options(nostack, readonly));
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: FPCR 0 is the architecture's default mode.
-    unsafe {
-        std::arch::asm!("msr fpcr, xzr", options(nostack, nomem));
-    }
 }
