@@ -9,7 +9,8 @@
 # make install   PREFIX=/usr/local DESTDIR=
 # make dist      target/dist: a folder to build programs against and to ship (bindings/dist.mk)
 # make plugins   target/plugins: folders to drop into engines (bindings/plugins.mk)
-# The last two for another platform: TARGET=windows-x86_64 or TARGET=linux-aarch64 (bindings/platform.mk)
+# make triton    target/triton: a backend for Triton Inference Server; make test-triton runs it in one (bindings/triton/triton.mk)
+# make dist and make plugins for another platform: TARGET=windows-x86_64 or TARGET=linux-aarch64 (bindings/platform.mk)
 
 CARGO ?= cargo
 CC ?= cc
@@ -84,4 +85,5 @@ include bindings/platform.mk
 include bindings/install.mk
 include bindings/dist.mk
 include bindings/plugins.mk
+include bindings/triton/triton.mk
 include docs/docs.mk
