@@ -58,7 +58,7 @@ test: tools runtime
 test-hosts: runtime
 	@scripts/check-tools test-hosts
 	$(CARGO) build -p libsoftdimo
-	$(CARGO) test -p libsoftdimo --test hosts -- --ignored --skip cross --nocapture
+	$(CARGO) test -p libsoftdimo --test hosts -- --ignored --skip cross --skip triton --nocapture
 
 test-dist: tools runtime
 	@test -f $(CROSS)/root.version || { echo "make test-dist needs what scripts/cross install makes" >&2; exit 1; }

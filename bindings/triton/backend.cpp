@@ -31,18 +31,20 @@ TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend*) {
         check(TRITONBACKEND_ApiVersion(&major, &minor));
         if (major != TRITONBACKEND_API_VERSION_MAJOR || minor < TRITONBACKEND_API_VERSION_MINOR) {
             throw Fault(TRITONSERVER_ERROR_UNSUPPORTED,
-                        "Triton's backend API: expected " + std::to_string(TRITONBACKEND_API_VERSION_MAJOR) + "." +
-                            std::to_string(TRITONBACKEND_API_VERSION_MINOR) + " or a later minor version, found " +
-                            std::to_string(major) + "." + std::to_string(minor));
+                        "Triton's backend API: expected " + std::to_string(TRITONBACKEND_API_VERSION_MAJOR) +
+                            "." + std::to_string(TRITONBACKEND_API_VERSION_MINOR) +
+                            " or a later minor version, found " + std::to_string(major) + "." +
+                            std::to_string(minor));
         }
     });
 }
 
-TRITONSERVER_Error* TRITONBACKEND_GetBackendAttribute(TRITONBACKEND_Backend*, TRITONBACKEND_BackendAttribute* attributes) {
+TRITONSERVER_Error* TRITONBACKEND_GetBackendAttribute(TRITONBACKEND_Backend*,
+                                                      TRITONBACKEND_BackendAttribute* attributes) {
     return guarded([&] {
         // The provider is the CPU unless told, on machines with a GPU too.
-        check(TRITONBACKEND_BackendAttributeAddPreferredInstanceGroup(attributes, TRITONSERVER_INSTANCEGROUPKIND_CPU, 1,
-                                                                      nullptr, 0));
+        check(TRITONBACKEND_BackendAttributeAddPreferredInstanceGroup(
+            attributes, TRITONSERVER_INSTANCEGROUPKIND_CPU, 1, nullptr, 0));
         check(TRITONBACKEND_BackendAttributeSetParallelModelInstanceLoading(attributes, true));
     });
 }
@@ -69,7 +71,8 @@ TRITONSERVER_Error* TRITONBACKEND_ModelInstanceFinalize(TRITONBACKEND_ModelInsta
 }
 
 TRITONSERVER_Error* TRITONBACKEND_ModelInstanceExecute(TRITONBACKEND_ModelInstance* instance,
-                                                       TRITONBACKEND_Request** requests, std::uint32_t request_count) {
+                                                       TRITONBACKEND_Request** requests,
+                                                       std::uint32_t request_count) {
     return guarded([&] {
         kept<Instance>(instance, TRITONBACKEND_ModelInstanceState)->execute(requests, request_count);
     });

@@ -30,7 +30,8 @@ softdimo::Engine open(TRITONBACKEND_ModelInstance* handle, const Model& model) {
     return model.open(kind, device_id);
 }
 
-// A request of the server's: a job for each of its pictures. A picture is what it would be alone, whatever is beside it.
+// A request of the server's: a job for each of its pictures. A picture is what it would be alone, whatever is
+// beside it.
 class Work {
 public:
     // Takes the request.
@@ -47,7 +48,8 @@ public:
             const auto pictures = read_inputs(request_, model);
             jobs_.reserve(pictures.size());
             for (std::size_t row = 0; row < pictures.size(); ++row) {
-                jobs_.push_back(named(row, pictures.size(), [&] { return engine.submit(pictures[row]).value(); }));
+                jobs_.push_back(
+                    named(row, pictures.size(), [&] { return engine.submit(pictures[row]).value(); }));
             }
         });
     }
@@ -61,10 +63,10 @@ public:
                 throw Fault(TRITONSERVER_ERROR_CANCELLED, "the request was cancelled");
             }
             if (timeout_ && Clock::now() - began >= std::chrono::microseconds(*timeout_)) {
-                throw Fault(TRITONSERVER_ERROR_UNAVAILABLE, "timeout: expected the pictures within " +
-                                                                std::to_string(*timeout_) + " microseconds, found " +
-                                                                std::to_string(done_) + " of " +
-                                                                std::to_string(jobs_.size()) + " made");
+                throw Fault(TRITONSERVER_ERROR_UNAVAILABLE,
+                            "timeout: expected the pictures within " + std::to_string(*timeout_) +
+                                " microseconds, found " + std::to_string(done_) + " of " +
+                                std::to_string(jobs_.size()) + " made");
             }
         });
     }
@@ -89,22 +91,25 @@ public:
                     std::uint64_t compute_start) noexcept {
         const std::uint64_t compute_end = now();
         TRITONBACKEND_Response* response = nullptr;
+        if (TRITONSERVER_Error* refused = TRITONBACKEND_ResponseNew(&response, request_)) {
+            response = nullptr; // nobody can be told
+            report(refused);
+        }
         attempt([&] {
-            check(TRITONBACKEND_ResponseNew(&response, request_));
-            write_outputs(response, model);
+            if (response != nullptr) {
+                write_outputs(response, model);
+            }
         });
         const std::size_t made = fault_ ? 0 : jobs_.size();
         TRITONSERVER_Error* error = fault_ ? fault_->to_error() : nullptr;
         if (response != nullptr) {
             report(TRITONBACKEND_ResponseSend(response, TRITONSERVER_RESPONSE_COMPLETE_FINAL, error));
-        } else {
-            log(TRITONSERVER_LOG_ERROR, fault_->what());
         }
         if (error != nullptr) {
             TRITONSERVER_ErrorDelete(error);
         }
-        report(TRITONBACKEND_ModelInstanceReportStatistics(instance, request_, !fault_, exec_start, compute_start,
-                                                           compute_end, now()));
+        report(TRITONBACKEND_ModelInstanceReportStatistics(instance, request_, !fault_, exec_start,
+                                                           compute_start, compute_end, now()));
         report(TRITONBACKEND_RequestRelease(request_, TRITONSERVER_REQUEST_RELEASE_ALL));
         return made;
     }
@@ -146,8 +151,9 @@ private:
         std::int64_t memory_id = 0;
         check(TRITONBACKEND_OutputBuffer(output, &buffer, length, &memory, &memory_id));
         if (memory == TRITONSERVER_MEMORY_GPU) {
-            throw Fault(TRITONSERVER_ERROR_UNSUPPORTED, "output '" + std::string(name) +
-                                                            "': expected memory of the host's, found that of a GPU");
+            throw Fault(TRITONSERVER_ERROR_UNSUPPORTED,
+                        "output '" + std::string(name) +
+                            "': expected memory of the host's, found that of a GPU");
         }
         return static_cast<char*>(buffer);
     }
@@ -172,8 +178,9 @@ private:
     void write_images(TRITONBACKEND_Response* response, const Model& model) const {
         const auto& layout = model.layout();
         const std::size_t size = std::size_t{layout.height} * layout.width * layout.channels;
-        char* pixels = output(response, IMAGE, TRITONSERVER_TYPE_UINT8,
-                              shape(model, {layout.height, layout.width, layout.channels}), jobs_.size() * size);
+        char* pixels =
+            output(response, IMAGE, TRITONSERVER_TYPE_UINT8,
+                   shape(model, {layout.height, layout.width, layout.channels}), jobs_.size() * size);
         for (std::size_t row = 0; row < jobs_.size(); ++row) {
             softdimo_image image;
             softdimo_image_init(&image, sizeof image);
@@ -228,7 +235,8 @@ void Instance::execute(TRITONBACKEND_Request** requests, std::uint32_t count) co
     }
     const std::uint64_t compute_start = now();
     std::size_t made = 0;
-    // Jobs of an engine run in the order of their submission. Every request is answered as soon as its own are done.
+    // Jobs of an engine run in the order of their submission. Every request is answered as soon as its own
+    // are done.
     for (auto work = works.begin(); work != works.end(); ++work) {
         while (!work->wait()) {
             std::for_each(work, works.end(), [&](Work& waiting) { waiting.look(began); });
@@ -238,8 +246,8 @@ void Instance::execute(TRITONBACKEND_Request** requests, std::uint32_t count) co
     const std::uint64_t compute_end = now();
     if (made != 0) {
         static_cast<void>(guarded([&] {
-            check(TRITONBACKEND_ModelInstanceReportBatchStatistics(handle_, made, exec_start, compute_start, compute_end,
-                                                                   now()));
+            check(TRITONBACKEND_ModelInstanceReportBatchStatistics(handle_, made, exec_start, compute_start,
+                                                                   compute_end, now()));
         }));
     }
 }

@@ -7,8 +7,8 @@
 
 namespace backend {
 
-// An instance of a model: an engine. An engine runs one job at a time, so that as many pictures are made at once as there are
-// instances, which is what Triton's instance_group means elsewhere too.
+// An instance of a model: an engine. An engine runs one job at a time, so that as many pictures are made at
+// once as there are instances, which is what Triton's instance_group means elsewhere too.
 class Instance {
 public:
     Instance(TRITONBACKEND_ModelInstance* handle, const Model& model);

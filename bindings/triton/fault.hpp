@@ -1,5 +1,5 @@
-// What goes wrong inside the backend, as a Triton error: a code for programs, and words that name the thing, what was expected
-// and what was found.
+// What goes wrong inside the backend, as a Triton error: a code for programs, and words that name the thing,
+// what was expected and what was found.
 
 #ifndef SOFTDIMO_TRITON_FAULT_HPP
 #define SOFTDIMO_TRITON_FAULT_HPP
@@ -30,7 +30,9 @@ private:
     std::string message_;
 };
 
-inline Fault invalid(std::string message) { return Fault(TRITONSERVER_ERROR_INVALID_ARG, std::move(message)); }
+inline Fault invalid(std::string message) {
+    return Fault(TRITONSERVER_ERROR_INVALID_ARG, std::move(message));
+}
 
 // A client can do something about the first, later about the second; the rest are the operator's.
 inline TRITONSERVER_Error_Code code_of(std::int32_t status) noexcept {

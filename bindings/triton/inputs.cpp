@@ -37,8 +37,8 @@ void set_signed_seed(Request& request, Element element, const Settings&) {
 void set_steps(Request& request, Element element, const Settings& settings) {
     const auto steps = number<std::uint32_t>(element);
     if (steps > settings.max_steps) {
-        throw invalid("steps: expected at most " + std::to_string(settings.max_steps) + " (max_steps), found " +
-                      std::to_string(steps));
+        throw invalid("steps: expected at most " + std::to_string(settings.max_steps) +
+                      " (max_steps), found " + std::to_string(steps));
     }
     request.steps(steps);
 }
@@ -67,7 +67,8 @@ const Input& known(std::string_view name, TRITONSERVER_DataType type) {
             return input;
         }
     }
-    throw invalid("input '" + std::string(name) + "': expected one that the model's configuration has, of its data type");
+    throw invalid("input '" + std::string(name) +
+                  "': expected one that the model's configuration has, of its data type");
 }
 
 Tensor read_tensor(TRITONBACKEND_Input* input, const Model& model) {
@@ -83,14 +84,15 @@ Tensor read_tensor(TRITONBACKEND_Input* input, const Model& model) {
 
     const std::uint32_t expected = model.batched() ? 2 : 1;
     if (dimensions != expected || shape[expected - 1] != 1 || shape[0] < 1) {
-        throw invalid("input '" + std::string(name) + "': expected shape " + (model.batched() ? "[batch,1]" : "[1]") +
-                      ", found " + shape_text(shape, dimensions));
+        throw invalid("input '" + std::string(name) + "': expected shape " +
+                      (model.batched() ? "[batch,1]" : "[1]") + ", found " + shape_text(shape, dimensions));
     }
     tensor.rows = static_cast<std::uint64_t>(shape[0]);
     // Nothing longer is copied; the server has bounded the batch.
     if (length > tensor.rows * (sizeof(std::uint32_t) + MAX_TEXT)) {
         throw invalid("input '" + std::string(name) + "': expected at most " + std::to_string(MAX_TEXT) +
-                      " bytes an element, found " + std::to_string(length) + " in " + std::to_string(tensor.rows));
+                      " bytes an element, found " + std::to_string(length) + " in " +
+                      std::to_string(tensor.rows));
     }
     tensor.bytes.reserve(length);
     for (std::uint32_t i = 0; i < buffers; ++i) {
@@ -100,8 +102,9 @@ Tensor read_tensor(TRITONBACKEND_Input* input, const Model& model) {
         std::int64_t memory_id = 0;
         check(TRITONBACKEND_InputBuffer(input, i, &buffer, &part, &memory, &memory_id));
         if (memory == TRITONSERVER_MEMORY_GPU) {
-            throw Fault(TRITONSERVER_ERROR_UNSUPPORTED, "input '" + std::string(name) +
-                                                            "': expected memory of the host's, found that of a GPU");
+            throw Fault(TRITONSERVER_ERROR_UNSUPPORTED,
+                        "input '" + std::string(name) +
+                            "': expected memory of the host's, found that of a GPU");
         }
         const auto* bytes = static_cast<const char*>(buffer);
         tensor.bytes.insert(tensor.bytes.end(), bytes, bytes + part);
@@ -113,7 +116,8 @@ Tensor read_tensor(TRITONBACKEND_Input* input, const Model& model) {
 std::vector<Element> elements_of(const Tensor& tensor) {
     Element left(tensor.bytes.data(), tensor.bytes.size());
     const bool text = tensor.input->type == TEXT;
-    const bool wide = tensor.input->type == TRITONSERVER_TYPE_UINT64 || tensor.input->type == TRITONSERVER_TYPE_INT64;
+    const bool wide =
+        tensor.input->type == TRITONSERVER_TYPE_UINT64 || tensor.input->type == TRITONSERVER_TYPE_INT64;
     std::vector<Element> elements;
     for (std::uint64_t row = 0; row < tensor.rows; ++row) {
         std::uint64_t size = wide ? 8 : 4;
@@ -122,8 +126,8 @@ std::vector<Element> elements_of(const Tensor& tensor) {
             left.remove_prefix(sizeof(std::uint32_t));
         }
         if (left.size() < size) {
-            throw invalid("input '" + std::string(tensor.input->name) + "': expected " + std::to_string(tensor.rows) +
-                          " elements, found bytes for fewer");
+            throw invalid("input '" + std::string(tensor.input->name) + "': expected " +
+                          std::to_string(tensor.rows) + " elements, found bytes for fewer");
         }
         if (text && size > MAX_TEXT) {
             throw invalid("input '" + std::string(tensor.input->name) + "': expected at most " +
@@ -133,8 +137,9 @@ std::vector<Element> elements_of(const Tensor& tensor) {
         left.remove_prefix(size);
     }
     if (!left.empty()) {
-        throw invalid("input '" + std::string(tensor.input->name) + "': expected " + std::to_string(tensor.rows) +
-                      " elements, found " + std::to_string(left.size()) + " bytes more");
+        throw invalid("input '" + std::string(tensor.input->name) + "': expected " +
+                      std::to_string(tensor.rows) + " elements, found " + std::to_string(left.size()) +
+                      " bytes more");
     }
     return elements;
 }
@@ -157,7 +162,8 @@ const std::vector<Input> INPUTS = {
     {"mask_ratio", FP32, "TYPE_FP32", For::All, set_number<float, &Request::mask_ratio>},
     {"sigma", FP32, "TYPE_FP32", For::All, set_number<float, &Request::sigma>},
     {"guidance_scale", FP32, "TYPE_FP32", For::All, set_number<float, &Request::guidance_scale>},
-    {"randomize_temperature", FP32, "TYPE_FP32", For::All, set_number<float, &Request::randomize_temperature>},
+    {"randomize_temperature", FP32, "TYPE_FP32", For::All,
+     set_number<float, &Request::randomize_temperature>},
 };
 
 bool fits(const Input& input, const softdimo::Layout& layout) noexcept {
@@ -186,12 +192,14 @@ std::vector<softdimo::Request> read_inputs(TRITONBACKEND_Request* request, const
     std::vector<softdimo::Request> pictures(seeds->rows);
     for (const Tensor& tensor : tensors) {
         if (tensor.rows != seeds->rows) {
-            throw invalid("input '" + std::string(tensor.input->name) + "': expected " + std::to_string(seeds->rows) +
-                          " elements, as many as seeds, found " + std::to_string(tensor.rows));
+            throw invalid("input '" + std::string(tensor.input->name) + "': expected " +
+                          std::to_string(seeds->rows) + " elements, as many as seeds, found " +
+                          std::to_string(tensor.rows));
         }
         const auto elements = elements_of(tensor);
         for (std::size_t row = 0; row < elements.size(); ++row) {
-            named(row, elements.size(), [&] { tensor.input->set(pictures[row], elements[row], model.settings()); });
+            named(row, elements.size(),
+                  [&] { tensor.input->set(pictures[row], elements[row], model.settings()); });
         }
     }
     return pictures;

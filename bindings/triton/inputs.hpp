@@ -16,7 +16,8 @@ constexpr std::size_t MAX_TEXT = 4096;
 // Which models have an input.
 enum class For { All, Labels, Prompts };
 
-// An input: one element for each picture. Its meaning and range are those of the field of softdimo_request of its name.
+// An input: one element for each picture. Its meaning and range are those of the field of softdimo_request of
+// its name.
 struct Input {
     std::string_view name;
     TRITONSERVER_DataType type;

@@ -19,7 +19,9 @@ json config_of(TRITONBACKEND_Model* model) {
     check(TRITONBACKEND_ModelConfig(model, 1, &message));
     struct Delete {
         TRITONSERVER_Message* message;
-        ~Delete() { static_cast<void>(guarded([&] { check(TRITONSERVER_MessageDelete(message)); })); }
+        ~Delete() {
+            static_cast<void>(guarded([&] { check(TRITONSERVER_MessageDelete(message)); }));
+        }
     } owned{message};
     const char* text = nullptr;
     std::size_t length = 0;
@@ -62,7 +64,8 @@ T one_of(const std::string& name, const std::string& text, const std::map<std::s
     throw invalid("parameter '" + name + "': expected one of " + expected + ", found '" + text + "'");
 }
 
-// A configuration can come from a client that may load models: no path in it leads out of the version's folder.
+// A configuration can come from a client that may load models: no path in it leads out of the version's
+// folder.
 std::string file_below(const std::string& name, const std::string& text) {
     const std::filesystem::path path(text);
     bool leads_out = text.empty() || path.is_absolute();
@@ -70,7 +73,8 @@ std::string file_below(const std::string& name, const std::string& text) {
         leads_out = leads_out || part == "..";
     }
     if (leads_out) {
-        throw invalid("parameter '" + name + "': expected a file below the folder of the version, found '" + text + "'");
+        throw invalid("parameter '" + name + "': expected a file below the folder of the version, found '" +
+                      text + "'");
     }
     return text;
 }
@@ -110,9 +114,12 @@ void Model::read_parameters(const json& config) {
         {"model", [&](auto& name, auto& text) { settings_.file = file_below(name, text); }},
         {"provider", [&](auto&, auto& text) { settings_.provider = text; }},
         {"threads", [&](auto& name, auto& text) { settings_.threads = whole<std::uint32_t>(name, text); }},
-        {"memory_limit", [&](auto& name, auto& text) { settings_.memory_limit = whole<std::uint64_t>(name, text); }},
-        {"work_limit", [&](auto& name, auto& text) { settings_.work_limit = whole<std::uint32_t>(name, text); }},
-        {"max_steps", [&](auto& name, auto& text) { settings_.max_steps = whole<std::uint32_t>(name, text); }},
+        {"memory_limit",
+         [&](auto& name, auto& text) { settings_.memory_limit = whole<std::uint64_t>(name, text); }},
+        {"work_limit",
+         [&](auto& name, auto& text) { settings_.work_limit = whole<std::uint32_t>(name, text); }},
+        {"max_steps",
+         [&](auto& name, auto& text) { settings_.max_steps = whole<std::uint32_t>(name, text); }},
         {"memory_mode",
          [&](auto& name, auto& text) {
              using softdimo::MemoryMode;
@@ -233,8 +240,8 @@ softdimo::Engine Model::open(TRITONSERVER_InstanceGroupKind kind, std::int32_t d
         options.device_id(device_id);
     }
     auto engine = softdimo::Engine::open(path_, options).value();
-    // The first picture of a client is as fast as the next, and a model that cannot be computed is not ready. Sessions are the
-    // same for all labels and prompts.
+    // The first picture of a client is as fast as the next, and a model that cannot be computed is not ready.
+    // Sessions are the same for all labels and prompts.
     softdimo::Request request;
     if (layout_.classes == 0) {
         request.prompt("a picture");

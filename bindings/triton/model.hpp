@@ -27,8 +27,8 @@ struct Settings {
 // Immutable once it is there: instances read it from their threads.
 class Model {
 public:
-    // Reads the configuration, opens the model file to see what it is, and completes or checks inputs and outputs. Only inside
-    // TRITONBACKEND_ModelInitialize.
+    // Reads the configuration, opens the model file to see what it is, and completes or checks inputs and
+    // outputs. Only inside TRITONBACKEND_ModelInitialize.
     explicit Model(TRITONBACKEND_Model* model);
 
     // An engine for an instance: with threads and memory of its own, over the same mapped file.

@@ -29,5 +29,6 @@ triton: plugin-files
 	{ sed -n 's|^// SPDX-||p' $(TRITON_JSON)/include/nlohmann/json.hpp; sed '1,/^Copyright/d' LICENSE-MIT; } \
 	  > $(TRITON_BACKEND)/licences/nlohmann-json.txt
 
-test-triton: triton
-	tests/triton/run $(TRITON)
+test-triton: runtime
+	$(CARGO) build -p libsoftdimo
+	$(CARGO) test -p libsoftdimo --test hosts -- --ignored triton --nocapture
