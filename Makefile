@@ -9,7 +9,8 @@
 # make install   PREFIX=/usr/local DESTDIR=
 # make dist      target/dist: a folder to build programs against and to ship (bindings/dist.mk)
 # make plugins   target/plugins: folders to drop into engines (bindings/plugins.mk)
-# The last two for another platform: TARGET=windows-x86_64 or TARGET=linux-aarch64 (bindings/platform.mk)
+# make triton    target/triton: a backend for Triton Inference Server; make test-triton runs it in one (bindings/triton/triton.mk)
+# make dist and make plugins for another platform: TARGET=windows-x86_64 or TARGET=linux-aarch64 (bindings/platform.mk)
 
 CARGO ?= cargo
 CC ?= cc
@@ -57,7 +58,7 @@ test: tools runtime
 test-hosts: runtime
 	@scripts/check-tools test-hosts
 	$(CARGO) build -p libsoftdimo
-	$(CARGO) test -p libsoftdimo --test hosts -- --ignored --skip cross --nocapture
+	$(CARGO) test -p libsoftdimo --test hosts -- --ignored --skip cross --skip triton --nocapture
 
 test-dist: tools runtime
 	@test -f $(CROSS)/root.version || { echo "make test-dist needs what scripts/cross install makes" >&2; exit 1; }
@@ -84,4 +85,5 @@ include bindings/platform.mk
 include bindings/install.mk
 include bindings/dist.mk
 include bindings/plugins.mk
+include bindings/triton/triton.mk
 include docs/docs.mk

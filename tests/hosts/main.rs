@@ -14,6 +14,7 @@ mod languages;
 mod love;
 mod mono;
 mod python;
+mod triton;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
