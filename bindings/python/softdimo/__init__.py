@@ -135,3 +135,9 @@ __all__ = [
     "seed",
     "set_memory_budget",
 ]
+
+# By the names they are used by, in messages as in pickles.
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        globals()[_name].__module__ = __name__
+del _name

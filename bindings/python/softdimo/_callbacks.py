@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -28,73 +30,59 @@ class Callback:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self.raised: BaseException | None = None
         self.handle = ffi.new_handle(self)
 
-    def reraise(self) -> None:
-        """Raise what the function has raised, once: nothing may pass through the library."""
-        raised, self.raised = self.raised, None
-        if raised is not None:
-            raise raised
+
+class _Raised(threading.local):
+    """What a callback of this thread has raised: nothing may pass through the library. It calls on the thread that called it."""
+
+    why: BaseException | None = None
 
 
-def _nothing(*_: object) -> None:
+_raised = _Raised()
+
+
+def _on_error(kind: object, why: BaseException, trace: TracebackType | None) -> None:
+    _raised.why = why.with_traceback(trace)
+
+
+def reraise() -> None:
+    """Raise what a callback has raised, once the library has returned."""
+    why, _raised.why = _raised.why, None
+    if why is not None:
+        raise why
+
+
+def nothing(*_: object) -> None:
     """Progress that nobody asked for: being called is enough for Ctrl-C."""
-
-
-def progress(function: ProgressFunction | None) -> Callback:
-    """A progress callback: False from `function` stops, as does what it raises."""
-    return Callback(function or _nothing)
-
-
-def reward(function: RewardFunction) -> Callback:
-    """A reward callback, see Reward.from_function."""
-    return Callback(function)
-
-
-def log(function: LogFunction) -> Callback:
-    """A log callback."""
-    return Callback(function)
 
 
 def _on_log(user_data: Any, level: int, message: Any) -> int:
     """A message. Failing to take it is no reason to stop what is computed: that is raised when the call ends."""
     with InCallback():
         callback: Callback = ffi.from_handle(user_data)
-        try:
-            callback.function(_LEVELS.get(level, logging.INFO), ffi.string(message).decode())
-            return int(lib.SOFTDIMO_CONTINUE)
-        except BaseException as why:
-            callback.raised = why
-            return int(lib.SOFTDIMO_STOP)
+        callback.function(_LEVELS.get(level, logging.INFO), ffi.string(message).decode())
+        return int(lib.SOFTDIMO_CONTINUE)
 
 
 def _on_progress(user_data: Any, step: int, total: int) -> int:
     """Steps done and steps in all."""
     with InCallback():
         callback: Callback = ffi.from_handle(user_data)
-        try:
-            return int(lib.SOFTDIMO_STOP if callback.function(step, total) is False else lib.SOFTDIMO_CONTINUE)
-        except BaseException as why:
-            callback.raised = why
-            return int(lib.SOFTDIMO_STOP)
+        return int(lib.SOFTDIMO_STOP if callback.function(step, total) is False else lib.SOFTDIMO_CONTINUE)
 
 
 def _on_reward(user_data: Any, pixels: Any, batch: int, width: int, height: int, scores: Any, gradient: Any) -> int:
     """Pictures to score. The function has arrays of its own, which it may keep: the library's are gone after the call."""
     with InCallback():
         callback: Callback = ffi.from_handle(user_data)
-        try:
-            shape = (batch, 3, height, width)
-            pictures = _floats(pixels, shape).copy()
-            own_scores, own_gradient = np.zeros(batch, np.float32), np.zeros(shape, np.float32)
-            stop = callback.function(pictures, own_scores, own_gradient) is False
-            _floats(scores, (batch,))[:] = own_scores
-            _floats(gradient, shape)[:] = own_gradient
-            return int(lib.SOFTDIMO_STOP if stop else lib.SOFTDIMO_CONTINUE)
-        except BaseException as why:
-            callback.raised = why
-            return int(lib.SOFTDIMO_STOP)
+        shape = (batch, 3, height, width)
+        pictures = _floats(pixels, shape).copy()
+        own_scores, own_gradient = np.zeros(batch, np.float32), np.zeros(shape, np.float32)
+        stop = callback.function(pictures, own_scores, own_gradient) is False
+        _floats(scores, (batch,))[:] = own_scores
+        _floats(gradient, shape)[:] = own_gradient
+        return int(lib.SOFTDIMO_STOP if stop else lib.SOFTDIMO_CONTINUE)
 
 
 def _floats(pointer: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -102,6 +90,7 @@ def _floats(pointer: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     return np.frombuffer(ffi.buffer(pointer, count * 4), np.float32, count).reshape(shape)
 
 
-on_log = ffi.callback("softdimo_log_fn", _on_log)
-on_progress = ffi.callback("softdimo_progress_fn", _on_progress)
-on_reward = ffi.callback("softdimo_reward_fn", _on_reward)
+# Not by `try` in the functions: a signal's handler may raise before their first line.
+on_log = ffi.callback("softdimo_log_fn", _on_log, lib.SOFTDIMO_STOP, _on_error)
+on_progress = ffi.callback("softdimo_progress_fn", _on_progress, lib.SOFTDIMO_STOP, _on_error)
+on_reward = ffi.callback("softdimo_reward_fn", _on_reward, lib.SOFTDIMO_STOP, _on_error)

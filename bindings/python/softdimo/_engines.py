@@ -13,8 +13,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
-from . import _callbacks
-from ._callbacks import Callback, LogFunction, ProgressFunction
+from ._callbacks import Callback, LogFunction, ProgressFunction, nothing, on_log, on_progress, reraise
 from ._errors import check
 from ._handles import Owner, encoded, interruptible, text
 from ._jobs import Job, Opening
@@ -119,8 +118,8 @@ class _Opened:
             elif name == "log_level":
                 native.log_level = choice(_LOG_LEVELS, value, name)
             elif name == "log":
-                callback = _callbacks.log(value)
-                native.log, native.log_user_data = _callbacks.on_log, callback.handle
+                callback = Callback(value)
+                native.log, native.log_user_data = on_log, callback.handle
                 self.keep.append(callback)
             else:
                 raise TypeError(f"unexpected keyword argument '{name}'")
@@ -162,8 +161,6 @@ class Engine(Owner):
     layout: Layout
     """Shapes of the model."""
 
-    _logs: list[Callback]
-
     @classmethod
     def open(cls, model: Model = None, **options: Unpack[Options]) -> Engine:
         """Open a model file by its path, or its bytes (not copied where they are read only); None is the bundled one.
@@ -195,7 +192,8 @@ class Engine(Owner):
             check(lib.softdimo_engine_open_async(path, opened.native, native, opening))
         # Whoever takes the engine keeps what it uses, longer than the opening does.
         keep = [*request.keep, *opened.keep]
-        return Opening._begun(opening[0], lambda pointer: cls._made(pointer, list(opened.keep)), keep)
+        own = [*opened.keep, *request.buffers]
+        return Opening._begun(opening[0], lambda pointer: cls._made(pointer, list(own)), keep)
 
     @classmethod
     def _made(cls, pointer: Any, keep: list[Any]) -> Engine:
@@ -205,17 +203,12 @@ class Engine(Owner):
         layout.struct_size = ffi.sizeof(layout[0])
         check(lib.softdimo_engine_layout(pointer, layout))
         engine.layout = Layout(*(getattr(layout, field) for field in Layout._fields))
-        engine._logs = [kept for kept in keep if isinstance(kept, Callback)]
         try:
-            engine._reraise()
+            reraise()
         except BaseException:
             engine.close()
             raise
         return engine
-
-    def _reraise(self) -> None:
-        for callback in self._logs:
-            callback.reraise()
 
     @overload
     def submit(self, label: str | None = None, *, batch: None = None, **fields: Unpack[Fields]) -> Job[Picture]: ...
@@ -238,7 +231,7 @@ class Engine(Owner):
             self._keep(request.buffers)
             check(lib.softdimo_submit(pointer, native, job))
             keep = [*self._handle.keep, *request.keep]
-        return Job._made(job[0], self, batch, keep, [*request.callbacks, *self._logs])
+        return Job._made(job[0], self, batch, keep)
 
     def _keep(self, buffers: list[Any]) -> None:
         for buffer in buffers:
@@ -321,18 +314,17 @@ class Engine(Owner):
         with self._handle as pointer, request as native:
             self._keep(request.buffers)
             status = lib.softdimo_engine_warmup_request(pointer, native)
-        request.reraise()
-        self._reraise()
+        reraise()
         check(status)
 
     def tune(self, progress: ProgressFunction | None = None) -> int:
         """Measure which convolutions of a model for int8 arithmetic this machine computes faster in f32, and remember it in the user's
         cache folder (SOFTDIMO_CACHE); returns how many. About a second for each kind of convolution; waits for the jobs before it.
         Raises UnsupportedError where there is nothing to choose."""
-        callback, count = _callbacks.progress(progress), ffi.new("uint32_t *")
+        callback, count = Callback(progress or nothing), ffi.new("uint32_t *")
         with self._handle as pointer:
-            status = lib.softdimo_engine_tune(pointer, _callbacks.on_progress, callback.handle, count)
-        callback.reraise()
+            status = lib.softdimo_engine_tune(pointer, on_progress, callback.handle, count)
+        reraise()
         check(status)
         return int(count[0])
 

@@ -56,6 +56,9 @@ class Handle:
             self._release()
         if _waiting and not _thread.callbacks:
             _release_waiting()
+        # What it waited for was ended for the interpreter's sake: nobody is left to be told.
+        while _ending not in (None, threading.get_ident()):
+            time.sleep(_PATIENCE)
 
     def close(self) -> None:
         """Free it, now or when its last user is done. In a forked child this does nothing."""
@@ -92,6 +95,8 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
+# The thread that ends the interpreter.
+_ending: int | None = None
 _live: dict[int, Handle] = {}
 _waiting: collections.deque[Handle] = collections.deque()
 
@@ -117,6 +122,8 @@ class InCallback:
 
 def _at_exit() -> None:
     """No thread may be on its way from the library into an interpreter that is gone, so all ends before: the latest first."""
+    global _ending
+    _ending = threading.get_ident()
     left = [handle for handle in reversed(list(_live.values())) if handle._process == os.getpid()]
     for handle in left:
         handle.close()
@@ -181,7 +188,8 @@ def encoded(value: str | bytes | os.PathLike[str], what: str) -> bytes:
 
 def interruptible(work: Callable[[], Any]) -> Any:
     """What `work` returns, where it may wait in one call of the library: on the main thread Ctrl-C ends the wait."""
-    if threading.current_thread() is not threading.main_thread():
+    # Inside a callback the library refuses what would wait for the callback: it has to see that it is this thread.
+    if threading.current_thread() is not threading.main_thread() or _thread.callbacks:
         return work()
     outcome: list[Any] = []
     failure: list[BaseException] = []

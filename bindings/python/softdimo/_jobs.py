@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, ca
 import numpy as np
 import numpy.typing as npt
 
-from ._callbacks import Callback
+from ._callbacks import reraise
 from ._errors import TimeoutError, check
 from ._handles import Owner, text
 from ._native import ffi, lib
@@ -51,15 +51,10 @@ class Progress(NamedTuple):
 class Waitable(Owner, Generic[R]):
     """What ends on its own, and can be waited for: by wait() and result(), or `await`."""
 
-    _callbacks: list[Callback]
     _wait: Callable[[Any, int], int]
     _progress: Callable[[Any, Any], int]
     _cancel: Callable[[Any], int]
     _error: Callable[..., int]
-
-    def _reraise(self) -> None:
-        for callback in self._callbacks:
-            callback.reraise()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end, at most `timeout` seconds; False if they are over first.
@@ -74,7 +69,7 @@ class Waitable(Owner, Generic[R]):
             piece = min(left, _PIECE if signals else _LONG)
             with self._handle as pointer:
                 status = self._wait(pointer, math.ceil(piece))
-            self._reraise()
+            reraise()
             if status != lib.SOFTDIMO_ERR_TIMEOUT:
                 check(status)
                 return True
@@ -174,9 +169,9 @@ class Job(Waitable[R]):
         raise TypeError("a Job is made by Engine.submit")
 
     @classmethod
-    def _made(cls, pointer: Any, engine: Engine, batch: int | None, keep: list[Any], callbacks: list[Callback]) -> Job[R]:
+    def _made(cls, pointer: Any, engine: Engine, batch: int | None, keep: list[Any]) -> Job[R]:
         job = cls.__new__(cls)
-        job._layout, job._batch, job._callbacks = engine.layout, batch, callbacks
+        job._layout, job._batch = engine.layout, batch
         job._own(pointer, lib.softdimo_job_free, lib.softdimo_job_cancel, keep)
         return job
 
@@ -186,7 +181,7 @@ class Job(Waitable[R]):
         state = ffi.new("uint32_t *")
         with self._handle as pointer:
             status = lib.softdimo_job_poll(pointer, state)
-        self._reraise()
+        reraise()
         check(status)
         return _STATES[state[0]]
 
@@ -266,7 +261,7 @@ class Opening(Waitable["Engine"]):
     @classmethod
     def _begun(cls, pointer: Any, engine: Callable[[Any], Engine], keep: list[Any]) -> Opening:
         opening = cls.__new__(cls)
-        opening._callbacks, opening._made_engine = [], engine
+        opening._made_engine = engine
         opening._own(pointer, lib.softdimo_opening_free, lib.softdimo_opening_cancel, keep)
         return opening
 

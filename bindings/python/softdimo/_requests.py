@@ -9,8 +9,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from . import _callbacks
-from ._callbacks import Callback, ProgressFunction
+from ._callbacks import Callback, ProgressFunction, nothing, on_progress
 from ._errors import check
 from ._handles import Handle, encoded
 from ._native import ffi, lib
@@ -109,14 +108,13 @@ _TEXTS = {"label", "prompt", "negative_prompt"}
 
 
 class Request:
-    """A softdimo_request from keyword arguments. It lives through the call that takes it; `keep` and `callbacks` with the job."""
+    """A softdimo_request from keyword arguments. It lives through the call that takes it; `keep` with the job."""
 
     def __init__(self, label: str | None, batch: int, fields: dict[str, Any]) -> None:
         self.native = ffi.new("softdimo_request *")
         check(lib.softdimo_request_init(self.native, ffi.sizeof(self.native[0])))
         self.batch = batch
         self.keep: list[Any] = []
-        self.callbacks: list[Callback] = []
         self._terms: list[tuple[Handle, Any]] = []
         self._alive: list[Any] = []
         assign(self.native, "batch", batch)
@@ -142,11 +140,6 @@ class Request:
     def buffers(self) -> list[Any]:
         """Files in memory, which the engine reads as long as it lives."""
         return [kept for kept in self.keep if isinstance(kept, ffi.CData)]
-
-    def reraise(self) -> None:
-        """Raise what a callback has raised."""
-        for callback in self.callbacks:
-            callback.reraise()
 
     def told(self) -> None:
         """Give it a progress callback if it has none: by its calls comes Ctrl-C."""
@@ -212,13 +205,10 @@ class Request:
             self._terms.append((reward._handle, term))
             assign(term, "weight", weight)
             self.keep.extend(reward._handle.keep)
-            if reward._callback:
-                self.callbacks.append(reward._callback)
         if terms:
             self.native.rewards, self.native.reward_count = native, len(terms)
 
     def _progress(self, function: ProgressFunction | None) -> None:
-        callback = _callbacks.progress(function)
-        self.native.progress, self.native.progress_user_data = _callbacks.on_progress, callback.handle
+        callback = Callback(function or nothing)
+        self.native.progress, self.native.progress_user_data = on_progress, callback.handle
         self.keep.append(callback)
-        self.callbacks.append(callback)

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from . import _callbacks
-from ._callbacks import Callback, RewardFunction
+from ._callbacks import Callback, RewardFunction, on_reward
 from ._errors import check
 from ._handles import Owner, encoded, text
 from ._native import ffi, lib
@@ -34,15 +33,12 @@ class Reward(Owner):
         raise TypeError("a Reward is made by Reward.target, .color, .histogram, .prior, .closeness, .open or .from_function")
 
     @classmethod
-    def _made(cls, call: Callable[[Any], int], keep: list[Any] | None = None, callback: Callback | None = None) -> Reward:
+    def _made(cls, call: Callable[[Any], int], keep: list[Any] | None = None) -> Reward:
         pointer = ffi.new("softdimo_reward **")
         check(call(pointer))
         reward = cls.__new__(cls)
-        reward._callback = callback
         reward._own(pointer[0], lib.softdimo_reward_free, keep=keep)
         return reward
-
-    _callback: Callback | None
 
     @classmethod
     def target(cls, picture: PictureLike, mask: npt.ArrayLike | None = None) -> Reward:
@@ -112,10 +108,10 @@ class Reward(Owner):
         the thread that waits for or polls the job (for `await job` a thread of its own), one call at a time; without such a thread the
         job stands still. It must not wait for this engine: such calls raise UnsupportedError.
         """
-        callback = _callbacks.reward(function)
+        callback = Callback(function)
         return cls._made(
-            lambda out: lib.softdimo_reward_from_callback(_callbacks.on_reward, callback.handle, out),
-            keep=[callback], callback=callback,
+            lambda out: lib.softdimo_reward_from_callback(on_reward, callback.handle, out),
+            keep=[callback],
         )
 
     @property
