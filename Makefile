@@ -2,6 +2,8 @@
 # make test      run every test but those of full size and of hosts; prints how long building and testing took
 # make test-hosts run the folders of bindings/ in their engines: LÖVE, Godot 3, Mono; scripts/check-tools names what to install
 # make test-dist build and run programs with what is shipped for Windows and ARM64 (scripts/cross install)
+# make wheel    target/wheels: the wheel that pip installs (bindings/python/python.mk)
+# make test-python build such a wheel, install it into fresh environments and test it there
 # make test-full run those of full size and the exit stress test: minutes, and gigabytes of memory and disk
 # make test-nightly the long gates (scripts/nightly): fuzzing, Valgrind, faults, stress, soak; two hours, and a summary
 # make lint      formatting, clippy and documentation without a warning
@@ -84,6 +86,7 @@ clean:
 include bindings/platform.mk
 include bindings/install.mk
 include bindings/dist.mk
+include bindings/python/python.mk
 include bindings/plugins.mk
 include bindings/triton/triton.mk
 include docs/docs.mk

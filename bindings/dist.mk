@@ -16,17 +16,21 @@ RUST_NOTICES ?= $(DEBIAN_DOCS)/libstd-rust-web-dev/copyright
 rust_notices_name := rust-library.txt
 endif
 
-# The licences of all that is in a folder that is handed on, into its folder of this name.
-define licences
+# The licences of the library and the model into a folder, and of all that is in a folder that is handed on.
+define own_licences
 @test -f $(RUST_NOTICES) || { echo "$(RUST_NOTICES) is missing: RUST_NOTICES=FILE names another" >&2; exit 1; }
 install -d $(1)
 install -m 644 LICENSE-MIT LICENSE-APACHE models/emoji-32.md $(1)
-install -m 644 $(dir $(ORT))LICENSE $(1)/onnxruntime-LICENSE.txt
-install -m 644 $(dir $(ORT))ThirdPartyNotices.txt $(1)/onnxruntime-ThirdPartyNotices.txt
 install -m 644 $(RUST_NOTICES) $(1)/$(rust_notices_name)
 $(if $(filter windows,$(SYSTEM)),install -m 644 $(DEBIAN_DOCS)/mingw-w64-x86-64-dev/copyright $(1)/mingw-w64.txt)
 $(if $(filter windows,$(SYSTEM)),install -m 644 $(DEBIAN_DOCS)/gcc-mingw-w64-x86-64-posix-runtime/copyright $(1)/gcc-runtime.txt)
 scripts/notices $(1)/crates.txt
+endef
+
+define licences
+$(call own_licences,$(1))
+install -m 644 $(dir $(ORT))LICENSE $(1)/onnxruntime-LICENSE.txt
+install -m 644 $(dir $(ORT))ThirdPartyNotices.txt $(1)/onnxruntime-ThirdPartyNotices.txt
 endef
 
 # What dist has of a system beside what is installed there. ELF: one file by the name that programs load, which is a file on

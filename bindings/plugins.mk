@@ -92,10 +92,13 @@ plugin-godot4: plugin-files $(GODOT_HEADERS)/headers.version
 	$(call licences,$(GODOT4)/licences)
 	$(call node_$(SYSTEM),godot4,$(GODOT4))
 
-# A package: PYTHONPATH=target/plugins/python
-plugin-python: plugin-files
-	install -d $(PLUGINS)/python/softdimo
+# A package for PYTHONPATH=target/plugins/python, with what the wheel has, and ONNX Runtime.
+PYTHON_PLUGIN := $(PLUGINS)/python/softdimo
+plugin-python: plugin-files $(OUT)/header.h
+	install -d $(PYTHON_PLUGIN)/_native
 	$(call readme,python,$(PLUGINS)/python,)
-	install -m 644 bindings/python/softdimo/*.py $(PLUGINS)/python/softdimo
-	$(call libraries,$(PLUGINS)/python/softdimo)
-	$(call licences,$(PLUGINS)/python/softdimo/licences)
+	install -m 644 bindings/python/softdimo/*.py* bindings/python/softdimo/py.typed $(BUNDLED_MODEL) $(PYTHON_PLUGIN)
+	install -m 644 bindings/python/plugin.py $(PYTHON_PLUGIN)/_native/__init__.py
+	install -m 644 $(PYTHON_WORK)/ffi.py $(PYTHON_PLUGIN)/_native
+	$(call libraries,$(PYTHON_PLUGIN)/_native)
+	$(call licences,$(PYTHON_PLUGIN)/licences)

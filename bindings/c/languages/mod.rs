@@ -1,10 +1,9 @@
 //! What `include/softdimo.h` declares, for other languages: the header, which is regular, is read, and written as
-//! declarations of LuaJIT, C# and Python. Sizes and places are not computed here: tests hold what these languages make of
+//! declarations of LuaJIT and C#. Sizes and places are not computed here: tests hold what these languages make of
 //! the declarations against `tests/capi/abi.txt`, which a C compiler has filled in.
 
 pub mod csharp;
 pub mod lua;
-pub mod python;
 
 /// The header.
 pub struct Header {

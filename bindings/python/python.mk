@@ -1,0 +1,49 @@
+# make wheel        target/wheels: one wheel for every Python from 3.11 on, for Linux of glibc 2.17 or newer (manylinux2014). What makes
+#                   it comes from PyPI, pinned by hash (bindings/python/requirements.txt)
+# make test-python  a wheel built by cargo's dev profile, which has all but the linking in common with that, checked, installed into fresh
+#                   environments of every Python from 3.11 on that is found, and tested there: bindings/python/test
+#
+# PYTHON, 3.11 or newer, runs what builds. OUT and CARGO are the Makefile's, RUST_NOTICES bindings/dist.mk's.
+
+PYTHON ?= python3
+PYTHON_WORK := $(OUT)/python
+PYTHON_TOOLS := $(PYTHON_WORK)/tools/bin/python
+PYTHON_PACKAGE := $(PYTHON_WORK)/package
+WHEELS ?= $(OUT)/wheels
+
+# An environment of its own for what builds.
+$(PYTHON_WORK)/tools.version: bindings/python/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PYTHON=$(PYTHON): expected 3.11 or newer, found " + sys.version)'
+	rm -rf $(PYTHON_WORK)/tools
+	$(PYTHON) -m venv $(PYTHON_WORK)/tools
+	$(PYTHON_TOOLS) -m pip install --quiet --require-hashes --only-binary :all: -r $<
+	cp $< $@
+
+$(PYTHON_WORK)/zig.version: bindings/python/requirements-zig.txt $(PYTHON_WORK)/tools.version
+	$(PYTHON_TOOLS) -m pip install --quiet --require-hashes --only-binary :all: -r $<
+	cp $< $@
+
+# The declarations, where maturin looks for the header of a crate.
+$(OUT)/header.h: include/softdimo.h bindings/python/declare.py $(PYTHON_WORK)/tools.version
+	$(PYTHON_TOOLS) bindings/python/declare.py $< $@ $(PYTHON_WORK)/ffi.py
+
+# The project that maturin builds: the package, and what the repository has elsewhere.
+.PHONY: python-package wheel test-python
+python-package: $(OUT)/header.h
+	rm -rf $(PYTHON_PACKAGE)
+	install -d $(PYTHON_PACKAGE)/softdimo
+	install -m 644 bindings/python/README.md $(PYTHON_PACKAGE)
+	sed 's|"../c/Cargo.toml"|"$(abspath bindings/c/Cargo.toml)"|' bindings/python/pyproject.toml > $(PYTHON_PACKAGE)/pyproject.toml
+	install -m 644 bindings/python/softdimo/*.py* bindings/python/softdimo/py.typed $(BUNDLED_MODEL) $(PYTHON_PACKAGE)/softdimo
+	$(call own_licences,$(PYTHON_PACKAGE)/licences)
+
+maturin = cd $(PYTHON_PACKAGE) && PATH=$(abspath $(PYTHON_WORK)/tools/bin):$$PATH CARGO=$(CARGO) maturin build --quiet
+
+wheel: python-package $(PYTHON_WORK)/zig.version
+	$(maturin) --release --zig --compatibility manylinux2014 --out $(abspath $(WHEELS))
+	@ls -l $(WHEELS)
+
+test-python: python-package runtime
+	rm -rf $(PYTHON_WORK)/wheels
+	$(maturin) --out $(abspath $(PYTHON_WORK)/wheels)
+	bindings/python/test $(PYTHON_WORK)/wheels/*.whl

@@ -1,0 +1,271 @@
+"""Pictures, and the arrays that they are written into."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from ._errors import check
+from ._handles import encoded
+from ._native import ffi, lib
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Format = Literal["rgba8", "rgb8", "bgra8", "rgba32f"]
+Origin = Literal["top_left", "bottom_left"]
+Array = npt.NDArray[Any]
+
+# The library's number of a format, the dtype of its channels and how many there are.
+_FORMATS: dict[str, tuple[int, type[Any], int]] = {
+    "rgba8": (lib.SOFTDIMO_FORMAT_RGBA8, np.uint8, 4),
+    "rgb8": (lib.SOFTDIMO_FORMAT_RGB8, np.uint8, 3),
+    "bgra8": (lib.SOFTDIMO_FORMAT_BGRA8, np.uint8, 4),
+    "rgba32f": (lib.SOFTDIMO_FORMAT_RGBA32F, np.float32, 4),
+}
+_ORIGINS = {"top_left": lib.SOFTDIMO_ORIGIN_TOP_LEFT, "bottom_left": lib.SOFTDIMO_ORIGIN_BOTTOM_LEFT}
+_SCALINGS = {"nearest": lib.SOFTDIMO_SCALING_NEAREST, "smooth": lib.SOFTDIMO_SCALING_SMOOTH}
+_DITHERS = {"none": lib.SOFTDIMO_DITHER_NONE, "bayer4": lib.SOFTDIMO_DITHER_BAYER4, "bayer8": lib.SOFTDIMO_DITHER_BAYER8}
+
+
+def choice(table: Mapping[str, Any], value: str, what: str) -> Any:
+    """What a word stands for."""
+    try:
+        return table[value]
+    except (KeyError, TypeError):
+        raise ValueError(f"{what}: expected one of {', '.join(map(repr, table))}, found {value!r}") from None
+
+
+@dataclass(frozen=True)
+class Style:
+    """How pictures are written: the background is taken away, then colours are chosen, then the picture is enlarged.
+
+    `scaling`: of pictures that are larger than the model's, "nearest" (pixel art) or "smooth" (Catmull-Rom).
+    `palette`: None for all colours; 2 to 256 for as many colours of the picture's own; or colours, uint8 [n, 3] or [n, 4].
+    `dither`: "none", "bayer4" or "bayer8", with a palette; `dither_strength` 0 to 1.
+    `matte`: make the background transparent, where it differs from the border's colour by at most `matte_tolerance` (a distance
+    in OKLab, 0 to 1; None is 0.04); holes of `matte_hole_area` of the model's pixels or more as well, 0 for none.
+    """
+
+    scaling: Literal["nearest", "smooth"] = "nearest"
+    palette: int | npt.ArrayLike | None = None
+    dither: Literal["none", "bayer4", "bayer8"] = "none"
+    dither_strength: float = 1.0
+    matte: bool = False
+    matte_tolerance: float | None = None
+    matte_hole_area: int = 0
+
+
+def native_style(style: Style) -> tuple[Any, list[Any]]:
+    """A softdimo_picture_style, and what it points to."""
+    native, keep = ffi.new("softdimo_picture_style *"), []
+    check(lib.softdimo_picture_style_init(native, ffi.sizeof(native[0])))
+    native.scaling = choice(_SCALINGS, style.scaling, "scaling")
+    native.dither = choice(_DITHERS, style.dither, "dither")
+    native.dither_strength = style.dither_strength
+    native.matte = bool(style.matte)
+    assign(native, "matte_hole_area", style.matte_hole_area)
+    if style.matte_tolerance is not None:
+        native.matte_tolerance = style.matte_tolerance
+    if isinstance(style.palette, int):
+        assign(native, "palette_count", style.palette)
+    elif style.palette is not None:
+        colours = np.ascontiguousarray(style.palette, np.uint8)
+        if colours.ndim != 2 or colours.shape[1] not in (3, 4):
+            raise ValueError(f"palette: expected uint8 [n, 3] or [n, 4], found shape {list(colours.shape)}")
+        native.palette, native.palette_count = ffi.cast("uint8_t *", address(colours)), len(colours)
+        native.palette_format = _FORMATS["rgb8" if colours.shape[1] == 3 else "rgba8"][0]
+        keep.append(colours)
+    return native, keep
+
+
+def assign(struct: Any, field: str, value: Any) -> None:
+    """A field of C's, with an error that names it."""
+    try:
+        setattr(struct, field, value)
+    except OverflowError as why:
+        raise ValueError(f"{field}: {why}") from None
+    except TypeError as why:
+        raise TypeError(f"{field}: {why}") from None
+
+
+def address(array: Array) -> int:
+    """Where an array's first element lies."""
+    return int(array.__array_interface__["data"][0])
+
+
+class Target:
+    """How pictures are to be written: into the caller's array, or into new ones."""
+
+    def __init__(self, layout: tuple[int, int], count: int, out: Array | None, size: tuple[int, int] | None,
+                 format: Format | None, origin: Origin, style: Style | None) -> None:
+        width, height = size or layout
+        choice(_ORIGINS, origin, "origin")
+        self.origin: str = origin
+        self.format: str = format or "rgba8"
+        self.style, self._keep = native_style(style) if style else (ffi.NULL, [])
+        if out is None:
+            _, dtype, channels = choice(_FORMATS, self.format, "format")
+            if min(width, height) < 1:
+                raise ValueError(f"size: expected a width and a height of 1 or more, found {size}")
+            self.arrays = [np.empty((height, width, channels), dtype) for _ in range(count)]
+            return
+        arrays = [out] if _dimensions(out) == 3 else list(out) if _dimensions(out) == 4 else []
+        if len(arrays) != count:
+            kind = "[height, width, channels]" if count == 1 else f"[{count}, height, width, channels]"
+            raise ValueError(f"out: expected an array {kind}, found shape {list(out.shape)}")
+        names = [name for name, (_, dtype, channels) in _FORMATS.items()
+                 if out.dtype == dtype and out.shape[-1] == channels and format in (None, name)]
+        if not names:
+            found = f"{out.dtype} with {out.shape[-1]} channels"
+            raise ValueError(f"out: expected uint8 with 4 or 3 channels, or float32 with 4 (format={format!r}), found {found}")
+        if size and tuple(arrays[0].shape[1::-1]) != tuple(size):
+            raise ValueError(f"out: expected pictures of size {size}, found shape {list(out.shape)}")
+        if not out.flags.writeable:
+            raise ValueError("out: expected an array that can be written, found one that is read only")
+        self.format, self.arrays = names[0], arrays
+
+    def image(self, index: int) -> Any:
+        """The softdimo_image of a picture; it lives as long as this object."""
+        image = native_image(self.arrays[index], self.format, self.origin)
+        image.style = self.style
+        return image
+
+    def picture(self, index: int, report: str) -> Picture:
+        """The picture, once it is written."""
+        return Picture(self.arrays[index], report, index, self.format, self.origin)
+
+
+def _dimensions(out: Any) -> int:
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected a numpy array, found a {type(out).__name__}")
+    return out.ndim
+
+
+def native_image(array: Array, format: str, origin: str) -> Any:
+    """A softdimo_image of [height, width, channels], whose rows may be apart."""
+    height, width, channels = array.shape
+    item = array.itemsize
+    row, pixel, channel = array.strides
+    if channel != item or pixel != channels * item or (height > 1 and row < width * pixel):
+        expected = f"pixels side by side and rows that follow each other (strides [>={width * channels * item}, {channels * item}, {item}])"
+        raise ValueError(f"expected an array of {expected}, found strides {list(array.strides)}")
+    image = ffi.new("softdimo_image *")
+    check(lib.softdimo_image_init(image, ffi.sizeof(image[0])))
+    stride = row if height > 1 else width * pixel
+    image.width, image.height = width, height
+    image.format, image.origin = _FORMATS[format][0], _ORIGINS[origin]
+    assign(image, "stride", stride)
+    image.data, image.capacity = ffi.cast("void *", address(array)), (height - 1) * stride + width * pixel
+    return image
+
+
+PictureLike = Union["Picture", npt.NDArray[np.uint8], "Image"]
+
+
+def readable(picture: PictureLike, what: str) -> tuple[Any, Array]:
+    """The softdimo_image of a picture that the library reads, and the array that it points to."""
+    if isinstance(picture, Picture):
+        array = np.ascontiguousarray(picture.array)
+        return native_image(array, picture.format, picture.origin), array
+    array = np.asarray(picture)
+    if array.ndim != 3 or array.dtype != np.uint8 or array.shape[2] not in (3, 4) or 0 in array.shape:
+        found = f"{array.dtype} {list(array.shape)}"
+        raise ValueError(f"{what}: expected a picture, uint8 [height, width, 3 or 4], found {found}")
+    array = np.ascontiguousarray(array)
+    return native_image(array, "rgba8" if array.shape[2] == 4 else "rgb8", "top_left"), array
+
+
+class Picture:
+    """A picture that was made: an array, and how it came to be.
+
+    `array`: [height, width, channels], uint8 with 4 channels RGBA, alpha straight, from the top, unless another `format` or
+    `origin` was asked for; the caller's own where `out` was given. `index`: its place in the batch. A Picture can be pickled,
+    and shared between threads as any array.
+    """
+
+    __slots__ = ("_report", "array", "format", "index", "origin")
+
+    def __init__(self, array: Array, report: str = "{}", index: int = 0, format: str = "rgba8",
+                 origin: str = "top_left") -> None:
+        self.array, self.index, self.format, self.origin, self._report = array, index, format, origin, report
+
+    @property
+    def width(self) -> int:
+        """Pixels of a row."""
+        return int(self.array.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.array.shape[0])
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the job did, with every default filled in: all that is needed to make the picture again. A new dictionary."""
+        return dict(json.loads(self._report))
+
+    @property
+    def seed(self) -> int:
+        """Its own seed: that of the request, plus its place in the batch."""
+        return (int(self.report["seed"]) + self.index) % 2**64
+
+    def save(self, path: str | os.PathLike[str], text: Mapping[str, str] | None = None) -> None:
+        """Write a PNG (RGB for 3 channels of 8 bits, else RGBA), with texts (keyword: value) in it.
+
+        The file appears complete or not at all, and replaces one of its name. Raises IoError, InvalidArgumentError for a keyword
+        that PNG does not allow.
+        """
+        image, _array = readable(self, "the picture")
+        words = [ffi.new("char[]", encoded(word, "text")) for pair in (text or {}).items() for word in pair]
+        pairs = ffi.new("char *[]", words) if words else ffi.NULL
+        check(lib.softdimo_image_write_png(image, encoded(path, "path"), pairs, len(words) // 2))
+
+    def to_pil(self) -> Image:
+        """The same as an image of Pillow's (softdimo[pillow]), which copies it. Raises ImportError without Pillow."""
+        import PIL.Image
+
+        array = self.array
+        if array.dtype == np.float32:
+            array = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+        if self.format == "bgra8":
+            array = array[:, :, [2, 1, 0, 3]]
+        if self.origin == "bottom_left":
+            array = array[::-1]
+        return PIL.Image.fromarray(np.ascontiguousarray(array))
+
+    def _repr_png_(self) -> bytes:
+        """For notebooks."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "picture.png")
+            self.save(path)
+            with open(path, "rb") as file:
+                return file.read()
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if copy is None:
+            return np.asarray(self.array, dtype)
+        return np.array(self.array, dtype, copy=copy)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Picture) and np.array_equal(self.array, other.array)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<softdimo.Picture {self.width}x{self.height} {self.array.dtype}>"
+
+
+def floats(values: npt.ArrayLike, what: str, shape: Sequence[int] | None = None) -> npt.NDArray[np.float32]:
+    """Numbers as the library reads them."""
+    array = np.ascontiguousarray(values, np.float32)
+    if shape is not None and array.shape != tuple(shape):
+        raise ValueError(f"{what}: expected shape {list(shape)}, found {list(array.shape)}")
+    return array
