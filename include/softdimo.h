@@ -199,7 +199,7 @@ typedef struct softdimo_engine softdimo_engine;
 #define SOFTDIMO_LOG_ERROR 1
 /// A warning.
 #define SOFTDIMO_LOG_WARNING 2
-/// Information: the runtime that was loaded, sessions that were prepared. All that this version sends.
+/// Information: the runtime that was loaded, sessions that were prepared.
 #define SOFTDIMO_LOG_INFO 3
 
 /// Result of every callback: go on.

@@ -20,6 +20,7 @@ mod windows;
 
 use left_out::left_out;
 use programs::{compiled, example, program, run};
+use softdimo::convert::{Storage, quantize};
 use support::built::library;
 use support::platform::platform;
 use support::{bundled, data, maskbit, root};
@@ -68,7 +69,10 @@ fn hygiene() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    run(program("hygiene").arg(maskbit::labelled(folder.path())));
+    let (floats, int8) = (maskbit::labelled(folder.path()), folder.path().join("int8.softdimo.safetensors"));
+    quantize(&floats, Storage::Int8, &int8, |_, _| ()).unwrap();
+    run(program("hygiene").arg(floats));
+    run(program("hygiene").arg(int8));
 }
 
 #[test]
@@ -81,6 +85,14 @@ fn determinism() {
 #[test]
 fn determinism_of_the_bundled_model() {
     run(program("determinism").arg(bundled()).args(["skull", "red heart"]));
+}
+
+#[test]
+fn unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let int4 = folder.path().join("int4.softdimo.safetensors");
+    quantize(&maskbit::labelled(folder.path()), Storage::Int4, &int4, |_, _| ()).unwrap();
+    run(program("unpacked").arg(int4));
 }
 
 #[test]

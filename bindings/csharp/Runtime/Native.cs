@@ -398,7 +398,7 @@ namespace Softdimo
         /// <summary>A warning.</summary>
         public const int SOFTDIMO_LOG_WARNING = 2;
 
-        /// <summary>Information: the runtime that was loaded, sessions that were prepared. All that this version sends.</summary>
+        /// <summary>Information: the runtime that was loaded, sessions that were prepared.</summary>
         public const int SOFTDIMO_LOG_INFO = 3;
 
         /// <summary>Result of every callback: go on.</summary>
