@@ -43,7 +43,7 @@ runtime: check
 $(OUT)/release/cli_sample: examples/cli_sample/cli_sample.c include/softdimo.h build
 	$(CC) -std=c99 $(CFLAGS) $(WARNINGS) -Iinclude $< -o $@ -L$(OUT)/release -lsoftdimo '-Wl,-rpath,$$ORIGIN'
 
-# What tests use beside that: CMake, pkgconf, the weights of a classifier, headers of Godot's, OpenVINO.
+# What tests use beside that: CMake, pkgconf, the weights of a classifier, headers of Godot's, OpenVINO, an environment of Python's.
 tools:
 	@scripts/check-tools test
 	scripts/fetch-tools target/tools

@@ -94,11 +94,11 @@ plugin-godot4: plugin-files $(GODOT_HEADERS)/headers.version
 
 # A package for PYTHONPATH=target/plugins/python, with what the wheel has, and ONNX Runtime.
 PYTHON_PLUGIN := $(PLUGINS)/python/softdimo
-plugin-python: plugin-files $(OUT)/header.h
+plugin-python: plugin-files $(PYTHON_FFI)
 	install -d $(PYTHON_PLUGIN)/_native
-	$(call readme,python,$(PLUGINS)/python,)
+	install -m 644 bindings/python/README.md $(PLUGINS)/python
 	install -m 644 bindings/python/softdimo/*.py* bindings/python/softdimo/py.typed $(BUNDLED_MODEL) $(PYTHON_PLUGIN)
 	install -m 644 bindings/python/plugin.py $(PYTHON_PLUGIN)/_native/__init__.py
-	install -m 644 $(PYTHON_WORK)/ffi.py $(PYTHON_PLUGIN)/_native
+	install -m 644 $(PYTHON_FFI) $(PYTHON_PLUGIN)/_native
 	$(call libraries,$(PYTHON_PLUGIN)/_native)
 	$(call licences,$(PYTHON_PLUGIN)/licences)

@@ -74,16 +74,12 @@ class Softdimo:
     def __init__(self, files, threads, storage, memory):
         import softdimo
 
-        library = softdimo._native
-        modes = {"LEAN": library.SOFTDIMO_MEMORY_LEAN, "FAST": library.SOFTDIMO_MEMORY_FAST}
-        self.engine = softdimo.open(files.ours(storage), threads=threads, memory_mode=modes[memory])
+        self.engine = softdimo.Engine.open(files.ours(storage), threads=threads, memory=memory.lower())
 
     def parts(self):
         """Make a picture: the milliseconds of student and decoder."""
         with self.engine.submit(seed=1) as job:
-            job.wait()
-            networks = job.report["network_milliseconds"]
-            job.picture()
+            networks = job.result().report["network_milliseconds"]
         return networks["student"], networks["decode (hard)"]
 
 

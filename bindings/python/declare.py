@@ -2,8 +2,8 @@
 
 usage: declare.py softdimo.h OUT.h [OUT.py]
 
-OUT.h is what maturin takes for the crate's header (target/header.h), OUT.py the module that cffi makes of it, for a folder that is
-put together without maturin. Sizes and places are cffi's to find out, where it runs.
+OUT.h is what maturin takes for the crate's header (target/header.h), OUT.py the module that cffi makes of it,
+for a folder that is put together without maturin. Sizes and places are cffi's to find out, where it runs.
 """
 
 import re

@@ -5,4 +5,6 @@ import sys
 
 from .ffi import ffi
 
-lib = ffi.dlopen(os.path.join(os.path.dirname(__file__), "softdimo.dll" if sys.platform == "win32" else "libsoftdimo.so"))
+lib = ffi.dlopen(
+    os.path.join(os.path.dirname(__file__), "softdimo.dll" if sys.platform == "win32" else "libsoftdimo.so")
+)

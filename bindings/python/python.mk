@@ -5,6 +5,7 @@
 #
 # PYTHON, 3.11 or newer, runs what builds. OUT and CARGO are the Makefile's, RUST_NOTICES bindings/dist.mk's.
 
+.PHONY: python-package wheel test-python
 PYTHON ?= python3
 PYTHON_WORK := $(OUT)/python
 PYTHON_TOOLS := $(PYTHON_WORK)/tools/bin/python
@@ -23,13 +24,16 @@ $(PYTHON_WORK)/zig.version: bindings/python/requirements-zig.txt $(PYTHON_WORK)/
 	$(PYTHON_TOOLS) -m pip install --quiet --require-hashes --only-binary :all: -r $<
 	cp $< $@
 
-# The declarations, where maturin looks for the header of a crate.
-$(OUT)/header.h: include/softdimo.h bindings/python/declare.py $(PYTHON_WORK)/tools.version
-	$(PYTHON_TOOLS) bindings/python/declare.py $< $@ $(PYTHON_WORK)/ffi.py
+# Tests run the folder of `make plugin-python` in it.
+tools: $(PYTHON_WORK)/tools.version
+
+# The declarations: where maturin looks for the header of a crate, and for a folder that is made without it.
+PYTHON_FFI := $(PYTHON_WORK)/ffi.py
+$(PYTHON_FFI): include/softdimo.h bindings/python/declare.py $(PYTHON_WORK)/tools.version
+	$(PYTHON_TOOLS) bindings/python/declare.py $< $(OUT)/header.h $@
 
 # The project that maturin builds: the package, and what the repository has elsewhere.
-.PHONY: python-package wheel test-python
-python-package: $(OUT)/header.h
+python-package: $(PYTHON_FFI)
 	rm -rf $(PYTHON_PACKAGE)
 	install -d $(PYTHON_PACKAGE)/softdimo
 	install -m 644 bindings/python/README.md $(PYTHON_PACKAGE)
@@ -46,4 +50,4 @@ wheel: python-package $(PYTHON_WORK)/zig.version
 test-python: python-package runtime
 	rm -rf $(PYTHON_WORK)/wheels
 	$(maturin) --out $(abspath $(PYTHON_WORK)/wheels)
-	bindings/python/test $(PYTHON_WORK)/wheels/*.whl
+	bindings/python/test $(PYTHON_WORK)/wheels/*.whl $(PYTHON_WORK)/test

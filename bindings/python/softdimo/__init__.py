@@ -49,6 +49,7 @@ from ._errors import (
 )
 from ._errors import check as _check
 from ._handles import text as _text
+from ._handles import whole as _whole
 from ._jobs import Job, Opening, Progress
 from ._native import ffi as _ffi
 from ._native import lib as _lib
@@ -56,16 +57,16 @@ from ._pictures import Picture, Style
 from ._requests import CommonFields, Fields
 from ._rewards import Reward
 
-if _lib.softdimo_abi_version() >> 16 != _lib.SOFTDIMO_ABI_VERSION >> 16:
-    raise ImportError(
-        f"softdimo: expected a library of ABI {_lib.SOFTDIMO_ABI_VERSION >> 16}, found one of {_lib.softdimo_abi_version() >> 16}"
-    )
+_found, _expected = _lib.softdimo_abi_version() >> 16, _lib.SOFTDIMO_ABI_VERSION >> 16
+if _found != _expected:
+    raise ImportError(f"softdimo: expected a library of ABI {_expected}, found one of ABI {_found}")
 
 __version__: str = _ffi.string(_lib.softdimo_version()).decode()
 
 
 def providers() -> list[dict[str, _Any]]:
-    """Execution providers: `name`, `available` and the `reason` why not. Availability is known once an engine was opened."""
+    """Execution providers: `name`, `available` and the `reason` why not. Availability is known once an engine
+    was opened."""
     count = _lib.softdimo_provider_count()
     return [_json.loads(_text(_lib.softdimo_provider_info, index)) for index in range(count)]
 
@@ -73,15 +74,18 @@ def providers() -> list[dict[str, _Any]]:
 def seed(world: int, x: int = 0, y: int = 0, z: int = 0) -> int:
     """The seed of a place in a world, the same on every machine and in every version.
 
+    >>> import softdimo
     >>> softdimo.seed(1, 2, 3) == softdimo.seed(1, 2, 3) != softdimo.seed(1, 3, 2)
     True
     """
-    return int(_lib.softdimo_seed(world, x, y, z))
+    places = (_whole(place, name, signed=True) for place, name in ((x, "x"), (y, "y"), (z, "z")))
+    return int(_lib.softdimo_seed(_whole(world, "world"), *places))
 
 
 def set_memory_budget(limit: int) -> None:
-    """The most bytes that all engines of this process may hold together beyond mapped pages; 0 for any number. Does not wait."""
-    _check(_lib.softdimo_set_memory_budget(limit))
+    """The most bytes that all engines of this process may hold together beyond mapped pages; 0 for any
+    number. Does not wait."""
+    _check(_lib.softdimo_set_memory_budget(_whole(limit, "limit")))
 
 
 def memory_in_use() -> int:

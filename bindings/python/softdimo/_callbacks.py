@@ -1,4 +1,5 @@
-"""The functions of Python's that the library calls: one C function for each kind, told by its user data whom to call."""
+"""The functions of Python's that the library calls: one C function for each kind, told by its user data whom
+to call."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Callback:
 
 
 class _Raised(threading.local):
-    """What a callback of this thread has raised: nothing may pass through the library. It calls on the thread that called it."""
+    """What a callback of this thread has raised: nothing may pass through the library. It calls on the thread
+    that called it."""
 
     why: BaseException | None = None
 
@@ -58,7 +60,7 @@ def nothing(*_: object) -> None:
 
 
 def _on_log(user_data: Any, level: int, message: Any) -> int:
-    """A message. Failing to take it is no reason to stop what is computed: that is raised when the call ends."""
+    """A message. Failing to take it stops nothing that is computed: it is raised when the call ends."""
     with InCallback():
         callback: Callback = ffi.from_handle(user_data)
         callback.function(_LEVELS.get(level, logging.INFO), ffi.string(message).decode())
@@ -72,8 +74,11 @@ def _on_progress(user_data: Any, step: int, total: int) -> int:
         return int(lib.SOFTDIMO_STOP if callback.function(step, total) is False else lib.SOFTDIMO_CONTINUE)
 
 
-def _on_reward(user_data: Any, pixels: Any, batch: int, width: int, height: int, scores: Any, gradient: Any) -> int:
-    """Pictures to score. The function has arrays of its own, which it may keep: the library's are gone after the call."""
+def _on_reward(
+    user_data: Any, pixels: Any, batch: int, width: int, height: int, scores: Any, gradient: Any
+) -> int:
+    """Pictures to score. The function has arrays of its own, which it may keep: the library's are gone after
+    the call."""
     with InCallback():
         callback: Callback = ffi.from_handle(user_data)
         shape = (batch, 3, height, width)

@@ -15,10 +15,22 @@ import numpy.typing as npt
 
 from ._callbacks import Callback, LogFunction, ProgressFunction, nothing, on_log, on_progress, reraise
 from ._errors import check
-from ._handles import Owner, encoded, interruptible, text
+from ._handles import Owner, encoded, interruptible, text, whole
 from ._jobs import Job, Opening
 from ._native import ffi, lib
-from ._pictures import Array, Format, Origin, Picture, PictureLike, Style, Target, address, assign, choice, readable
+from ._pictures import (
+    Array,
+    Format,
+    Origin,
+    Picture,
+    PictureLike,
+    Style,
+    Target,
+    address,
+    assign,
+    choice,
+    readable,
+)
 from ._requests import CommonFields, Fields, Request, Rewards
 from ._rewards import WEIGHTS, Bytes, contents
 
@@ -29,25 +41,34 @@ BUNDLED_MODEL = Path(__file__).with_name("emoji-32.softdimo.safetensors")
 
 _MEMORIES = {"lean": lib.SOFTDIMO_MEMORY_LEAN, "fast": lib.SOFTDIMO_MEMORY_FAST}
 _ARITHMETICS = {"auto": lib.SOFTDIMO_ARITHMETIC_AUTO, "f32": lib.SOFTDIMO_ARITHMETIC_F32}
-_LOG_LEVELS = {"error": lib.SOFTDIMO_LOG_ERROR, "warning": lib.SOFTDIMO_LOG_WARNING, "info": lib.SOFTDIMO_LOG_INFO}
+_LOG_LEVELS = {
+    "error": lib.SOFTDIMO_LOG_ERROR,
+    "warning": lib.SOFTDIMO_LOG_WARNING,
+    "info": lib.SOFTDIMO_LOG_INFO,
+}
 
 
 class Options(TypedDict, total=False):
-    """Keyword arguments of Engine.open and Engine.open_async.
+    """Keyword arguments of Engine.open and Engine.open_async. Beside a game's or a window's own threads:
+    `threads=1, niceness=10`.
 
-    `provider`: where to compute, "cpu" (default), "cuda" or "openvino"; one that is not usable is a ProviderError, never a silent
-    fallback. `device_id`: of a GPU. `threads`: 1 to 256 that compute one run; 0 (default) is one a core, at most 8.
-    `memory`: "lean" (default: weights are used where they lie) or "fast" (packed: one more copy). `memory_limit`: bytes to hold
-    beyond mapped pages, 0 (default) is no limit. `weights`: "map" (default), "read" or "map_guarded".
-    `niceness`: 0 (default) to 19 added to the engine's threads. `yielding`: see pause() and limit_cpu() soon, at the price of some speed.
-    `arithmetic`: "auto" (default) or "f32". `untuned`: leave what tune() remembered unread. `work_limit`: billions of
-    multiply-adds a network may take, 0 is 40000.
-    `log`: called with a level and a message as logging.Logger.log is (`log=logging.getLogger("softdimo").log`), inside calls of this
-    engine and its jobs, whose methods it must not call; `log_level`: the least severe wanted, "error", "warning" (default) or "info".
-    `ort_library`: the ONNX Runtime library; without it the one that SOFTDIMO_ORT_LIBRARY names, that lies beside the library, that
-    pip has installed (onnxruntime, which is not imported), or that the system has. One serves the whole process: that of its first engine.
-
-    Beside a game's or a user interface's own threads: `threads=1, niceness=10`.
+    - `provider`: where to compute, "cpu" (default), "cuda" or "openvino"; one that is not usable is a
+      ProviderError, never a silent fallback. `device_id`: of a GPU.
+    - `threads`: 1 to 256 that compute one run; 0 (default) is one a core, at most 8.
+    - `memory`: "lean" (default: weights are used where they lie) or "fast" (packed: one more copy).
+    - `memory_limit`: bytes to hold beyond mapped pages; 0 (default) is no limit.
+    - `weights`: "map" (default), "read" or "map_guarded".
+    - `niceness`: 0 (default) to 19 added to the engine's threads.
+    - `yielding`: see pause() and limit_cpu() within milliseconds, on the CPU.
+    - `arithmetic`: "auto" (default) or "f32", of weights for int8 arithmetic.
+    - `untuned`: leave what tune() remembered unread.
+    - `work_limit`: billions of multiply-adds a network may take; 0 (default) is 40000.
+    - `log`: called with a level and a message as logging.Logger.log is (`logging.getLogger("softdimo").log`),
+      inside calls of this engine and its jobs, whose methods it must not call. `log_level`: the least severe
+      wanted, "error", "warning" (default) or "info".
+    - `ort_library`: the ONNX Runtime library. Without it the one that SOFTDIMO_ORT_LIBRARY names, that lies
+      beside the library, that pip has installed (it is not imported), or that the system has. One serves the
+      whole process: that of its first engine.
     """
 
     provider: str
@@ -67,8 +88,9 @@ class Options(TypedDict, total=False):
 
 
 class Layout(NamedTuple):
-    """Shapes of a model: pictures [height, width] of `channels` 3 or 4; tokens [positions, splits], ids below `codes`, or
-    `mask_token`; start embeddings [positions, embedding]; class ids below `classes`, which itself means no label."""
+    """Shapes of a model: pictures [height, width] of `channels` 3 or 4; tokens [positions, splits], ids below
+    `codes`, or `mask_token`; start embeddings [positions, embedding]; class ids below `classes`, which itself
+    means no label."""
 
     width: int
     height: int
@@ -82,8 +104,8 @@ class Layout(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What an engine holds, in bytes: `mapped` of files, shared and reclaimable; `weights` as copies; `activations` and what else
-    `sessions`, as many as are prepared, hold."""
+    """What an engine holds, in bytes: `mapped` of files, shared and reclaimable; `weights` as copies;
+    `activations` and what else `sessions`, as many as are prepared, hold."""
 
     sessions: int
     mapped: int
@@ -135,12 +157,15 @@ class _Opened:
 
 def _runtime_in(folder: Path) -> Path | None:
     """ONNX Runtime's library in a folder."""
-    pattern = {"win32": "onnxruntime.dll", "darwin": "libonnxruntime*.dylib"}.get(sys.platform, "libonnxruntime.so*")
+    pattern = {"win32": "onnxruntime.dll", "darwin": "libonnxruntime*.dylib"}.get(
+        sys.platform, "libonnxruntime.so*"
+    )
     return next(iter(sorted(folder.glob(pattern))), None)
 
 
 def _installed_runtime() -> Path | None:
-    """What pip has installed, where none lies beside the library; it is not imported, which would run more than is needed."""
+    """What pip has installed, where none lies beside the library; it is not imported, which would run more
+    than is needed."""
     if _runtime_in(Path(__file__).with_name("_native")):
         return None
     spec = importlib.util.find_spec("onnxruntime")
@@ -149,10 +174,12 @@ def _installed_runtime() -> Path | None:
 
 
 class Engine(Owner):
-    """An opened model on an execution provider, with threads of its own. Any thread may use it, several at once.
+    """An opened model on an execution provider, with threads of its own. Any thread may use it, several at
+    once.
 
-    Freed at close(), at the end of a `with`, or when nothing refers to it: after that its threads are gone, unless jobs of it are
-    alive, which keep it running. Every call raises what Error's subclasses stand for, and ValueError after close().
+    Freed at close(), at the end of a `with`, or when nothing refers to it: after that its threads are gone,
+    unless jobs of it are alive, which keep it running. Every call raises what Error's subclasses stand for,
+    and ValueError after close().
     """
 
     def __init__(self) -> None:
@@ -163,10 +190,12 @@ class Engine(Owner):
 
     @classmethod
     def open(cls, model: Model = None, **options: Unpack[Options]) -> Engine:
-        """Open a model file by its path, or its bytes (not copied where they are read only); None is the bundled one.
+        """Open a model file by its path, or its bytes (not copied where they are read only); None is the
+        bundled one.
 
-        Takes milliseconds, longer for a model in int4; other threads of Python go on. For `options` see Options. Raises NotFoundError,
-        IoError, FormatError, ConfigError (a reward's file), RuntimeNotFoundError, ProviderError, InvalidArgumentError.
+        Takes milliseconds, longer for a model in int4; other threads of Python go on. For `options` see
+        Options. Raises NotFoundError, IoError, FormatError, ConfigError (a reward's file),
+        RuntimeNotFoundError, ProviderError, InvalidArgumentError.
         """
         opened = _Opened(dict(options))
         engine = ffi.new("softdimo_engine **")
@@ -180,10 +209,18 @@ class Engine(Owner):
         return cls._made(engine[0], opened.keep)
 
     @classmethod
-    def open_async(cls, model: str | os.PathLike[str] | None = None, label: str | None = None, *, batch: int = 1,
-                   warm: Fields | None = None, **options: Unpack[Options]) -> Opening:
-        """Begin to open a model file, and then to prepare it for a request like `label`, `batch` and the fields `warm`; returns at
-        once. `await` it, or look at its progress. What goes wrong later is the opening's. A model is a path here."""
+    def open_async(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        label: str | None = None,
+        *,
+        batch: int = 1,
+        warm: Fields | None = None,
+        **options: Unpack[Options],
+    ) -> Opening:
+        """Begin to open a model file, and then to prepare it for a request like `label`, `batch` and the
+        fields `warm`; returns at once. `await` it, or look at its progress. What goes wrong later is the
+        opening's. A model is a path here."""
         opened = _Opened(dict(options))
         request = Request(label, batch, dict(warm or {}))
         opening = ffi.new("softdimo_opening **")
@@ -211,15 +248,22 @@ class Engine(Owner):
         return engine
 
     @overload
-    def submit(self, label: str | None = None, *, batch: None = None, **fields: Unpack[Fields]) -> Job[Picture]: ...
+    def submit(
+        self, label: str | None = None, *, batch: None = None, **fields: Unpack[Fields]
+    ) -> Job[Picture]: ...
     @overload
-    def submit(self, label: str | None = None, *, batch: int, **fields: Unpack[Fields]) -> Job[list[Picture]]: ...
-    def submit(self, label: str | None = None, *, batch: int | None = None, **fields: Unpack[Fields]) -> Job[Any]:
-        """Queue a request and return its Job at once, whose result is a Picture, or a list of them if `batch` (1 to 256) is given.
+    def submit(
+        self, label: str | None = None, *, batch: int, **fields: Unpack[Fields]
+    ) -> Job[list[Picture]]: ...
+    def submit(
+        self, label: str | None = None, *, batch: int | None = None, **fields: Unpack[Fields]
+    ) -> Job[Any]:
+        """Queue a request and return its Job at once, whose result is a Picture, or a list of them if `batch`
+        (1 to 256) is given.
 
-        `label`: a class name for all pictures or a synonym of one, case ignored; None for no label. For `fields` see Fields. Arrays and
-        pictures are copied; callbacks live with the job. Raises UnknownLabelError, InvalidArgumentError, UnsupportedError; what goes
-        wrong later is the job's.
+        `label`: a class name for all pictures or a synonym of one, case ignored; None for no label. For
+        `fields` see Fields. Arrays and pictures are copied; callbacks live with the job. Raises
+        UnknownLabelError, InvalidArgumentError, UnsupportedError; what goes wrong later is the job's.
         """
         return self._submit(label, batch, dict(fields))
 
@@ -239,29 +283,76 @@ class Engine(Owner):
                 self._handle.keep.append(buffer)
 
     @overload
-    def generate(self, label: str | None = None, *, batch: None = None, out: None = None, size: tuple[int, int] | None = None,
-                 format: Format | None = None, origin: Origin = "top_left", style: Style | None = None,
-                 **fields: Unpack[Fields]) -> Picture: ...
+    def generate(
+        self,
+        label: str | None = None,
+        *,
+        batch: None = None,
+        out: None = None,
+        size: tuple[int, int] | None = None,
+        format: Format | None = None,
+        origin: Origin = "top_left",
+        style: Style | None = None,
+        **fields: Unpack[Fields],
+    ) -> Picture: ...
     @overload
-    def generate(self, label: str | None = None, *, batch: int, out: Array | None = None, size: tuple[int, int] | None = None,
-                 format: Format | None = None, origin: Origin = "top_left", style: Style | None = None,
-                 **fields: Unpack[Fields]) -> list[Picture]: ...
+    def generate(
+        self,
+        label: str | None = None,
+        *,
+        batch: int,
+        out: Array | None = None,
+        size: tuple[int, int] | None = None,
+        format: Format | None = None,
+        origin: Origin = "top_left",
+        style: Style | None = None,
+        **fields: Unpack[Fields],
+    ) -> list[Picture]: ...
     @overload
-    def generate(self, label: str | None = None, *, batch: None = None, out: Array, size: tuple[int, int] | None = None,
-                 format: Format | None = None, origin: Origin = "top_left", style: Style | None = None,
-                 **fields: Unpack[Fields]) -> Picture | list[Picture]: ...
-    def generate(self, label: str | None = None, *, batch: int | None = None, out: Array | None = None,
-                 size: tuple[int, int] | None = None, format: Format | None = None, origin: Origin = "top_left",
-                 style: Style | None = None, **fields: Unpack[Fields]) -> Picture | list[Picture]:
-        """Make a picture and wait for it; with `batch`, or `out` [batch, height, width, channels], a list of pictures.
+    def generate(
+        self,
+        label: str | None = None,
+        *,
+        batch: None = None,
+        out: Array,
+        size: tuple[int, int] | None = None,
+        format: Format | None = None,
+        origin: Origin = "top_left",
+        style: Style | None = None,
+        **fields: Unpack[Fields],
+    ) -> Picture | list[Picture]: ...
+    def generate(
+        self,
+        label: str | None = None,
+        *,
+        batch: int | None = None,
+        out: Array | None = None,
+        size: tuple[int, int] | None = None,
+        format: Format | None = None,
+        origin: Origin = "top_left",
+        style: Style | None = None,
+        **fields: Unpack[Fields],
+    ) -> Picture | list[Picture]:
+        """Make a picture and wait for it; with `batch`, or `out` [batch, height, width, channels], a list of
+        pictures.
 
-        For `fields` see Fields; for `out`, an array of yours that is written without a copy, `size`, `format`, `origin` and `style` see
-        Job.pictures. Nothing is written unless all succeed. Other threads of Python go on; Ctrl-C, or what a callback raises, ends the job.
+        For `fields` see Fields; for `out`, an array of yours that is written without a copy, `size`,
+        `format`, `origin` and `style` see Job.pictures. Nothing is written unless all succeed. Other threads
+        of Python go on; Ctrl-C, or what a callback raises, ends the job.
         """
         return self._generate(label, batch, out, size, format, origin, style, dict(fields))
 
-    def _generate(self, label: str | None, batch: int | None, out: Array | None, size: tuple[int, int] | None,
-                  format: Format | None, origin: Origin, style: Style | None, fields: dict[str, Any]) -> Picture | list[Picture]:
+    def _generate(
+        self,
+        label: str | None,
+        batch: int | None,
+        out: Array | None,
+        size: tuple[int, int] | None,
+        format: Format | None,
+        origin: Origin,
+        style: Style | None,
+        fields: dict[str, Any],
+    ) -> Picture | list[Picture]:
         if batch is None and isinstance(out, np.ndarray) and out.ndim == 4:
             batch = len(out)
         count = 1 if batch is None else batch
@@ -273,42 +364,81 @@ class Engine(Owner):
         return pictures if batch is not None else pictures[0]
 
     @overload
-    def optimize(self, label: str | None = None, *, rewards: Rewards, steps: int, batch: None = None, out: None = None,
-                 size: tuple[int, int] | None = None, format: Format | None = None, origin: Origin = "top_left",
-                 style: Style | None = None, **fields: Unpack[CommonFields]) -> Picture: ...
+    def optimize(
+        self,
+        label: str | None = None,
+        *,
+        rewards: Rewards,
+        steps: int,
+        batch: None = None,
+        out: None = None,
+        size: tuple[int, int] | None = None,
+        format: Format | None = None,
+        origin: Origin = "top_left",
+        style: Style | None = None,
+        **fields: Unpack[CommonFields],
+    ) -> Picture: ...
     @overload
-    def optimize(self, label: str | None = None, *, rewards: Rewards, steps: int, batch: int | None = None,
-                 out: Array | None = None, size: tuple[int, int] | None = None, format: Format | None = None,
-                 origin: Origin = "top_left", style: Style | None = None,
-                 **fields: Unpack[CommonFields]) -> Picture | list[Picture]: ...
-    def optimize(self, label: str | None = None, *, rewards: Rewards, steps: int, batch: int | None = None,
-                 out: Array | None = None, size: tuple[int, int] | None = None, format: Format | None = None,
-                 origin: Origin = "top_left", style: Style | None = None,
-                 **fields: Unpack[CommonFields]) -> Picture | list[Picture]:
-        """Test-time embedding optimisation: generate(), which then climbs Σ weight·reward for `steps` updates and keeps the best.
+    def optimize(
+        self,
+        label: str | None = None,
+        *,
+        rewards: Rewards,
+        steps: int,
+        batch: int | None = None,
+        out: Array | None = None,
+        size: tuple[int, int] | None = None,
+        format: Format | None = None,
+        origin: Origin = "top_left",
+        style: Style | None = None,
+        **fields: Unpack[CommonFields],
+    ) -> Picture | list[Picture]: ...
+    def optimize(
+        self,
+        label: str | None = None,
+        *,
+        rewards: Rewards,
+        steps: int,
+        batch: int | None = None,
+        out: Array | None = None,
+        size: tuple[int, int] | None = None,
+        format: Format | None = None,
+        origin: Origin = "top_left",
+        style: Style | None = None,
+        **fields: Unpack[CommonFields],
+    ) -> Picture | list[Picture]:
+        """Test-time embedding optimisation: generate(), which then climbs Σ weight·reward for `steps`
+        updates and keeps the best.
 
-        `rewards`: pairs of a Reward and its weight, negative to move away from it; 64 at most, one of them a function at most. `lr`,
-        `optimizer`, `momentum`, `clip`, `variables` and more: see Fields. The course is in Picture.report["optimization"].
+        `rewards`: pairs of a Reward and its weight, negative to move away from it; 64 at most, one of them a
+        function at most. `lr`, `optimizer`, `momentum`, `clip`, `variables` and more: see Fields. The course
+        is in Picture.report["optimization"].
         """
         more = {**fields, "rewards": rewards, "optimize_steps": steps}
         return self._generate(label, batch, out, size, format, origin, style, more)
 
     def encode(self, picture: PictureLike) -> npt.NDArray[np.uint32]:
-        """The tokens [positions, splits] of a picture of the model's size, uint8 [height, width, 3 or 4], by the model's own image
-        tokenizer: what `start_tokens` take. Waits for the jobs before it. Raises UnsupportedError for a model without an encoder."""
+        """The tokens [positions, splits] of a picture of the model's size, uint8 [height, width, 3 or 4], by
+        the model's own image tokenizer: what `start_tokens` take. Waits for the jobs before it. Raises
+        UnsupportedError for a model without an encoder."""
         image, _array = readable(picture, "picture")
         tokens = np.empty((self.layout.positions, self.layout.splits), np.uint32)
 
         def encode() -> None:
             with self._handle as pointer:
-                check(lib.softdimo_encode(pointer, image, ffi.cast("uint32_t *", address(tokens)), tokens.size, ffi.NULL))
+                check(
+                    lib.softdimo_encode(
+                        pointer, image, ffi.cast("uint32_t *", address(tokens)), tokens.size, ffi.NULL
+                    )
+                )
 
         self._waiting(encode)
         return tokens
 
     def warmup(self, label: str | None = None, *, batch: int = 1, **fields: Unpack[Fields]) -> None:
-        """Prepare what a request like this one needs, so that the first is as fast as the next: `rewards`, `steps`, prompts count,
-        seeds and labels do not. Waits for the jobs before it. `progress` is called with the sessions prepared and in all."""
+        """Prepare what a request like this one needs, so that the first is as fast as the next: `rewards`,
+        `steps`, prompts count, seeds and labels do not. Waits for the jobs before it. `progress` is called
+        with the sessions prepared and in all."""
         request = Request(label, batch, dict(fields))
         request.told()
         with self._handle as pointer, request as native:
@@ -318,9 +448,10 @@ class Engine(Owner):
         check(status)
 
     def tune(self, progress: ProgressFunction | None = None) -> int:
-        """Measure which convolutions of a model for int8 arithmetic this machine computes faster in f32, and remember it in the user's
-        cache folder (SOFTDIMO_CACHE); returns how many. About a second for each kind of convolution; waits for the jobs before it.
-        Raises UnsupportedError where there is nothing to choose."""
+        """Measure which convolutions of a model for int8 arithmetic this machine computes faster in f32, and
+        remember it in the user's cache folder (SOFTDIMO_CACHE); returns how many. About a second for each
+        kind of convolution; waits for the jobs before it. Raises UnsupportedError where there is nothing to
+        choose."""
         callback, count = Callback(progress or nothing), ffi.new("uint32_t *")
         with self._handle as pointer:
             status = lib.softdimo_engine_tune(pointer, on_progress, callback.handle, count)
@@ -329,11 +460,13 @@ class Engine(Owner):
         return int(count[0])
 
     def trim(self) -> None:
-        """Give back what can be prepared again: sessions, packed weights, features of prompts. Waits for the jobs before it."""
+        """Give back what can be prepared again: sessions, packed weights, features of prompts. Waits for the
+        jobs before it."""
         self._waiting(lambda: self._call(lib.softdimo_engine_trim))
 
     def pause(self) -> None:
-        """Compute nothing until resume(); what runs is finished first. Returns at once. Waits for jobs then wait too."""
+        """Compute nothing until resume(); what runs is finished first. Returns at once. Waits for jobs then
+        wait too."""
         self._call(lib.softdimo_engine_pause)
 
     def resume(self) -> None:
@@ -341,9 +474,10 @@ class Engine(Owner):
         self._call(lib.softdimo_engine_resume)
 
     def limit_cpu(self, percent: int) -> None:
-        """Compute for at most `percent` percent of the time of one core: 1 to 100 for each thread; 0 for no limit."""
+        """Compute for at most `percent` percent of the time of one core: 1 to 100 for each thread; 0 for no
+        limit."""
         with self._handle as pointer:
-            check(lib.softdimo_engine_set_cpu_share(pointer, percent))
+            check(lib.softdimo_engine_set_cpu_share(pointer, whole(percent, "percent", 32)))
 
     def cancel_pending(self) -> int:
         """Cancel all jobs that have not begun; returns how many there were."""

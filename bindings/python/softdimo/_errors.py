@@ -12,8 +12,8 @@ from ._native import ffi, lib
 class Error(Exception):
     """A call failed; its text names the thing, what was expected and what was found.
 
-    `status` is its number and `status_name` its name in softdimo.h. Every subclass stands for one of them and, where Python has
-    a word for it, is that too: NotFoundError is a FileNotFoundError.
+    `status` is its number and `status_name` its name in softdimo.h. Every subclass stands for one of them
+    and, where Python has a word for it, is that too: NotFoundError is a FileNotFoundError.
     """
 
     status: int = 0
@@ -124,13 +124,15 @@ class ProviderError(Error, RuntimeError):
 
 
 class OutOfMemoryError(Error, MemoryError):
-    """The work would exceed the engine's memory_limit or the budget of all engines, or the system has no more."""
+    """The work would exceed the engine's memory_limit or the budget of all engines, or the system has no
+    more."""
 
     status = lib.SOFTDIMO_ERR_OUT_OF_MEMORY
 
 
 class CancelledError(Error):
-    """The job was cancelled. Not asyncio's: awaiting a job that somebody else cancels is a failure, not the task's end."""
+    """The job was cancelled. Not asyncio's: awaiting a job that somebody else cancels is a failure, not the
+    task's end."""
 
     status = lib.SOFTDIMO_ERR_CANCELLED
 

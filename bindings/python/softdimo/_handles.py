@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import collections
+import operator
 import os
 import threading
 import time
@@ -20,13 +21,20 @@ _PATIENCE = 10.0
 
 
 class Handle:
-    """A pointer that threads use, `with handle as pointer`, and that is freed once: when it is closed and nobody uses it.
+    """A pointer that threads use, `with handle as pointer`, and that is freed once: when it is closed and
+    nobody uses it.
 
     Whoever closes it while others use it cancels what they wait for, and the last of them frees it.
     """
 
-    def __init__(self, what: str, pointer: Any, free: Callable[[Any], None], cancel: Callable[[Any], Any] | None,
-                 keep: list[Any]) -> None:
+    def __init__(
+        self,
+        what: str,
+        pointer: Any,
+        free: Callable[[Any], None],
+        cancel: Callable[[Any], Any] | None,
+        keep: list[Any],
+    ) -> None:
         self.what, self.keep = what, keep
         self._pointer, self._free, self._cancel = pointer, free, cancel
         self._users, self._closed, self._process = 0, False, os.getpid()
@@ -37,8 +45,8 @@ class Handle:
     def __enter__(self) -> Any:
         if self._process != os.getpid():
             raise ForkedError(
-                f"this {self.what} was opened in process {self._process}, of which this one was forked: open it here after exec, "
-                "or with multiprocessing's start method 'spawn' or 'forkserver'"
+                f"this {self.what} was opened in process {self._process}, of which this one was forked:"
+                " open one here after exec, or with multiprocessing's start method 'spawn' or 'forkserver'"
             )
         with self._lock:
             # First counted, then looked at: see above.
@@ -121,7 +129,8 @@ class InCallback:
 
 
 def _at_exit() -> None:
-    """No thread may be on its way from the library into an interpreter that is gone, so all ends before: the latest first."""
+    """No thread may be on its way from the library into an interpreter that is gone, so all ends before: the
+    latest first."""
     global _ending
     _ending = threading.get_ident()
     left = [handle for handle in reversed(list(_live.values())) if handle._process == os.getpid()]
@@ -137,12 +146,18 @@ atexit.register(_at_exit)
 
 
 class Owner:
-    """Something with a handle: freed by close(), at the end of a `with`, or when nothing refers to it any more."""
+    """Something with a handle: freed by close(), at the end of a `with`, or when nothing refers to it any
+    more."""
 
     _handle: Handle
 
-    def _own(self, pointer: Any, free: Callable[[Any], None], cancel: Callable[[Any], Any] | None = None,
-             keep: list[Any] | None = None) -> None:
+    def _own(
+        self,
+        pointer: Any,
+        free: Callable[[Any], None],
+        cancel: Callable[[Any], Any] | None = None,
+        keep: list[Any] | None = None,
+    ) -> None:
         self._handle = Handle(type(self).__name__, pointer, free, cancel, keep if keep is not None else [])
         weakref.finalize(self, self._handle.close).atexit = False
 
@@ -158,12 +173,14 @@ class Owner:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __reduce__(self) -> NoReturn:
         name = type(self).__name__
-        raise TypeError(f"a softdimo.{name} cannot be pickled or copied: it belongs to its process; make one in each process")
+        raise TypeError(f"a softdimo.{name} cannot be pickled or copied: make one in each process")
 
 
 def text(function: Callable[..., int], *arguments: Any, capacity: int = 4096) -> str:
@@ -186,9 +203,19 @@ def encoded(value: str | bytes | os.PathLike[str], what: str) -> bytes:
     return data
 
 
+def whole(value: int, what: str, bits: int = 64, signed: bool = False) -> int:
+    """A whole number that C can take: others are refused by their name."""
+    number = operator.index(value)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if not low <= number <= high:
+        raise ValueError(f"{what}: expected {low} to {high}, found {number}")
+    return number
+
+
 def interruptible(work: Callable[[], Any]) -> Any:
-    """What `work` returns, where it may wait in one call of the library: on the main thread Ctrl-C ends the wait."""
-    # Inside a callback the library refuses what would wait for the callback: it has to see that it is this thread.
+    """What `work` returns, where it may wait in one call of the library: on the main thread Ctrl-C ends the
+    wait."""
+    # Inside a callback the library refuses what would wait for it: it has to see that it is this thread.
     if threading.current_thread() is not threading.main_thread() or _thread.callbacks:
         return work()
     outcome: list[Any] = []

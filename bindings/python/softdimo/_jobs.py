@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from ._callbacks import reraise
 from ._errors import TimeoutError, check
-from ._handles import Owner, text
+from ._handles import Owner, text, whole
 from ._native import ffi, lib
-from ._pictures import Array, Format, Origin, Picture, Style, Target
+from ._pictures import Array, Format, Origin, Picture, Style, Target, address
 
 if TYPE_CHECKING:
     from ._engines import Engine, Layout
@@ -39,8 +39,8 @@ _LONG = 2**31
 
 
 class Progress(NamedTuple):
-    """`step` of `total` steps, one network call each; `total` is 0 before the start. `waiting_ms`: how long the reward function
-    has been due, where `state` is "waiting"."""
+    """`step` of `total` steps, one network call each; `total` is 0 before the start. `waiting_ms`: how long
+    the reward function has been due, where `state` is "waiting"."""
 
     state: State
     step: int
@@ -59,8 +59,8 @@ class Waitable(Owner, Generic[R]):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end, at most `timeout` seconds; False if they are over first.
 
-        Runs the callbacks, on this thread. Raises what the failure was, CancelledError, or what a callback raised. Other threads of
-        Python go on meanwhile; Ctrl-C ends the wait, not the job.
+        Runs the callbacks, on this thread. Raises what the failure was, CancelledError, or what a callback
+        raised. Other threads of Python go on meanwhile; Ctrl-C ends the wait, not the job.
         """
         end = None if timeout is None else time.monotonic() + timeout
         signals = threading.current_thread() is threading.main_thread()
@@ -79,7 +79,10 @@ class Waitable(Owner, Generic[R]):
     def result(self, timeout: float | None = None) -> R:
         """What came of it, waiting for it as wait() does. Raises TimeoutError too."""
         if not self.wait(timeout):
-            raise TimeoutError(f"the {type(self).__name__.lower()} has not ended within {timeout} s", lib.SOFTDIMO_ERR_TIMEOUT)
+            raise TimeoutError(
+                f"the {type(self).__name__.lower()} has not ended within {timeout} s",
+                lib.SOFTDIMO_ERR_TIMEOUT,
+            )
         return self._outcome()
 
     def _outcome(self) -> R:
@@ -89,7 +92,8 @@ class Waitable(Owner, Generic[R]):
         return self._awaited().__await__()
 
     async def _awaited(self) -> R:
-        """A thread waits, inside the library: no event loop's time is taken by polling, and no executor's thread."""
+        """A thread waits, inside the library: no event loop's time is taken by polling, and no executor's
+        thread."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
 
@@ -152,10 +156,12 @@ class Waitable(Owner, Generic[R]):
 class Job(Waitable[R]):
     """A request under way, made by Engine.submit. It advances on the engine's own threads.
 
-    Callbacks run only on a thread that is inside wait(), result() or poll(), or on one that `await job` starts. Any thread. It is
-    freed when nothing refers to it: then, or at close(), a job that has not ended is cancelled and waited for.
+    Callbacks run only on a thread that is inside wait(), result() or poll(), or on one that `await job`
+    starts. Any thread. It is freed when nothing refers to it: then, or at close(), a job that has not ended
+    is cancelled and waited for.
 
-    `await job` is its result: a Picture, or a list of them if `batch` was given. Cancelling the task that awaits cancels the job.
+    `await job` is its result: a Picture, or a list of them if `batch` was given. Cancelling the task that
+    awaits cancels the job.
     """
 
     _wait = lib.softdimo_job_wait
@@ -176,8 +182,8 @@ class Job(Waitable[R]):
         return job
 
     def poll(self) -> State:
-        """How it is, without waiting; runs the callbacks that are due, for loops of frames. Raises what a callback raised; a failure
-        is a state."""
+        """How it is, without waiting; runs the callbacks that are due, for loops of frames. Raises what a
+        callback raised; a failure is a state."""
         state = ffi.new("uint32_t *")
         with self._handle as pointer:
             status = lib.softdimo_job_poll(pointer, state)
@@ -194,50 +200,73 @@ class Job(Waitable[R]):
         """How many pictures it makes."""
         return self._batch or 1
 
-    def pictures(self, *, out: Array | None = None, size: tuple[int, int] | None = None, format: Format | None = None,
-                 origin: Origin = "top_left", style: Style | None = None) -> list[Picture]:
+    def pictures(
+        self,
+        *,
+        out: Array | None = None,
+        size: tuple[int, int] | None = None,
+        format: Format | None = None,
+        origin: Origin = "top_left",
+        style: Style | None = None,
+    ) -> list[Picture]:
         """The pictures of a job that is done, or the best so far of an optimisation that was cancelled.
 
-        They are written into new arrays, or straight into `out`: [batch, height, width, channels], or [height, width, channels] for
-        one, whose rows may be apart. `format`: "rgba8" (uint8, 4 channels; default), "rgb8" (3), "bgra8" (4) or "rgba32f" (float32,
-        4); of `out` it is told by dtype and channels. `size`: (width, height), multiples of the model's. `origin`: "bottom_left" has
-        the last row first. Raises NotReadyError before the end, ValueError for an array that will not do.
+        They are written into new arrays, or straight into `out`: [batch, height, width, channels], or
+        [height, width, channels] for one, whose rows may be apart. `format`: "rgba8" (uint8, 4 channels;
+        default), "rgb8" (3), "bgra8" (4) or "rgba32f" (float32, 4); of `out` it is told by dtype and
+        channels. `size`: (width, height), multiples of the model's. `origin`: "bottom_left" has the last row
+        first. Raises NotReadyError before the end, ValueError for an array that will not do.
         """
-        target = Target((self._layout.width, self._layout.height), self.batch, out, size, format, origin, style)
+        target = Target(
+            (self._layout.width, self._layout.height), self.batch, out, size, format, origin, style
+        )
         with self._handle as pointer:
             for index in range(self.batch):
                 check(lib.softdimo_job_image(pointer, index, target.image(index)))
             report = text(lib.softdimo_job_report, pointer)
         return [target.picture(index, report) for index in range(self.batch)]
 
-    def _array(self, function: Callable[..., int], index: int, c_type: str, dtype: Any, *shape: int) -> npt.NDArray[Any]:
-        values = np.empty(shape, dtype)
+    def _array(
+        self, function: Callable[..., int], index: int, c_type: str, dtype: Any, *shape: int
+    ) -> npt.NDArray[Any]:
+        values, place = np.empty(shape, dtype), whole(index, "index", 32)
         with self._handle as pointer:
-            check(function(pointer, index, ffi.cast(c_type, values.__array_interface__["data"][0]), values.size, ffi.NULL))
+            data = ffi.cast(c_type, address(values))
+            check(function(pointer, place, data, values.size, ffi.NULL))
         return values
 
     def planes(self, index: int = 0) -> npt.NDArray[np.float32]:
-        """The decoder's floats [channels, height, width] of picture `index`, nominally in [0, 1], not clamped. A new array."""
+        """The decoder's floats [channels, height, width] of picture `index`, nominally in [0, 1], not
+        clamped. A new array."""
         shape = self._layout.channels, self._layout.height, self._layout.width
         return self._array(lib.softdimo_job_image_f32, index, "float *", np.float32, *shape)
 
     def tokens(self, index: int = 0) -> npt.NDArray[np.uint32]:
         """The tokens [positions, splits] of picture `index`: the picture, bit for bit. A new array."""
-        return self._array(lib.softdimo_job_tokens, index, "uint32_t *", np.uint32, self._layout.positions, self._layout.splits)
+        return self._array(
+            lib.softdimo_job_tokens,
+            index,
+            "uint32_t *",
+            np.uint32,
+            self._layout.positions,
+            self._layout.splits,
+        )
 
     def max_probability(self, index: int = 0) -> npt.NDArray[np.float32]:
-        """The largest softmax probability of each token [positions, splits] of a one-step job. A new array."""
+        """The largest softmax probability of each token [positions, splits], one step only. A new array."""
         shape = self._layout.positions, self._layout.splits
         return self._array(lib.softdimo_job_max_probability, index, "float *", np.float32, *shape)
 
     def embedding(self, index: int = 0) -> npt.NDArray[np.float32]:
-        """The start embedding [positions, embedding] of a one-step job, after an optimisation its best one, for `e_in`. A new array."""
+        """The start embedding [positions, embedding] of a one-step job, after an optimisation its best one,
+        for `e_in`. A new array."""
         shape = self._layout.positions, self._layout.embedding
         return self._array(lib.softdimo_job_embedding, index, "float *", np.float32, *shape)
 
     @property
     def report(self) -> dict[str, Any]:
-        """What it did: the request with every default, model, runtime, the course of an optimisation, `warnings`, times."""
+        """What it did: the request with every default, model, runtime, the course of an optimisation,
+        `warnings`, times."""
         with self._handle as pointer:
             return dict(json.loads(text(lib.softdimo_job_report, pointer)))
 
@@ -245,8 +274,8 @@ class Job(Waitable[R]):
 class Opening(Waitable["Engine"]):
     """An engine that is being opened, made by Engine.open_async. Any thread.
 
-    result() and `await opening` are the prepared engine, once; take() is the engine as soon as its file is open, while it is still
-    being prepared. Freed like a Job; an engine that was taken stays.
+    result() and `await opening` are the prepared engine, once; take() is the engine as soon as its file is
+    open, while it is still being prepared. Freed like a Job; an engine that was taken stays.
     """
 
     _wait = lib.softdimo_opening_wait
@@ -266,7 +295,8 @@ class Opening(Waitable["Engine"]):
         return opening
 
     def take(self) -> Engine:
-        """The engine, once. Raises NotReadyError before the file is open, InvalidArgumentError the second time."""
+        """The engine, once. Raises NotReadyError before the file is open, InvalidArgumentError the second
+        time."""
         engine = ffi.new("softdimo_engine **")
         with self._handle as pointer:
             check(lib.softdimo_opening_engine(pointer, engine))

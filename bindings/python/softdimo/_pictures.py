@@ -32,7 +32,11 @@ _FORMATS: dict[str, tuple[int, type[Any], int]] = {
 }
 _ORIGINS = {"top_left": lib.SOFTDIMO_ORIGIN_TOP_LEFT, "bottom_left": lib.SOFTDIMO_ORIGIN_BOTTOM_LEFT}
 _SCALINGS = {"nearest": lib.SOFTDIMO_SCALING_NEAREST, "smooth": lib.SOFTDIMO_SCALING_SMOOTH}
-_DITHERS = {"none": lib.SOFTDIMO_DITHER_NONE, "bayer4": lib.SOFTDIMO_DITHER_BAYER4, "bayer8": lib.SOFTDIMO_DITHER_BAYER8}
+_DITHERS = {
+    "none": lib.SOFTDIMO_DITHER_NONE,
+    "bayer4": lib.SOFTDIMO_DITHER_BAYER4,
+    "bayer8": lib.SOFTDIMO_DITHER_BAYER8,
+}
 
 
 def choice(table: Mapping[str, Any], value: str, what: str) -> Any:
@@ -45,13 +49,14 @@ def choice(table: Mapping[str, Any], value: str, what: str) -> Any:
 
 @dataclass(frozen=True)
 class Style:
-    """How pictures are written: the background is taken away, then colours are chosen, then the picture is enlarged.
+    """How pictures are written: their background is taken away, colours are chosen, then they are enlarged.
 
-    `scaling`: of pictures that are larger than the model's, "nearest" (pixel art) or "smooth" (Catmull-Rom).
-    `palette`: None for all colours; 2 to 256 for as many colours of the picture's own; or colours, uint8 [n, 3] or [n, 4].
-    `dither`: "none", "bayer4" or "bayer8", with a palette; `dither_strength` 0 to 1.
-    `matte`: make the background transparent, where it differs from the border's colour by at most `matte_tolerance` (a distance
-    in OKLab, 0 to 1; None is 0.04); holes of `matte_hole_area` of the model's pixels or more as well, 0 for none.
+    - `scaling`: of pictures larger than the model's, "nearest" (pixel art) or "smooth" (Catmull-Rom).
+    - `palette`: None for all colours; 2 to 256 for as many of the picture's own; or colours, [n, 3 or 4].
+    - `dither`: "none", "bayer4" or "bayer8", with a palette; `dither_strength` 0 to 1.
+    - `matte`: make the background transparent, where it differs from the border's colour by at most
+      `matte_tolerance` (a distance in OKLab, 0 to 1; None is 0.04); holes of `matte_hole_area` of the model's
+      pixels or more as well, 0 for none.
     """
 
     scaling: Literal["nearest", "smooth"] = "nearest"
@@ -104,8 +109,16 @@ def address(array: Array) -> int:
 class Target:
     """How pictures are to be written: into the caller's array, or into new ones."""
 
-    def __init__(self, layout: tuple[int, int], count: int, out: Array | None, size: tuple[int, int] | None,
-                 format: Format | None, origin: Origin, style: Style | None) -> None:
+    def __init__(
+        self,
+        layout: tuple[int, int],
+        count: int,
+        out: Array | None,
+        size: tuple[int, int] | None,
+        format: Format | None,
+        origin: Origin,
+        style: Style | None,
+    ) -> None:
         width, height = size or layout
         choice(_ORIGINS, origin, "origin")
         self.origin: str = origin
@@ -121,11 +134,17 @@ class Target:
         if len(arrays) != count:
             kind = "[height, width, channels]" if count == 1 else f"[{count}, height, width, channels]"
             raise ValueError(f"out: expected an array {kind}, found shape {list(out.shape)}")
-        names = [name for name, (_, dtype, channels) in _FORMATS.items()
-                 if out.dtype == dtype and out.shape[-1] == channels and format in (None, name)]
+        names = [
+            name
+            for name, (_, dtype, channels) in _FORMATS.items()
+            if out.dtype == dtype and out.shape[-1] == channels and format in (None, name)
+        ]
         if not names:
             found = f"{out.dtype} with {out.shape[-1]} channels"
-            raise ValueError(f"out: expected uint8 with 4 or 3 channels, or float32 with 4 (format={format!r}), found {found}")
+            raise ValueError(
+                f"out: expected uint8 with 4 or 3 channels, or float32 with 4 (format {format!r}), "
+                f"found {found}"
+            )
         if size and tuple(arrays[0].shape[1::-1]) != tuple(size):
             raise ValueError(f"out: expected pictures of size {size}, found shape {list(out.shape)}")
         if not out.flags.writeable:
@@ -155,8 +174,10 @@ def native_image(array: Array, format: str, origin: str) -> Any:
     item = array.itemsize
     row, pixel, channel = array.strides
     if channel != item or pixel != channels * item or (height > 1 and row < width * pixel):
-        expected = f"pixels side by side and rows that follow each other (strides [>={width * channels * item}, {channels * item}, {item}])"
-        raise ValueError(f"expected an array of {expected}, found strides {list(array.strides)}")
+        expected = f"strides [{width * channels * item} or more, {channels * item}, {item}]"
+        raise ValueError(
+            f"expected an array of pixels side by side, {expected}, found strides {list(array.strides)}"
+        )
     image = ffi.new("softdimo_image *")
     check(lib.softdimo_image_init(image, ffi.sizeof(image[0])))
     stride = row if height > 1 else width * pixel
@@ -186,15 +207,21 @@ def readable(picture: PictureLike, what: str) -> tuple[Any, Array]:
 class Picture:
     """A picture that was made: an array, and how it came to be.
 
-    `array`: [height, width, channels], uint8 with 4 channels RGBA, alpha straight, from the top, unless another `format` or
-    `origin` was asked for; the caller's own where `out` was given. `index`: its place in the batch. A Picture can be pickled,
-    and shared between threads as any array.
+    `array`: [height, width, channels], uint8 with 4 channels RGBA, alpha straight, from the top, unless
+    another `format` or `origin` was asked for; the caller's own where `out` was given. `index`: its place in
+    the batch. A Picture can be pickled, and shared between threads as any array.
     """
 
     __slots__ = ("_report", "array", "format", "index", "origin")
 
-    def __init__(self, array: Array, report: str = "{}", index: int = 0, format: str = "rgba8",
-                 origin: str = "top_left") -> None:
+    def __init__(
+        self,
+        array: Array,
+        report: str = "{}",
+        index: int = 0,
+        format: str = "rgba8",
+        origin: str = "top_left",
+    ) -> None:
         self.array, self.index, self.format, self.origin, self._report = array, index, format, origin, report
 
     @property
@@ -209,7 +236,8 @@ class Picture:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What the job did, with every default filled in: all that is needed to make the picture again. A new dictionary."""
+        """What the job did, with every default filled in: all that is needed to make the picture again. A new
+        dictionary."""
         return dict(json.loads(self._report))
 
     @property
@@ -220,8 +248,8 @@ class Picture:
     def save(self, path: str | os.PathLike[str], text: Mapping[str, str] | None = None) -> None:
         """Write a PNG (RGB for 3 channels of 8 bits, else RGBA), with texts (keyword: value) in it.
 
-        The file appears complete or not at all, and replaces one of its name. Raises IoError, InvalidArgumentError for a keyword
-        that PNG does not allow.
+        The file appears complete or not at all, and replaces one of its name. Raises IoError,
+        InvalidArgumentError for a keyword that PNG does not allow.
         """
         image, _array = readable(self, "the picture")
         words = [ffi.new("char[]", encoded(word, "text")) for pair in (text or {}).items() for word in pair]
@@ -229,7 +257,8 @@ class Picture:
         check(lib.softdimo_image_write_png(image, encoded(path, "path"), pairs, len(words) // 2))
 
     def to_pil(self) -> Image:
-        """The same as an image of Pillow's (softdimo[pillow]), which copies it. Raises ImportError without Pillow."""
+        """The same as an image of Pillow's (softdimo[pillow]), which copies it. Raises ImportError without
+        Pillow."""
         import PIL.Image
 
         array = self.array

@@ -31,22 +31,28 @@ _VARIABLES = {
 class CommonFields(TypedDict, total=False):
     """Keyword arguments of every request; what is left out, or None, is the model's own default.
 
-    `seed`: 0 to 2**64 - 1, of the first picture; picture b has seed + b and equals the one picture of that seed.
-    `class_labels`: ids instead of a label, one for all pictures or one each; the number of classes means none.
-    `prompt`, `negative_prompt`: for text-to-image models, the former also for rewards that read one.
-    `temperature` 0 to 10000 (0 is arg-max), `top_p` above 0 to 1, `top_k` (0 is all), `mask_ratio` 0 to 1, `sigma` 0 to 1: one step
-    only. `guidance_scale`, `randomize_temperature` 0 to 10000: several steps only.
-    `decode`: "hard" or "soft" (the expected code; one step only). `report_gap`: also decode the other way, and report how much they differ.
-    `start_tokens`: uint32 [batch, positions, splits], the mask token allowed. `e_in`: float32 [batch, positions, embedding] to start from.
-    `edit_image`: a picture of the model's size to start from; `edit_mask`, float32 [height, width], is above 0 where it is painted anew;
-    or `edit_keep`, 0 to 1, is the share of its tokens that stay.
-    `aesthetic_score` 0 to 100, `original_width`, `original_height`, `crop_left`, `crop_top` 0 to 65536: of text-to-image models.
-    `rewards`: pairs of a Reward and its weight, whose sum is maximised, with `lr` (0.2), `optimizer` ("sgd" or "adam"), `momentum` 0 to
-    below 1, `clip` (a gradient's norm, 0 is off), `norm_regularizer`, `variables` ("embedding", "noise", "class"), `recompute` (less
-    memory, more time).
-    `deadline_ms`: milliseconds for the whole job, from when the engine begins with it; an optimisation ends in time with its best.
-    `priority`: higher goes first. `queue_key`: jobs with the same one that have not begun are cancelled by this one.
-    `progress`: called with the steps done and in all, on the thread that waits for the job; False, or an exception, cancels it.
+    - `seed`: 0 to 2**64 - 1, of the first picture; picture b has seed + b and equals the one picture of it.
+    - `class_labels`: ids instead of a label, one for all pictures or one each; the number of classes is none.
+    - `prompt`, `negative_prompt`: for text-to-image models, the former also for rewards that read one.
+    - `temperature` 0 to 10000 (0 is arg-max), `top_p` above 0 to 1, `top_k` (0 is all), `mask_ratio` 0 to 1,
+      `sigma` 0 to 1: one step only.
+    - `guidance_scale`, `randomize_temperature` 0 to 10000: several steps only.
+    - `decode`: "hard" or "soft" (the expected code; one step only).
+    - `report_gap`: also decode the other way, and report how much they differ.
+    - `start_tokens`: uint32 [batch, positions, splits] to start from, the mask token allowed.
+    - `e_in`: float32 [batch, positions, embedding] to start from; one step only.
+    - `edit_image`: a picture of the model's size to start from, with `edit_mask`, float32 [height, width],
+      above 0 where it is painted anew, or `edit_keep`, 0 to 1, the share of its tokens that stay.
+    - `aesthetic_score` 0 to 100, `original_width`, `original_height`, `crop_left`, `crop_top` 0 to 65536: of
+      text-to-image models.
+    - `lr` (0.2), `optimizer` ("sgd" or "adam"), `momentum` 0 to below 1, `clip` (a norm, 0 is off),
+      `norm_regularizer`, `variables` ("embedding", "noise", "class"), `recompute` (less memory, more time):
+      with rewards.
+    - `deadline_ms`: with rewards, milliseconds for the whole job, from when the engine begins with it.
+    - `priority`: higher goes first.
+    - `queue_key`: jobs with the same one that have not begun are cancelled by this one; 0 is none.
+    - `progress`: called with the steps done and in all, on the thread that waits for the job; False, or an
+      exception, cancels it.
     """
 
     seed: int
@@ -88,7 +94,8 @@ class CommonFields(TypedDict, total=False):
 class Fields(CommonFields, total=False):
     """CommonFields, and:
 
-    `steps`: 0 is the model's own way, 1 one step, 2 to 10000 the multi-step teacher. `optimize_steps`: updates, with `rewards`.
+    - `steps`: 0 is the model's own way, 1 one step, 2 to 10000 the multi-step teacher.
+    - `rewards`: pairs of a Reward and its weight, whose sum is maximised; `optimize_steps`: updates.
     """
 
     steps: int
@@ -97,18 +104,19 @@ class Fields(CommonFields, total=False):
 
 
 # Fields of C whose value needs no more than its type.
-_PLAIN = {
-    "seed", "steps", "temperature", "top_p", "top_k", "mask_ratio", "sigma", "guidance_scale", "randomize_temperature",
-    "optimize_steps", "lr", "momentum", "clip", "norm_regularizer", "deadline_ms", "edit_keep", "aesthetic_score",
-    "original_width", "original_height", "crop_left", "crop_top", "priority", "queue_key",
-}
+_PLAIN = set(
+    "seed steps temperature top_p top_k mask_ratio sigma guidance_scale randomize_temperature optimize_steps"
+    " lr momentum clip norm_regularizer deadline_ms edit_keep aesthetic_score original_width original_height"
+    " crop_left crop_top priority queue_key".split()
+)
 _FLAGS = {"report_gap", "recompute"}
 _WORDS = {"decode": _DECODES, "optimizer": _OPTIMIZERS}
 _TEXTS = {"label", "prompt", "negative_prompt"}
 
 
 class Request:
-    """A softdimo_request from keyword arguments. It lives through the call that takes it; `keep` with the job."""
+    """A softdimo_request from keyword arguments. It lives through the call that takes it; `keep` with the
+    job."""
 
     def __init__(self, label: str | None, batch: int, fields: dict[str, Any]) -> None:
         self.native = ffi.new("softdimo_request *")
@@ -166,7 +174,10 @@ class Request:
             native.class_labels, native.class_label_count = ffi.cast("int32_t *", address(ids)), ids.size
         elif name == "start_tokens":
             tokens = self._array(np.asarray(value), np.uint32, name)
-            native.start_tokens, native.start_token_count = ffi.cast("uint32_t *", address(tokens)), tokens.size
+            native.start_tokens, native.start_token_count = (
+                ffi.cast("uint32_t *", address(tokens)),
+                tokens.size,
+            )
         elif name in ("e_in", "edit_mask"):
             numbers = self._held(floats(value, name))
             setattr(native, name, ffi.cast("float *", address(numbers)))
@@ -201,7 +212,9 @@ class Request:
         native = self._held(ffi.new("softdimo_reward_term[]", len(terms)))
         for term, (reward, weight) in zip(native, terms):
             if not isinstance(reward, Reward):
-                raise TypeError(f"rewards: expected pairs of a Reward and its weight, found {type(reward).__name__}")
+                raise TypeError(
+                    f"rewards: expected pairs of a Reward and its weight, found {type(reward).__name__}"
+                )
             self._terms.append((reward._handle, term))
             assign(term, "weight", weight)
             self.keep.extend(reward._handle.keep)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ._callbacks import Callback, RewardFunction, on_reward
 from ._errors import check
-from ._handles import Owner, encoded, text
+from ._handles import Owner, encoded, text, whole
 from ._native import ffi, lib
 from ._pictures import PictureLike, address, assign, choice, floats, readable
 
@@ -24,13 +24,17 @@ WEIGHTS = {
 
 
 class Reward(Owner):
-    """A reward for test-time optimisation: made by one of the functions below, given to Engine.optimize with its weight.
+    """A reward for test-time optimisation: made by one of the functions below, given to Engine.optimize with
+    its weight.
 
-    Immutable; any thread, several jobs at once. It may be closed while jobs use it. Pictures, masks and names are copied.
+    Immutable; any thread, several jobs at once. It may be closed while jobs use it. Pictures, masks and names
+    are copied.
     """
 
     def __init__(self) -> None:
-        raise TypeError("a Reward is made by Reward.target, .color, .histogram, .prior, .closeness, .open or .from_function")
+        raise TypeError(
+            "a Reward is made by Reward.target, color, histogram, prior, closeness, open or from_function"
+        )
 
     @classmethod
     def _made(cls, call: Callable[[Any], int], keep: list[Any] | None = None) -> Reward:
@@ -42,8 +46,8 @@ class Reward(Owner):
 
     @classmethod
     def target(cls, picture: PictureLike, mask: npt.ArrayLike | None = None) -> Reward:
-        """For looking like `picture` (the model's size): minus the mean squared difference over the mask, float32 [height, width] of
-        weights of 0 or more, or None for all pixels."""
+        """For looking like `picture` (the model's size): minus the mean squared difference over the mask,
+        float32 [height, width] of weights of 0 or more, or None for all pixels."""
         image, _array = readable(picture, "target")
         weights, count, _mask = _masked(mask)
         return cls._made(lambda out: lib.softdimo_reward_target(image, weights, count, out))
@@ -55,20 +59,28 @@ class Reward(Owner):
         return cls._made(lambda out: lib.softdimo_reward_color(r, g, b, weights, count, out))
 
     @classmethod
-    def histogram(cls, target: PictureLike | None = None, histogram: npt.ArrayLike | None = None,
-                  mask: npt.ArrayLike | None = None) -> Reward:
-        """For the colours of `target`, a picture of any size, wherever they are; or for `histogram`, shares [3, bins] of 2 to 256 bins
-        evenly from 0 to 1. 0 where they agree, at least -1. The mask (see target) selects pixels of the generated picture."""
+    def histogram(
+        cls,
+        target: PictureLike | None = None,
+        histogram: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None,
+    ) -> Reward:
+        """For the colours of `target`, a picture of any size, wherever they are; or for `histogram`, shares
+        [3, bins] of 2 to 256 bins evenly from 0 to 1. 0 where they agree, at least -1. The mask (see target)
+        selects pixels of the generated picture."""
         image, _array = readable(target, "target") if target is not None else (ffi.NULL, None)
         shares = floats(histogram, "histogram") if histogram is not None else None
-        values, bins = (ffi.cast("float *", address(shares)), shares.size) if shares is not None else (ffi.NULL, 0)
+        values, bins = (
+            (ffi.cast("float *", address(shares)), shares.size) if shares is not None else (ffi.NULL, 0)
+        )
         weights, count, _mask = _masked(mask)
         return cls._made(lambda out: lib.softdimo_reward_histogram(image, values, bins, weights, count, out))
 
     @classmethod
     def prior(cls, seed: int = 0) -> Reward:
-        """For staying what the label or prompt says, by the model's own teacher: log-likelihood of the tokens in nats a token."""
-        return cls._made(lambda out: lib.softdimo_reward_prior(seed, out))
+        """For staying what the label or prompt says, by the model's own teacher: log-likelihood of the tokens
+        in nats a token."""
+        return cls._made(lambda out: lib.softdimo_reward_prior(whole(seed, "seed"), out))
 
     @classmethod
     def closeness(cls) -> Reward:
@@ -76,24 +88,36 @@ class Reward(Owner):
         return cls._made(lib.softdimo_reward_closeness)
 
     @classmethod
-    def open(cls, file: str | os.PathLike[str] | Bytes, *, weights: Literal["map", "read", "map_guarded"] = "map",
-             class_id: int | None = None, class_label: str | None = None) -> Reward:
-        """The network of a reward file, by its path or its bytes (kept without a copy where they are read only).
+    def open(
+        cls,
+        file: str | os.PathLike[str] | Bytes,
+        *,
+        weights: Literal["map", "read", "map_guarded"] = "map",
+        class_id: int | None = None,
+        class_label: str | None = None,
+    ) -> Reward:
+        """The network of a reward file, by its path or its bytes (kept without a copy where they are read
+        only).
 
-        `class_id` or `class_label`: of a classifier, what pictures should show; neither: what the request's label says. Raises
-        NotFoundError, FormatError, ConfigError for a generator's file.
+        `class_id` or `class_label`: of a classifier, what pictures should show; neither: what the request's
+        label says. Raises NotFoundError, FormatError, ConfigError for a generator's file.
         """
         options = ffi.new("softdimo_reward_options *")
         check(lib.softdimo_reward_options_init(options, ffi.sizeof(options[0])))
         options.weights_mode = choice(WEIGHTS, weights, "weights")
         if class_id is not None:
             assign(options, "class_id", class_id)
-        label = ffi.new("char[]", encoded(class_label, "class_label")) if class_label is not None else ffi.NULL
+        label = (
+            ffi.new("char[]", encoded(class_label, "class_label")) if class_label is not None else ffi.NULL
+        )
         options.class_label = label
         if isinstance(file, (bytes, bytearray, memoryview)):
             data = contents(file)
             return cls._made(
-                lambda out: lib.softdimo_reward_open_memory(data, len(data), ffi.NULL, ffi.NULL, options, out), keep=[data]
+                lambda out: lib.softdimo_reward_open_memory(
+                    data, len(data), ffi.NULL, ffi.NULL, options, out
+                ),
+                keep=[data],
             )
         path = encoded(file, "path")
         return cls._made(lambda out: lib.softdimo_reward_open(path, options, out))
@@ -102,10 +126,11 @@ class Reward(Owner):
     def from_function(cls, function: RewardFunction) -> Reward:
         """Your own: `function(pixels, scores, gradient)`.
 
-        `pixels` is float32 [batch, 3, height, width], nominally in [0, 1], not clamped; the function fills `scores` [batch] and
-        `gradient` = dscore/dpixels, of the pictures' shape, both zeros at first. The arrays are the function's to keep. False ends the
-        optimisation like a cancel; what it raises cancels the job, and is raised by the call that waits for the job. It is called on
-        the thread that waits for or polls the job (for `await job` a thread of its own), one call at a time; without such a thread the
+        `pixels` is float32 [batch, 3, height, width], nominally in [0, 1], not clamped; the function fills
+        `scores` [batch] and `gradient` = dscore/dpixels, of the pictures' shape, both zeros at first. The
+        arrays are the function's to keep. False ends the optimisation like a cancel; what it raises cancels
+        the job, and is raised by the call that waits for the job. It is called on the thread that waits for
+        or polls the job (for `await job` a thread of its own), one call at a time; without such a thread the
         job stands still. It must not wait for this engine: such calls raise UnsupportedError.
         """
         callback = Callback(function)
@@ -116,7 +141,8 @@ class Reward(Owner):
 
     @property
     def info(self) -> dict[str, Any]:
-        """Its name, whether it reads a prompt, and of an opened file its family, title, licence, configuration, classes and size."""
+        """Its name, whether it reads a prompt, and of an opened file its family, title, licence,
+        configuration, classes and size."""
         with self._handle as pointer:
             return dict(json.loads(text(lib.softdimo_reward_info, pointer)))
 

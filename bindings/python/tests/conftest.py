@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import softdimo
 
 # A picture takes long enough for others to come between, without keeping them off the processor.
-OPTIONS: softdimo.Options = {"threads": 1, "niceness": 5}
+OPTIONS: dict[str, Any] = {"threads": 1, "niceness": 5}
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,9 @@ def program() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(source: str, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-X", "dev", "-W", "error", "-c", source]
-        done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=280
+        )
         assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
         return done
 

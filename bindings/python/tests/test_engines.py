@@ -23,15 +23,27 @@ def test_it_says_what_it_is(engine: Engine) -> None:
     layout = engine.layout
     assert (layout.width, layout.height, layout.channels, layout.classes) == (32, 32, 3, 181)
     assert len(engine.labels) == layout.classes and "red apple" in engine.labels
-    assert engine.info["model"]["title"] == "emoji-32" if isinstance(engine.info["model"], dict) else "emoji-32" in str(engine.info)
+    assert (
+        engine.info["model"]["title"] == "emoji-32"
+        if isinstance(engine.info["model"], dict)
+        else "emoji-32" in str(engine.info)
+    )
     assert softdimo.__version__.count(".") == 2
     assert repr(engine) == "<softdimo.Engine 32x32>"
     assert [p["name"] for p in softdimo.providers() if p["available"]] == ["cpu"]
 
 
-@pytest.mark.parametrize("kind", [str, Path, lambda path: str(path).encode(), lambda path: Path(path).read_bytes(),
-                                  lambda path: bytearray(Path(path).read_bytes()),
-                                  lambda path: memoryview(Path(path).read_bytes())])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        str,
+        Path,
+        lambda path: str(path).encode(),
+        lambda path: Path(path).read_bytes(),
+        lambda path: bytearray(Path(path).read_bytes()),
+        lambda path: memoryview(Path(path).read_bytes()),
+    ],
+)
 def test_models_are_paths_or_bytes(engine: Engine, kind: Any) -> None:
     model = kind(softdimo.BUNDLED_MODEL)
     if isinstance(model, bytes) and len(model) < 1000:
@@ -43,7 +55,10 @@ def test_models_are_paths_or_bytes(engine: Engine, kind: Any) -> None:
 
 
 def test_a_mapping_is_not_copied(engine: Engine) -> None:
-    with open(softdimo.BUNDLED_MODEL, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping:
+    with (
+        open(softdimo.BUNDLED_MODEL, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping,
+    ):
         view = memoryview(mapping)
         with Engine.open(view, **OPTIONS) as other:
             assert other.generate("dog") == engine.generate("dog")
@@ -52,22 +67,27 @@ def test_a_mapping_is_not_copied(engine: Engine) -> None:
         del view, other
 
 
-@pytest.mark.parametrize(("kind", "also", "words", "model", "options"), [
-    (softdimo.NotFoundError, FileNotFoundError, "'/nowhere' not found", "/nowhere", {}),
-    (softdimo.FormatError, ValueError, "found a directory", "/", {}),
-    (softdimo.FormatError, ValueError, "", b"x" * 100, {}),
-    (softdimo.InvalidArgumentError, ValueError, "threads", None, {"threads": 257}),
-    (softdimo.InvalidArgumentError, ValueError, "nopu", None, {"provider": "nopu"}),
-    (softdimo.ProviderError, RuntimeError, "onnxruntime-gpu", None, {"provider": "cuda"}),
-    (ValueError, ValueError, "threads", None, {"threads": -1}),
-    (ValueError, ValueError, "'lean', 'fast'", None, {"memory": "slow"}),
-    (ValueError, ValueError, "NUL", "a\0b", {}),
-    (ValueError, ValueError, "NUL", None, {"provider": "cpu\0"}),
-    (TypeError, TypeError, "'thread'", None, {"thread": 1}),
-    (TypeError, TypeError, "threads", None, {"threads": "1"}),
-    (TypeError, TypeError, "int", 7, {}),
-])
-def test_errors_of_opening(kind: type[Exception], also: type[Exception], words: str, model: Any, options: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "also", "words", "model", "options"),
+    [
+        (softdimo.NotFoundError, FileNotFoundError, "'/nowhere' not found", "/nowhere", {}),
+        (softdimo.FormatError, ValueError, "found a directory", "/", {}),
+        (softdimo.FormatError, ValueError, "", b"x" * 100, {}),
+        (softdimo.InvalidArgumentError, ValueError, "threads", None, {"threads": 257}),
+        (softdimo.InvalidArgumentError, ValueError, "nopu", None, {"provider": "nopu"}),
+        (softdimo.ProviderError, RuntimeError, "onnxruntime-gpu", None, {"provider": "cuda"}),
+        (ValueError, ValueError, "threads", None, {"threads": -1}),
+        (ValueError, ValueError, "'lean', 'fast'", None, {"memory": "slow"}),
+        (ValueError, ValueError, "NUL", "a\0b", {}),
+        (ValueError, ValueError, "NUL", None, {"provider": "cpu\0"}),
+        (TypeError, TypeError, "'thread'", None, {"thread": 1}),
+        (TypeError, TypeError, "threads", None, {"threads": "1"}),
+        (TypeError, TypeError, "int", 7, {}),
+    ],
+)
+def test_errors_of_opening(
+    kind: type[Exception], also: type[Exception], words: str, model: Any, options: Any
+) -> None:
     with pytest.raises(kind) as raised:
         Engine.open(model, **options)
     assert issubclass(kind, also) and words in str(raised.value), raised.value
@@ -93,7 +113,12 @@ def test_every_function_of_the_library_has_a_use() -> None:
     package = Path(softdimo.__file__).parent
     used = set(re.findall(r"lib\.(softdimo_\w+)", "".join(path.read_text() for path in package.glob("*.py"))))
     # Engine.open has options; submit and wait are what generate does; handles are not lost in Python.
-    left = {"softdimo_engine_options_init_game", "softdimo_generate", "softdimo_job_free_all", "softdimo_engine_warmup"}
+    left = {
+        "softdimo_engine_options_init_game",
+        "softdimo_generate",
+        "softdimo_job_free_all",
+        "softdimo_engine_warmup",
+    }
     functions = {name for name in dir(lib) if name.startswith("softdimo_")}
     assert len(functions) > 50 and functions - used == left
 
@@ -177,10 +202,12 @@ def test_encoding(engine: Engine) -> None:
         tokens = job.tokens()
     found = engine.encode(picture)
     assert found.shape == tokens.shape == (64, 2) and found.dtype == np.uint32
-    assert np.array_equal(found, engine.encode(picture.array)) and np.array_equal(found, engine.encode(picture.to_pil()))
+    assert np.array_equal(found, engine.encode(picture.array)) and np.array_equal(
+        found, engine.encode(picture.to_pil())
+    )
     assert (found == tokens).mean() > 0.2
     with pytest.raises(ValueError, match="uint8"):
-        engine.encode(np.zeros((32, 32, 4), np.float32))  # type: ignore[arg-type]
+        engine.encode(np.zeros((32, 32, 4), np.float32))
     with pytest.raises(softdimo.InvalidArgumentError, match="32"):
         engine.encode(np.zeros((31, 32, 4), np.uint8))
 

@@ -13,35 +13,40 @@ import softdimo
 from softdimo import Engine, Job, Picture
 
 
-@pytest.mark.parametrize(("kind", "words", "label", "fields"), [
-    (softdimo.UnknownLabelError, "red apple", "rad apple", {}),
-    (softdimo.UnknownLabelError, "'Äpfel 苹果'", "Äpfel 苹果", {}),
-    (ValueError, "NUL", "red\0apple", {}),
-    (ValueError, "NUL", None, {"prompt": "\0"}),
-    (ValueError, "surrogates", "\udc80", {}),
-    (TypeError, "label", 7, {}),
-    (TypeError, "label", b"dog", {}),
-    (softdimo.UnsupportedError, "prompt", None, {"prompt": "an apple"}),
-    (TypeError, "'labels'", None, {"labels": "x"}),
-    (TypeError, "'reserved'", None, {"reserved": 1}),
-    (ValueError, "seed", "dog", {"seed": -1}),
-    (ValueError, "seed", "dog", {"seed": 2**64}),
-    (TypeError, "seed", "dog", {"seed": "1"}),
-    (softdimo.InvalidArgumentError, "temperature", "dog", {"temperature": float("nan")}),
-    (softdimo.InvalidArgumentError, "top_p", "dog", {"top_p": 0.0}),
-    (softdimo.InvalidArgumentError, "181", None, {"class_labels": 182}),
-    (TypeError, "class_labels", None, {"class_labels": 1.5}),
-    (ValueError, "class_labels", None, {"class_labels": 2**40}),
-    (softdimo.InvalidArgumentError, "class_label", None, {"class_labels": [1, 2, 3]}),
-    (softdimo.InvalidArgumentError, "batch", "dog", {"batch": 257}),
-    (softdimo.InvalidArgumentError, "batch", "dog", {"batch": 0}),
-    (softdimo.InvalidArgumentError, "start_tokens", "dog", {"start_tokens": [[1]]}),
-    (ValueError, "'hard', 'soft'", "dog", {"decode": "firm"}),
-    (ValueError, "'embedding'", "dog", {"variables": "colour"}),
-    (TypeError, "rewards", "dog", {"rewards": [("color", 1)], "optimize_steps": 1}),
-    (softdimo.InvalidArgumentError, "reward", "dog", {"optimize_steps": 1}),
-])
-def test_requests_that_will_not_do(engine: Engine, kind: type[Exception], words: str, label: Any, fields: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "words", "label", "fields"),
+    [
+        (softdimo.UnknownLabelError, "red apple", "rad apple", {}),
+        (softdimo.UnknownLabelError, "'Äpfel 苹果'", "Äpfel 苹果", {}),
+        (ValueError, "NUL", "red\0apple", {}),
+        (ValueError, "NUL", None, {"prompt": "\0"}),
+        (ValueError, "surrogates", "\udc80", {}),
+        (TypeError, "label", 7, {}),
+        (TypeError, "label", b"dog", {}),
+        (softdimo.UnsupportedError, "prompt", None, {"prompt": "an apple"}),
+        (TypeError, "'labels'", None, {"labels": "x"}),
+        (TypeError, "'reserved'", None, {"reserved": 1}),
+        (ValueError, "seed", "dog", {"seed": -1}),
+        (ValueError, "seed", "dog", {"seed": 2**64}),
+        (TypeError, "seed", "dog", {"seed": "1"}),
+        (softdimo.InvalidArgumentError, "temperature", "dog", {"temperature": float("nan")}),
+        (softdimo.InvalidArgumentError, "top_p", "dog", {"top_p": 0.0}),
+        (softdimo.InvalidArgumentError, "181", None, {"class_labels": 182}),
+        (TypeError, "class_labels", None, {"class_labels": 1.5}),
+        (ValueError, "class_labels", None, {"class_labels": 2**40}),
+        (softdimo.InvalidArgumentError, "class_label", None, {"class_labels": [1, 2, 3]}),
+        (softdimo.InvalidArgumentError, "batch", "dog", {"batch": 257}),
+        (softdimo.InvalidArgumentError, "batch", "dog", {"batch": 0}),
+        (softdimo.InvalidArgumentError, "start_tokens", "dog", {"start_tokens": [[1]]}),
+        (ValueError, "'hard', 'soft'", "dog", {"decode": "firm"}),
+        (ValueError, "'embedding'", "dog", {"variables": "colour"}),
+        (TypeError, "rewards", "dog", {"rewards": [("color", 1)], "optimize_steps": 1}),
+        (softdimo.InvalidArgumentError, "reward", "dog", {"optimize_steps": 1}),
+    ],
+)
+def test_requests_that_will_not_do(
+    engine: Engine, kind: type[Exception], words: str, label: Any, fields: Any
+) -> None:
     with pytest.raises(kind) as raised:
         engine.submit(label, **fields)
     assert words in str(raised.value), raised.value
@@ -50,14 +55,33 @@ def test_requests_that_will_not_do(engine: Engine, kind: type[Exception], words:
 def test_fields_are_the_library_s(engine: Engine) -> None:
     layout = engine.layout
     start = np.full((1, layout.positions, layout.splits), layout.mask_token)
-    report = engine.generate("dog", temperature=2.0, top_p=0.5, top_k=3, start_tokens=start, report_gap=True, decode="soft",
-                             priority=3, queue_key=5, seed=2**64 - 1).report
-    assert (report["temperature"], report["top_p"], report["top_k"], report["decode"]) == (2.0, 0.5, 3, "soft")
+    report = engine.generate(
+        "dog",
+        temperature=2.0,
+        top_p=0.5,
+        top_k=3,
+        start_tokens=start,
+        report_gap=True,
+        decode="soft",
+        priority=3,
+        queue_key=5,
+        seed=2**64 - 1,
+    ).report
+    assert (report["temperature"], report["top_p"], report["top_k"], report["decode"]) == (
+        2.0,
+        0.5,
+        3,
+        "soft",
+    )
     assert report["custom_start"] is True and report["seed"] == 2**64 - 1 and report["soft_hard_difference"]
     teacher = engine.generate("dog", steps=3, guidance_scale=2.0, randomize_temperature=1.0).report
     assert teacher["steps"] == 3 and teacher["guidance_scale"] == 2.0
     by_id = engine.generate(class_labels=engine.labels.index("dog"))
-    assert by_id == engine.generate("dog") == engine.generate(class_labels=np.array([by_id.report["classes"][0]]))
+    assert (
+        by_id
+        == engine.generate("dog")
+        == engine.generate(class_labels=np.array([by_id.report["classes"][0]]))
+    )
     two = engine.generate(class_labels=[3, 4], batch=2)
     assert [two[0], two[1].report["classes"]] == [engine.generate(class_labels=3), [3, 4]]
 
@@ -68,8 +92,11 @@ def test_edits(engine: Engine) -> None:
     mask[:16] = 1
     painted = engine.generate("dog", edit_image=rocket, edit_mask=mask)
     kept = engine.generate("dog", edit_image=rocket.array, edit_keep=1.0)
-    difference = lambda a, b, rows: np.abs(a.array[rows].astype(int) - b.array[rows]).mean()
-    assert difference(painted, kept, slice(20, 32)) < difference(painted, kept, slice(0, 12))
+
+    def difference(rows: slice) -> float:
+        return float(np.abs(painted.array[rows].astype(int) - kept.array[rows]).mean())
+
+    assert difference(slice(20, 32)) < difference(slice(0, 12))
     with pytest.raises(softdimo.InvalidArgumentError, match="1024"):
         engine.generate("dog", edit_image=rocket, edit_mask=mask[:5])
 
@@ -78,7 +105,9 @@ def test_waiting(engine: Engine) -> None:
     steps: list[tuple[int, int]] = []
     job = engine.submit("dog", steps=5, progress=lambda *step: steps.append(step))
     assert isinstance(job.result(60), Picture) and job.wait(0) and job.done and job.error == ""
-    assert steps[-1] == (job.progress.step, job.progress.total) and steps == sorted(steps) and steps[-1][0] >= 5
+    assert (
+        steps[-1] == (job.progress.step, job.progress.total) and steps == sorted(steps) and steps[-1][0] >= 5
+    )
     assert job.report["steps"] == 5 and job.batch == 1
 
 
@@ -98,7 +127,9 @@ def test_timeouts(engine: Engine) -> None:
     assert 0.12 <= time.monotonic() - began < 5
     with pytest.raises(TimeoutError) as raised:
         job.result(0.01)
-    assert isinstance(raised.value, softdimo.TimeoutError) and raised.value.status_name == "SOFTDIMO_ERR_TIMEOUT"
+    assert (
+        isinstance(raised.value, softdimo.TimeoutError) and raised.value.status_name == "SOFTDIMO_ERR_TIMEOUT"
+    )
     with pytest.raises(softdimo.NotReadyError):
         job.pictures()
     job.cancel()
@@ -113,8 +144,12 @@ def test_queues(engine: Engine) -> None:
     order: list[str] = []
     last, first = engine.submit("dog"), engine.submit("cat", priority=1)
     replaced, latest = engine.submit("dog", queue_key=7), engine.submit("cat", queue_key=7)
-    threads = [threading.Thread(target=lambda job=job, name=name: (job.wait(), order.append(name)))
-               for job, name in ((last, "last"), (first, "first"))]
+
+    def note(job: Job[Picture], name: str) -> None:
+        job.wait()
+        order.append(name)
+
+    threads = [threading.Thread(target=note, args=pair) for pair in ((last, "last"), (first, "first"))]
     for thread in threads:
         thread.start()
     engine.resume()

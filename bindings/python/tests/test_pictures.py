@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import PIL.Image
@@ -58,7 +58,10 @@ def test_batches(engine: Engine, apple: Picture) -> None:
 
 def test_forms(engine: Engine, apple: Picture) -> None:
     rgba = apple.array
-    make = lambda **how: engine.generate("red apple", seed=7, **how)
+
+    def make(**how: Any) -> Picture:
+        return cast(Picture, engine.generate("red apple", seed=7, **how))
+
     assert np.array_equal(make(format="rgb8").array, rgba[..., :3])
     assert np.array_equal(make(format="bgra8").array, rgba[..., [2, 1, 0, 3]])
     assert np.array_equal(make(origin="bottom_left").array, rgba[::-1])
@@ -66,46 +69,59 @@ def test_forms(engine: Engine, apple: Picture) -> None:
     assert floats.dtype == np.float32 and np.abs(floats * 255 - rgba).max() < 0.51
     assert np.array_equal(make(out=np.empty((32, 32, 3), np.uint8)).array, rgba[..., :3])
     assert np.array_equal(make(out=np.empty((32, 32, 4), np.float32)).array, floats)
-    assert np.array_equal(make(out=np.empty((32, 32, 4), np.uint8), format="bgra8").array, rgba[..., [2, 1, 0, 3]])
+    assert np.array_equal(
+        make(out=np.empty((32, 32, 4), np.uint8), format="bgra8").array, rgba[..., [2, 1, 0, 3]]
+    )
     large = make(size=(96, 64))
     assert np.array_equal(large.array, rgba.repeat(2, 0).repeat(3, 1))
     assert np.array_equal(make(out=np.empty((64, 96, 4), np.uint8)).array, large.array)
 
 
 def test_styles(engine: Engine, apple: Picture) -> None:
-    make = lambda style, **how: engine.generate("red apple", seed=7, style=style, **how).array
-    colours = lambda array: len(np.unique(array.reshape(-1, 4), axis=0))
-    assert colours(make(Style(palette=4))) == 4
+    def make(style: Style, **how: Any) -> Any:
+        return cast(Picture, engine.generate("red apple", seed=7, style=style, **how)).array
+
+    assert len(np.unique(make(Style(palette=4)).reshape(-1, 4), axis=0)) == 4
     ink = make(Style(palette=[[0, 0, 0], [255, 0, 0], [255, 255, 255]], dither="bayer8", dither_strength=0.5))
     assert {tuple(colour) for colour in ink.reshape(-1, 4).tolist()} == {
-        (0, 0, 0, 255), (255, 0, 0, 255), (255, 255, 255, 255)}
+        (0, 0, 0, 255),
+        (255, 0, 0, 255),
+        (255, 255, 255, 255),
+    }
     cut = make(Style(matte=True, matte_tolerance=0.05, matte_hole_area=4))
     assert (cut[0, 0, 3], cut[16, 16, 3]) == (0, 255)
     assert not np.array_equal(make(Style(scaling="smooth"), size=(64, 64)), make(Style(), size=(64, 64)))
-    for style, words in [(Style(palette=[[1, 2]]), "palette"), (Style(scaling="blurry"), "'nearest'"),  # type: ignore[arg-type]
-                         (Style(palette=1), "palette"), (Style(matte_tolerance=2.0, matte=True), "toleran")]:
+    for style, words in [
+        (Style(palette=[[1, 2]]), "palette"),
+        (Style(scaling="blurry"), "'nearest'"),  # type: ignore[arg-type]
+        (Style(palette=1), "palette"),
+        (Style(matte_tolerance=2.0, matte=True), "toleran"),
+    ]:
         with pytest.raises(ValueError, match=words):
             make(style)
 
 
-@pytest.mark.parametrize(("out", "kind", "words"), [
-    (np.zeros((32, 31, 4), np.uint8), ValueError, "32"),
-    (np.zeros((31, 32, 4), np.uint8), ValueError, "32"),
-    (np.zeros((32, 32, 2), np.uint8), ValueError, "channels"),
-    (np.zeros((32, 32, 3), np.float32), ValueError, "channels"),
-    (np.zeros((32, 32, 4), np.float64), ValueError, "float64"),
-    (np.zeros((32, 32, 4), ">f4"), ValueError, ">f4"),
-    (np.zeros((32, 32), np.uint8), ValueError, "shape"),
-    (np.zeros((0, 32, 32, 4), np.uint8), ValueError, "batch|shape"),
-    (np.zeros((32, 0, 4), np.uint8), ValueError, "32|strides"),
-    (np.zeros((32, 32, 4), np.uint8)[::-1], ValueError, "strides"),
-    (np.zeros((32, 64, 4), np.uint8)[:, ::2], ValueError, "strides"),
-    (np.zeros((32, 32, 8), np.uint8)[..., ::2], ValueError, "strides"),
-    (np.asfortranarray(np.zeros((32, 32, 4), np.uint8)), ValueError, "strides"),
-    (np.broadcast_to(np.zeros((1, 32, 4), np.uint8), (32, 32, 4)), ValueError, "read only|strides"),
-    (np.frombuffer(bytes(4096), np.uint8).reshape(32, 32, 4), ValueError, "read only"),
-    (bytearray(4096), TypeError, "numpy"),
-])
+@pytest.mark.parametrize(
+    ("out", "kind", "words"),
+    [
+        (np.zeros((32, 31, 4), np.uint8), ValueError, "32"),
+        (np.zeros((31, 32, 4), np.uint8), ValueError, "32"),
+        (np.zeros((32, 32, 2), np.uint8), ValueError, "channels"),
+        (np.zeros((32, 32, 3), np.float32), ValueError, "channels"),
+        (np.zeros((32, 32, 4), np.float64), ValueError, "float64"),
+        (np.zeros((32, 32, 4), ">f4"), ValueError, ">f4"),
+        (np.zeros((32, 32), np.uint8), ValueError, "shape"),
+        (np.zeros((0, 32, 32, 4), np.uint8), ValueError, "batch|shape"),
+        (np.zeros((32, 0, 4), np.uint8), ValueError, "32|strides"),
+        (np.zeros((32, 32, 4), np.uint8)[::-1], ValueError, "strides"),
+        (np.zeros((32, 64, 4), np.uint8)[:, ::2], ValueError, "strides"),
+        (np.zeros((32, 32, 8), np.uint8)[..., ::2], ValueError, "strides"),
+        (np.asfortranarray(np.zeros((32, 32, 4), np.uint8)), ValueError, "strides"),
+        (np.broadcast_to(np.zeros((1, 32, 4), np.uint8), (32, 32, 4)), ValueError, "read only|strides"),
+        (np.frombuffer(bytes(4096), np.uint8).reshape(32, 32, 4), ValueError, "read only"),
+        (bytearray(4096), TypeError, "numpy"),
+    ],
+)
 def test_arrays_that_will_not_do(engine: Engine, out: Any, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         engine.generate("dog", out=out)
@@ -113,11 +129,17 @@ def test_arrays_that_will_not_do(engine: Engine, out: Any, kind: type[Exception]
 
 def test_other_arguments_that_will_not_do(engine: Engine) -> None:
     out = np.zeros((2, 32, 32, 4), np.uint8)
-    for arguments, words in [({"out": out, "batch": 3}, "3"), ({"out": out[0], "size": (64, 64)}, "64"), ({"size": (33, 32)}, "33"),
-                             ({"size": (0, 0)}, "size"), ({"format": "rgb16"}, "'rgba8'"), ({"origin": "middle"}, "'top_left'"),
-                             ({"out": out[0], "format": "rgb8"}, "rgb8")]:
+    for arguments, words in [
+        ({"out": out, "batch": 3}, "3"),
+        ({"out": out[0], "size": (64, 64)}, "64"),
+        ({"size": (33, 32)}, "33"),
+        ({"size": (0, 0)}, "size"),
+        ({"format": "rgb16"}, "'rgba8'"),
+        ({"origin": "middle"}, "'top_left'"),
+        ({"out": out[0], "format": "rgb8"}, "rgb8"),
+    ]:
         with pytest.raises(ValueError, match=words):
-            engine.generate("dog", **arguments)  # type: ignore[call-overload]
+            engine.generate("dog", **arguments)
     assert not out.any()
 
 
@@ -146,11 +168,14 @@ def test_what_a_job_has_made(engine: Engine) -> None:
     with engine.submit("rocket", seed=3, batch=2) as job:
         job.wait()
         assert job.planes(1).shape == (3, 32, 32) and job.planes().dtype == np.float32
-        assert job.tokens(1).shape == job.max_probability(1).shape == (64, 2) and job.embedding(1).shape == (64, 224)
+        assert job.tokens(1).shape == job.max_probability(1).shape == (64, 2) and job.embedding(1).shape == (
+            64,
+            224,
+        )
         again = engine.submit("rocket", seed=99, e_in=job.embedding()[None])
         assert np.array_equal(again.result().array, job.pictures()[0].array)
         for call in (job.planes, job.tokens, job.max_probability, job.embedding):
             with pytest.raises(ValueError, match="2"):
                 call(2)
-            with pytest.raises((ValueError, OverflowError)):
+            with pytest.raises(ValueError, match="index"):
                 call(-1)

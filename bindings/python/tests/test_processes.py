@@ -36,7 +36,9 @@ def test_handles_are_not_pickled(engine: Engine) -> None:
 
 
 def test_a_forked_child(program: Program) -> None:
-    program(OPEN + """
+    program(
+        OPEN
+        + """
 reward = Reward.closeness()
 job = engine.submit("dog", steps=10000)
 # Locks that nobody in the child will ever give back.
@@ -66,7 +68,8 @@ status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 over.set()
 holder.join()
 assert status == 7, status
-""")
+"""
+    )
 
 
 def test_multiprocessing(program: Program, tmp_path: Any) -> None:
@@ -87,26 +90,33 @@ if __name__ == "__main__":
                 assert pool.map(make, range(2)) == expected
     print("ok")
 """)
-    done = subprocess.run([sys.executable, "-X", "dev", str(script)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", str(script)], capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
 
 
-@pytest.mark.parametrize("waiting", [
-    'engine.generate("dog", steps=10000)',
-    'engine.submit("dog", steps=10000).wait()',
-    'engine.submit("dog", steps=10000).result(100)',
-    'engine.generate("dog", steps=10000, progress=lambda step, total: None)',
-    'asyncio.run(asyncio.wait_for(engine.submit("dog", steps=10000), 100))',
-    'job = engine.submit("dog", steps=10000); engine.memory()',
-    'job = engine.submit("dog", steps=10000); engine.trim()',
-    'job = engine.submit("dog", steps=10000); engine.encode(softdimo.Picture(__import__("numpy").zeros((32, 32, 4), "u1")))',
-    'engine.pause(); engine.warmup("dog", steps=3)',
-    'engine.optimize("dog", steps=10000, rewards=[(Reward.from_function(lambda *arrays: None), 1), (Reward.closeness(), 1)])',
-    'job = engine.submit("dog", steps=10000); threading.Thread(target=job.wait, daemon=True).start(); time.sleep(100)',
-])
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        'engine.generate("dog", steps=10000)',
+        'engine.submit("dog", steps=10000).wait()',
+        'engine.submit("dog", steps=10000).result(100)',
+        'engine.generate("dog", steps=10000, progress=lambda step, total: None)',
+        'asyncio.run(asyncio.wait_for(engine.submit("dog", steps=10000), 100))',
+        'job = engine.submit("dog", steps=10000); engine.memory()',
+        'job = engine.submit("dog", steps=10000); engine.trim()',
+        'job = engine.submit("dog", steps=10000); engine.encode(softdimo.Picture(__import__("numpy").zeros((32, 32, 4), "u1")))',
+        'engine.pause(); engine.warmup("dog", steps=3)',
+        'engine.optimize("dog", steps=10000, rewards=[(Reward.from_function(lambda *arrays: None), 1), (Reward.closeness(), 1)])',
+        'job = engine.submit("dog", steps=10000); threading.Thread(target=job.wait, daemon=True).start(); time.sleep(100)',
+    ],
+)
 def test_interrupts(waiting: str) -> None:
     """Ctrl-C ends what waits, and then the program, soon, whatever its threads do."""
-    source = OPEN + f"""
+    source = (
+        OPEN
+        + f"""
 signal.signal(signal.SIGINT, signal.default_int_handler)
 engine.warmup("dog", steps=2)
 print("ready", flush=True)
@@ -115,8 +125,10 @@ try:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
-    with subprocess.Popen([sys.executable, "-X", "dev", "-c", source], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True) as process:
+    )
+    with subprocess.Popen(
+        [sys.executable, "-X", "dev", "-c", source], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout and process.stderr
         try:
             assert process.stdout.readline() == "ready\n", process.stderr.read()
@@ -131,30 +143,38 @@ except KeyboardInterrupt:
             process.kill()
 
 
-@pytest.mark.parametrize("left", [
-    'kept = [engine.submit("dog", steps=10000) for _ in range(3)]',
-    'threading.Thread(target=engine.submit("dog", steps=10000).wait, daemon=True).start(); time.sleep(0.1)',
-    'threading.Thread(target=lambda: engine.generate("dog", steps=10000, progress=lambda *step: None), daemon=True).start(); time.sleep(0.1)',
-    'loop = asyncio.new_event_loop(); task = loop.create_task(asyncio.wait_for(engine.submit("dog", steps=10000), 60));'
-    ' loop.call_later(0.1, loop.stop); loop.run_forever(); task._log_destroy_pending = False; loop.close()',
-    'opening = Engine.open_async()',
-    'engine.pause(); kept = engine.submit("dog")',
-    'cycle = [engine.submit("dog", steps=10000)]; cycle.append(cycle); del cycle, engine',
-    'sys.modules["kept"] = engine; kept = engine.submit("dog", optimize_steps=9999, steps=0,'
-    ' rewards=[(Reward.from_function(lambda *arrays: None), 1)]); threading.Thread(target=lambda: kept.wait(), daemon=True).start()',
-    'import atexit; atexit.register(lambda: engine.generate("dog"))',
-])
+@pytest.mark.parametrize(
+    "left",
+    [
+        'kept = [engine.submit("dog", steps=10000) for _ in range(3)]',
+        'threading.Thread(target=engine.submit("dog", steps=10000).wait, daemon=True).start(); time.sleep(0.1)',
+        'threading.Thread(target=lambda: engine.generate("dog", steps=10000, progress=lambda *step: None), daemon=True).start(); time.sleep(0.1)',
+        'loop = asyncio.new_event_loop(); task = loop.create_task(asyncio.wait_for(engine.submit("dog", steps=10000), 60));'
+        " loop.call_later(0.1, loop.stop); loop.run_forever(); task._log_destroy_pending = False; loop.close()",
+        "opening = Engine.open_async()",
+        'engine.pause(); kept = engine.submit("dog")',
+        'cycle = [engine.submit("dog", steps=10000)]; cycle.append(cycle); del cycle, engine',
+        'sys.modules["kept"] = engine; kept = engine.submit("dog", optimize_steps=9999, steps=0,'
+        " rewards=[(Reward.from_function(lambda *arrays: None), 1)]); threading.Thread(target=lambda: kept.wait(), daemon=True).start()",
+        'import atexit; atexit.register(lambda: engine.generate("dog"))',
+    ],
+)
 def test_the_end_of_the_interpreter(program: Program, left: str) -> None:
     """Jobs under way, threads inside calls and callbacks: nothing crashes, hangs or is said."""
     began = time.monotonic()
     done = program(OPEN + left + '\nprint("ok")')
-    assert (done.stdout, [line for line in done.stderr.splitlines() if "ResourceWarning" not in line]) == ("ok\n", [])
+    assert (done.stdout, [line for line in done.stderr.splitlines() if "ResourceWarning" not in line]) == (
+        "ok\n",
+        [],
+    )
     assert time.monotonic() - began < 9
 
 
 @pytest.mark.slow
 def test_order_of_freeing(program: Program) -> None:
-    program(OPEN + """
+    program(
+        OPEN
+        + """
 import itertools, random
 random.seed(1)
 for order in itertools.permutations(range(4)):
@@ -170,13 +190,16 @@ for order in itertools.permutations(range(4)):
             parts[index].close()
         parts[index] = None
 assert {thread.name for thread in threading.enumerate()} == {"MainThread"}
-""")
+"""
+    )
 
 
 @pytest.mark.slow
 def test_nothing_grows(program: Program) -> None:
     """Memory, threads and file descriptors over 1000 calls, after 100 in which pools fill."""
-    done = program(OPEN + """
+    done = program(
+        OPEN
+        + """
 faulthandler.dump_traceback_later(240, exit=True)
 import numpy as np
 def held():
@@ -205,7 +228,8 @@ for seed in range(1000):
     once(seed)
 after = held()
 print(*before, *after)
-""")
+"""
+    )
     rss, threads, files, rss_after, threads_after, files_after = map(int, done.stdout.split())
     assert (threads_after, files_after) == (threads, files)
     assert rss_after - rss < 4096, (rss, rss_after)
@@ -214,7 +238,9 @@ print(*before, *after)
 @pytest.mark.slow
 def test_many_threads(program: Program) -> None:
     """Threads that generate, await, cancel and close, all at once, on engines that come and go."""
-    done = program(OPEN + """
+    done = program(
+        OPEN
+        + """
 import random
 expected = [engine.generate("dog", seed=seed) for seed in range(4)]
 failures = []
@@ -252,5 +278,6 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 assert not failures, failures
 print("ok")
-""")
+"""
+    )
     assert done.stdout == "ok\n"

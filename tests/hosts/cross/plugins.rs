@@ -24,7 +24,7 @@ fn windows_beside_linux() {
     let unity = "unity/com.libsoftdimo.softdimo/Plugins/x86_64";
     let (godot3, godot4) = ("godot3/addons/softdimo", "godot4/addons/softdimo");
     let mut expected = of_linux.clone();
-    for place in ["love", unity, godot3, godot4, "python/softdimo"] {
+    for place in ["love", unity, godot3, godot4, "python/softdimo/_native"] {
         expected.extend(["softdimo.dll", "onnxruntime.dll"].map(|name| format!("{place}/{name}")));
         assert_eq!(platform.exports(&folder.join(place).join("softdimo.dll")), declared());
     }
