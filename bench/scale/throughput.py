@@ -3,7 +3,7 @@ once and take turns; a table with ratios to the loop of the same round, and the 
 
 usage: throughput.py [--rounds N] [--seconds S] [--clients K] [--only WORDS] [--json]
 
-TRITON names the folder of `make triton`, with its server and client; without it Triton is left out, and the table says so.
+run sets up what it needs.
 """
 import argparse
 import contextlib
@@ -18,6 +18,9 @@ import time
 from pathlib import Path
 
 import httpx
+import softdimo
+import tritonclient.grpc
+from server import Repository, Server, inputs
 
 ROOT = Path(__file__).parents[2]
 # Labels take turns, so that no two requests are alike.
@@ -59,8 +62,6 @@ class Workers:
 
 def worker(threads):
     """Reads seconds from stdin, writes pictures a second."""
-    import softdimo
-
     with softdimo.Engine.open(threads=threads) as engine:
         engine.generate("dog")
         print("ready", flush=True)
@@ -135,6 +136,41 @@ class FastApi:
         self.process.wait()
 
 
+class Triton:
+    """Triton Inference Server, with so many instances of so many threads each, over gRPC."""
+
+    CONFIG = """
+    backend: "softdimo"
+    max_batch_size: 1
+    instance_group [ {{ kind: KIND_CPU, count: {} }} ]
+    parameters {{ key: "threads", value: {{ string_value: "{}" }} }}
+    """
+
+    class Client:
+        def __init__(self, port):
+            self.grpc = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}")
+            self.wanted = [tritonclient.grpc.InferRequestedOutput("image")]
+
+        def ask(self, label, seed):
+            self.grpc.infer("pictures", inputs(label=[label], seed=[seed]), outputs=self.wanted)
+
+        def close(self):
+            self.grpc.close()
+
+    def __init__(self, count, instances, threads):
+        self.count, self.ends = count, contextlib.ExitStack()
+        repository = self.ends.enter_context(Repository())
+        repository.add("pictures", self.CONFIG.format(instances, threads), softdimo.BUNDLED_MODEL)
+        self.server = self.ends.enter_context(Server(repository, ["pictures"]))
+        self.pids = [self.server.process.pid]
+
+    def rate(self, seconds):
+        return clients(self.count, seconds, lambda: self.Client(self.server.grpc_port))
+
+    def close(self):
+        self.ends.close()
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=5)
@@ -152,6 +188,8 @@ def main():
         f"loop, {cores} threads": lambda: Workers(1, cores),
         f"{cores} workers of 1 thread": lambda: Workers(cores, 1),
         f"FastAPI, {cores} threads, {k} clients": lambda: FastApi(k, cores),
+        f"Triton, 1 instance of {cores} threads, {k} clients": lambda: Triton(k, 1, cores),
+        f"Triton, {cores} instances of 1 thread, {k} clients": lambda: Triton(k, cores, 1),
     }
     loop = next(iter(rows))
     rows = {name: make for name, make in rows.items() if name == loop or any(word in name for word in args.only.split(","))}
