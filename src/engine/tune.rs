@@ -135,13 +135,6 @@ fn tune(sessions: &mut Sessions, host: &dyn Host, watch: Stopwatch) -> Result<Tu
         return Err(nothing("int8 is computed on the CPU with the arithmetic AUTO"));
     }
     let here = sessions.tuned_for().ok_or_else(|| nothing("the model states no hash of its tensors"))?;
-    let Some(folder) = sessions.cache() else {
-        let expected = "a folder to remember it in, or none given and a home";
-        let off = std::env::var_os(ENV_CACHE).is_some_and(|given| !given.is_empty());
-        return Err(Error::invalid(ENV_CACHE, expected, if off { "'off'" } else { "no home" }));
-    };
-    let file = here.path(folder);
-
     let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
     let mut programs = Vec::new();
     for program in PROGRAMS {
@@ -170,6 +163,12 @@ fn tune(sessions: &mut Sessions, host: &dyn Host, watch: Stopwatch) -> Result<Tu
     if kinds.is_empty() {
         return Err(nothing("the model has no convolution for int8 arithmetic"));
     }
+    let Some(folder) = sessions.cache() else {
+        let expected = "a folder to remember it in, or none given and a home";
+        let off = std::env::var_os(ENV_CACHE).is_some_and(|given| !given.is_empty());
+        return Err(Error::invalid(ENV_CACHE, expected, if off { "'off'" } else { "no home" }));
+    };
+    let file = here.path(folder);
     // Before the work, not after it.
     tuned::make_room(&file)?;
     sessions.trim();

@@ -15,10 +15,9 @@ fn read(name: &str) -> String {
 fn generated_declarations_are_up_to_date() {
     let header = Header::parse(&read("include/softdimo.h"));
     let lua = between(&read("bindings/love/softdimo.lua"), BEGIN, END, &lua::declarations(&header));
-    for (name, text) in [
-        ("bindings/love/softdimo.lua", lua),
-        ("bindings/csharp/Runtime/Native.cs", csharp::file(&header)),
-    ] {
+    for (name, text) in
+        [("bindings/love/softdimo.lua", lua), ("bindings/csharp/Runtime/Native.cs", csharp::file(&header))]
+    {
         if std::env::var_os("BLESS").is_some() {
             std::fs::write(root().join(name), &text).unwrap();
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 from collections.abc import Callable
@@ -58,14 +59,23 @@ def test_a_function(engine: Engine) -> None:
 
 
 def test_the_same_function_for_jobs_on_several_threads(engine: Engine) -> None:
-    reward, results = Reward.from_function(bluer), []
+    begun, results = threading.Event(), []
+
+    def score(*arrays: Floats) -> None:
+        begun.set()
+        bluer(*arrays)
+
+    reward = Reward.from_function(score)
 
     def climb(seed: int) -> None:
-        results.append(engine.optimize("dog", seed=seed, steps=2, rewards=[(reward, 1)]))
+        # Those that ask after it was closed are refused; those under way go on.
+        with contextlib.suppress(ValueError):
+            results.append(engine.optimize("dog", seed=seed, steps=2, rewards=[(reward, 1)]))
 
     threads = [threading.Thread(target=climb, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
+    assert begun.wait(60)
     reward.close()
     for thread in threads:
         thread.join()

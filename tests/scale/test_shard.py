@@ -1,0 +1,135 @@
+"""examples/scale/shard.py: workers and whatever started them are killed and started again; what is there in the end is complete, and
+the same as after a run that nothing happened to."""
+import collections
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+SHARD = Path(__file__).parents[2] / "examples" / "scale" / "shard.py"
+ROWS = 120
+SHARDS = 4
+# Starts all workers, two at a time, as GNU parallel would.
+DRIVER = f"seq 0 {SHARDS - 1} | xargs -P 2 -I@ {sys.executable} {SHARD} table.csv out --shard @/{SHARDS}"
+
+
+def table(folder, text=None):
+    labels = ["red apple", "rocket", "dog", "cat"]
+    rows = [f"sprite-{i},{labels[i % 4]},{i * 7},{'' if i % 5 else '0.5'}\n" for i in range(ROWS)]
+    (folder / "table.csv").write_text(text or "id,label,seed,temperature\n" + "".join(rows))
+
+
+def run(folder, *options, code=0):
+    done = subprocess.run([sys.executable, SHARD, "table.csv", "out", *options], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def pictures(folder):
+    """Bytes by name."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in (folder / "out").glob("??/*.png")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    table(folder)
+    said = run(folder)
+    assert f"{ROWS} made, 0 were there" in said
+    return folder
+
+
+def test_pictures_say_what_made_them(undisturbed):
+    names = pictures(undisturbed)
+    assert len(names) == ROWS
+    ids = collections.Counter()
+    tokens = set()
+    for name in names:
+        with PIL.Image.open(undisturbed / name) as picture:
+            assert picture.size == (32, 32) and len(picture.convert("RGB").getcolors(4096)) > 20
+            row = json.loads(picture.text["softdimo-row"])
+        ids[row["id"]] += 1
+        tokens.add(row["tokens"])
+        assert Path(name).name.startswith(row["id"] + "-")
+        assert {"label", "seed"} <= row["request"].keys() and row["made"]["library"]
+    assert ids == {f"sprite-{i}": 1 for i in range(ROWS)}
+    # The bundled model sometimes makes one picture of two seeds.
+    assert len(tokens) > 0.8 * ROWS
+    summary = json.loads((undisturbed / "out" / "shard-0-of-1.json").read_text())
+    assert summary["rows"] == ROWS and len(summary["model"]) == 64
+
+
+def test_killed_at_any_time(undisturbed, tmp_path):
+    table(tmp_path)
+    chance = random.Random(5)
+    kills, there = 0, []
+    for kill in ("worker", "driver", "all", "worker", "driver", "all"):
+        driver = subprocess.Popen(DRIVER, shell=True, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
+        time.sleep(0.5 + chance.random())
+        # The shell, xargs and the workers.
+        group = subprocess.run(["pgrep", "-g", str(driver.pid)], capture_output=True, text=True).stdout.split()
+        workers = subprocess.run(["pgrep", "-g", str(driver.pid), "-f", "shard.py"], capture_output=True, text=True).stdout.split()
+        victims = {"worker": workers[:1], "driver": [pid for pid in group if pid not in workers], "all": group}[kill]
+        for pid in victims:
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+                kills += 1
+            except ProcessLookupError:
+                pass
+        # After a driver was killed its workers go on, beside those of the next one.
+        if kill != "driver":
+            try:
+                os.killpg(driver.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        driver.wait()
+        there.append(len(pictures(tmp_path)))
+    assert kills >= 6 and any(0 < count < ROWS for count in there), there
+    subprocess.run(DRIVER, shell=True, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
+    whole = pictures(undisturbed)
+    found = pictures(tmp_path)
+    assert found.keys() == whole.keys()
+    # On one machine to the byte, but for the machine's name and the times in the text.
+    assert found == whole
+    assert "0 made" in run(tmp_path)
+
+
+def test_another_request_is_another_picture(undisturbed, tmp_path):
+    table(tmp_path, "id,label,seed\na,rocket,1\n")
+    run(tmp_path)
+    first = pictures(tmp_path)
+    table(tmp_path, "id,label,seed\na,rocket,2\n")
+    assert "1 made" in run(tmp_path)
+    assert len(pictures(tmp_path)) == 2 and first.items() <= pictures(tmp_path).items()
+
+
+@pytest.mark.parametrize("text, words", [
+    ("label\nrocket\n", "expected an id"),
+    ("id,label\n../x,rocket\n", "found '../x'"),
+    ("id,label,seed\na,rocket,many\n", "seed: expected a number, found 'many'"),
+    ("id,label\na,rocket,3\n", "as many columns as the header"),
+])
+def test_tables_that_are_wrong(tmp_path, text, words):
+    table(tmp_path, text)
+    assert words in run(tmp_path, code=1)
+    assert not pictures(tmp_path)
+
+
+def test_rows_that_cannot_be_made_are_named(tmp_path):
+    table(tmp_path, "id,label\na,rocket\nb,rokcet\nc,dog\n")
+    said = run(tmp_path, code=1)
+    assert "row b:" in said and "rocket" in said and "2 made" in said
+    assert len(pictures(tmp_path)) == 2 and not list((tmp_path / "out").glob("shard-*"))
+
+
+def test_shards_that_make_no_sense(tmp_path):
+    table(tmp_path)
+    for shard in ("4/4", "x", "-1/2", "1"):
+        assert "expected I/N" in run(tmp_path, f"--shard={shard}", code=2)
