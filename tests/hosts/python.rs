@@ -19,7 +19,7 @@ fn python_has_the_pictures_of_the_library() {
 import sys, softdimo
 with softdimo.Engine.open(threads=1) as engine:
     picture = engine.generate('red apple', seed=7)
-    assert engine.info['runtime'] == '1.28.0', engine.info
+    assert engine.info['runtime']['path'].startswith(sys.argv[3]), engine.info['runtime']
 picture.array.tofile(sys.argv[1])
 picture.save(sys.argv[2], {'Title': 'an apple'})
 assert softdimo.__file__.startswith(sys.argv[3]), softdimo.__file__
