@@ -1,7 +1,8 @@
 # make wheel        target/wheels: one wheel for every Python from 3.11 on, for Linux of glibc 2.17 or newer (manylinux2014). What makes
 #                   it comes from PyPI, pinned by hash (bindings/python/requirements.txt)
 # make test-python  a wheel built by cargo's dev profile, which has all but the linking in common with that, checked, installed into fresh
-#                   environments of every Python from 3.11 on that is found, and tested there: bindings/python/test
+#                   environments of the oldest and the newest Python from 3.11 on, and tested there: bindings/python/test. ALL=1: of all
+#                   that are found, with the tests that take minutes
 #
 # PYTHON, 3.11 or newer, runs what builds. OUT and CARGO are the Makefile's, RUST_NOTICES bindings/dist.mk's.
 
@@ -50,4 +51,4 @@ wheel: python-package $(PYTHON_WORK)/zig.version
 test-python: python-package runtime
 	rm -rf $(PYTHON_WORK)/wheels
 	$(maturin) --out $(abspath $(PYTHON_WORK)/wheels)
-	bindings/python/test $(PYTHON_WORK)/wheels/*.whl $(PYTHON_WORK)/test
+	bindings/python/test $(PYTHON_WORK)/wheels/*.whl $(PYTHON_WORK)/test $(if $(ALL),--all)
