@@ -1,6 +1,7 @@
 //! Which process this is, and whether the threads of engines are there: ONNX Runtime does not survive a fork, and on
 //! Windows the end of a process begins with the end of all other threads.
 
+use std::fs::Metadata;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::loader;
@@ -33,6 +34,22 @@ pub(crate) fn claim() -> Result<()> {
     let _ = PROCESS.compare_exchange(0, std::process::id(), Ordering::SeqCst, Ordering::SeqCst);
     check_process()?;
     loader::pin()
+}
+
+/// The owner of a file that is neither this process's user's nor the administrator's.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+pub(crate) fn foreign_owner(found: &Metadata) -> Option<u32> {
+    let owner = std::os::unix::fs::MetadataExt::uid(found);
+    // SAFETY: the call has no preconditions.
+    let us = unsafe { libc::geteuid() };
+    (owner != us && owner != 0).then_some(owner)
+}
+
+/// Whoever may write into the user's folder there is told from the user by the system alone.
+#[cfg(not(unix))]
+pub(crate) fn foreign_owner(_: &Metadata) -> Option<u32> {
+    None
 }
 
 /// Whether all other threads have been ended, so that libraries are told of the end by the last one.

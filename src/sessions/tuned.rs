@@ -5,7 +5,7 @@
 //! not there; nothing but names of the model's own convolutions comes out of it.
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, Metadata};
+use std::fs::DirBuilder;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::atomic_file::{self, AtomicFile};
 use crate::error::{Error, Result};
+use crate::runtime::process::foreign_owner;
 
 /// The variable with the folder, or with [`OFF`].
 pub(crate) const ENV_CACHE: &str = "SOFTDIMO_CACHE";
@@ -122,22 +123,6 @@ impl TunedFor {
         file.writer().write_all(json.as_bytes()).map_err(|e| Error::io(path, e))?;
         file.commit()
     }
-}
-
-/// The owner of a file that is neither this process's user's nor the administrator's.
-#[cfg(unix)]
-#[allow(unsafe_code)]
-fn foreign_owner(found: &Metadata) -> Option<u32> {
-    let owner = std::os::unix::fs::MetadataExt::uid(found);
-    // SAFETY: the call has no preconditions.
-    let us = unsafe { libc::geteuid() };
-    (owner != us && owner != 0).then_some(owner)
-}
-
-/// Whoever may write into the user's folder there is told from the user by the system alone.
-#[cfg(not(unix))]
-fn foreign_owner(_: &Metadata) -> Option<u32> {
-    None
 }
 
 /// That a measurement can be remembered at `path`, before it is made.

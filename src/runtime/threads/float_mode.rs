@@ -8,36 +8,31 @@ pub(super) fn set() {
 
 /// Computes `work` in that mode, and gives the thread back the mode that it had, exception flags included.
 pub(crate) fn by_default<T>(work: impl FnOnce() -> T) -> T {
-    let _mode = Kept(read());
+    let _mode = HostMode(read());
     write(DEFAULT);
     work()
 }
 
 /// The mode of a host's thread, which gets it back.
-struct Kept(Mode);
+struct HostMode(u64);
 
-impl Drop for Kept {
+impl Drop for HostMode {
     fn drop(&mut self) {
         write(self.0);
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-type Mode = u32;
-#[cfg(not(target_arch = "x86_64"))]
-type Mode = u64;
-
 /// MXCSR's documented power-on value.
 #[cfg(target_arch = "x86_64")]
-const DEFAULT: Mode = 0x1f80;
+const DEFAULT: u64 = 0x1f80;
 /// FPCR 0 is the architecture's default mode.
 #[cfg(not(target_arch = "x86_64"))]
-const DEFAULT: Mode = 0;
+const DEFAULT: u64 = 0;
 
 #[allow(unsafe_code)]
-fn read() -> Mode {
+fn read() -> u64 {
     #[allow(unused_mut)]
-    let mut mode: Mode = DEFAULT;
+    let mut mode = DEFAULT;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: stores this thread's MXCSR.
     unsafe {
@@ -52,9 +47,9 @@ fn read() -> Mode {
 }
 
 #[allow(unsafe_code)]
-fn write(mode: Mode) {
+fn write(mode: u64) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: loads a value that is documented, or was this thread's, into its MXCSR.
+    // SAFETY: loads a value that is documented, or was this thread's, into its MXCSR, which has 32 bits.
     unsafe {
         std::arch::asm!("ldmxcsr [{}]", in(reg) &mode, options(nostack, readonly));
     }
@@ -75,8 +70,8 @@ mod tests {
 
     #[test]
     fn work_is_done_in_the_default_mode_and_the_host_keeps_its_own() {
-        const DOWN: Mode = DEFAULT | 0x2000;
-        const FLAGS: Mode = 0x3f;
+        const DOWN: u64 = DEFAULT | 0x2000;
+        const FLAGS: u64 = 0x3f;
         // The f32 nearest to a third lies above it.
         let third = || black_box(1.0_f32) / black_box(3.0);
         let nearest = third();
