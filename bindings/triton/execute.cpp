@@ -133,13 +133,6 @@ private:
         }
     }
 
-    static void report(TRITONSERVER_Error* error) noexcept {
-        if (error != nullptr) {
-            log(TRITONSERVER_LOG_ERROR, TRITONSERVER_ErrorMessage(error));
-            TRITONSERVER_ErrorDelete(error);
-        }
-    }
-
     // Room for an output in the client's memory or the server's.
     static char* output(TRITONBACKEND_Response* response, const char* name, TRITONSERVER_DataType type,
                         const std::vector<std::int64_t>& shape, std::size_t length) {
@@ -245,10 +238,8 @@ void Instance::execute(TRITONBACKEND_Request** requests, std::uint32_t count) co
     }
     const std::uint64_t compute_end = now();
     if (made != 0) {
-        static_cast<void>(guarded([&] {
-            check(TRITONBACKEND_ModelInstanceReportBatchStatistics(handle_, made, exec_start, compute_start,
-                                                                   compute_end, now()));
-        }));
+        report(TRITONBACKEND_ModelInstanceReportBatchStatistics(handle_, made, exec_start, compute_start,
+                                                                compute_end, now()));
     }
 }
 

@@ -115,6 +115,14 @@ inline void log(TRITONSERVER_LogLevel level, const char* message) noexcept {
     }
 }
 
+// Ends an error that nobody can be told of otherwise.
+inline void report(TRITONSERVER_Error* error) noexcept {
+    if (error != nullptr) {
+        log(TRITONSERVER_LOG_ERROR, TRITONSERVER_ErrorMessage(error));
+        TRITONSERVER_ErrorDelete(error);
+    }
+}
+
 // Runs an entry point; nothing it throws leaves.
 template <class F>
 TRITONSERVER_Error* guarded(F function) noexcept {

@@ -88,6 +88,11 @@ Tensor read_tensor(TRITONBACKEND_Input* input, const Model& model) {
                       (model.batched() ? "[batch,1]" : "[1]") + ", found " + shape_text(shape, dimensions));
     }
     tensor.rows = static_cast<std::uint64_t>(shape[0]);
+    // No element is shorter than four bytes: nothing is counted, or made room for, that is not there.
+    if (tensor.rows > length / sizeof(std::uint32_t)) {
+        throw invalid("input '" + std::string(name) + "': expected " + std::to_string(tensor.rows) +
+                      " elements, found bytes for fewer");
+    }
     // Nothing longer is copied; the server has bounded the batch.
     if (length > tensor.rows * (sizeof(std::uint32_t) + MAX_TEXT)) {
         throw invalid("input '" + std::string(name) + "': expected at most " + std::to_string(MAX_TEXT) +

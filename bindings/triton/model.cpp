@@ -20,7 +20,7 @@ json config_of(TRITONBACKEND_Model* model) {
     struct Delete {
         TRITONSERVER_Message* message;
         ~Delete() {
-            static_cast<void>(guarded([&] { check(TRITONSERVER_MessageDelete(message)); }));
+            report(TRITONSERVER_MessageDelete(message));
         }
     } owned{message};
     const char* text = nullptr;
@@ -34,10 +34,7 @@ void set_config(TRITONBACKEND_Model* model, const json& config) {
     TRITONSERVER_Message* message = nullptr;
     check(TRITONSERVER_MessageNewFromSerializedJson(&message, text.data(), text.size()));
     TRITONSERVER_Error* refused = TRITONBACKEND_ModelSetConfig(model, 1, message);
-    TRITONSERVER_Error* kept = TRITONSERVER_MessageDelete(message);
-    if (kept != nullptr) {
-        TRITONSERVER_ErrorDelete(kept);
-    }
+    report(TRITONSERVER_MessageDelete(message));
     check(refused);
 }
 
