@@ -33,8 +33,6 @@ pub(crate) struct Cost {
     pub nodes: usize,
     /// Whether it has a thread pool: the engine has threads, and it computes enough for one to pay.
     pub pooled: bool,
-    /// The memory of its values goes back to the system after every run, but for the loops of optimisations.
-    pub gives_back: bool,
     /// How long the fastest run took of those that came to their ends. Slower ones had to share the processor.
     pub took: Cell<Option<Duration>>,
     /// The allocator of its values, once it is compiled.
@@ -44,11 +42,6 @@ pub(crate) struct Cost {
 /// Planned bytes from which on a session on the CPU allocates each value by itself. Up to there the runtime's arena
 /// saves page faults; but it grows by doubling, which a session this large cannot afford.
 pub(crate) const ARENA_LIMIT: u64 = 4 << 30;
-
-/// Planned bytes from which on a session over weights that are used in place gives its memory back after each run: else what the
-/// networks of a picture need one after the other they would hold all at once, and between pictures. Page faults cost
-/// MaskBit-256 one to three parts in a hundred; less memory is not worth that.
-pub(crate) const GIVES_BACK_FROM: u64 = 16 << 20;
 
 /// Bytes of the runtime's own that a session takes for each node of its graph: kernels, plans, names. Between 5 and 8 KiB
 /// in the networks of the bundled model; `tests/capi/memory.c` holds the sums against what the kernel says.
@@ -105,8 +98,7 @@ impl Cost {
 
     /// Bytes beside weights that the session holds now.
     pub fn held(&self) -> u64 {
-        let values = if self.gives_back { 0 } else { self.values() };
-        values.saturating_add(self.itself())
+        self.values().saturating_add(self.itself())
     }
 
     /// Bytes in use before the first run.

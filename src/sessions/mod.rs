@@ -38,7 +38,7 @@ use crate::quant::ranges_name;
 use crate::runtime::aside::Key;
 use crate::runtime::bound::Bound;
 use crate::runtime::compiler::{Compiler, Sharing};
-use crate::runtime::cost::{ARENA_LIMIT, Cost, GIVES_BACK_FROM, copied_width, pays_for_a_pool};
+use crate::runtime::cost::{Cost, copied_width, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::Threads;
 use crate::runtime::{
@@ -487,7 +487,6 @@ impl Sessions {
             let of = mapping.map(|m| (m.bytes().len() as u64, m.is_mapped())).unwrap_or_default();
             (namespace.to_string(), of)
         });
-        let planned = graph.planned_activation_bytes();
         Cost {
             in_place,
             copied: own.map(bytes).sum(),
@@ -497,8 +496,7 @@ impl Sessions {
             pooled: self.compiler.threads() > 1
                 && !self.options.provider.has_threads()
                 && pays_for_a_pool(graph),
-            planned,
-            gives_back: in_place && (GIVES_BACK_FROM..ARENA_LIMIT).contains(&planned),
+            planned: graph.planned_activation_bytes(),
             ..Cost::default()
         }
     }
