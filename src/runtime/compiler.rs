@@ -312,9 +312,11 @@ impl Compiler {
             if self.options.yielding && provider == Provider::Cpu { operators::EVERY } else { u64::MAX };
         let b = match every == u64::MAX && !operators::are_in(graph) {
             true => b,
-            false => b
-                .with_operators(operators::domain().map_err(runtime_error(&stage))?)
-                .map_err(builder_error(&stage))?,
+            false => {
+                operators::introduce(&self.runtime.environment)?;
+                b.with_operators(operators::domain().map_err(runtime_error(&stage))?)
+                    .map_err(builder_error(&stage))?
+            }
         };
         let asked = Asked {
             device_id: self.options.device_id,

@@ -7,17 +7,25 @@ mod simd;
 mod sum_normalization;
 mod yielding;
 
+use std::sync::Mutex;
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::operator::{
     BoxedKernel, ComputeContext, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
     ShapeInferenceContext,
 };
+use ort::session::builder::{AutoDevicePolicy, SessionBuilder};
 use ort::value::{TensorElementType, ValueType};
 
 use self::sum_normalization::SumNormalization;
 pub(super) use self::yielding::EVERY;
 use super::cancel::hold_in_run;
-use crate::graph::onnx::{ROW_FACTOR, YIELD, sum_normalization as names};
+use super::error::runtime_error;
+use crate::error::Result;
+use crate::graph::onnx::{self, LoweringOptions, Placement, ROW_FACTOR, YIELD, sum_normalization as names};
 use crate::graph::{Graph, Op};
+use crate::tensor::Dtype;
 
 /// Whether a session of `graph` has to know them.
 pub(super) fn are_in(graph: &Graph) -> bool {
@@ -36,6 +44,34 @@ pub(super) fn domain() -> ort::Result<OperatorDomain> {
         .add(Sum { rounds: true })?
         .add(Rows { scales: true })?
         .add(Rows { scales: false })
+}
+
+/// Have ONNX Runtime know their domain. Its table of domains is the process's, and is looked at and written in two steps: of two
+/// sessions that are the first with a domain, and prepared at the same time, one may fail. So the first is a small one, alone.
+///
+/// # Errors
+/// ONNX Runtime's.
+pub(super) fn introduce(environment: &Environment) -> Result<()> {
+    static KNOWN: Mutex<bool> = Mutex::new(false);
+    let mut known = KNOWN.lock().unwrap_or_else(|e| e.into_inner());
+    if *known {
+        return Ok(());
+    }
+    let g = Graph::new();
+    let x = g.input("x", Dtype::F32, [1])?;
+    g.output("y", g.add_scalar(x, 1.0)?);
+    let lowering = LoweringOptions { yield_every: u64::MAX, by_layer: false };
+    let model = onnx::lower_with(&g, Placement::Inputs, lowering);
+    let prepare = || {
+        let of = |e: ort::Error<SessionBuilder>| ort::Error::new(e.message().to_string());
+        let b =
+            SessionBuilder::new(environment)?.with_auto_device(AutoDevicePolicy::PreferCPU).map_err(of)?;
+        let b = b.with_log_level(LogLevel::Fatal).and_then(|b| b.with_intra_threads(1)).map_err(of)?;
+        b.with_operators(domain()?).map_err(of)?.commit_from_memory(&model)
+    };
+    prepare().map(drop).map_err(runtime_error("registering operators"))?;
+    *known = true;
+    Ok(())
 }
 
 /// What a kernel computes; no panic crosses the runtime.
