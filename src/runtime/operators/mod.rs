@@ -51,6 +51,7 @@ pub(super) fn domain() -> ort::Result<OperatorDomain> {
 ///
 /// # Errors
 /// ONNX Runtime's.
+#[allow(clippy::result_large_err)] // ort's builder errors carry the builder
 pub(super) fn introduce(environment: &Environment) -> Result<()> {
     static KNOWN: Mutex<bool> = Mutex::new(false);
     let mut known = KNOWN.lock().unwrap_or_else(|e| e.into_inner());
