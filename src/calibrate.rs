@@ -263,10 +263,11 @@ pub fn compare(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Comparison> {
     let kept = Observed::keeping(vec![Program::DecodeHard, Program::Student], usize::MAX);
-    let observed = observe(model, options, pictures, kept, &mut progress)?;
     let engine = open(other, options, options.arithmetic)?;
     let layout = engine.layout();
+    // Before the pictures, not after them.
     require_same_sizes(model, &layout)?;
+    let observed = observe(model, options, pictures, kept, &mut progress)?;
     let (mut found, mut slots, mut same, mut divergence) = (Comparison::default(), 0_u32, 0_u32, 0.0);
     for call in &observed.calls {
         let results = engine.replay(call)?;

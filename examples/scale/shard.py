@@ -16,6 +16,7 @@ made. out/shard-I-of-N.json is written once the shard is complete.
 """
 import argparse
 import csv
+import functools
 import hashlib
 import itertools
 import json
@@ -88,6 +89,7 @@ def make(engine, name, request, model, path):
         picture.save(path, text={"softdimo-row": canonical(made)})
 
 
+@functools.cache
 def machine():
     return {"library": softdimo.__version__, "host": platform.node(), "cpu": processor()}
 

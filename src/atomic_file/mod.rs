@@ -148,14 +148,6 @@ pub fn check(what: &str, destination: &Path) -> Result<()> {
     AtomicFile::begin(destination).map(drop).map_err(|refused| refused.of_option(what))
 }
 
-/// That `destination` can be written, by beginning it.
-///
-/// # Errors
-/// As [`AtomicFile::create`].
-pub(crate) fn look_at(destination: &Path) -> Result<()> {
-    AtomicFile::create(destination).map(drop)
-}
-
 /// That a file may take its place where `destination` says, as far as can be seen without beginning one.
 ///
 /// # Errors

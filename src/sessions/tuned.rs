@@ -136,7 +136,7 @@ pub(crate) fn make_room(path: &Path) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder).map_err(|e| Error::io(folder, e))?;
-    atomic_file::look_at(path)
+    AtomicFile::create(path).map(drop)
 }
 
 /// The cache folder of this library, as the environment has it. `None`: there is to be none.
