@@ -77,7 +77,10 @@ impl TunedFor {
         let file = match atomic_file::open_as_it_is(path) {
             Ok(file) => file,
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-            Err(_) if path.is_symlink() => return Err(NO_FILE.into()),
+            // Windows opens no folder, and says that access is denied.
+            Err(_) if path.symlink_metadata().is_ok_and(|found| !found.is_file()) => {
+                return Err(NO_FILE.into());
+            }
             Err(e) => return Err(e.to_string()),
         };
         let found = file.metadata().map_err(|e| e.to_string())?;
