@@ -890,9 +890,12 @@ typedef struct softdimo_memory {
   uint64_t mapped;
   /// Weights held as copies (read, packed or on the device).
   uint64_t weights;
-  /// What the prepared sessions hold beside weights: their values, kept for the next run, and themselves; and
-  /// the features of prompts that were encoded, 32 MiB at most.
+  /// What the prepared sessions hold beside weights: their values, where those are kept for the next run, and
+  /// themselves; and the features of prompts that were encoded, 32 MiB at most.
   uint64_t activations;
+  /// Bytes that a run takes beside these, at most, and gives back after it: the values of large networks in
+  /// SOFTDIMO_MEMORY_LEAN, of one network at a time. They count against the memory limit. Since ABI 1.2.
+  uint64_t transient;
 } softdimo_memory;
 
 /// Bytes the engine holds, by kind: mapped ones exact, the others as the runtime's allocators tell them, or from tensor

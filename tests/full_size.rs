@@ -91,6 +91,9 @@ fn full_size_maskbit_opens_lean() {
         println!("{report}");
         if memory == "lean" {
             opened_without_its_weights(&report);
+            let [needed, held] =
+                ["activations", "RssAnon"].map(|before| figure(&report, "activations", before));
+            assert!(held < 1.3 * needed, "{held} KiB in a run that needs {needed}");
         }
         let optimize = ["bench", "optimize", "--model", &model, "--memory", memory, "--runs", "2"];
         let plain = softdimo(&optimize);

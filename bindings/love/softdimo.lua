@@ -191,6 +191,7 @@ typedef struct softdimo_memory {
     uint64_t mapped;
     uint64_t weights;
     uint64_t activations;
+    uint64_t transient;
 } softdimo_memory;
 int32_t softdimo_engine_memory(const struct softdimo_engine *engine, struct softdimo_memory *memory);
 int32_t softdimo_engine_warmup(const struct softdimo_engine *engine, uint32_t batch);

@@ -125,7 +125,7 @@ impl Bound {
     /// # Errors
     /// [`Error::Cancelled`] soon after `cancel` is set; [`Error::Runtime`].
     pub fn run(&mut self, cancel: &Cancel) -> Result<Vec<(String, Tensor)>> {
-        let running = cancel.begin()?;
+        let running = cancel.begin(!self.session.cost.gives_back)?;
         self.session.cost.preflight()?;
         let began = Instant::now();
         running.outcome(self.binding.synchronize_inputs())?;

@@ -145,10 +145,11 @@ impl Cancel {
         self.check()
     }
 
-    /// Begin a run, once the engine may compute: until it is dropped, cancelling ends it early.
-    pub(super) fn begin(&self) -> Result<Running<'_>> {
+    /// Begin a run, once the engine may compute: until it is dropped, cancelling ends it early. The session's arena keeps what it
+    /// has for the next run, or gives it back.
+    pub(super) fn begin(&self, keeps: bool) -> Result<Running<'_>> {
         self.hold()?;
-        let options = Arc::new(RunOptions::new().map_err(runtime_error("running a graph"))?);
+        let options = options(keeps).map_err(runtime_error("running a graph"))?;
         let at_exit = options.clone();
         let call = exit::ended_by(move || drop(at_exit.terminate()))?;
         self.store(UnderWay::Run(options.clone()));
@@ -180,6 +181,14 @@ impl Cancel {
     fn lock(&self) -> MutexGuard<'_, UnderWay> {
         self.under_way.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+fn options(keeps: bool) -> ort::Result<Arc<RunOptions>> {
+    let mut options = RunOptions::new()?;
+    if !keeps {
+        options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+    }
+    Ok(Arc::new(options))
 }
 
 /// A run that its token can end.

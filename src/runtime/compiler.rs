@@ -373,7 +373,7 @@ impl Compiler {
         let assignment = assignment(&session)?;
         let memory = Arc::new(self.options.provider.memory(self.options.device_id)?);
         let allocator = Allocator::new(&session, (*memory).to_owned()).map_err(runtime_error(&stage))?;
-        let _ = cost.arena.set(Arena::new(allocator));
+        let _ = cost.arena.set(Arena::new(allocator, cost.gives_back));
         Ok(Session { session, used: false, inputs, weights, memory, assignment, cost, _files: files })
     }
 

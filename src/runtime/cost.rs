@@ -33,6 +33,8 @@ pub(crate) struct Cost {
     pub nodes: usize,
     /// Whether it has a thread pool: the engine has threads, and it computes enough for one to pay.
     pub pooled: bool,
+    /// The memory of its values goes back to the system after every run.
+    pub gives_back: bool,
     /// How long the fastest run took of those that came to their ends. Slower ones had to share the processor.
     pub took: Cell<Option<Duration>>,
     /// The allocator of its values, once it is compiled.
@@ -42,6 +44,11 @@ pub(crate) struct Cost {
 /// Planned bytes from which on a session on the CPU allocates each value by itself. Up to there the runtime's arena
 /// saves page faults; but it grows by doubling, which a session this large cannot afford.
 pub(crate) const ARENA_LIMIT: u64 = 4 << 30;
+
+/// Planned bytes from which on a session over weights that are used in place gives its memory back after each run: else what the
+/// networks of a picture need one after the other they would hold all at once, and between pictures. Page faults cost
+/// MaskBit-256 one to three parts in a hundred; less memory is not worth that.
+pub(crate) const GIVES_BACK_FROM: u64 = 16 << 20;
 
 /// Bytes of the runtime's own that a session takes for each node of its graph: kernels, plans, names. Between 5 and 8 KiB
 /// in the networks of the bundled model; `tests/capi/memory.c` holds the sums against what the kernel says.
@@ -92,11 +99,12 @@ impl Cost {
     /// # Errors
     /// [`Error::Exhausted`](crate::Error::Exhausted).
     pub fn preflight(&self) -> Result<()> {
-        let values = if self.has_run() && self.has_arena() { 0 } else { self.planned };
+        let has_them = self.has_run() && self.has_arena() && !self.gives_back;
+        let values = if has_them { 0 } else { self.planned };
         shortage::room("running a network", values.saturating_add(SCRATCH))
     }
 
-    /// Bytes beside weights that the session holds now.
+    /// Bytes beside weights that the session has held at most: it does between runs, too, unless it gives back.
     pub fn held(&self) -> u64 {
         self.values().saturating_add(self.itself())
     }
@@ -125,7 +133,7 @@ impl Cost {
     }
 
     /// Bytes of the session itself, constants included.
-    fn itself(&self) -> u64 {
+    pub fn itself(&self) -> u64 {
         let constants = if self.in_place { self.prepared() } else { 0 };
         NODE * self.nodes as u64 + constants
     }
@@ -141,8 +149,12 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// Of a session that was just prepared.
-    pub fn new(allocator: Allocator) -> Arena {
+    /// Of a session that was just prepared. An arena that gives back keeps its first region all the same (onnxruntime,
+    /// `BFCArena::Shrink`): that one is to be of a MiB and not of the largest value.
+    pub fn new(allocator: Allocator, gives_back: bool) -> Arena {
+        if gives_back {
+            drop(allocator.alloc::<u8>(1));
+        }
         let mut arena = Arena { allocator, prepared: 0 };
         arena.prepared = arena.most_in_use();
         arena

@@ -18,6 +18,7 @@ use super::cancel::Cancel;
 use super::cost::Cost;
 use super::error::runtime_error;
 use super::exit;
+use super::heap::release_heap;
 use crate::checkpoint::Mapping;
 use crate::error::{Error, Result};
 use crate::shortage;
@@ -181,7 +182,7 @@ impl Session {
         let weights = self.weights.iter().map(|(_, value)| value.as_ref());
         let values: Vec<&DynValue> = feeds.iter().map(|feed| &**feed).chain(weights).collect();
 
-        let running = cancel.begin()?;
+        let running = cancel.begin(!self.cost.gives_back)?;
         self.cost.preflight()?;
         let began = Instant::now();
         let ended =
@@ -189,6 +190,9 @@ impl Session {
         exit::after_run(&mut self.used);
         running.outcome(ended)?;
         self.cost.has_taken(began.elapsed());
+        if self.cost.gives_back {
+            release_heap();
+        }
         drop(results);
         Ok(outputs.into_iter().map(SessionOutput::into_tensor).collect())
     }

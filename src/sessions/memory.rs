@@ -16,6 +16,9 @@ pub struct MemoryUse {
     /// What the prepared sessions hold beside weights: their values, as their allocators tell it, and themselves; and
     /// the features of prompts that were encoded, 32 MiB at most.
     pub activations: u64,
+    /// Bytes that a run takes beside these, at most, and gives back after it: the values of large networks in LEAN, of one
+    /// network at a time.
+    pub transient: u64,
     /// Sessions prepared.
     pub sessions: u64,
 }
@@ -23,7 +26,7 @@ pub struct MemoryUse {
 impl MemoryUse {
     /// What counts against the memory limit.
     pub fn limited(&self) -> u64 {
-        self.weights.saturating_add(self.activations)
+        self.weights.saturating_add(self.activations).saturating_add(self.transient)
     }
 }
 
@@ -61,7 +64,10 @@ pub(super) fn sum<'a>(
     let mut found = MemoryUse::default();
     for cost in costs {
         found.sessions += 1;
-        found.activations = found.activations.saturating_add(activations(cost));
+        let (all, itself) = (activations(cost), cost.itself());
+        let (kept, run) = if cost.gives_back { (itself, all.saturating_sub(itself)) } else { (all, 0) };
+        found.activations = found.activations.saturating_add(kept);
+        found.transient = found.transient.max(run);
         found.weights = found.weights.saturating_add(cost.own_weights());
         weights.extend(&cost.shared);
         files.extend(cost.files.iter().map(|(name, file)| (name.as_str(), *file)));

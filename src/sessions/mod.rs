@@ -38,7 +38,7 @@ use crate::quant::ranges_name;
 use crate::runtime::aside::Key;
 use crate::runtime::bound::Bound;
 use crate::runtime::compiler::{Compiler, Sharing};
-use crate::runtime::cost::{Cost, copied_width, pays_for_a_pool};
+use crate::runtime::cost::{ARENA_LIMIT, Cost, GIVES_BACK_FROM, copied_width, pays_for_a_pool};
 use crate::runtime::heap::release_heap;
 use crate::runtime::threads::Threads;
 use crate::runtime::{
@@ -436,6 +436,8 @@ impl Sessions {
             })
             .sum::<u64>();
         cost.planned = cost.planned.saturating_add(2 * inputs);
+        // Its next step comes at once.
+        cost.gives_back &= carried.is_empty();
         self.build((name, key), graph, &sources, Sharing::Model, cost, cancel)
     }
 
@@ -487,6 +489,7 @@ impl Sessions {
             let of = mapping.map(|m| (m.bytes().len() as u64, m.is_mapped())).unwrap_or_default();
             (namespace.to_string(), of)
         });
+        let planned = graph.planned_activation_bytes();
         Cost {
             in_place,
             copied: own.map(bytes).sum(),
@@ -496,7 +499,8 @@ impl Sessions {
             pooled: self.compiler.threads() > 1
                 && !self.options.provider.has_threads()
                 && pays_for_a_pool(graph),
-            planned: graph.planned_activation_bytes(),
+            planned,
+            gives_back: in_place && (GIVES_BACK_FROM..ARENA_LIMIT).contains(&planned),
             ..Cost::default()
         }
     }

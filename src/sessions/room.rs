@@ -44,6 +44,10 @@ impl Sessions {
 
     pub(crate) fn end_job(&mut self, bytes: u64) {
         self.host = self.host.saturating_sub(bytes);
+        // Where networks give back what they take, so do the buffers between them.
+        if self.memory().transient > 0 {
+            release_heap();
+        }
     }
 
     /// Drop kept sessions, those used longest ago first, until one more fits into the memory limit and the process's budget,

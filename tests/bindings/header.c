@@ -13,7 +13,7 @@ SAME(options_size, sizeof(softdimo_engine_options), 96);
 SAME(request_size, sizeof(softdimo_request), 280);
 SAME(image_size, sizeof(softdimo_image), 48);
 SAME(style_size, sizeof(softdimo_picture_style), 80);
-SAME(memory_size, sizeof(softdimo_memory), 32);
+SAME(memory_size, sizeof(softdimo_memory), 40);
 SAME(progress_size, offsetof(softdimo_progress, waiting_ms), 16);
 SAME(layout_size, sizeof(softdimo_layout), 40);
 SAME(term_size, sizeof(softdimo_reward_term), 16);

@@ -418,7 +418,7 @@ static void options(const char *model) {
   softdimo_memory memory;
   memory.struct_size = sizeof memory;
   OK(softdimo_engine_memory(small, &memory));
-  CHECK(memory.sessions == 0 && memory.weights == 0 && memory.activations == 0);
+  CHECK(memory.sessions == 0 && memory.weights == 0 && memory.activations == 0 && memory.transient == 0);
   softdimo_engine_free(small);
 
   /* A limit that one picture fits under and 64 do not: the engine goes on with one. */
@@ -437,7 +437,7 @@ static void null_arguments(const char *model) {
   softdimo_request r = default_request(7);
   softdimo_image image = picture(pixels);
   softdimo_job *job = NULL;
-  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0, 0};
   softdimo_progress progress = {sizeof progress, 0, 0, 0, 0, 0};
   softdimo_layout layout = {sizeof layout, 0, 0, 0, 0, 0, 0, 0, 0, 0};
   softdimo_reward *reward = NULL;

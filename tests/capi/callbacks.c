@@ -124,7 +124,7 @@ static int32_t waits_for_its_engine(void *data, const float *pixels, uint32_t ba
                                     float *scores, float *gradient) {
   if (!inside++) {
     const char *why = "which this thread is inside";
-    softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+    softdimo_memory memory = {sizeof memory, 0, 0, 0, 0, 0};
     softdimo_request request = default_request(1);
     static uint8_t pixels_of[PIXELS * 4];
     softdimo_image image = picture(pixels_of);
@@ -193,7 +193,7 @@ static int32_t waits_for_the_other(void *data, const float *pixels, uint32_t bat
   if (me->status == 99) {
     const side *other = &sides[1 - me->number];
     const softdimo_engine *engine = engines[me->by == BY_REWARD ? 2 + me->number : other->number];
-    softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+    softdimo_memory memory = {sizeof memory, 0, 0, 0, 0, 0};
     softdimo_request request = default_request(1);
     pthread_barrier_wait(&both);
     double start = seconds();
@@ -245,7 +245,7 @@ static void two_callbacks_wait_for_each_other(int by) {
 static int32_t asks_the_other(void *data, uint32_t step, uint32_t total) {
   side *me = data;
   if (me->status == 99) {
-    softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+    softdimo_memory memory = {sizeof memory, 0, 0, 0, 0, 0};
     CHECK(step <= total);
     pthread_barrier_wait(&both);
     me->status = softdimo_engine_memory(engines[1 - me->number], &memory);

@@ -129,7 +129,7 @@ static void opens_first(void) {
 
 #ifndef _WIN32
 static void trim_at_exit(void) {
-  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0, 0};
   STATUS(SOFTDIMO_ERR_CANCELLED, softdimo_engine_trim(engine));
   STATUS(SOFTDIMO_ERR_CANCELLED, softdimo_engine_memory(engine, &memory));
   softdimo_engine *other = NULL;

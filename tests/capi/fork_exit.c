@@ -53,7 +53,7 @@ static void forked(void) {
   memset(&request, 0, sizeof request);
   request.struct_size = sizeof request;
   request.batch = 1;
-  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0, 0};
   softdimo_progress progress = {sizeof progress, 0, 0, 0, 0, 0};
   softdimo_engine *other = NULL;
   softdimo_job *made = NULL;

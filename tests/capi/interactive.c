@@ -174,7 +174,7 @@ static void budget(void) {
     memory.struct_size = sizeof memory;
     OK(softdimo_engine_memory(engines[i], &memory));
     each[i] = in_use() - (i ? each[0] : 0);
-    CHECK(memory.weights + memory.activations <= each[i] && each[i] > 0);
+    CHECK(memory.weights + memory.activations + memory.transient <= each[i] && each[i] > 0);
   }
   printf("# two engines hold %llu and %llu bytes\n", (unsigned long long)each[0], (unsigned long long)each[1]);
 

@@ -214,7 +214,7 @@ static void only_the_waiting_thread(void) {
 static int32_t asks_its_engine(void *user_data, const float *image, uint32_t batch, uint32_t width, uint32_t height,
                                float *scores, float *gradient) {
   double begun = seconds();
-  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0, 0};
   const char *why = "this thread answers";
   FAILS(SOFTDIMO_ERR_UNSUPPORTED, why, softdimo_engine_memory(engine, &memory));
   FAILS(SOFTDIMO_ERR_UNSUPPORTED, why, softdimo_engine_warmup(engine, 1));

@@ -89,7 +89,7 @@ static void *works(void *argument) {
   for (int made = 0; made < jobs_of_a_thread; made += AT_ONCE) {
     if (next(&random) % 16 == 0) OK(softdimo_engine_trim(shared));
     if (next(&random) % 8 == 0) {
-      softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+      softdimo_memory memory = {sizeof memory, 0, 0, 0, 0, 0};
       OK(softdimo_engine_memory(shared, &memory));
     }
     softdimo_engine *own = next(&random) % 3 == 0 ? open_engine(model, NULL) : NULL;

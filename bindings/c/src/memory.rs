@@ -17,9 +17,12 @@ pub struct softdimo_memory {
     pub mapped: u64,
     /// Weights held as copies (read, packed or on the device).
     pub weights: u64,
-    /// What the prepared sessions hold beside weights: their values, kept for the next run, and themselves; and
-    /// the features of prompts that were encoded, 32 MiB at most.
+    /// What the prepared sessions hold beside weights: their values, where those are kept for the next run, and
+    /// themselves; and the features of prompts that were encoded, 32 MiB at most.
     pub activations: u64,
+    /// Bytes that a run takes beside these, at most, and gives back after it: the values of large networks in
+    /// SOFTDIMO_MEMORY_LEAN, of one network at a time. They count against the memory limit. Since ABI 1.2.
+    pub transient: u64,
 }
 
 /// Bytes the engine holds, by kind: mapped ones exact, the others as the runtime's allocators tell them, or from tensor
@@ -38,6 +41,7 @@ pub unsafe extern "C" fn softdimo_engine_memory(
             mapped: used.mapped,
             weights: used.weights,
             activations: used.activations,
+            transient: used.transient,
         };
         // SAFETY: as above.
         unsafe { write_struct(memory, "softdimo_memory", value) }

@@ -1219,10 +1219,15 @@ namespace Softdimo
             /// <summary>Weights held as copies (read, packed or on the device).</summary>
             public ulong weights;
             /// <summary>
-            /// What the prepared sessions hold beside weights: their values, kept for the next run, and themselves; and
-            /// the features of prompts that were encoded, 32 MiB at most.
+            /// What the prepared sessions hold beside weights: their values, where those are kept for the next run, and
+            /// themselves; and the features of prompts that were encoded, 32 MiB at most.
             /// </summary>
             public ulong activations;
+            /// <summary>
+            /// Bytes that a run takes beside these, at most, and gives back after it: the values of large networks in
+            /// SOFTDIMO_MEMORY_LEAN, of one network at a time. They count against the memory limit. Since ABI 1.2.
+            /// </summary>
+            public ulong transient;
         }
 
         /// <summary>

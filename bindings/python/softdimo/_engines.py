@@ -105,12 +105,14 @@ class Layout(NamedTuple):
 
 class Memory(NamedTuple):
     """What an engine holds, in bytes: `mapped` of files, shared and reclaimable; `weights` as copies;
-    `activations` and what else `sessions`, as many as are prepared, hold."""
+    `activations` and what else `sessions`, as many as are prepared, hold; `transient` is what a run takes beside
+    these, at most, and gives back after it."""
 
     sessions: int
     mapped: int
     weights: int
     activations: int
+    transient: int
 
 
 class _Opened:
@@ -496,7 +498,7 @@ class Engine(Owner):
                 check(lib.softdimo_engine_memory(pointer, memory))
 
         self._waiting(ask)
-        return Memory(memory.sessions, memory.mapped, memory.weights, memory.activations)
+        return Memory(memory.sessions, memory.mapped, memory.weights, memory.activations, memory.transient)
 
     def verify(self, golden: str | os.PathLike[str]) -> dict[str, Any]:
         """Replay a golden file: the largest difference of every tensor. Waits for the jobs before it."""

@@ -96,7 +96,7 @@ static void life(void) {
   softdimo_job_free(job);
   softdimo_reward_free(rewards[0]);
   softdimo_reward_free(rewards[1]);
-  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0};
+  softdimo_memory memory = {sizeof memory, 0, 0, 0, 0, 0};
   MAY(softdimo_engine_memory(engine, &memory));
   MAY(softdimo_engine_trim(engine));
   softdimo_engine_free(engine);

@@ -86,7 +86,7 @@ fn requests_of_one_shape_share_their_sessions() {
     assert!(prepared(&engine).iter().any(|name| name == "optimize"));
     engine.trim().unwrap();
     let memory = engine.memory().unwrap();
-    assert_eq!((memory.sessions, memory.activations), (0, 0));
+    assert_eq!((memory.sessions, memory.activations, memory.transient), (0, 0, 0));
     engine.generate(&first).unwrap();
     assert!(prepared(&engine).iter().any(|name| name == "optimize"), "trimmed");
 }
@@ -126,14 +126,17 @@ fn kept_sessions_count_against_the_limit() {
     let free = open(0);
     free.generate(&request).unwrap();
     let used = free.memory().unwrap();
-    let held = used.weights + used.activations;
+    let held = used.weights + used.activations + used.transient;
     assert!(used.sessions >= 6, "{used:?}");
 
     let tight = open(held + held / 2);
     for batch in [1, 2, 3, 4, 1] {
         tight.generate(&request.clone().with_batch(batch)).map(drop).or_else(refused).unwrap();
         let used = tight.memory().unwrap();
-        assert!(used.weights + used.activations <= held + held / 2, "{used:?}, batch {batch}");
+        assert!(
+            used.weights + used.activations + used.transient <= held + held / 2,
+            "{used:?}, batch {batch}"
+        );
     }
     assert!(tight.take_log().iter().any(|(_, text)| text.starts_with("dropped 'optimize'")));
 }
