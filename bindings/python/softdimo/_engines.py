@@ -357,10 +357,10 @@ class Engine(Owner):
             batch = len(out)
         count = 1 if batch is None else batch
         # An array that will not do is told before anything is computed.
-        Target((self.layout.width, self.layout.height), count, out, size, format, origin, style)
+        target = Target(self.layout[:2], count, out, size, format, origin, style)
         with self._submit(label, batch, fields) as job:
             job.wait()
-            pictures = job.pictures(out=out, size=size, format=format, origin=origin, style=style)
+            pictures = job._written(target)
         return pictures if batch is not None else pictures[0]
 
     @overload
@@ -385,8 +385,23 @@ class Engine(Owner):
         *,
         rewards: Rewards,
         steps: int,
-        batch: int | None = None,
+        batch: int,
         out: Array | None = None,
+        size: tuple[int, int] | None = None,
+        format: Format | None = None,
+        origin: Origin = "top_left",
+        style: Style | None = None,
+        **fields: Unpack[CommonFields],
+    ) -> list[Picture]: ...
+    @overload
+    def optimize(
+        self,
+        label: str | None = None,
+        *,
+        rewards: Rewards,
+        steps: int,
+        batch: None = None,
+        out: Array,
         size: tuple[int, int] | None = None,
         format: Format | None = None,
         origin: Origin = "top_left",
