@@ -13,6 +13,7 @@ waits for ever. On one machine (no RAY_ADDRESS) Ray is told of three more than t
 """
 import argparse
 import io
+import json
 import os
 from pathlib import Path
 
@@ -46,7 +47,8 @@ class Maker:
 
 def for_training(row):
     """As WebDataset names what belongs together."""
-    return {"__key__": row["id"], "png": row["png"], "json": {name: row[name] for name in ("request", "model", "tokens", "made")}}
+    about = {"request": json.loads(row["request"]), "model": row["model"], "tokens": row["tokens"], "made": json.loads(row["made"])}
+    return {"__key__": row["id"], "png": row["png"], "json": canonical(about)}
 
 
 def main():
@@ -73,7 +75,7 @@ def main():
         Maker, fn_constructor_args=[str(args.model.absolute())], compute=ray.data.ActorPoolStrategy(size=args.actors), num_cpus=1
     )
     if args.webdataset:
-        pictures.map(for_training).write_webdataset(str(out / "pictures"))
+        pictures.map(for_training).write_webdataset(str(out / "pictures"), encoder=None)  # encoded already
     else:
         pictures.write_parquet(str(out / "pictures"))
 
