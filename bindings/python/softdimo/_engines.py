@@ -447,7 +447,7 @@ class Engine(Owner):
                     )
                 )
 
-        self._waiting(encode)
+        interruptible(encode)
         return tokens
 
     def warmup(self, label: str | None = None, *, batch: int = 1, **fields: Unpack[Fields]) -> None:
@@ -477,7 +477,7 @@ class Engine(Owner):
     def trim(self) -> None:
         """Give back what can be prepared again: sessions, packed weights, features of prompts. Waits for the
         jobs before it."""
-        self._waiting(lambda: self._call(lib.softdimo_engine_trim))
+        interruptible(lambda: self._call(lib.softdimo_engine_trim))
 
     def pause(self) -> None:
         """Compute nothing until resume(); what runs is finished first. Returns at once. Waits for jobs then
@@ -510,7 +510,7 @@ class Engine(Owner):
             with self._handle as pointer:
                 check(lib.softdimo_engine_memory(pointer, memory))
 
-        self._waiting(ask)
+        interruptible(ask)
         return Memory(memory.sessions, memory.mapped, memory.weights, memory.activations)
 
     def verify(self, golden: str | os.PathLike[str]) -> dict[str, Any]:
@@ -521,7 +521,7 @@ class Engine(Owner):
             with self._handle as pointer:
                 return text(lib.softdimo_engine_verify, pointer, path, capacity=1 << 16)
 
-        return dict(json.loads(self._waiting(replay)))
+        return dict(json.loads(interruptible(replay)))
 
     @property
     def labels(self) -> list[str]:
@@ -544,9 +544,6 @@ class Engine(Owner):
     def _call(self, function: Callable[[Any], int]) -> None:
         with self._handle as pointer:
             check(function(pointer))
-
-    def _waiting(self, work: Callable[[], Any]) -> Any:
-        return interruptible(work)
 
     def __repr__(self) -> str:
         return f"<softdimo.Engine {self.layout.width}x{self.layout.height}{' closed' if self.closed else ''}>"
