@@ -36,9 +36,17 @@ def pictures(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in (folder / "out").glob("??/*.png")}
 
 
-def members(group, *wanted):
-    """Processes of a group."""
-    return subprocess.run(["pgrep", "-g", str(group), *wanted], capture_output=True, text=True).stdout.split()
+def members(group):
+    """Processes of a group, with their programs."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, of, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(of) == group and state != "Z":
+                found[int(folder.name)] = (folder / "cmdline").read_text().partition("\0")[0]
+        except OSError:
+            pass  # it has ended
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +84,19 @@ def test_killed_at_any_time(undisturbed, tmp_path):
     for kill in ("worker", "all", "worker", "all", "driver", "driver"):
         before = len(pictures(tmp_path))
         driver = subprocess.Popen(DRIVER, shell=True, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
-        # In the middle of it, wherever each worker is.
-        while len(pictures(tmp_path)) < before + 5:
+        # In the middle of it, wherever each worker is. Those of a driver that was killed make pictures too.
+        workers = []
+        while not workers or len(pictures(tmp_path)) < before + 5:
             assert driver.poll() is None
             time.sleep(0.01)
-        # The shell, xargs and the workers; the first two name the script as well.
-        group, workers = members(driver.pid), members(driver.pid, "-f", f"^{sys.executable} ")
-        assert workers and len(group) >= len(workers) + 2
-        victims = {"worker": workers[:1], "driver": [pid for pid in group if pid not in workers], "all": group}[kill]
+            # The shell, xargs and the workers.
+            group = members(driver.pid)
+            workers = [pid for pid, program in group.items() if program == sys.executable]
+        assert len(group) >= len(workers) + 2
+        victims = {"worker": workers[:1], "driver": group.keys() - set(workers), "all": group}[kill]
         for pid in victims:
             try:
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
                 kills += 1
             except ProcessLookupError:
                 pass
