@@ -42,13 +42,24 @@ python-package: $(PYTHON_FFI)
 	install -m 644 bindings/python/softdimo/*.py* bindings/python/softdimo/py.typed $(BUNDLED_MODEL) $(PYTHON_PACKAGE)/softdimo
 	$(call own_licences,$(PYTHON_PACKAGE)/licences)
 
-maturin = cd $(PYTHON_PACKAGE) && PATH=$(abspath $(PYTHON_WORK)/tools/bin):$$PATH CARGO=$(CARGO) maturin build --quiet
+maturin = cd $(PYTHON_PACKAGE) && PATH=$(abspath $(PYTHON_WORK)/tools/bin):$$PATH CARGO=$(CARGO) $(1) maturin build --quiet
+
+# What is handed on says nothing of where it was built: crates' files are named in messages, folders in the SBOM.
+CARGO_HOME ?= $(HOME)/.cargo
+PYTHON_RELEASE := $(PYTHON_WORK)/release
+remapped = RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$(CARGO_HOME)=/cargo --remap-path-prefix=$(CURDIR)=/softdimo"
 
 wheel: python-package $(PYTHON_WORK)/zig.version
-	$(maturin) --release --zig --compatibility manylinux2014 --out $(abspath $(WHEELS))
+	rm -rf $(PYTHON_RELEASE)
+	$(call maturin,$(remapped)) --release --zig --compatibility manylinux2014 --out $(abspath $(PYTHON_RELEASE))
+	for f in $(PYTHON_RELEASE)/*.whl; do $(PYTHON_TOOLS) bindings/python/clean.py $$f $(CURDIR) $(CURDIR) $(CARGO_HOME) || exit 1; done
+	install -d $(WHEELS)
+	install -m 644 $(PYTHON_RELEASE)/*.whl $(WHEELS)
 	@ls -l $(WHEELS)
 
+# Not remapped: all would be compiled once more.
 test-python: python-package runtime
 	rm -rf $(PYTHON_WORK)/wheels
 	$(maturin) --out $(abspath $(PYTHON_WORK)/wheels)
+	for f in $(PYTHON_WORK)/wheels/*.whl; do $(PYTHON_TOOLS) bindings/python/clean.py $$f $(CURDIR) || exit 1; done
 	bindings/python/test $(PYTHON_WORK)/wheels/*.whl $(PYTHON_WORK)/test $(if $(ALL),--all)

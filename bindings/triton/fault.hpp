@@ -34,20 +34,15 @@ inline Fault invalid(std::string message) {
     return Fault(TRITONSERVER_ERROR_INVALID_ARG, std::move(message));
 }
 
-// A client can do something about the first, later about the second; the rest are the operator's.
+// A client can do something about the first, later about the second; the rest are the operator's, such as a
+// model file that was changed under the server.
 inline TRITONSERVER_Error_Code code_of(std::int32_t status) noexcept {
     switch (status) {
     case SOFTDIMO_ERR_INVALID_ARGUMENT:
     case SOFTDIMO_ERR_UNKNOWN_LABEL:
-    case SOFTDIMO_ERR_FORMAT:
-    case SOFTDIMO_ERR_MISSING_TENSOR:
-    case SOFTDIMO_ERR_TENSOR_MISMATCH:
-    case SOFTDIMO_ERR_CONFIG:
         return TRITONSERVER_ERROR_INVALID_ARG;
     case SOFTDIMO_ERR_OUT_OF_MEMORY:
     case SOFTDIMO_ERR_TIMEOUT:
-    case SOFTDIMO_ERR_RUNTIME_NOT_FOUND:
-    case SOFTDIMO_ERR_PROVIDER:
         return TRITONSERVER_ERROR_UNAVAILABLE;
     case SOFTDIMO_ERR_NOT_FOUND:
         return TRITONSERVER_ERROR_NOT_FOUND;

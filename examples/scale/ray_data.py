@@ -4,13 +4,16 @@ crash is not made again.
     ray_data.py sprites.parquet out --actors 2
 
 sprites.parquet has the columns that shard.py knows: `id`, and fields of a request. Ray Data's checkpoints read Parquet, not CSV.
-`out` gets Parquet files of id, request, tokens (SHA-256) and png; with --webdataset tar files for training, of ID.png and ID.json.
-Run it again with the same `out` after a crash, of an actor, of this driver or of the cluster: rows whose files are there are skipped.
+out/HASH/pictures, HASH being that of the model file, gets Parquet files of id, request, model, tokens (SHA-256), made (by which machine)
+and png; with --webdataset tar files for training, of ID.png and ID.json. Run it again with the same `out` after a crash, of an actor,
+of this driver or of the cluster: rows whose files are there are skipped. They are known by `id` alone: a row that was changed needs
+another one. A row that cannot be made ends the run.
 Ray Data needs processors beside those of the actors, to read, to write and to look at what is there: where actors have all of them it
 waits for ever. On one machine (no RAY_ADDRESS) Ray is told of three more than there are; a cluster needs three that are spare.
 """
 import argparse
 import io
+import json
 import os
 from pathlib import Path
 
@@ -18,8 +21,7 @@ import ray
 import softdimo
 from ray.data.checkpoint import CheckpointConfig
 
-from shard import canonical, parse, tokens_hash
-
+from shard import canonical, machine, parse, sha256, tokens_hash
 
 # Processors that Ray Data's own tasks take: one each to read, to write, and to look at the checkpoint.
 SPARE = 3
@@ -31,7 +33,7 @@ class Maker:
     """An engine of its own, in a process of its own, opened once."""
 
     def __init__(self, model):
-        self.engine = softdimo.Engine.open(model, threads=1)
+        self.engine, self.model = softdimo.Engine.open(model, threads=1), sha256(model)
 
     def __call__(self, row):
         fields = {name: "" if value is None else str(value) for name, value in row.items()}
@@ -39,12 +41,14 @@ class Maker:
         with self.engine.submit(**request) as job:
             png = io.BytesIO()
             job.result().to_pil().save(png, "PNG")
-            return {"id": name, "request": canonical(request), "tokens": tokens_hash(job), "png": png.getvalue()}
+            made = {"request": canonical(request), "model": self.model, "tokens": tokens_hash(job), "made": canonical(machine())}
+            return {"id": name, **made, "png": png.getvalue()}
 
 
 def for_training(row):
     """As WebDataset names what belongs together."""
-    return {"__key__": row["id"], "png": row["png"], "json": {"request": row["request"], "tokens": row["tokens"]}}
+    about = {"request": json.loads(row["request"]), "model": row["model"], "tokens": row["tokens"], "made": json.loads(row["made"])}
+    return {"__key__": row["id"], "png": row["png"], "json": canonical(about)}
 
 
 def main():
@@ -59,7 +63,8 @@ def main():
     most = int(ray.cluster_resources()["CPU"]) - SPARE
     if not 0 < args.actors <= most:
         arguments.error(f"--actors: expected 1 to {most}, {SPARE} processors less than the cluster has, found {args.actors}")
-    out, context = args.out.absolute(), ray.data.DataContext.get_current()
+    # Of another model all pictures are others.
+    out, context = args.out.absolute() / sha256(args.model)[:16], ray.data.DataContext.get_current()
     context.target_max_block_size = BLOCK
     if not args.webdataset:
         # Kept beyond the end, so that a run that is complete is not made again either.
@@ -70,7 +75,7 @@ def main():
         Maker, fn_constructor_args=[str(args.model.absolute())], compute=ray.data.ActorPoolStrategy(size=args.actors), num_cpus=1
     )
     if args.webdataset:
-        pictures.map(for_training).write_webdataset(str(out / "pictures"))
+        pictures.map(for_training).write_webdataset(str(out / "pictures"), encoder=None)  # encoded already
     else:
         pictures.write_parquet(str(out / "pictures"))
 

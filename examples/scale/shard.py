@@ -5,8 +5,8 @@ the same command again makes what is missing. Nothing is shared between workers 
     seq 0 7 | parallel -j 2 shard.py sprites.csv out --shard {}/8           GNU parallel, two at a time
     shard.py sprites.csv out --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --threads $SLURM_CPUS_PER_TASK
 
-sprites.csv has a header. `id` names a row: unique, of letters, digits, '-' and '_'. Every other column is a field of a request, as
-`softdimo.Engine.generate` takes it, and may be empty: label, prompt, seed, steps, temperature, ...
+sprites.csv has a header. `id` names a row: unique, of letters, digits, '-' and '_'. Every other column is one of COLUMNS, a field of a
+request as `softdimo.Engine.generate` takes it, and may be empty.
 
 A picture is out/AB/ID-HASH.png. HASH is of the request and of the model file, so that a row that was changed, or another model, is
 another picture, and AB its first two digits, so that a million files are 256 folders. Each has in its PNG text what made it
@@ -29,10 +29,11 @@ from pathlib import Path
 import softdimo
 from tqdm import tqdm
 
-# What is wrong with a row, not with the machine.
-OF_A_ROW = (softdimo.InvalidArgumentError, softdimo.UnknownLabelError, softdimo.UnsupportedError)
-NUMBERS = {"seed": int, "steps": int, "top_k": int}
-TEXTS = {"label", "prompt", "negative_prompt"}
+COLUMNS = {
+    **dict.fromkeys(["label", "prompt", "negative_prompt"], str),
+    **dict.fromkeys(["seed", "steps", "top_k"], int),
+    **dict.fromkeys("temperature top_p mask_ratio sigma guidance_scale randomize_temperature aesthetic_score".split(), float),
+}
 
 
 def parse(row, line):
@@ -42,11 +43,13 @@ def parse(row, line):
         raise ValueError(f"line {line}: expected an id of 1 to 64 letters, digits, '-' and '_', found {name!r}")
     if None in row or None in row.values():
         raise ValueError(f"line {line}: expected as many columns as the header has")
+    if unknown := row.keys() - COLUMNS:
+        raise ValueError(f"columns: expected id, {', '.join(COLUMNS)}, found {', '.join(sorted(unknown))}")
     request = {}
     for field, text in row.items():
         try:
             if text != "":
-                request[field] = text if field in TEXTS else NUMBERS.get(field, float)(text)
+                request[field] = COLUMNS[field](text)
         except ValueError:
             raise ValueError(f"line {line}: {field}: expected a number, found {text!r}") from None
     return name, request
@@ -54,7 +57,7 @@ def parse(row, line):
 
 def rows(table, shard, of):
     """Ids and requests of the rows of a shard."""
-    with open(table, newline="", encoding="utf-8") as file:
+    with open(table, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a byte order mark
         reader = csv.DictReader(file)
         for row in itertools.islice(reader, shard, None, of):
             yield parse(row, reader.line_num)
@@ -80,13 +83,12 @@ def tokens_hash(job):
     return hashlib.sha256(job.tokens().astype("<u4").tobytes()).hexdigest()
 
 
-def make(engine, name, request, model, path):
-    """Make a picture and write it: it is there whole or not at all, whenever this process or the machine ends."""
-    with engine.submit(**request) as job:
-        picture = job.result()
-        made = {"id": name, "request": request, "model": model, "tokens": tokens_hash(job), "made": machine()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, text={"softdimo-row": canonical(made)})
+def write(job, row, path):
+    """Wait for a picture and write it: it is there whole or not at all, whenever this process or the machine ends."""
+    picture = job.result()
+    made = {**row, "tokens": tokens_hash(job), "made": {**machine(), "runtime": picture.report["runtime"]}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, text={"softdimo-row": canonical(made)})
 
 
 @functools.cache
@@ -141,10 +143,15 @@ def main():
                 there += 1
                 continue
             try:
-                make(engine, name, request, model, path)
-                made += 1
-            except OF_A_ROW as why:
+                job = engine.submit(**request)
+            except softdimo.FormatError:
+                raise  # the model's file was changed under it
+            except (ValueError, softdimo.UnsupportedError) as why:  # the row's; what goes wrong later is the machine's
                 wrong.append(f"row {name}: {why}")
+                continue
+            with job:
+                write(job, {"id": name, "request": request, "model": model}, path)
+            made += 1
     if wrong:
         raise SystemExit("\n".join([*wrong, f"shard {shard}/{of}: {made} made, {there} were there, {len(wrong)} could not be made"]))
     summary = {"rows": made + there, "made": made, "were_there": there, "seconds": round(time.time() - began, 3), "model": model}

@@ -8,16 +8,19 @@
 - A client that goes away cancels its job.
 - /metrics is for Prometheus, /healthz for whoever starts it, /docs has the OpenAPI description.
 
-One engine computes one picture at a time, on SOFTDIMO_THREADS threads: for more cores start more processes (`uvicorn --workers N`);
-they share the pages of the model file. Environment: SOFTDIMO_MODEL (default: the bundled model).
+One engine computes one picture at a time, on SOFTDIMO_THREADS threads: for more cores start more processes (`uvicorn --workers N`),
+each with places of its own; they share the pages of the model file. /metrics counts for all of them if PROMETHEUS_MULTIPROC_DIR names
+an empty folder, else for whichever answers. SOFTDIMO_MODEL names a model (default: the bundled one).
 """
 import asyncio
 import contextlib
 import io
 import os
+import time
 from typing import Annotated
 
 import prometheus_client as prometheus
+import prometheus_client.multiprocess
 import softdimo
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import request_validation_exception_handler
@@ -32,7 +35,7 @@ LOOK = 0.05
 
 REQUESTS = prometheus.Counter("softdimo_requests_total", "Requests for pictures, by their HTTP status.", ["status"])
 SECONDS = prometheus.Histogram("softdimo_seconds", "From the request to the picture, waiting included.")
-UNDER_WAY = prometheus.Gauge("softdimo_under_way", "Requests that wait for a picture or compute one.")
+UNDER_WAY = prometheus.Gauge("softdimo_under_way", "Requests that wait for a picture or compute one.", multiprocess_mode="livesum")
 
 
 class Picture(BaseModel):
@@ -74,8 +77,13 @@ def slot():
 
 async def picture_of(asked: Picture, client: Request) -> bytes:
     """The PNG, unless the client goes away or the time is over: both cancel the job."""
-    fields = asked.model_dump(exclude_none=True)
-    with app.state.engine.submit(**fields) as job:
+    try:
+        job = app.state.engine.submit(**asked.model_dump(exclude_none=True))
+    except softdimo.FormatError:
+        raise  # the model's file was changed under it
+    except (ValueError, softdimo.UnsupportedError) as why:
+        raise HTTPException(422, str(why)) from None
+    with job:
         done = asyncio.ensure_future(job)
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -97,11 +105,11 @@ def png(picture: softdimo.Picture) -> bytes:
 @contextlib.contextmanager
 def counted():
     """Every request is counted under the status it ends with."""
-    status = 500
+    status, began = 500, time.monotonic()
     try:
-        with SECONDS.time():
-            yield
+        yield
         status = 200
+        SECONDS.observe(time.monotonic() - began)
     except HTTPException as why:
         status = why.status_code
         raise
@@ -123,8 +131,6 @@ async def picture(asked: Annotated[Picture, Query()], client: Request) -> Respon
             made = await picture_of(asked, client)
         except TimeoutError:
             raise HTTPException(504, f"not done after {TIMEOUT:g} s") from None
-        except (ValueError, softdimo.InvalidArgumentError, softdimo.UnknownLabelError, softdimo.UnsupportedError) as why:
-            raise HTTPException(422, str(why)) from None
         except softdimo.OutOfMemoryError as why:
             raise HTTPException(503, str(why), headers={"Retry-After": "10"}) from None
         return Response(made, media_type="image/png")
@@ -143,4 +149,8 @@ async def healthz() -> dict[str, str]:
 
 @app.get("/metrics", response_class=Response)
 async def metrics() -> Response:
-    return Response(prometheus.generate_latest(), media_type=prometheus.CONTENT_TYPE_LATEST)
+    registry = prometheus.REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = prometheus.CollectorRegistry()
+        prometheus.multiprocess.MultiProcessCollector(registry)
+    return Response(prometheus.generate_latest(registry), media_type=prometheus.CONTENT_TYPE_LATEST)

@@ -24,11 +24,11 @@ LONG = {"label": "dog", "steps": 64}
 
 
 @contextlib.contextmanager
-def server(**environment):
+def server(*options, **environment):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", str(port), "--log-level", "warning"]
+    command = [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", str(port), "--log-level", "warning", *options]
     process = subprocess.Popen(command, cwd=SERVE, env={**os.environ, **environment})
     url = f"http://127.0.0.1:{port}"
     try:
@@ -81,7 +81,9 @@ def test_pictures(url):
     assert got.status_code == 200 and got.headers["content-type"] == "image/png"
     with softdimo.Engine.open(threads=1) as engine:
         assert (pixels(got.content) == engine.generate("rocket", seed=7).array).all()
-    assert "/v1/pictures" in httpx.get(f"{url}/openapi.json").json()["paths"]
+    described = httpx.get(f"{url}/openapi.json").json()["paths"]["/v1/pictures"]["get"]
+    assert {"200", "422", "503", "504"} <= described["responses"].keys() and "image/png" in described["responses"]["200"]["content"]
+    assert {"label", "seed"} <= {parameter["name"] for parameter in described["parameters"]}
 
 
 @pytest.mark.parametrize("asked, words", [
@@ -108,6 +110,7 @@ def test_too_many(url):
             asked = [client.get(f"{url}/v1/pictures", params={"label": "rocket", "seed": i, "steps": 8}) for i in range(60)]
             return await asyncio.gather(*asked)
 
+    timed = metric(url, "softdimo_seconds_count")
     answers = asyncio.run(load())
     done = {i: answer for i, answer in enumerate(answers) if answer.status_code == 200}
     refused = [answer for answer in answers if answer.status_code == 503]
@@ -117,6 +120,25 @@ def test_too_many(url):
         for seed, answer in done.items():
             assert (pixels(answer.content) == engine.generate("rocket", seed=seed, steps=8).array).all()
     assert metric(url, "softdimo_under_way") == 0
+    # Who was sent away has waited for nothing.
+    assert metric(url, "softdimo_seconds_count") == timed + len(done)
+
+
+def test_a_failure_of_the_model_is_not_the_client_s(tmp_path):
+    model = tmp_path / "model.softdimo.safetensors"
+    model.write_bytes(softdimo.BUNDLED_MODEL.read_bytes())
+    with server(SOFTDIMO_MODEL=str(model), SOFTDIMO_THREADS="1") as url:
+        os.truncate(model, 4096)
+        failed = httpx.get(f"{url}/v1/pictures", params={"label": "dog", "steps": 2})
+        assert failed.status_code == 500, failed.text
+        assert metric(url, "softdimo_requests_total", status="500") == 1
+
+
+def test_processes_count_together(tmp_path):
+    with server("--workers", "2", SOFTDIMO_THREADS="1", PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) as url:
+        for seed in range(8):
+            assert httpx.get(f"{url}/v1/pictures", params={"label": "dog", "seed": seed}).status_code == 200
+        assert metric(url, "softdimo_requests_total", status="200") == 8
 
 
 def test_who_goes_away_is_not_computed_for(url):

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <new>
 #include <string>
@@ -523,6 +524,24 @@ void broken_requests(Loaded& loaded) {
     refused(loaded, with([&](R& r, I&, I&) { r.cancelled = true; }), "cancelled");
 }
 
+// A model file that was cut off under the server is not the client's to mend.
+void changed_model(const std::string& folder, const std::string& file) {
+    namespace fs = std::filesystem;
+    std::string changed = (fs::temp_directory_path() / "softdimo-XXXXXX").string();
+    EXPECT(mkdtemp(changed.data()) != nullptr);
+    fs::create_directory(changed + "/1");
+    fs::copy_file(folder + "/1/" + file, changed + "/1/" + file);
+    Loaded loaded(changed, file);
+    arm(NEVER, NEVER);
+    EXPECT(loaded.load());
+    fs::resize_file(changed + "/1/" + file, 4096);
+    std::vector<TRITONBACKEND_Request> requests = {request({"cat"})};
+    execute(loaded, requests);
+    EXPECT(!requests[0].error.empty() && requests[0].code == TRITONSERVER_ERROR_INTERNAL);
+    loaded.unload();
+    fs::remove_all(changed);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -551,6 +570,7 @@ int main(int argc, char** argv) {
     arm(NEVER, NEVER);
     EXPECT(loaded.load());
     broken_requests(loaded);
+    changed_model(argv[1], argv[2]);
 
     // Executing: one failure costs at most the request that it is of.
     for (const bool of_calls : {true, false}) {

@@ -117,11 +117,10 @@ class Server:
         """Status and body of a GET."""
         return self._answer(urllib.request.Request(f"http://127.0.0.1:{self.http_port}/{path}"))
 
-    def post(self, model, body, headers=()):
-        """Status, headers and body of an inference over HTTP: KServe v2 without a client of Triton's."""
+    def post(self, model, body):
+        """Status and body of an inference over HTTP: KServe v2 without a client of Triton's."""
         url = f"http://127.0.0.1:{self.http_port}/v2/models/{model}/infer"
-        status, answer = self._answer(urllib.request.Request(url, json.dumps(body).encode()))
-        return status, answer
+        return self._answer(urllib.request.Request(url, json.dumps(body).encode()))
 
     @staticmethod
     def _answer(request):

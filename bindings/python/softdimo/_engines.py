@@ -359,10 +359,10 @@ class Engine(Owner):
             batch = len(out)
         count = 1 if batch is None else batch
         # An array that will not do is told before anything is computed.
-        Target((self.layout.width, self.layout.height), count, out, size, format, origin, style)
+        target = Target(self.layout[:2], count, out, size, format, origin, style)
         with self._submit(label, batch, fields) as job:
             job.wait()
-            pictures = job.pictures(out=out, size=size, format=format, origin=origin, style=style)
+            pictures = job._written(target)
         return pictures if batch is not None else pictures[0]
 
     @overload
@@ -387,8 +387,23 @@ class Engine(Owner):
         *,
         rewards: Rewards,
         steps: int,
-        batch: int | None = None,
+        batch: int,
         out: Array | None = None,
+        size: tuple[int, int] | None = None,
+        format: Format | None = None,
+        origin: Origin = "top_left",
+        style: Style | None = None,
+        **fields: Unpack[CommonFields],
+    ) -> list[Picture]: ...
+    @overload
+    def optimize(
+        self,
+        label: str | None = None,
+        *,
+        rewards: Rewards,
+        steps: int,
+        batch: None = None,
+        out: Array,
         size: tuple[int, int] | None = None,
         format: Format | None = None,
         origin: Origin = "top_left",
@@ -434,7 +449,7 @@ class Engine(Owner):
                     )
                 )
 
-        self._waiting(encode)
+        interruptible(encode)
         return tokens
 
     def warmup(self, label: str | None = None, *, batch: int = 1, **fields: Unpack[Fields]) -> None:
@@ -464,7 +479,7 @@ class Engine(Owner):
     def trim(self) -> None:
         """Give back what can be prepared again: sessions, packed weights, features of prompts. Waits for the
         jobs before it."""
-        self._waiting(lambda: self._call(lib.softdimo_engine_trim))
+        interruptible(lambda: self._call(lib.softdimo_engine_trim))
 
     def pause(self) -> None:
         """Compute nothing until resume(); what runs is finished first. Returns at once. Waits for jobs then
@@ -497,7 +512,7 @@ class Engine(Owner):
             with self._handle as pointer:
                 check(lib.softdimo_engine_memory(pointer, memory))
 
-        self._waiting(ask)
+        interruptible(ask)
         return Memory(memory.sessions, memory.mapped, memory.weights, memory.activations, memory.transient)
 
     def verify(self, golden: str | os.PathLike[str]) -> dict[str, Any]:
@@ -508,7 +523,7 @@ class Engine(Owner):
             with self._handle as pointer:
                 return text(lib.softdimo_engine_verify, pointer, path, capacity=1 << 16)
 
-        return dict(json.loads(self._waiting(replay)))
+        return dict(json.loads(interruptible(replay)))
 
     @property
     def labels(self) -> list[str]:
@@ -531,9 +546,6 @@ class Engine(Owner):
     def _call(self, function: Callable[[Any], int]) -> None:
         with self._handle as pointer:
             check(function(pointer))
-
-    def _waiting(self, work: Callable[[], Any]) -> Any:
-        return interruptible(work)
 
     def __repr__(self) -> str:
         return f"<softdimo.Engine {self.layout.width}x{self.layout.height}{' closed' if self.closed else ''}>"

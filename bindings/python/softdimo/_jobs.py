@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import threading
@@ -122,7 +123,7 @@ class Waitable(Owner, Generic[R]):
         try:
             await ended
         except asyncio.CancelledError:
-            if not self.closed:
+            with contextlib.suppress(ValueError):  # closed
                 self.cancel()
             raise
         return self._outcome()
@@ -217,14 +218,14 @@ class Job(Waitable[R]):
         channels. `size`: (width, height), multiples of the model's. `origin`: "bottom_left" has the last row
         first. Raises NotReadyError before the end, ValueError for an array that will not do.
         """
-        target = Target(
-            (self._layout.width, self._layout.height), self.batch, out, size, format, origin, style
-        )
+        return self._written(Target(self._layout[:2], self.batch, out, size, format, origin, style))
+
+    def _written(self, target: Target) -> list[Picture]:
         with self._handle as pointer:
-            for index in range(self.batch):
-                check(lib.softdimo_job_image(pointer, index, target.image(index)))
+            for index, image in enumerate(target.images):
+                check(lib.softdimo_job_image(pointer, index, image))
             report = text(lib.softdimo_job_report, pointer)
-        return [target.picture(index, report) for index in range(self.batch)]
+        return [target.picture(index, report) for index in range(len(target.images))]
 
     def _array(
         self, function: Callable[..., int], index: int, c_type: str, dtype: Any, *shape: int

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union
 
@@ -82,7 +83,7 @@ def native_style(style: Style) -> tuple[Any, list[Any]]:
     if isinstance(style.palette, int):
         assign(native, "palette_count", style.palette)
     elif style.palette is not None:
-        colours = np.ascontiguousarray(style.palette, np.uint8)
+        colours = integers(style.palette, np.uint8, "palette")
         if colours.ndim != 2 or colours.shape[1] not in (3, 4):
             raise ValueError(f"palette: expected uint8 [n, 3] or [n, 4], found shape {list(colours.shape)}")
         native.palette, native.palette_count = ffi.cast("uint8_t *", address(colours)), len(colours)
@@ -94,6 +95,9 @@ def native_style(style: Style) -> tuple[Any, list[Any]]:
 def assign(struct: Any, field: str, value: Any) -> None:
     """A field of C's, with an error that names it."""
     try:
+        # cffi refuses a float there, and cuts off what is behind the point of any other number.
+        if isinstance(getattr(struct, field), int):
+            value = operator.index(value)
         setattr(struct, field, value)
     except OverflowError as why:
         raise ValueError(f"{field}: {why}") from None
@@ -107,7 +111,8 @@ def address(array: Array) -> int:
 
 
 class Target:
-    """How pictures are to be written: into the caller's array, or into new ones."""
+    """How pictures are to be written: into the caller's array, or into new ones. `images`: the softdimo_image
+    of each; they live as long as this object."""
 
     def __init__(
         self,
@@ -123,13 +128,20 @@ class Target:
         choice(_ORIGINS, origin, "origin")
         self.origin: str = origin
         self.format: str = format or "rgba8"
-        self.style, self._keep = native_style(style) if style else (ffi.NULL, [])
         if out is None:
             _, dtype, channels = choice(_FORMATS, self.format, "format")
             if min(width, height) < 1:
                 raise ValueError(f"size: expected a width and a height of 1 or more, found {size}")
             self.arrays = [np.empty((height, width, channels), dtype) for _ in range(count)]
-            return
+        else:
+            self._take(out, count, size, format)
+        self._style, self._keep = native_style(style) if style else (ffi.NULL, [])
+        self.images = [native_image(array, self.format, origin) for array in self.arrays]
+        for image in self.images:
+            image.style = self._style
+
+    def _take(self, out: Array, count: int, size: tuple[int, int] | None, format: Format | None) -> None:
+        """The caller's array."""
         arrays = [out] if _dimensions(out) == 3 else list(out) if _dimensions(out) == 4 else []
         if len(arrays) != count:
             kind = "[height, width, channels]" if count == 1 else f"[{count}, height, width, channels]"
@@ -150,12 +162,6 @@ class Target:
         if not out.flags.writeable:
             raise ValueError("out: expected an array that can be written, found one that is read only")
         self.format, self.arrays = names[0], arrays
-
-    def image(self, index: int) -> Any:
-        """The softdimo_image of a picture; it lives as long as this object."""
-        image = native_image(self.arrays[index], self.format, self.origin)
-        image.style = self.style
-        return image
 
     def picture(self, index: int, report: str) -> Picture:
         """The picture, once it is written."""
@@ -196,6 +202,9 @@ def readable(picture: PictureLike, what: str) -> tuple[Any, Array]:
     if isinstance(picture, Picture):
         array = np.ascontiguousarray(picture.array)
         return native_image(array, picture.format, picture.origin), array
+    mode = getattr(picture, "mode", None)  # of an image of Pillow's
+    if mode not in (None, "RGB", "RGBA"):
+        raise ValueError(f"{what}: expected an image of mode RGB or RGBA, found {mode}: convert('RGBA') makes one")
     array = np.asarray(picture)
     if array.ndim != 3 or array.dtype != np.uint8 or array.shape[2] not in (3, 4) or 0 in array.shape:
         found = f"{array.dtype} {list(array.shape)}"
@@ -292,9 +301,20 @@ class Picture:
         return f"<softdimo.Picture {self.width}x{self.height} {self.array.dtype}>"
 
 
-def floats(values: npt.ArrayLike, what: str, shape: Sequence[int] | None = None) -> npt.NDArray[np.float32]:
+def floats(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
     """Numbers as the library reads them."""
-    array = np.ascontiguousarray(values, np.float32)
-    if shape is not None and array.shape != tuple(shape):
-        raise ValueError(f"{what}: expected shape {list(shape)}, found {list(array.shape)}")
-    return array
+    try:
+        return np.ascontiguousarray(values, np.float32)
+    except (TypeError, ValueError) as why:
+        raise (TypeError if isinstance(why, TypeError) else ValueError)(f"{what}: {why}") from None
+
+
+def integers(values: npt.ArrayLike, dtype: type[Any], what: str) -> Array:
+    """Whole numbers as `dtype`; no other number becomes one of them."""
+    found = np.asarray(values)
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"{what}: expected integers, found {found.dtype}")
+    limits = np.iinfo(dtype)
+    if found.size and not (limits.min <= int(found.min()) and int(found.max()) <= limits.max):
+        raise ValueError(f"{what}: expected numbers of {limits.min} to {limits.max}")
+    return np.ascontiguousarray(found, dtype)

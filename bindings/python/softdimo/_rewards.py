@@ -69,12 +69,14 @@ class Reward(Owner):
         [3, bins] of 2 to 256 bins evenly from 0 to 1. 0 where they agree, at least -1. The mask (see target)
         selects pixels of the generated picture."""
         image, _array = readable(target, "target") if target is not None else (ffi.NULL, None)
-        shares = floats(histogram, "histogram") if histogram is not None else None
-        values, bins = (
-            (ffi.cast("float *", address(shares)), shares.size) if shares is not None else (ffi.NULL, 0)
-        )
+        values, count_of_shares = ffi.NULL, 0
+        if histogram is not None:
+            shares = floats(histogram, "histogram")
+            if shares.ndim != 2 or len(shares) != 3:
+                raise ValueError(f"histogram: expected shape [3, bins], found {list(shares.shape)}")
+            values, count_of_shares = ffi.cast("float *", address(shares)), shares.size
         weights, count, _mask = _masked(mask)
-        return cls._made(lambda out: lib.softdimo_reward_histogram(image, values, bins, weights, count, out))
+        return cls._made(lambda out: lib.softdimo_reward_histogram(image, values, count_of_shares, weights, count, out))
 
     @classmethod
     def prior(cls, seed: int = 0) -> Reward:

@@ -78,6 +78,7 @@ def test_a_mapping_is_not_copied(engine: Engine) -> None:
         (ValueError, ValueError, "NUL", None, {"provider": "cpu\0"}),
         (TypeError, TypeError, "'thread'", None, {"thread": 1}),
         (TypeError, TypeError, "threads", None, {"threads": "1"}),
+        (TypeError, TypeError, "threads", None, {"threads": np.float32(1.5)}),
         (TypeError, TypeError, "int", 7, {}),
     ],
 )

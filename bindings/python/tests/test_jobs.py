@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fractions
 import threading
 import time
 from typing import Any
@@ -29,6 +30,9 @@ from softdimo import Engine, Job, Picture
         (ValueError, "seed", "dog", {"seed": -1}),
         (ValueError, "seed", "dog", {"seed": 2**64}),
         (TypeError, "seed", "dog", {"seed": "1"}),
+        (TypeError, "seed", "dog", {"seed": 1.5}),
+        (TypeError, "seed", "dog", {"seed": np.float32(1.5)}),
+        (TypeError, "steps", "dog", {"steps": fractions.Fraction(5, 2)}),
         (softdimo.InvalidArgumentError, "temperature", "dog", {"temperature": float("nan")}),
         (softdimo.InvalidArgumentError, "top_p", "dog", {"top_p": 0.0}),
         (softdimo.InvalidArgumentError, "181", None, {"class_labels": 182}),
@@ -76,6 +80,9 @@ def test_fields_are_the_library_s(engine: Engine) -> None:
     assert report["custom_start"] is True and report["seed"] == 2**64 - 1 and report["soft_hard_difference"]
     teacher = engine.generate("dog", steps=3, guidance_scale=2.0, randomize_temperature=1.0).report
     assert teacher["steps"] == 3 and teacher["guidance_scale"] == 2.0
+    scalars: Any = {"seed": np.uint8(3), "sigma": np.float32(0.5)}
+    report = engine.submit("dog", **scalars).result().report
+    assert (report["seed"], report["sigma"]) == (3, 0.5)
     by_id = engine.generate(class_labels=engine.labels.index("dog"))
     assert (
         by_id

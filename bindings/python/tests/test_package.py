@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,11 @@ def test_what_is_in_it() -> None:
     assert any(".dist-info/sboms/" in file for file in names) and "softdimo/py.typed" in names
     assert set(found.metadata.get_all("Provides-Extra") or []) == {"cpu", "cuda", "pillow"}
     assert softdimo.BUNDLED_MODEL.is_file() and "softdimo/" + softdimo.BUNDLED_MODEL.name in names
+
+
+def test_it_does_not_say_where_it_was_built() -> None:
+    (sbom,) = (file for file in importlib.metadata.files("softdimo") or [] if ".dist-info/sboms/" in str(file))
+    assert set(re.findall(r"file:///[^/#]*", sbom.read_text())) == {"file:///softdimo"}
 
 
 def test_onnxruntime_is_found_and_not_imported(program: Program) -> None:

@@ -95,10 +95,14 @@ def test_styles(engine: Engine, apple: Picture) -> None:
         (Style(palette=[[1, 2]]), "palette"),
         (Style(scaling="blurry"), "'nearest'"),  # type: ignore[arg-type]
         (Style(palette=1), "palette"),
+        (Style(palette=[[300, 0, 0], [0, 0, 0]]), "palette"),
+        (Style(palette=np.array([[300, 0, 0], [0, 0, 0]])), "palette"),
         (Style(matte_tolerance=2.0, matte=True), "toleran"),
     ]:
         with pytest.raises(ValueError, match=words):
             make(style)
+    with pytest.raises(TypeError, match="palette: expected integers"):
+        make(Style(palette=np.array([[0.5, 0, 0], [1, 1, 1]])))
 
 
 @pytest.mark.parametrize(
@@ -125,6 +129,15 @@ def test_styles(engine: Engine, apple: Picture) -> None:
 def test_arrays_that_will_not_do(engine: Engine, out: Any, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         engine.generate("dog", out=out)
+
+
+def test_arrays_are_looked_at_before_anything_is_computed(engine: Engine) -> None:
+    engine.pause()
+    try:
+        with pytest.raises(ValueError, match="strides"):
+            engine.generate("dog", out=np.zeros((32, 32, 4), np.uint8)[::-1], progress=lambda *_: False)
+    finally:
+        engine.resume()
 
 
 def test_other_arguments_that_will_not_do(engine: Engine) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import pytest
 import softdimo
 from softdimo import Engine, Picture, Reward
@@ -126,7 +127,7 @@ def test_every_kind(engine: Engine) -> None:
     pictures = engine.optimize(
         "dog", batch=2, steps=2, rewards=rewards, variables=["embedding", "class"], recompute=True, clip=1.0
     )
-    assert isinstance(pictures, list) and len(pictures) == 2
+    assert len(pictures) == 2
     assert "color" in str(rewards[0][0].info)
     out = np.zeros((32, 32, 4), np.uint8)
     engine.optimize("dog", steps=1, rewards=rewards[:1], out=out)
@@ -146,7 +147,11 @@ def test_rewards_that_will_not_do(engine: Engine) -> None:
         (lambda: climb(Reward.color(0, 0, 1, np.full((32, 32), -1.0))), ValueError, "mask"),
         (lambda: climb(Reward.color(0, 0, 1, np.ones(7))), ValueError, "mask"),
         (lambda: climb(Reward.histogram(histogram=np.ones((3, 1)))), ValueError, "bins|histogram"),
+        (lambda: Reward.histogram(histogram=np.ones((8, 3))), ValueError, r"\[3, bins\], found \[8, 3\]"),
+        (lambda: Reward.histogram(histogram=np.ones(24)), ValueError, r"\[3, bins\], found \[24\]"),
+        (lambda: Reward.color(0, 0, 1, [["x"]]), ValueError, "mask"),
         (lambda: Reward.target(np.zeros((32, 32), np.uint8)), ValueError, "target"),
+        (lambda: Reward.target(PIL.Image.new("CMYK", (32, 32))), ValueError, "RGB or RGBA, found CMYK"),
         (lambda: Reward.open("/nowhere"), FileNotFoundError, "/nowhere"),
         (lambda: Reward.open(model), softdimo.ConfigError, "generator"),
         (lambda: Reward.open(model.read_bytes()), softdimo.ConfigError, "generator"),
