@@ -472,7 +472,12 @@ impl Lowering {
             }
             Op::ScaledRows => self.emit_of(YIELD.0, node.op.name(), &x, &y, &[]),
             Op::DequantizeLinear { axis } => {
-                self.emit("DequantizeLinear", &x, &y, &[Int("axis", *axis as i64)]);
+                let mut inputs = vec![x[0], x[1]];
+                // Stated: ONNX Runtime 1.27 and older have it quantized again behind a Transpose, to u8 where none is.
+                let zero = (nodes[node.inputs[0].index()].dtype == Dtype::I8)
+                    .then(|| self.levels(Dtype::I8, 0, &nodes[node.inputs[1].index()].shape));
+                inputs.extend(zero.as_deref());
+                self.emit("DequantizeLinear", &inputs, &y, &[Int("axis", *axis as i64)]);
             }
             Op::QuantizeLinear { zero_point } => {
                 let zero = self.levels(Dtype::U8, *zero_point, &nodes[node.inputs[1].index()].shape);
