@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import numpy as np
 import numpy.typing as npt
 
-from ._errors import check
-from ._handles import encoded
+from ._errors import InvalidArgumentError, check
+from ._handles import encoded, whole
 from ._native import ffi, lib
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def choice(table: Mapping[str, Any], value: str, what: str) -> Any:
     try:
         return table[value]
     except (KeyError, TypeError):
-        raise ValueError(f"{what}: expected one of {', '.join(map(repr, table))}, found {value!r}") from None
+        words = ", ".join(map(repr, table))
+        raise InvalidArgumentError(f"{what}: expected one of {words}, found {value!r}") from None
 
 
 @dataclass(frozen=True)
@@ -70,21 +71,29 @@ class Style:
 
 def native_style(style: Style) -> tuple[Any, list[Any]]:
     """A softdimo_picture_style, and what it points to."""
+    if not isinstance(style, Style):
+        raise TypeError(f"style: expected a softdimo.Style, found {type(style).__name__}")
     native, keep = ffi.new("softdimo_picture_style *"), []
     check(lib.softdimo_picture_style_init(native, ffi.sizeof(native[0])))
     native.scaling = choice(_SCALINGS, style.scaling, "scaling")
     native.dither = choice(_DITHERS, style.dither, "dither")
-    native.dither_strength = style.dither_strength
+    assign(native, "dither_strength", style.dither_strength)
     native.matte = bool(style.matte)
     assign(native, "matte_hole_area", style.matte_hole_area)
     if style.matte_tolerance is not None:
-        native.matte_tolerance = style.matte_tolerance
-    if isinstance(style.palette, int):
-        assign(native, "palette_count", style.palette)
+        assign(native, "matte_tolerance", style.matte_tolerance)
+    if style.palette is not None and np.ndim(style.palette) == 0:
+        native.palette_count = whole(style.palette, "palette", 32)  # type: ignore[arg-type]
     elif style.palette is not None:
-        colours = np.ascontiguousarray(style.palette, np.uint8)
-        if colours.ndim != 2 or colours.shape[1] not in (3, 4):
-            raise ValueError(f"palette: expected uint8 [n, 3] or [n, 4], found shape {list(colours.shape)}")
+        # Not converted by numpy, which makes 0 of 0.9 and 44 of 300.
+        found = np.asarray(style.palette)
+        colours = np.ascontiguousarray(found.astype(np.uint8)) if found.dtype.kind in "iu" else None
+        if colours is None or found.ndim != 2 or found.shape[1] not in (3, 4) or (colours != found).any():
+            expected = "a number of colours, or whole numbers of 0 to 255 [n, 3] or [n, 4]"
+            what = f"{found.dtype} {list(found.shape)}"
+            if colours is not None and found.size:
+                what += f" of {found.min()} to {found.max()}"
+            raise InvalidArgumentError(f"palette: expected {expected}, found {what}")
         native.palette, native.palette_count = ffi.cast("uint8_t *", address(colours)), len(colours)
         native.palette_format = _FORMATS["rgb8" if colours.shape[1] == 3 else "rgba8"][0]
         keep.append(colours)
@@ -93,12 +102,17 @@ def native_style(style: Style) -> tuple[Any, list[Any]]:
 
 def assign(struct: Any, field: str, value: Any) -> None:
     """A field of C's, with an error that names it."""
-    try:
-        setattr(struct, field, value)
-    except OverflowError as why:
-        raise ValueError(f"{field}: {why}") from None
-    except TypeError as why:
-        raise TypeError(f"{field}: {why}") from None
+    struct_type = ffi.typeof(struct)
+    struct_type = struct_type.item if struct_type.kind == "pointer" else struct_type
+    kind = dict(struct_type.fields)[field].type
+    if kind.cname in ("float", "double"):
+        try:
+            setattr(struct, field, value)
+        except TypeError:
+            raise TypeError(f"{field}: expected a number, found {type(value).__name__}") from None
+    else:
+        signed = not kind.cname.startswith("u")
+        setattr(struct, field, whole(value, field, 8 * ffi.sizeof(kind), signed))
 
 
 def address(array: Array) -> int:
@@ -119,36 +133,41 @@ class Target:
         origin: Origin,
         style: Style | None,
     ) -> None:
+        if size is not None:
+            size = _size(size)
         width, height = size or layout
         choice(_ORIGINS, origin, "origin")
         self.origin: str = origin
         self.format: str = format or "rgba8"
-        self.style, self._keep = native_style(style) if style else (ffi.NULL, [])
+        self.style, self._keep = native_style(style) if style is not None else (ffi.NULL, [])
         if out is None:
             _, dtype, channels = choice(_FORMATS, self.format, "format")
-            if min(width, height) < 1:
-                raise ValueError(f"size: expected a width and a height of 1 or more, found {size}")
             self.arrays = [np.empty((height, width, channels), dtype) for _ in range(count)]
             return
         arrays = [out] if _dimensions(out) == 3 else list(out) if _dimensions(out) == 4 else []
         if len(arrays) != count:
             kind = "[height, width, channels]" if count == 1 else f"[{count}, height, width, channels]"
-            raise ValueError(f"out: expected an array {kind}, found shape {list(out.shape)}")
+            raise InvalidArgumentError(f"out: expected an array {kind}, found shape {list(out.shape)}")
         names = [
             name
             for name, (_, dtype, channels) in _FORMATS.items()
             if out.dtype == dtype and out.shape[-1] == channels and format in (None, name)
         ]
         if not names:
+            expected = "uint8 with 4 or 3 channels, or float32 with 4"
+            if format is not None:
+                _, dtype, channels = choice(_FORMATS, format, "format")
+                expected = f"{np.dtype(dtype).name} with {channels} channels, as format {format!r} is"
             found = f"{out.dtype} with {out.shape[-1]} channels"
-            raise ValueError(
-                f"out: expected uint8 with 4 or 3 channels, or float32 with 4 (format {format!r}), "
-                f"found {found}"
+            raise InvalidArgumentError(f"out: expected {expected}, found {found}")
+        if size and tuple(arrays[0].shape[1::-1]) != size:
+            raise InvalidArgumentError(
+                f"out: expected pictures of size {size}, found shape {list(out.shape)}"
             )
-        if size and tuple(arrays[0].shape[1::-1]) != tuple(size):
-            raise ValueError(f"out: expected pictures of size {size}, found shape {list(out.shape)}")
         if not out.flags.writeable:
-            raise ValueError("out: expected an array that can be written, found one that is read only")
+            raise InvalidArgumentError(
+                "out: expected an array that can be written, found one that is read only"
+            )
         self.format, self.arrays = names[0], arrays
 
     def image(self, index: int) -> Any:
@@ -160,6 +179,17 @@ class Target:
     def picture(self, index: int, report: str) -> Picture:
         """The picture, once it is written."""
         return Picture(self.arrays[index], report, index, self.format, self.origin)
+
+
+def _size(size: Any) -> tuple[int, int]:
+    try:
+        width, height = size
+    except (TypeError, ValueError):
+        raise TypeError(f"size: expected (width, height), found {size!r}") from None
+    width, height = whole(width, "size", 32), whole(height, "size", 32)
+    if min(width, height) < 1:
+        raise InvalidArgumentError(f"size: expected a width and a height of 1 or more, found {size}")
+    return width, height
 
 
 def _dimensions(out: Any) -> int:
@@ -175,8 +205,8 @@ def native_image(array: Array, format: str, origin: str) -> Any:
     row, pixel, channel = array.strides
     if channel != item or pixel != channels * item or (height > 1 and row < width * pixel):
         expected = f"strides [{width * channels * item} or more, {channels * item}, {item}]"
-        raise ValueError(
-            f"expected an array of pixels side by side, {expected}, found strides {list(array.strides)}"
+        raise InvalidArgumentError(
+            f"out: expected an array of pixels side by side, {expected}, found strides {list(array.strides)}"
         )
     image = ffi.new("softdimo_image *")
     check(lib.softdimo_image_init(image, ffi.sizeof(image[0])))
@@ -196,10 +226,15 @@ def readable(picture: PictureLike, what: str) -> tuple[Any, Array]:
     if isinstance(picture, Picture):
         array = np.ascontiguousarray(picture.array)
         return native_image(array, picture.format, picture.origin), array
+    if isinstance(picture, (str, bytes, os.PathLike)):
+        kind = type(picture).__name__
+        raise TypeError(f"{what}: expected a Picture, an image of Pillow's or an array, found a {kind}")
     array = np.asarray(picture)
     if array.ndim != 3 or array.dtype != np.uint8 or array.shape[2] not in (3, 4) or 0 in array.shape:
         found = f"{array.dtype} {list(array.shape)}"
-        raise ValueError(f"{what}: expected a picture, uint8 [height, width, 3 or 4], found {found}")
+        raise InvalidArgumentError(
+            f"{what}: expected a picture, uint8 [height, width, 3 or 4], found {found}"
+        )
     array = np.ascontiguousarray(array)
     return native_image(array, "rgba8" if array.shape[2] == 4 else "rgb8", "top_left"), array
 
@@ -296,5 +331,5 @@ def floats(values: npt.ArrayLike, what: str, shape: Sequence[int] | None = None)
     """Numbers as the library reads them."""
     array = np.ascontiguousarray(values, np.float32)
     if shape is not None and array.shape != tuple(shape):
-        raise ValueError(f"{what}: expected shape {list(shape)}, found {list(array.shape)}")
+        raise InvalidArgumentError(f"{what}: expected shape {list(shape)}, found {list(array.shape)}")
     return array

@@ -128,7 +128,7 @@ class Reward(Owner):
 
         `pixels` is float32 [batch, 3, height, width], nominally in [0, 1], not clamped; the function fills
         `scores` [batch] and `gradient` = dscore/dpixels, of the pictures' shape, both zeros at first. The
-        arrays are the function's to keep. False ends the optimisation like a cancel; what it raises cancels
+        arrays are the function's to keep. It returns nothing: False ends the optimisation like a cancel; what it raises cancels
         the job, and is raised by the call that waits for the job. It is called on the thread that waits for
         or polls the job (for `await job` a thread of its own), one call at a time; without such a thread the
         job stands still. It must not wait for this engine: such calls raise UnsupportedError.
