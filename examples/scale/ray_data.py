@@ -4,6 +4,7 @@ crash is not made again.
     ray_data.py sprites.parquet out --actors 2
 
 sprites.parquet has the columns that shard.py knows: `id`, and fields of a request. Ray Data's checkpoints read Parquet, not CSV.
+A row that cannot be made ends the run, which names it; once it is mended the same command goes on.
 `out` gets Parquet files of id, request, tokens (SHA-256) and png; with --webdataset tar files for training, of ID.png and ID.json.
 Run it again with the same `out` after a crash, of an actor, of this driver or of the cluster: rows whose files are there are skipped.
 Ray Data needs processors beside those of the actors, to read, to write and to look at what is there: where actors have all of them it
@@ -11,6 +12,7 @@ waits for ever. On one machine (no RAY_ADDRESS) Ray is told of three more than t
 """
 import argparse
 import io
+import json
 import os
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import ray
 import softdimo
 from ray.data.checkpoint import CheckpointConfig
 
-from shard import canonical, parse, tokens_hash
+from shard import OF_A_ROW, canonical, parse, tokens_hash
 
 
 # Processors that Ray Data's own tasks take: one each to read, to write, and to look at the checkpoint.
@@ -36,15 +38,19 @@ class Maker:
     def __call__(self, row):
         fields = {name: "" if value is None else str(value) for name, value in row.items()}
         name, request = parse(fields, f"of id {row.get('id')}")
-        with self.engine.submit(**request) as job:
-            png = io.BytesIO()
-            job.result().to_pil().save(png, "PNG")
-            return {"id": name, "request": canonical(request), "tokens": tokens_hash(job), "png": png.getvalue()}
+        try:
+            with self.engine.submit(**request) as job:
+                png = io.BytesIO()
+                job.result().to_pil().save(png, "PNG")
+                return {"id": name, "request": canonical(request), "tokens": tokens_hash(job), "png": png.getvalue()}
+        except OF_A_ROW as why:
+            raise ValueError(f"row {name}: {why}") from None
 
 
 def for_training(row):
-    """As WebDataset names what belongs together."""
-    return {"__key__": row["id"], "png": row["png"], "json": {"request": row["request"], "tokens": row["tokens"]}}
+    """As WebDataset names what belongs together: bytes, which are written as they are (`encoder=None`)."""
+    about = canonical({"request": json.loads(row["request"]), "tokens": row["tokens"]})
+    return {"__key__": row["id"], "png": row["png"], "json": about.encode()}
 
 
 def main():
@@ -70,7 +76,7 @@ def main():
         Maker, fn_constructor_args=[str(args.model.absolute())], compute=ray.data.ActorPoolStrategy(size=args.actors), num_cpus=1
     )
     if args.webdataset:
-        pictures.map(for_training).write_webdataset(str(out / "pictures"))
+        pictures.map(for_training).write_webdataset(str(out / "pictures"), encoder=None)
     else:
         pictures.write_parquet(str(out / "pictures"))
 
