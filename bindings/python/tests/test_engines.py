@@ -204,8 +204,11 @@ def test_encoding(engine: Engine) -> None:
     assert (found == tokens).mean() > 0.2
     with pytest.raises(ValueError, match="uint8"):
         engine.encode(np.zeros((32, 32, 4), np.float32))
-    with pytest.raises(softdimo.InvalidArgumentError, match="32"):
-        engine.encode(np.zeros((31, 32, 4), np.uint8))
+    for shape in ((31, 32, 4), (16, 64, 4)):  # also with as many pixels
+        with pytest.raises(softdimo.InvalidArgumentError, match=f"32x32, found {shape[1]}x{shape[0]}"):
+            engine.encode(np.zeros(shape, np.uint8))
+        with pytest.raises(softdimo.InvalidArgumentError, match=f"32x32, found {shape[1]}x{shape[0]}"):
+            engine.submit("dog", edit_image=np.zeros(shape, np.uint8), edit_keep=0.5)
 
 
 def test_opening_without_waiting() -> None:
