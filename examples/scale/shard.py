@@ -5,8 +5,8 @@ the same command again makes what is missing. Nothing is shared between workers 
     seq 0 7 | parallel -j 2 shard.py sprites.csv out --shard {}/8           GNU parallel, two at a time
     shard.py sprites.csv out --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --threads $SLURM_CPUS_PER_TASK
 
-sprites.csv has a header. `id` names a row: unique, of letters, digits, '-' and '_'. Every other column is one of COLUMNS, a field of a
-request as `softdimo.Engine.generate` takes it, and may be empty.
+sprites.csv has a header, commas, and UTF-8. `id` names a row: unique, of letters, digits, '-' and '_'. Every other column is one of
+COLUMNS, a field of a request as `softdimo.Engine.generate` takes it, and may be empty: label, prompt, seed, steps, temperature, ...
 
 A picture is out/AB/ID-HASH.png. HASH is of the request and of the model file, so that a row that was changed, or another model, is
 another picture, and AB its first two digits, so that a million files are 256 folders. Each has in its PNG text what made it
@@ -29,29 +29,35 @@ from pathlib import Path
 import softdimo
 from tqdm import tqdm
 
+# What is wrong with a row, not with the machine.
+OF_A_ROW = (softdimo.InvalidArgumentError, softdimo.UnknownLabelError, softdimo.UnsupportedError)
+# Beside `id`.
 COLUMNS = {
     **dict.fromkeys(["label", "prompt", "negative_prompt"], str),
-    **dict.fromkeys(["seed", "steps", "top_k"], int),
+    **dict.fromkeys(["seed", "steps", "top_k", "class_labels"], int),
     **dict.fromkeys("temperature top_p mask_ratio sigma guidance_scale randomize_temperature aesthetic_score".split(), float),
 }
+KINDS = {int: "a whole number", float: "a number"}
 
 
 def parse(row, line):
     """The id and the request of a row of the table."""
-    name = row.pop("id", None)
+    if "id" not in row:
+        raise ValueError(f"line {line}: expected an id in a column of that name, found the columns {', '.join(map(repr, row))}")
+    name = row.pop("id")
     if not name or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         raise ValueError(f"line {line}: expected an id of 1 to 64 letters, digits, '-' and '_', found {name!r}")
     if None in row or None in row.values():
         raise ValueError(f"line {line}: expected as many columns as the header has")
     if unknown := row.keys() - COLUMNS:
-        raise ValueError(f"columns: expected id, {', '.join(COLUMNS)}, found {', '.join(sorted(unknown))}")
+        raise ValueError(f"columns: expected id, {', '.join(COLUMNS)}, found {', '.join(map(repr, sorted(unknown)))}")
     request = {}
     for field, text in row.items():
         try:
             if text != "":
                 request[field] = COLUMNS[field](text)
         except ValueError:
-            raise ValueError(f"line {line}: {field}: expected a number, found {text!r}") from None
+            raise ValueError(f"line {line}: {field}: expected {KINDS[COLUMNS[field]]}, found {text!r}") from None
     return name, request
 
 
@@ -134,8 +140,11 @@ def main():
         todo = list(rows(args.table, shard, of))  # a wrong row is found before the first picture
     except (OSError, ValueError) as why:
         raise SystemExit(f"{args.table}: {why}") from None
-    args.out.mkdir(parents=True, exist_ok=True)
-    model = sha256(args.model)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        model = sha256(args.model)
+    except OSError as why:
+        raise SystemExit(why) from None
     with softdimo.Engine.open(args.model, threads=args.threads) as engine:
         for name, request in tqdm(todo, desc=f"shard {shard}/{of}", unit=" pictures", disable=None):
             path = place(args.out, name, request, model)
@@ -144,9 +153,7 @@ def main():
                 continue
             try:
                 job = engine.submit(**request)
-            except softdimo.FormatError:
-                raise  # the model's file was changed under it
-            except (ValueError, softdimo.UnsupportedError) as why:  # the row's; what goes wrong later is the machine's
+            except OF_A_ROW as why:  # what goes wrong later is the machine's
                 wrong.append(f"row {name}: {why}")
                 continue
             with job:

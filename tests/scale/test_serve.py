@@ -98,10 +98,11 @@ def test_pictures(url):
     ({"prompt": "an apple"}, "prompt"),
 ])
 def test_what_cannot_be_asked(url, asked, words):
-    before = metric(url, "softdimo_requests_total", status="422")
+    before, timed = metric(url, "softdimo_requests_total", status="422"), metric(url, "softdimo_seconds_count")
     refused = httpx.get(f"{url}/v1/pictures", params=asked)
     assert refused.status_code == 422 and words in refused.text, refused.text
     assert metric(url, "softdimo_requests_total", status="422") == before + 1
+    assert metric(url, "softdimo_seconds_count") == timed
 
 
 def test_too_many(url):

@@ -134,9 +134,12 @@ def test_another_request_is_another_picture(undisturbed, tmp_path):
 @pytest.mark.parametrize("text, words", [
     ("label\nrocket\n", "expected an id"),
     ("id,label\n../x,rocket\n", "found '../x'"),
-    ("id,label,seed\na,rocket,many\n", "seed: expected a number, found 'many'"),
+    ("id;label\na;rocket\n", "found the columns 'id;label'"),
+    ("id,label,seed\na,rocket,many\n", "seed: expected a whole number, found 'many'"),
+    ("id,label,temperature\na,rocket,hot\n", "temperature: expected a number, found 'hot'"),
+    ("id,label,size\na,rocket,64\n", "found 'size'"),
     ("id,label\na,rocket,3\n", "as many columns as the header"),
-    ("id,label,batch\na,rocket,2\n", "found batch"),
+    ("id,label,batch\na,rocket,2\n", "found 'batch'"),
 ])
 def test_tables_that_are_wrong(tmp_path, text, words):
     table(tmp_path, text)
@@ -145,11 +148,23 @@ def test_tables_that_are_wrong(tmp_path, text, words):
 
 
 def test_rows_that_cannot_be_made_are_named(tmp_path):
-    table(tmp_path, "\ufeffid,label,seed\na,rocket,\nb,rokcet,\nc,dog,\nd,dog,-1\ne,dog,18446744073709551616\nf,d\0g,\n")
+    table(tmp_path, "id,label,seed\na,rocket,1\nb,rokcet,2\nc,dog,3\nd,dog,-4\ne,dog,18446744073709551616\nf,d\0g,6\n")
     said = run(tmp_path, code=1)
     assert "row b:" in said and "rocket" in said and "2 made" in said
-    assert all(f"row {name}:" in said for name in "def") and "4 could not be made" in said
+    assert "row d: seed: expected 0 to" in said and "row e: seed: expected 0 to" in said and "row f: label:" in said
+    assert "4 could not be made" in said
     assert len(pictures(tmp_path)) == 2 and not list((tmp_path / "out").glob("shard-*"))
+
+
+def test_tables_of_spreadsheets(tmp_path):
+    table(tmp_path, "\ufeffid,label\r\na,rocket\r\n")
+    assert "1 made" in run(tmp_path)
+
+
+def test_models_that_are_not_there(tmp_path):
+    table(tmp_path)
+    said = run(tmp_path, "--model", "nowhere", code=1)
+    assert "nowhere" in said and "Traceback" not in said
 
 
 def test_shards_that_make_no_sense(tmp_path):

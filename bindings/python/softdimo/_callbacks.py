@@ -17,7 +17,9 @@ from ._native import ffi, lib
 
 LogFunction = Callable[[int, str], object]
 ProgressFunction = Callable[[int, int], object]
-RewardFunction = Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]], object]
+RewardFunction = Callable[
+    [npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]], bool | np.bool_ | None
+]
 
 _LEVELS = {
     lib.SOFTDIMO_LOG_ERROR: logging.ERROR,
@@ -71,7 +73,12 @@ def _on_progress(user_data: Any, step: int, total: int) -> int:
     """Steps done and steps in all."""
     with InCallback():
         callback: Callback = ffi.from_handle(user_data)
-        return int(lib.SOFTDIMO_STOP if callback.function(step, total) is False else lib.SOFTDIMO_CONTINUE)
+        return int(lib.SOFTDIMO_STOP if _is_false(callback.function(step, total)) else lib.SOFTDIMO_CONTINUE)
+
+
+def _is_false(answer: object) -> bool:
+    """Also numpy's, which is another object: what comparing its numbers gives."""
+    return isinstance(answer, (bool, np.bool_)) and not answer
 
 
 def _on_reward(
@@ -84,7 +91,14 @@ def _on_reward(
         shape = (batch, 3, height, width)
         pictures = _floats(pixels, shape).copy()
         own_scores, own_gradient = np.zeros(batch, np.float32), np.zeros(shape, np.float32)
-        stop = callback.function(pictures, own_scores, own_gradient) is False
+        answer = callback.function(pictures, own_scores, own_gradient)
+        if answer is not None and not isinstance(answer, (bool, np.bool_)):
+            # Scores that were returned instead would all be 0, and nothing would climb.
+            kind = type(answer).__name__
+            raise TypeError(
+                f"reward function: expected scores and gradient to be filled and nothing returned, found a {kind}"
+            )
+        stop = _is_false(answer)
         _floats(scores, (batch,))[:] = own_scores
         _floats(gradient, shape)[:] = own_gradient
         return int(lib.SOFTDIMO_STOP if stop else lib.SOFTDIMO_CONTINUE)

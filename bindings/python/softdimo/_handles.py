@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from ._errors import ForkedError, check
+from ._errors import ForkedError, InvalidArgumentError, check
 from ._native import ffi, lib
 
 # Seconds that the interpreter's end waits for threads that are inside calls, all of whose jobs are cancelled.
@@ -197,18 +197,24 @@ def text(function: Callable[..., int], *arguments: Any, capacity: int = 4096) ->
 
 def encoded(value: str | bytes | os.PathLike[str], what: str) -> bytes:
     """A string or a path as the library reads it, without its NUL."""
-    data = value.encode() if isinstance(value, str) else os.fsencode(value)
+    try:
+        data = value.encode() if isinstance(value, str) else os.fsencode(value)
+    except UnicodeEncodeError as why:
+        raise InvalidArgumentError(f"{what}: expected a text that UTF-8 can hold: {why}") from None
     if b"\0" in data:
-        raise ValueError(f"{what}: expected a text without NUL characters, found {value!r}")
+        raise InvalidArgumentError(f"{what}: expected a text without NUL characters, found {value!r}")
     return data
 
 
 def whole(value: int, what: str, bits: int = 64, signed: bool = False) -> int:
     """A whole number that C can take: others are refused by their name."""
-    number = operator.index(value)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what}: expected an integer, found {type(value).__name__}") from None
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     if not low <= number <= high:
-        raise ValueError(f"{what}: expected {low} to {high}, found {number}")
+        raise InvalidArgumentError(f"{what}: expected {low} to {high}, found {number}")
     return number
 
 

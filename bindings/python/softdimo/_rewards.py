@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from ._callbacks import Callback, RewardFunction, on_reward
-from ._errors import check
+from ._errors import InvalidArgumentError, check
 from ._handles import Owner, encoded, text, whole
 from ._native import ffi, lib
 from ._pictures import PictureLike, address, assign, choice, floats, readable
@@ -73,7 +73,7 @@ class Reward(Owner):
         if histogram is not None:
             shares = floats(histogram, "histogram")
             if shares.ndim != 2 or len(shares) != 3:
-                raise ValueError(f"histogram: expected shape [3, bins], found {list(shares.shape)}")
+                raise InvalidArgumentError(f"histogram: expected shape [3, bins], found {list(shares.shape)}")
             values, count_of_shares = ffi.cast("float *", address(shares)), shares.size
         weights, count, _mask = _masked(mask)
         return cls._made(lambda out: lib.softdimo_reward_histogram(image, values, count_of_shares, weights, count, out))
@@ -130,7 +130,7 @@ class Reward(Owner):
 
         `pixels` is float32 [batch, 3, height, width], nominally in [0, 1], not clamped; the function fills
         `scores` [batch] and `gradient` = dscore/dpixels, of the pictures' shape, both zeros at first. The
-        arrays are the function's to keep. False ends the optimisation like a cancel; what it raises cancels
+        arrays are the function's to keep. It returns nothing: False ends the optimisation like a cancel; what it raises cancels
         the job, and is raised by the call that waits for the job. It is called on the thread that waits for
         or polls the job (for `await job` a thread of its own), one call at a time; without such a thread the
         job stands still. It must not wait for this engine: such calls raise UnsupportedError.

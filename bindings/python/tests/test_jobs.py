@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import decimal
 import fractions
 import threading
 import time
@@ -27,12 +28,15 @@ from softdimo import Engine, Job, Picture
         (softdimo.UnsupportedError, "prompt", None, {"prompt": "an apple"}),
         (TypeError, "'labels'", None, {"labels": "x"}),
         (TypeError, "'reserved'", None, {"reserved": 1}),
-        (ValueError, "seed", "dog", {"seed": -1}),
-        (ValueError, "seed", "dog", {"seed": 2**64}),
-        (TypeError, "seed", "dog", {"seed": "1"}),
+        (softdimo.InvalidArgumentError, "expected 0 to 18446744073709551615", "dog", {"seed": -1}),
+        (softdimo.InvalidArgumentError, "seed", "dog", {"seed": 2**64}),
+        (TypeError, "seed: expected an integer, found str", "dog", {"seed": "1"}),
         (TypeError, "seed", "dog", {"seed": 1.5}),
         (TypeError, "seed", "dog", {"seed": np.float32(1.5)}),
         (TypeError, "steps", "dog", {"steps": fractions.Fraction(5, 2)}),
+        (TypeError, "steps", "dog", {"steps": decimal.Decimal(2)}),
+        (TypeError, "temperature: expected a number, found str", "dog", {"temperature": "1"}),
+        (softdimo.InvalidArgumentError, "temperature", "dog", {"temperature": 10**400}),
         (softdimo.InvalidArgumentError, "temperature", "dog", {"temperature": float("nan")}),
         (softdimo.InvalidArgumentError, "top_p", "dog", {"top_p": 0.0}),
         (softdimo.InvalidArgumentError, "181", None, {"class_labels": 182}),
@@ -42,9 +46,12 @@ from softdimo import Engine, Job, Picture
         (softdimo.InvalidArgumentError, "batch", "dog", {"batch": 257}),
         (softdimo.InvalidArgumentError, "batch", "dog", {"batch": 0}),
         (softdimo.InvalidArgumentError, "start_tokens", "dog", {"start_tokens": [[1]]}),
-        (ValueError, "'hard', 'soft'", "dog", {"decode": "firm"}),
+        (softdimo.InvalidArgumentError, "'hard', 'soft'", "dog", {"decode": "firm"}),
         (ValueError, "'embedding'", "dog", {"variables": "colour"}),
-        (TypeError, "rewards", "dog", {"rewards": [("color", 1)], "optimize_steps": 1}),
+        (TypeError, "found (str, int)", "dog", {"rewards": [("color", 1)], "optimize_steps": 1}),
+        (TypeError, "found Reward", "dog", {"rewards": [softdimo.Reward.closeness()], "optimize_steps": 1}),
+        (TypeError, "found Reward", "dog", {"rewards": softdimo.Reward.closeness(), "optimize_steps": 1}),
+        (TypeError, "edit_image: expected a Picture", "dog", {"edit_image": "dog.png"}),
         (softdimo.InvalidArgumentError, "reward", "dog", {"optimize_steps": 1}),
     ],
 )

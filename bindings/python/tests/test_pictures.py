@@ -81,7 +81,8 @@ def test_styles(engine: Engine, apple: Picture) -> None:
     def make(style: Style, **how: Any) -> Any:
         return cast(Picture, engine.generate("red apple", seed=7, style=style, **how)).array
 
-    assert len(np.unique(make(Style(palette=4)).reshape(-1, 4), axis=0)) == 4
+    for count in (4, np.int64(4)):
+        assert len(np.unique(make(Style(palette=count)).reshape(-1, 4), axis=0)) == 4
     ink = make(Style(palette=[[0, 0, 0], [255, 0, 0], [255, 255, 255]], dither="bayer8", dither_strength=0.5))
     assert {tuple(colour) for colour in ink.reshape(-1, 4).tolist()} == {
         (0, 0, 0, 255),
@@ -95,14 +96,19 @@ def test_styles(engine: Engine, apple: Picture) -> None:
         (Style(palette=[[1, 2]]), "palette"),
         (Style(scaling="blurry"), "'nearest'"),  # type: ignore[arg-type]
         (Style(palette=1), "palette"),
-        (Style(palette=[[300, 0, 0], [0, 0, 0]]), "palette"),
-        (Style(palette=np.array([[300, 0, 0], [0, 0, 0]])), "palette"),
+        (Style(palette=[[300, 0, 0], [0, 0, 0]]), "palette: .* 0 to 255, found 0 to 300"),
+        (Style(palette=np.array([[300, 0, 0], [0, 0, 0]])), "palette: .* found 0 to 300"),
+        (Style(palette=np.array([[0, 0, -1]])), "palette: .* found -1 to 0"),
+        (Style(palette=[[0, 0, 0], [1, 2]]), "palette: "),  # type: ignore[list-item]
         (Style(matte_tolerance=2.0, matte=True), "toleran"),
     ]:
         with pytest.raises(ValueError, match=words):
             make(style)
-    with pytest.raises(TypeError, match="palette: expected integers"):
-        make(Style(palette=np.array([[0.5, 0, 0], [1, 1, 1]])))
+    for palette in (np.array([[0.5, 0, 0], [1, 1, 1]]), [[0.0, 0.5, 1.0]]):
+        with pytest.raises(TypeError, match="palette: expected integers, found float64"):
+            make(Style(palette=palette))
+    with pytest.raises(TypeError, match="palette: expected an integer, found float"):
+        make(Style(palette=4.5))
 
 
 @pytest.mark.parametrize(
@@ -151,8 +157,12 @@ def test_other_arguments_that_will_not_do(engine: Engine) -> None:
         ({"origin": "middle"}, "'top_left'"),
         ({"out": out[0], "format": "rgb8"}, "rgb8"),
     ]:
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(softdimo.InvalidArgumentError, match=words):
             engine.generate("dog", **arguments)
+    with pytest.raises(TypeError, match="width, height"):
+        engine.generate("dog", size=64)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="softdimo.Style"):
+        engine.generate("dog", style={"palette": 4})  # type: ignore[call-overload]
     assert not out.any()
 
 
