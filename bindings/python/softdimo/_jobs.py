@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, ca
 import numpy as np
 import numpy.typing as npt
 
-from ._callbacks import reraise
 from ._errors import TimeoutError, check
 from ._handles import Owner, text, whole
 from ._native import ffi, lib
@@ -67,9 +66,8 @@ class Waitable(Owner, Generic[R]):
         while True:
             left = math.inf if end is None else max(0.0, end - time.monotonic()) * 1000
             piece = min(left, _PIECE if signals else _LONG)
-            with self._handle as pointer:
+            with self._handle.used() as pointer:
                 status = self._wait(pointer, math.ceil(piece))
-            reraise()
             if status != lib.SOFTDIMO_ERR_TIMEOUT:
                 check(status)
                 return True
@@ -129,7 +127,7 @@ class Waitable(Owner, Generic[R]):
 
     def cancel(self) -> None:
         """Ask it to end; returns at once. Any thread, any number of times."""
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             check(self._cancel(pointer))
 
     @property
@@ -137,7 +135,7 @@ class Waitable(Owner, Generic[R]):
         """How far it is, without waiting and without callbacks."""
         progress = ffi.new("softdimo_progress *")
         progress.struct_size = ffi.sizeof(progress[0])
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             check(self._progress(pointer, progress))
         return Progress(_STATES[progress.state], progress.step, progress.total, progress.waiting_ms)
 
@@ -149,7 +147,7 @@ class Waitable(Owner, Generic[R]):
     @property
     def error(self) -> str:
         """Why it failed or was cancelled; "" otherwise."""
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             return text(self._error, pointer)
 
 
@@ -185,10 +183,8 @@ class Job(Waitable[R]):
         """How it is, without waiting; runs the callbacks that are due, for loops of frames. Raises what a
         callback raised; a failure is a state."""
         state = ffi.new("uint32_t *")
-        with self._handle as pointer:
-            status = lib.softdimo_job_poll(pointer, state)
-        reraise()
-        check(status)
+        with self._handle.used() as pointer:
+            check(lib.softdimo_job_poll(pointer, state))
         return _STATES[state[0]]
 
     def _outcome(self) -> R:
@@ -220,7 +216,7 @@ class Job(Waitable[R]):
         target = Target(
             (self._layout.width, self._layout.height), self.batch, out, size, format, origin, style
         )
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             for index in range(self.batch):
                 check(lib.softdimo_job_image(pointer, index, target.image(index)))
             report = text(lib.softdimo_job_report, pointer)
@@ -230,7 +226,7 @@ class Job(Waitable[R]):
         self, function: Callable[..., int], index: int, c_type: str, dtype: Any, *shape: int
     ) -> npt.NDArray[Any]:
         values, place = np.empty(shape, dtype), whole(index, "index", 32)
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             data = ffi.cast(c_type, address(values))
             check(function(pointer, place, data, values.size, ffi.NULL))
         return values
@@ -267,7 +263,7 @@ class Job(Waitable[R]):
     def report(self) -> dict[str, Any]:
         """What it did: the request with every default, model, runtime, the course of an optimisation,
         `warnings`, times."""
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             return dict(json.loads(text(lib.softdimo_job_report, pointer)))
 
 
@@ -298,9 +294,9 @@ class Opening(Waitable["Engine"]):
         """The engine, once. Raises NotReadyError before the file is open, InvalidArgumentError the second
         time."""
         engine = ffi.new("softdimo_engine **")
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             check(lib.softdimo_opening_engine(pointer, engine))
-        return self._made_engine(engine[0])
+            return self._made_engine(engine[0])
 
     def _outcome(self) -> Engine:
         return self.take()

@@ -82,7 +82,7 @@ def native_style(style: Style) -> tuple[Any, list[Any]]:
     if isinstance(style.palette, int):
         assign(native, "palette_count", style.palette)
     elif style.palette is not None:
-        colours = np.ascontiguousarray(style.palette, np.uint8)
+        colours = integers(np.asarray(style.palette), np.uint8, "palette")
         if colours.ndim != 2 or colours.shape[1] not in (3, 4):
             raise ValueError(f"palette: expected uint8 [n, 3] or [n, 4], found shape {list(colours.shape)}")
         native.palette, native.palette_count = ffi.cast("uint8_t *", address(colours)), len(colours)
@@ -145,7 +145,7 @@ class Target:
                 f"out: expected uint8 with 4 or 3 channels, or float32 with 4 (format {format!r}), "
                 f"found {found}"
             )
-        if size and tuple(arrays[0].shape[1::-1]) != tuple(size):
+        if size and tuple(out.shape[-2:-4:-1]) != tuple(size):
             raise ValueError(f"out: expected pictures of size {size}, found shape {list(out.shape)}")
         if not out.flags.writeable:
             raise ValueError("out: expected an array that can be written, found one that is read only")
@@ -195,6 +195,11 @@ def readable(picture: PictureLike, what: str) -> tuple[Any, Array]:
     """The softdimo_image of a picture that the library reads, and the array that it points to."""
     if isinstance(picture, Picture):
         array = np.ascontiguousarray(picture.array)
+        _, dtype, channels = choice(_FORMATS, picture.format, f"{what}: format")
+        choice(_ORIGINS, picture.origin, f"{what}: origin")
+        if array.dtype != dtype or array.ndim != 3 or array.shape[2] != channels or 0 in array.shape:
+            expected = f"{picture.format}, {np.dtype(dtype)} [height, width, {channels}]"
+            raise ValueError(f"{what}: expected {expected}, found {array.dtype} {list(array.shape)}")
         return native_image(array, picture.format, picture.origin), array
     array = np.asarray(picture)
     if array.ndim != 3 or array.dtype != np.uint8 or array.shape[2] not in (3, 4) or 0 in array.shape:
@@ -290,6 +295,16 @@ class Picture:
 
     def __repr__(self) -> str:
         return f"<softdimo.Picture {self.width}x{self.height} {self.array.dtype}>"
+
+
+def integers(values: Array, dtype: type[Any], what: str) -> Array:
+    """Whole numbers as the library reads them; no other number becomes one of them."""
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"{what}: expected integers, found {values.dtype}")
+    limits = np.iinfo(dtype)
+    if values.size and not (limits.min <= int(values.min()) and int(values.max()) <= limits.max):
+        raise ValueError(f"{what}: expected numbers of {limits.min} to {limits.max}")
+    return np.ascontiguousarray(values, dtype)
 
 
 def floats(values: npt.ArrayLike, what: str, shape: Sequence[int] | None = None) -> npt.NDArray[np.float32]:

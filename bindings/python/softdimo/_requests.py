@@ -13,7 +13,7 @@ from ._callbacks import Callback, ProgressFunction, nothing, on_progress
 from ._errors import check
 from ._handles import Handle, encoded
 from ._native import ffi, lib
-from ._pictures import PictureLike, address, assign, choice, floats, readable
+from ._pictures import PictureLike, address, assign, choice, floats, integers, readable
 from ._rewards import Reward
 
 Variable = Literal["embedding", "noise", "class"]
@@ -135,7 +135,7 @@ class Request:
         self._stack = ExitStack()
         try:
             for handle, term in self._terms:
-                term.reward = self._stack.enter_context(handle)
+                term.reward = self._stack.enter_context(handle.used())
         except BaseException:
             self._stack.close()
             raise
@@ -170,10 +170,10 @@ class Request:
             for variable in [value] if isinstance(value, str) else value:
                 native.variables |= choice(_VARIABLES, variable, name)
         elif name == "class_labels":
-            ids = self._array(np.atleast_1d(np.asarray(value)), np.int32, name)
+            ids = self._held(integers(np.atleast_1d(np.asarray(value)), np.int32, name))
             native.class_labels, native.class_label_count = ffi.cast("int32_t *", address(ids)), ids.size
         elif name == "start_tokens":
-            tokens = self._array(np.asarray(value), np.uint32, name)
+            tokens = self._held(integers(np.asarray(value), np.uint32, name))
             native.start_tokens, native.start_token_count = (
                 ffi.cast("uint32_t *", address(tokens)),
                 tokens.size,
@@ -197,16 +197,6 @@ class Request:
         self._alive.append(what)
         return what
 
-    def _array(self, values: npt.NDArray[Any], dtype: type[Any], name: str) -> npt.NDArray[Any]:
-        """Whole numbers as `dtype`; no other number becomes one of them."""
-        if values.dtype.kind not in "iu":
-            raise TypeError(f"{name}: expected integers, found {values.dtype}")
-        limits = np.iinfo(dtype)
-        if values.size and not (limits.min <= int(values.min()) and int(values.max()) <= limits.max):
-            raise ValueError(f"{name}: expected numbers of {limits.min} to {limits.max}")
-        array: npt.NDArray[Any] = self._held(np.ascontiguousarray(values, dtype))
-        return array
-
     def _rewards(self, terms: Rewards) -> None:
         terms = list(terms)
         native = self._held(ffi.new("softdimo_reward_term[]", len(terms)))
@@ -217,7 +207,7 @@ class Request:
                 )
             self._terms.append((reward._handle, term))
             assign(term, "weight", weight)
-            self.keep.extend(reward._handle.keep)
+            self.keep.extend(reward._kept)
         if terms:
             self.native.rewards, self.native.reward_count = native, len(terms)
 
