@@ -18,7 +18,7 @@ import ray
 import softdimo
 from ray.data.checkpoint import CheckpointConfig
 
-from shard import canonical, parse, tokens_hash
+from shard import canonical, check_columns, parse, tokens_hash
 
 
 # Processors that Ray Data's own tasks take: one each to read, to write, and to look at the checkpoint.
@@ -35,6 +35,7 @@ class Maker:
 
     def __call__(self, row):
         fields = {name: "" if value is None else str(value) for name, value in row.items()}
+        check_columns(list(fields))
         name, request = parse(fields, f"of id {row.get('id')}")
         with self.engine.submit(**request) as job:
             png = io.BytesIO()

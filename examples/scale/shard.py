@@ -5,8 +5,8 @@ the same command again makes what is missing. Nothing is shared between workers 
     seq 0 7 | parallel -j 2 shard.py sprites.csv out --shard {}/8           GNU parallel, two at a time
     shard.py sprites.csv out --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --threads $SLURM_CPUS_PER_TASK
 
-sprites.csv has a header. `id` names a row: unique, of letters, digits, '-' and '_'. Every other column is a field of a request, as
-`softdimo.Engine.generate` takes it, and may be empty: label, prompt, seed, steps, temperature, ...
+sprites.csv has a header. `id` names a row: unique, of letters, digits, '-' and '_'. Every other column is a field of a request that
+is a text or a number, as `softdimo.Engine.generate` takes it, and may be empty: label, prompt, seed, steps, temperature, ...
 
 A picture is out/AB/ID-HASH.png. HASH is of the request and of the model file, so that a row that was changed, or another model, is
 another picture, and AB its first two digits, so that a million files are 256 folders. Each has in its PNG text what made it
@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import re
+import tempfile
 import time
 from pathlib import Path
 
@@ -31,8 +32,20 @@ from tqdm import tqdm
 
 # What is wrong with a row, not with the machine.
 OF_A_ROW = (softdimo.InvalidArgumentError, softdimo.UnknownLabelError, softdimo.UnsupportedError)
-NUMBERS = {"seed": int, "steps": int, "top_k": int}
-TEXTS = {"label", "prompt", "negative_prompt"}
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+FIELDS = {
+    **dict.fromkeys(("label", "prompt", "negative_prompt"), str),
+    **dict.fromkeys(("seed", "steps", "top_k", "original_width", "original_height", "crop_left", "crop_top"), int),
+    **dict.fromkeys(("temperature", "top_p", "mask_ratio", "sigma", "guidance_scale", "randomize_temperature", "aesthetic_score"), float),
+}
+
+
+def check_columns(names):
+    for name in names:
+        if name != "id" and name not in FIELDS:
+            raise ValueError(f"column {name!r}: expected id or one of {', '.join(FIELDS)}")
+        if names.count(name) > 1:
+            raise ValueError(f"column {name!r}: expected one of this name, found {names.count(name)}")
 
 
 def parse(row, line):
@@ -46,7 +59,7 @@ def parse(row, line):
     for field, text in row.items():
         try:
             if text != "":
-                request[field] = text if field in TEXTS else NUMBERS.get(field, float)(text)
+                request[field] = FIELDS[field](text)
         except ValueError:
             raise ValueError(f"line {line}: {field}: expected a number, found {text!r}") from None
     return name, request
@@ -54,8 +67,9 @@ def parse(row, line):
 
 def rows(table, shard, of):
     """Ids and requests of the rows of a shard."""
-    with open(table, newline="", encoding="utf-8") as file:
+    with open(table, newline="", encoding="utf-8-sig") as file:  # with the mark that Excel begins with, or without
         reader = csv.DictReader(file)
+        check_columns(list(reader.fieldnames or ()))
         for row in itertools.islice(reader, shard, None, of):
             yield parse(row, reader.line_num)
 
@@ -67,6 +81,16 @@ def sha256(path):
 
 def canonical(value):
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def is_there(path):
+    """Whether a picture is, to its end: what came here by a copy that was interrupted, or lost its bytes with the power, is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return file.read() == PNG_END
+    except OSError:
+        return False
 
 
 def place(out, name, request, model):
@@ -104,12 +128,18 @@ def processor():
 
 def write_whole(path, text):
     """A small file that is there whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    # Not by the process's number, which another machine's may have as well.
+    number, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(number, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
 
 
 def shard_of(text):
@@ -130,20 +160,27 @@ def main():
     (shard, of), began, made, there, wrong = args.shard, time.time(), 0, 0, []
     try:
         todo = list(rows(args.table, shard, of))  # a wrong row is found before the first picture
-    except (OSError, ValueError) as why:
+    except (OSError, ValueError, csv.Error) as why:
         raise SystemExit(f"{args.table}: {why}") from None
-    args.out.mkdir(parents=True, exist_ok=True)
-    model = sha256(args.model)
-    with softdimo.Engine.open(args.model, threads=args.threads) as engine:
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        engine = softdimo.Engine.open(args.model, threads=args.threads)  # which reads nothing but a file
+        model = sha256(args.model)
+    except (OSError, ValueError, softdimo.Error) as why:
+        raise SystemExit(str(why)) from None
+    with engine:
         for name, request in tqdm(todo, desc=f"shard {shard}/{of}", unit=" pictures", disable=None):
             path = place(args.out, name, request, model)
-            if path.exists():
+            if is_there(path):
                 there += 1
                 continue
             try:
                 make(engine, name, request, model, path)
                 made += 1
-            except OF_A_ROW as why:
+            except (*OF_A_ROW, ValueError) as why:
+                # A number that C cannot take has no status of the library's; a file that has lost bytes has one.
+                if isinstance(why, softdimo.Error) and not isinstance(why, OF_A_ROW):
+                    raise
                 wrong.append(f"row {name}: {why}")
     if wrong:
         raise SystemExit("\n".join([*wrong, f"shard {shard}/{of}: {made} made, {there} were there, {len(wrong)} could not be made"]))
