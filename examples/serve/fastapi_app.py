@@ -123,7 +123,11 @@ async def picture(asked: Annotated[Picture, Query()], client: Request) -> Respon
             made = await picture_of(asked, client)
         except TimeoutError:
             raise HTTPException(504, f"not done after {TIMEOUT:g} s") from None
-        except (ValueError, softdimo.InvalidArgumentError, softdimo.UnknownLabelError, softdimo.UnsupportedError) as why:
+        except (softdimo.InvalidArgumentError, softdimo.UnknownLabelError, softdimo.UnsupportedError) as why:
+            raise HTTPException(422, str(why)) from None
+        except ValueError as why:
+            if isinstance(why, softdimo.Error):  # of the model's file, for instance: the operator's
+                raise
             raise HTTPException(422, str(why)) from None
         except softdimo.OutOfMemoryError as why:
             raise HTTPException(503, str(why), headers={"Retry-After": "10"}) from None

@@ -3,6 +3,7 @@ import asyncio
 import contextlib
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -134,6 +135,18 @@ def test_who_goes_away_is_not_computed_for(url):
     soon(lambda: metric(url, "softdimo_under_way") == 0)
     assert metric(url, "softdimo_requests_total", status="499") > gone
     assert httpx.get(f"{url}/v1/pictures", params={"label": "dog"}).status_code == 200
+
+
+def test_what_is_wrong_with_the_server_is_not_the_client_s(tmp_path):
+    model = tmp_path / "model.softdimo.safetensors"
+    shutil.copy(softdimo.BUNDLED_MODEL, model)
+    with server(SOFTDIMO_MODEL=str(model), SOFTDIMO_THREADS="1") as url:
+        assert httpx.get(f"{url}/v1/pictures", params={"label": "dog"}).status_code == 200
+        with open(model, "r+b") as file:
+            file.truncate(model.stat().st_size - 4096)
+        failed = httpx.get(f"{url}/v1/pictures", params={"label": "dog"})
+        assert failed.status_code == 500 and str(tmp_path) not in failed.text
+        soon(lambda: metric(url, "softdimo_under_way") == 0)
 
 
 def test_what_takes_too_long_is_given_up():
