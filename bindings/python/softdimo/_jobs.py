@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import threading
@@ -120,7 +121,7 @@ class Waitable(Owner, Generic[R]):
         try:
             await ended
         except asyncio.CancelledError:
-            if not self.closed:
+            with contextlib.suppress(ValueError):  # it may be closed at any moment
                 self.cancel()
             raise
         return self._outcome()
