@@ -21,7 +21,7 @@ import ray
 import softdimo
 from ray.data.checkpoint import CheckpointConfig
 
-from shard import OF_A_ROW, canonical, machine, parse, sha256, tokens_hash
+from shard import OF_A_ROW, canonical, check_columns, machine, parse, sha256, tokens_hash
 
 # Processors that Ray Data's own tasks take: one each to read, to write, and to look at the checkpoint.
 SPARE = 3
@@ -37,6 +37,7 @@ class Maker:
 
     def __call__(self, row):
         fields = {name: "" if value is None else str(value) for name, value in row.items()}
+        check_columns(list(fields))
         name, request = parse(fields, f"of id {row.get('id')}")
         try:
             job = self.engine.submit(**request)

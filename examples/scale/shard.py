@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import re
+import tempfile
 import time
 from pathlib import Path
 
@@ -31,26 +32,33 @@ from tqdm import tqdm
 
 # What is wrong with a row, not with the machine.
 OF_A_ROW = (softdimo.InvalidArgumentError, softdimo.UnknownLabelError, softdimo.UnsupportedError)
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Beside `id`.
 COLUMNS = {
     **dict.fromkeys(["label", "prompt", "negative_prompt"], str),
-    **dict.fromkeys(["seed", "steps", "top_k", "class_labels"], int),
+    **dict.fromkeys("seed steps top_k class_labels original_width original_height crop_left crop_top".split(), int),
     **dict.fromkeys("temperature top_p mask_ratio sigma guidance_scale randomize_temperature aesthetic_score".split(), float),
 }
 KINDS = {int: "a whole number", float: "a number"}
 
 
+def check_columns(names):
+    if "id" not in names:
+        raise ValueError(f"expected an id in a column of that name, found the columns {', '.join(map(repr, names)) or None}")
+    for name in names:
+        if name != "id" and name not in COLUMNS:
+            raise ValueError(f"column {name!r}: expected id or one of {', '.join(COLUMNS)}")
+        if names.count(name) > 1:
+            raise ValueError(f"column {name!r}: expected one of this name, found {names.count(name)}")
+
+
 def parse(row, line):
     """The id and the request of a row of the table."""
-    if "id" not in row:
-        raise ValueError(f"line {line}: expected an id in a column of that name, found the columns {', '.join(map(repr, row))}")
     name = row.pop("id")
     if not name or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         raise ValueError(f"line {line}: expected an id of 1 to 64 letters, digits, '-' and '_', found {name!r}")
     if None in row or None in row.values():
         raise ValueError(f"line {line}: expected as many columns as the header has")
-    if unknown := row.keys() - COLUMNS:
-        raise ValueError(f"columns: expected id, {', '.join(COLUMNS)}, found {', '.join(map(repr, sorted(unknown)))}")
     request = {}
     for field, text in row.items():
         try:
@@ -65,6 +73,7 @@ def rows(table, shard, of):
     """Ids and requests of the rows of a shard."""
     with open(table, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a byte order mark
         reader = csv.DictReader(file)
+        check_columns(list(reader.fieldnames or ()))
         for row in itertools.islice(reader, shard, None, of):
             yield parse(row, reader.line_num)
 
@@ -76,6 +85,16 @@ def sha256(path):
 
 def canonical(value):
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def is_there(path):
+    """Whether a picture is, to its end: what came here by a copy that was interrupted, or lost its bytes with the power, is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return file.read() == PNG_END
+    except OSError:
+        return False
 
 
 def place(out, name, request, model):
@@ -112,12 +131,18 @@ def processor():
 
 def write_whole(path, text):
     """A small file that is there whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    # Not by the process's number, which another machine's may have as well.
+    number, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(number, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
 
 
 def shard_of(text):
@@ -138,17 +163,18 @@ def main():
     (shard, of), began, made, there, wrong = args.shard, time.time(), 0, 0, []
     try:
         todo = list(rows(args.table, shard, of))  # a wrong row is found before the first picture
-    except (OSError, ValueError) as why:
+    except (OSError, ValueError, csv.Error) as why:
         raise SystemExit(f"{args.table}: {why}") from None
     try:
         args.out.mkdir(parents=True, exist_ok=True)
+        engine = softdimo.Engine.open(args.model, threads=args.threads)  # which reads nothing but a file
         model = sha256(args.model)
-    except OSError as why:
-        raise SystemExit(why) from None
-    with softdimo.Engine.open(args.model, threads=args.threads) as engine:
+    except (OSError, softdimo.Error) as why:
+        raise SystemExit(str(why)) from None
+    with engine:
         for name, request in tqdm(todo, desc=f"shard {shard}/{of}", unit=" pictures", disable=None):
             path = place(args.out, name, request, model)
-            if path.exists():
+            if is_there(path):
                 there += 1
                 continue
             try:

@@ -117,8 +117,7 @@ def address(array: Array) -> int:
 
 
 class Target:
-    """How pictures are to be written: into the caller's array, or into new ones. `images`: the softdimo_image
-    of each; they live as long as this object."""
+    """How pictures are to be written: into the caller's array, or into new ones."""
 
     def __init__(
         self,
@@ -137,14 +136,20 @@ class Target:
         self.origin: str = origin
         self.format: str = format or "rgba8"
         self._style, self._keep = native_style(style) if style is not None else (ffi.NULL, [])
-        if out is None:
-            _, dtype, channels = choice(_FORMATS, self.format, "format")
-            self.arrays = [np.empty((height, width, channels), dtype) for _ in range(count)]
-        else:
+        _, self._dtype, channels = choice(_FORMATS, self.format, "format")
+        self._count, self._shape = count, (height, width, channels)
+        self.arrays: list[Array] = []
+        if out is not None:
             self._take(out, count, size, format)
-        self.images = [native_image(array, self.format, origin) for array in self.arrays]
-        for image in self.images:
+            self.images()  # tells strides that will not do
+
+    def images(self) -> list[Any]:
+        """The softdimo_image of each, which live as long as this object. New arrays are made here."""
+        self.arrays = self.arrays or [np.empty(self._shape, self._dtype) for _ in range(self._count)]
+        images = [native_image(array, self.format, self.origin) for array in self.arrays]
+        for image in images:
             image.style = self._style
+        return images
 
     def _take(self, out: Array, count: int, size: tuple[int, int] | None, format: Format | None) -> None:
         """The caller's array."""
@@ -164,7 +169,7 @@ class Target:
                 expected = f"{np.dtype(dtype).name} with {channels} channels, as format {format!r} is"
             found = f"{out.dtype} with {out.shape[-1]} channels"
             raise InvalidArgumentError(f"out: expected {expected}, found {found}")
-        if size and tuple(arrays[0].shape[1::-1]) != size:
+        if size and out.shape[-2:-4:-1] != size:
             raise InvalidArgumentError(
                 f"out: expected pictures of size {size}, found shape {list(out.shape)}"
             )
@@ -223,6 +228,12 @@ def readable(picture: PictureLike, what: str) -> tuple[Any, Array]:
     """The softdimo_image of a picture that the library reads, and the array that it points to."""
     if isinstance(picture, Picture):
         array = np.ascontiguousarray(picture.array)
+        _, dtype, channels = choice(_FORMATS, picture.format, f"{what}: format")
+        choice(_ORIGINS, picture.origin, f"{what}: origin")
+        if array.dtype != dtype or array.ndim != 3 or array.shape[2] != channels or 0 in array.shape:
+            expected = f"{picture.format}, {np.dtype(dtype)} [height, width, {channels}]"
+            found = f"{array.dtype} {list(array.shape)}"
+            raise InvalidArgumentError(f"{what}: expected {expected}, found {found}")
         return native_image(array, picture.format, picture.origin), array
     if isinstance(picture, (str, bytes, os.PathLike)):
         kind = type(picture).__name__

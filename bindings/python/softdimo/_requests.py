@@ -135,7 +135,7 @@ class Request:
         self._stack = ExitStack()
         try:
             for handle, term in self._terms:
-                term.reward = self._stack.enter_context(handle)
+                term.reward = self._stack.enter_context(handle.used())
         except BaseException:
             self._stack.close()
             raise
@@ -170,7 +170,7 @@ class Request:
             for variable in [value] if isinstance(value, str) else value:
                 native.variables |= choice(_VARIABLES, variable, name)
         elif name == "class_labels":
-            ids = self._held(integers(np.atleast_1d(value), np.int32, name))
+            ids = self._held(integers(value, np.int32, name))
             native.class_labels, native.class_label_count = ffi.cast("int32_t *", address(ids)), ids.size
         elif name == "start_tokens":
             tokens = self._held(integers(value, np.uint32, name))
@@ -208,7 +208,7 @@ class Request:
             reward, weight = pair
             self._terms.append((reward._handle, term))
             assign(term, "weight", weight)
-            self.keep.extend(reward._handle.keep)
+            self.keep.extend(reward._kept)
         if pairs:
             self.native.rewards, self.native.reward_count = native, len(pairs)
 

@@ -145,7 +145,7 @@ class Reward(Owner):
     def info(self) -> dict[str, Any]:
         """Its name, whether it reads a prompt, and of an opened file its family, title, licence,
         configuration, classes and size."""
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             return dict(json.loads(text(lib.softdimo_reward_info, pointer)))
 
 
