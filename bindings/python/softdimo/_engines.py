@@ -105,8 +105,8 @@ class Layout(NamedTuple):
 
 class Memory(NamedTuple):
     """What an engine holds, in bytes: `mapped` of files, shared and reclaimable; `weights` as copies;
-    `activations` and what else `sessions`, as many as are prepared, hold; `transient` is what a run takes beside
-    these, at most, and gives back after it."""
+    `activations` and what else `sessions`, as many as are prepared, hold; `transient` is what a run takes
+    beside these, at most, and gives back after it."""
 
     sessions: int
     mapped: int

@@ -26,8 +26,8 @@ class Handle:
 
     Whoever closes it while others use it cancels what they wait for, and the last of them frees it.
 
-    A signal's handler may raise, or close it, wherever Python calls something. So nothing is locked or counted:
-    a use ends, at the latest, when nothing refers to it.
+    A signal's handler may raise, or close it, wherever Python calls something. So nothing is locked or
+    counted: a use ends, at the latest, when nothing refers to it.
     """
 
     def __init__(

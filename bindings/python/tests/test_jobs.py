@@ -67,7 +67,7 @@ def test_a_batch_that_will_not_do_has_no_arrays(engine: Engine) -> None:
     began = time.monotonic()
     with pytest.raises(softdimo.InvalidArgumentError, match="batch"):
         engine.generate("dog", batch=2**32 - 1)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 def test_fields_are_the_library_s(engine: Engine) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import softdimo
 from softdimo import Engine, Reward
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -24,6 +23,11 @@ import asyncio, gc, os, signal, sys, threading, time
 import softdimo
 from softdimo import Engine, Reward
 engine = Engine.open(threads=1, niceness=5)
+"""
+# What the interpreter's end would give up after ten seconds hangs, which those 60 seconds tell from a slow machine.
+PATIENT = """
+from softdimo import _handles
+_handles._PATIENCE = 1000
 """
 
 
@@ -161,13 +165,11 @@ except KeyboardInterrupt:
 )
 def test_the_end_of_the_interpreter(program: Program, left: str) -> None:
     """Jobs under way, threads inside calls and callbacks: nothing crashes, hangs or is said."""
-    began = time.monotonic()
-    done = program(OPEN + left + '\nprint("ok")')
+    done = program(OPEN + PATIENT + left + '\nprint("ok")')
     assert (done.stdout, [line for line in done.stderr.splitlines() if "ResourceWarning" not in line]) == (
         "ok\n",
         [],
     )
-    assert time.monotonic() - began < 9
 
 
 def test_callbacks_may_refer_to_what_they_are_of(program: Program) -> None:
@@ -199,11 +201,11 @@ for inside in (False, True):
 
 def test_handlers_of_signals_that_raise(program: Program) -> None:
     """Wherever they do, what they come between is freed, and nobody waits for it at the end."""
-    done = program(
+    program(
         OPEN
+        + PATIENT
         + """
 import random
-from softdimo import _handles
 class Alarm(Exception): pass
 def alarm(*_): raise Alarm
 signal.signal(signal.SIGALRM, alarm)
@@ -232,10 +234,8 @@ gc.collect()
 engine.memory()
 assert _handles._thread.callbacks == 0
 assert not any(handle.closed for handle in _handles._live.values())
-print(time.monotonic())
 """
     )
-    assert time.monotonic() - float(done.stdout) < 5
 
 
 @pytest.mark.slow
