@@ -22,7 +22,7 @@ from softdimo import Engine, Job, Picture
         (softdimo.UnknownLabelError, "'Äpfel 苹果'", "Äpfel 苹果", {}),
         (ValueError, "NUL", "red\0apple", {}),
         (ValueError, "NUL", None, {"prompt": "\0"}),
-        (ValueError, "surrogates", "\udc80", {}),
+        (softdimo.InvalidArgumentError, "surrogates", "\udc80", {}),
         (TypeError, "label", 7, {}),
         (TypeError, "label", b"dog", {}),
         (softdimo.UnsupportedError, "prompt", None, {"prompt": "an apple"}),
