@@ -245,10 +245,11 @@ def test_order_of_freeing(program: Program) -> None:
         + """
 import itertools, random
 random.seed(1)
+def collect(*_):
+    gc.collect()
 for order in itertools.permutations(range(4)):
-    log = lambda level, text: gc.collect()
-    engine = Engine.open(threads=1, log=log, log_level="info")
-    reward = Reward.from_function(lambda *arrays: gc.collect())
+    engine = Engine.open(threads=1, log=collect, log_level="info")
+    reward = Reward.from_function(collect)
     parts = [engine, reward, engine.submit("dog", optimize_steps=2, rewards=[(reward, 1)]), engine.submit("cat")]
     del engine, reward
     if random.random() < 0.5:
