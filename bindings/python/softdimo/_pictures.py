@@ -346,7 +346,7 @@ def floats(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
         return np.ascontiguousarray(values, np.float32)
     except TypeError as why:
         raise TypeError(f"{what}: {why}") from None
-    except ValueError as why:
+    except (ValueError, OverflowError) as why:
         raise InvalidArgumentError(f"{what}: {why}") from None
 
 
@@ -356,7 +356,9 @@ def integers(values: npt.ArrayLike, dtype: type[Any], what: str) -> Array:
         found = np.asarray(values)
     except ValueError as why:  # rows of several lengths
         raise InvalidArgumentError(f"{what}: {why}") from None
-    if found.dtype.kind not in "iu":
+    # Objects are what numpy makes of integers beyond 64 bits.
+    kind = found.dtype.kind
+    if kind not in "iuO" or (kind == "O" and not all(isinstance(value, int) for value in found.flat)):
         raise TypeError(f"{what}: expected integers, found {found.dtype}")
     limits = np.iinfo(dtype)
     if found.size and not (limits.min <= int(found.min()) and int(found.max()) <= limits.max):
