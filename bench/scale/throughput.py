@@ -182,6 +182,8 @@ def main():
     args = arguments.parse_args()
     if args.worker is not None:
         return worker(args.worker)
+    if min(args.rounds, args.clients) < 1 or not 0 < args.seconds < 86400:
+        arguments.error("expected --rounds and --clients of 1 or more, and --seconds above 0 and below a day's")
     cores, k = os.cpu_count(), args.clients
     rows = {
         "loop, 1 thread": lambda: Workers(1, 1),

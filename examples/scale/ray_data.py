@@ -7,7 +7,7 @@ sprites.parquet has the columns that shard.py knows: `id`, and fields of a reque
 out/HASH/pictures, HASH being that of the model file, gets Parquet files of id, request, model, tokens (SHA-256), made (by which machine)
 and png; with --webdataset tar files for training, of ID.png and ID.json. Run it again with the same `out` after a crash, of an actor,
 of this driver or of the cluster: rows whose files are there are skipped. They are known by `id` alone: a row that was changed needs
-another one. A row that cannot be made ends the run.
+another one. A row that cannot be made ends the run, which names it; once it is mended the same command goes on.
 Ray Data needs processors beside those of the actors, to read, to write and to look at what is there: where actors have all of them it
 waits for ever. On one machine (no RAY_ADDRESS) Ray is told of three more than there are; a cluster needs three that are spare.
 """
@@ -21,7 +21,7 @@ import ray
 import softdimo
 from ray.data.checkpoint import CheckpointConfig
 
-from shard import canonical, machine, parse, sha256, tokens_hash
+from shard import OF_A_ROW, canonical, check_columns, machine, parse, sha256, tokens_hash
 
 # Processors that Ray Data's own tasks take: one each to read, to write, and to look at the checkpoint.
 SPARE = 3
@@ -37,8 +37,13 @@ class Maker:
 
     def __call__(self, row):
         fields = {name: "" if value is None else str(value) for name, value in row.items()}
+        check_columns(list(fields))
         name, request = parse(fields, f"of id {row.get('id')}")
-        with self.engine.submit(**request) as job:
+        try:
+            job = self.engine.submit(**request)
+        except OF_A_ROW as why:
+            raise ValueError(f"row {name}: {why}") from None
+        with job:
             png = io.BytesIO()
             job.result().to_pil().save(png, "PNG")
             made = {"request": canonical(request), "model": self.model, "tokens": tokens_hash(job), "made": canonical(machine())}
@@ -46,9 +51,9 @@ class Maker:
 
 
 def for_training(row):
-    """As WebDataset names what belongs together."""
+    """As WebDataset names what belongs together: bytes, which are written as they are (`encoder=None`)."""
     about = {"request": json.loads(row["request"]), "model": row["model"], "tokens": row["tokens"], "made": json.loads(row["made"])}
-    return {"__key__": row["id"], "png": row["png"], "json": canonical(about)}
+    return {"__key__": row["id"], "png": row["png"], "json": canonical(about).encode()}
 
 
 def main():
@@ -75,7 +80,7 @@ def main():
         Maker, fn_constructor_args=[str(args.model.absolute())], compute=ray.data.ActorPoolStrategy(size=args.actors), num_cpus=1
     )
     if args.webdataset:
-        pictures.map(for_training).write_webdataset(str(out / "pictures"), encoder=None)  # encoded already
+        pictures.map(for_training).write_webdataset(str(out / "pictures"), encoder=None)
     else:
         pictures.write_parquet(str(out / "pictures"))
 

@@ -5,8 +5,8 @@ the same command again makes what is missing. Nothing is shared between workers 
     seq 0 7 | parallel -j 2 shard.py sprites.csv out --shard {}/8           GNU parallel, two at a time
     shard.py sprites.csv out --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --threads $SLURM_CPUS_PER_TASK
 
-sprites.csv has a header. `id` names a row: unique, of letters, digits, '-' and '_'. Every other column is one of COLUMNS, a field of a
-request as `softdimo.Engine.generate` takes it, and may be empty.
+sprites.csv has a header, commas, and UTF-8. `id` names a row: unique, of letters, digits, '-' and '_'. Every other column is one of
+COLUMNS, a field of a request as `softdimo.Engine.generate` takes it, and may be empty: label, prompt, seed, steps, temperature, ...
 
 A picture is out/AB/ID-HASH.png. HASH is of the request and of the model file, so that a row that was changed, or another model, is
 another picture, and AB its first two digits, so that a million files are 256 folders. Each has in its PNG text what made it
@@ -23,35 +23,49 @@ import json
 import os
 import platform
 import re
+import tempfile
 import time
 from pathlib import Path
 
 import softdimo
 from tqdm import tqdm
 
+# What is wrong with a row, not with the machine.
+OF_A_ROW = (softdimo.InvalidArgumentError, softdimo.UnknownLabelError, softdimo.UnsupportedError)
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+# Beside `id`.
 COLUMNS = {
     **dict.fromkeys(["label", "prompt", "negative_prompt"], str),
-    **dict.fromkeys(["seed", "steps", "top_k"], int),
+    **dict.fromkeys("seed steps top_k class_labels original_width original_height crop_left crop_top".split(), int),
     **dict.fromkeys("temperature top_p mask_ratio sigma guidance_scale randomize_temperature aesthetic_score".split(), float),
 }
+KINDS = {int: "a whole number", float: "a number"}
+
+
+def check_columns(names):
+    if "id" not in names:
+        raise ValueError(f"expected an id in a column of that name, found the columns {', '.join(map(repr, names)) or None}")
+    for name in names:
+        if name != "id" and name not in COLUMNS:
+            raise ValueError(f"column {name!r}: expected id or one of {', '.join(COLUMNS)}")
+        if names.count(name) > 1:
+            raise ValueError(f"column {name!r}: expected one of this name, found {names.count(name)}")
 
 
 def parse(row, line):
     """The id and the request of a row of the table."""
-    name = row.pop("id", None)
+    name = row.pop("id")
     if not name or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         raise ValueError(f"line {line}: expected an id of 1 to 64 letters, digits, '-' and '_', found {name!r}")
     if None in row or None in row.values():
         raise ValueError(f"line {line}: expected as many columns as the header has")
-    if unknown := row.keys() - COLUMNS:
-        raise ValueError(f"columns: expected id, {', '.join(COLUMNS)}, found {', '.join(sorted(unknown))}")
     request = {}
     for field, text in row.items():
         try:
             if text != "":
                 request[field] = COLUMNS[field](text)
         except ValueError:
-            raise ValueError(f"line {line}: {field}: expected a number, found {text!r}") from None
+            raise ValueError(f"line {line}: {field}: expected {KINDS[COLUMNS[field]]}, found {text!r}") from None
     return name, request
 
 
@@ -59,6 +73,7 @@ def rows(table, shard, of):
     """Ids and requests of the rows of a shard."""
     with open(table, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a byte order mark
         reader = csv.DictReader(file)
+        check_columns(list(reader.fieldnames or ()))
         for row in itertools.islice(reader, shard, None, of):
             yield parse(row, reader.line_num)
 
@@ -70,6 +85,16 @@ def sha256(path):
 
 def canonical(value):
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def is_there(path):
+    """Whether a picture is, to its end: what came here by a copy that was interrupted, or lost its bytes with the power, is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return file.read() == PNG_END
+    except OSError:
+        return False
 
 
 def place(out, name, request, model):
@@ -106,12 +131,18 @@ def processor():
 
 def write_whole(path, text):
     """A small file that is there whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    # Not by the process's number, which another machine's may have as well.
+    number, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(number, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
 
 
 def shard_of(text):
@@ -132,21 +163,23 @@ def main():
     (shard, of), began, made, there, wrong = args.shard, time.time(), 0, 0, []
     try:
         todo = list(rows(args.table, shard, of))  # a wrong row is found before the first picture
-    except (OSError, ValueError) as why:
+    except (OSError, ValueError, csv.Error) as why:
         raise SystemExit(f"{args.table}: {why}") from None
-    args.out.mkdir(parents=True, exist_ok=True)
-    model = sha256(args.model)
-    with softdimo.Engine.open(args.model, threads=args.threads) as engine:
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        engine = softdimo.Engine.open(args.model, threads=args.threads)  # which reads nothing but a file
+        model = sha256(args.model)
+    except (OSError, softdimo.Error) as why:
+        raise SystemExit(str(why)) from None
+    with engine:
         for name, request in tqdm(todo, desc=f"shard {shard}/{of}", unit=" pictures", disable=None):
             path = place(args.out, name, request, model)
-            if path.exists():
+            if is_there(path):
                 there += 1
                 continue
             try:
                 job = engine.submit(**request)
-            except softdimo.FormatError:
-                raise  # the model's file was changed under it
-            except (ValueError, softdimo.UnsupportedError) as why:  # the row's; what goes wrong later is the machine's
+            except OF_A_ROW as why:  # what goes wrong later is the machine's
                 wrong.append(f"row {name}: {why}")
                 continue
             with job:

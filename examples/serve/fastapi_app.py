@@ -34,7 +34,7 @@ THREADS = int(os.environ.get("SOFTDIMO_THREADS", 0))
 LOOK = 0.05
 
 REQUESTS = prometheus.Counter("softdimo_requests_total", "Requests for pictures, by their HTTP status.", ["status"])
-SECONDS = prometheus.Histogram("softdimo_seconds", "From the request to the picture, waiting included.")
+SECONDS = prometheus.Histogram("softdimo_seconds", "From a request to its picture (status 200), waiting included.")
 UNDER_WAY = prometheus.Gauge("softdimo_under_way", "Requests that wait for a picture or compute one.", multiprocess_mode="livesum")
 
 
@@ -79,9 +79,7 @@ async def picture_of(asked: Picture, client: Request) -> bytes:
     """The PNG, unless the client goes away or the time is over: both cancel the job."""
     try:
         job = app.state.engine.submit(**asked.model_dump(exclude_none=True))
-    except softdimo.FormatError:
-        raise  # the model's file was changed under it
-    except (ValueError, softdimo.UnsupportedError) as why:
+    except (softdimo.InvalidArgumentError, softdimo.UnknownLabelError, softdimo.UnsupportedError) as why:
         raise HTTPException(422, str(why)) from None
     with job:
         done = asyncio.ensure_future(job)

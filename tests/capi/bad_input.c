@@ -162,9 +162,12 @@ static void request_fields(void) {
           (r.edit_image = &edited, r.edit_mask = e_in, r.edit_mask_count = 7));
   REQUEST(INVALID_ARGUMENT, "edit.mask: expected 1024 floats for 32x32, found 4294967295",
           (r.edit_image = &edited, r.edit_mask = e_in, r.edit_mask_count = UINT32_MAX));
-  REQUEST(INVALID_ARGUMENT, "edit.image: expected 3072 floats for 32x32, found 96",
+  REQUEST(INVALID_ARGUMENT, "request.edit_image: expected a picture of the model's size, 32x32, found 1x32",
           (edited.width = 1, r.edit_image = &edited, r.edit_keep = 1));
-  edited.width = SIDE;
+  /* As many pixels, and another picture. */
+  REQUEST(INVALID_ARGUMENT, "request.edit_image: expected a picture of the model's size, 32x32, found 64x16",
+          (edited.width = 64, edited.height = 16, r.edit_image = &edited, r.edit_keep = 1));
+  edited.width = edited.height = SIDE;
   REQUEST(INVALID_ARGUMENT, "image.format", (edited.format = 77, r.edit_image = &edited, r.edit_keep = 1));
   REQUEST(INVALID_ARGUMENT, "request.decode: expected 0 (hard) or 1 (soft), found 2", r.decode = 2);
   REQUEST(INVALID_ARGUMENT, "request.report_gap: expected 0 or 1, found 2", r.report_gap = 2);

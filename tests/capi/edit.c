@@ -65,6 +65,12 @@ int main(int argc, char **argv) {
   bottom.origin = SOFTDIMO_ORIGIN_BOTTOM_LEFT;
   OK(softdimo_encode(engine, &bottom, found, TOKENS, NULL));
   CHECK(!memcmp(found, known, sizeof found));
+
+  /* As many pixels in another shape are another picture. */
+  softdimo_image broad = picture(pixels);
+  broad.width = SIDE * 2;
+  broad.height = SIDE / 2;
+  STATUS(SOFTDIMO_ERR_INVALID_ARGUMENT, softdimo_encode(engine, &broad, found, TOKENS, NULL));
   softdimo_engine_free(engine);
   return end();
 }

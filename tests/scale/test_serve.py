@@ -3,6 +3,7 @@ import asyncio
 import contextlib
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -98,10 +99,11 @@ def test_pictures(url):
     ({"prompt": "an apple"}, "prompt"),
 ])
 def test_what_cannot_be_asked(url, asked, words):
-    before = metric(url, "softdimo_requests_total", status="422")
+    before, timed = metric(url, "softdimo_requests_total", status="422"), metric(url, "softdimo_seconds_count")
     refused = httpx.get(f"{url}/v1/pictures", params=asked)
     assert refused.status_code == 422 and words in refused.text, refused.text
     assert metric(url, "softdimo_requests_total", status="422") == before + 1
+    assert metric(url, "softdimo_seconds_count") == timed
 
 
 def test_too_many(url):
@@ -126,12 +128,15 @@ def test_too_many(url):
 
 def test_a_failure_of_the_model_is_not_the_client_s(tmp_path):
     model = tmp_path / "model.softdimo.safetensors"
-    model.write_bytes(softdimo.BUNDLED_MODEL.read_bytes())
+    shutil.copy(softdimo.BUNDLED_MODEL, model)
     with server(SOFTDIMO_MODEL=str(model), SOFTDIMO_THREADS="1") as url:
-        os.truncate(model, 4096)
-        failed = httpx.get(f"{url}/v1/pictures", params={"label": "dog", "steps": 2})
-        assert failed.status_code == 500, failed.text
-        assert metric(url, "softdimo_requests_total", status="500") == 1
+        assert httpx.get(f"{url}/v1/pictures", params={"label": "dog"}).status_code == 200
+        for size in (model.stat().st_size - 4096, 4096):
+            os.truncate(model, size)
+            failed = httpx.get(f"{url}/v1/pictures", params={"label": "dog", "steps": 2})
+            assert failed.status_code == 500 and str(tmp_path) not in failed.text, failed.text
+        assert metric(url, "softdimo_requests_total", status="500") == 2
+        soon(lambda: metric(url, "softdimo_under_way") == 0)
 
 
 def test_processes_count_together(tmp_path):

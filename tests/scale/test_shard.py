@@ -134,22 +134,58 @@ def test_another_request_is_another_picture(undisturbed, tmp_path):
 @pytest.mark.parametrize("text, words", [
     ("label\nrocket\n", "expected an id"),
     ("id,label\n../x,rocket\n", "found '../x'"),
-    ("id,label,seed\na,rocket,many\n", "seed: expected a number, found 'many'"),
+    ("id;label\na;rocket\n", "found the columns 'id;label'"),
+    ("id,label,seed\na,rocket,many\n", "seed: expected a whole number, found 'many'"),
+    ("id,label,temperature\na,rocket,hot\n", "temperature: expected a number, found 'hot'"),
+    ("id,label,size\na,rocket,64\n", "column 'size'"),
     ("id,label\na,rocket,3\n", "as many columns as the header"),
-    ("id,label,batch\na,rocket,2\n", "found batch"),
+    ("id,label,colour\na,rocket,red\n", "column 'colour': expected id or one of label"),
+    ("id,label,batch\na,rocket,2\n", "column 'batch'"),
+    ("id,label,label\na,rocket,dog\n", "column 'label': expected one"),
+    ("id,label\na," + "x" * 200_000, "field larger than"),
 ])
 def test_tables_that_are_wrong(tmp_path, text, words):
     table(tmp_path, text)
-    assert words in run(tmp_path, code=1)
+    said = run(tmp_path, code=1)
+    assert words in said and "Traceback" not in said
     assert not pictures(tmp_path)
 
 
 def test_rows_that_cannot_be_made_are_named(tmp_path):
-    table(tmp_path, "\ufeffid,label,seed\na,rocket,\nb,rokcet,\nc,dog,\nd,dog,-1\ne,dog,18446744073709551616\nf,d\0g,\n")
+    # The last is a model's that reads prompts.
+    table(tmp_path, "id,label,seed,crop_left\na,rocket,1,\nb,rokcet,1,\nc,rocket,-1,\nd,a\0b,1,\ne,dog,1,\nf,dog,1,7\ng,dog,18446744073709551616,\n")
     said = run(tmp_path, code=1)
-    assert "row b:" in said and "rocket" in said and "2 made" in said
-    assert all(f"row {name}:" in said for name in "def") and "4 could not be made" in said
+    assert "row b:" in said and "rocket" in said and "2 made" in said and "5 could not be made" in said
+    assert "row c: seed: expected 0 to" in said and "row g: seed: expected 0 to" in said
+    assert "row d: label:" in said and "row f: " in said
     assert len(pictures(tmp_path)) == 2 and not list((tmp_path / "out").glob("shard-*"))
+
+
+def test_tables_of_spreadsheets(tmp_path):
+    table(tmp_path, "\ufeffid,label\r\na,rocket\r\n")
+    assert "1 made" in run(tmp_path)
+
+
+def test_what_is_there_in_part_is_made_again(undisturbed, tmp_path):
+    table(tmp_path)
+    whole = pictures(undisturbed)
+    for number, (name, data) in enumerate(whole.items()):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data[: [0, 10, len(data) - 1][number]] if number < 3 else data)
+    assert "3 made" in run(tmp_path) and pictures(tmp_path) == whole
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--model", "/nowhere"], "'/nowhere' not found"),
+    (["--model", "pipe"], "expected a regular file"),
+    (["--threads", "-1"], "threads"),
+])
+def test_what_cannot_be_opened(tmp_path, options, words):
+    table(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    said = run(tmp_path, *options, code=1)
+    assert words in said and "Traceback" not in said
 
 
 def test_shards_that_make_no_sense(tmp_path):

@@ -22,9 +22,10 @@ pub unsafe extern "C" fn softdimo_encode(
                 // Nothing is computed for a call that only asks for the size.
                 return read::write_array(&vec![0; slots], tokens, capacity, needed, "tokens");
             }
-            let view = read::images(image.cast_mut(), 1)?.remove(0);
-            let ids =
-                engine.encode(&image::read_planes(&read::read_view(&view)?, engine.layout().channels)?)?;
+            let layout = engine.layout();
+            let planes =
+                read::picture(image, layout.channels, |image| read::model_size("image", image, &layout))?;
+            let ids = engine.encode(&planes)?;
             read::write_array(&ids, tokens, capacity, needed, "tokens")
         }
     })

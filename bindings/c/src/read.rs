@@ -10,7 +10,7 @@ use softdimo::WeightsMode;
 use softdimo::checkpoint::Mapping;
 use softdimo::image::{ImageView, ImageViewMut, Origin, PixelFormat, read_planes};
 use softdimo::shortage;
-use softdimo::{Error, Result, RewardAnswer, RewardImage};
+use softdimo::{Error, Layout, Result, RewardAnswer, RewardImage};
 
 /// Largest text or struct a caller may hand in.
 const TEXT_LIMIT: usize = 1 << 20;
@@ -286,19 +286,28 @@ pub(super) unsafe fn view<'a>(image: &softdimo_image) -> Result<ImageViewMut<'a>
     })
 }
 
-/// The caller's picture [channels, H, W] in [0, 1], if `check` has nothing against so many floats.
+/// The caller's picture [channels, H, W] in [0, 1], if `check` has nothing against its size.
 pub(super) unsafe fn picture(
     image: *const softdimo_image,
     channels: usize,
-    check: impl FnOnce(usize) -> Result<()>,
+    check: impl FnOnce(&softdimo_image) -> Result<()>,
 ) -> Result<Vec<f32>> {
     // SAFETY: NULL or an image view, as documented; nothing is written.
     unsafe {
         let image = images(image.cast_mut(), 1)?.remove(0);
         let view = read_view(&image)?;
-        check((image.width as usize).saturating_mul(image.height as usize).saturating_mul(channels))?;
+        check(&image)?;
         read_planes(&view, channels)
     }
+}
+
+/// Refuse a picture of another size than the model's, also where it has as many pixels.
+pub(super) fn model_size(what: &str, image: &softdimo_image, layout: &Layout) -> Result<()> {
+    if [image.width as usize, image.height as usize] == [layout.width, layout.height] {
+        return Ok(());
+    }
+    let expected = format!("a picture of the model's size, {}x{}", layout.width, layout.height);
+    Err(Error::invalid(what, expected, format!("{}x{}", image.width, image.height)))
 }
 
 /// The caller's pixels, for reading.

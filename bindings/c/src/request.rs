@@ -334,7 +334,9 @@ unsafe fn read_edit(r: &softdimo_request, layout: &Layout) -> Result<Option<Edit
     }
     // SAFETY: an image view, as documented.
     let image = unsafe {
-        read::picture(r.edit_image, layout.channels, |floats| {
+        read::picture(r.edit_image, layout.channels, |image| {
+            read::model_size("request.edit_image", image, layout)?;
+            let floats = layout.channels * layout.width * layout.height;
             Edit::check_counts(layout, floats, mask.map(<[_]>::len))
         })?
     };

@@ -10,7 +10,7 @@
 - Engine.open opens a model; its methods generate, optimize, encode and submit. Engines are for any thread.
 - A Job is a request under way: result() or `await job`.
 - A Picture has its pixels as a numpy array: RGBA, 8 bits a channel, sRGB, [height, width, 4] from the top.
-- Calls that fail raise subclasses of Error; a text with a NUL in it is a ValueError before any call.
+- Calls that fail raise subclasses of Error; arguments of a wrong type, also TypeError.
 - Calls that wait let other threads of Python go on, and end at Ctrl-C.
 - Engines, jobs and rewards end with `with`, close(), or when nothing refers to them; in any order.
 - A process that is forked cannot use what its parent has opened: ForkedError.

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
-from ._callbacks import Callback, LogFunction, ProgressFunction, nothing, on_log, on_progress, reraise
+from ._callbacks import Callback, LogFunction, ProgressFunction, nothing, on_log, on_progress
 from ._errors import check
-from ._handles import Owner, encoded, interruptible, text, whole
+from ._handles import Owner, encoded, interruptible, reraise, text, whole
 from ._jobs import Job, Opening
 from ._native import ffi, lib
 from ._pictures import (
@@ -105,8 +105,8 @@ class Layout(NamedTuple):
 
 class Memory(NamedTuple):
     """What an engine holds, in bytes: `mapped` of files, shared and reclaimable; `weights` as copies;
-    `activations` and what else `sessions`, as many as are prepared, hold; `transient` is what a run takes beside
-    these, at most, and gives back after it."""
+    `activations` and what else `sessions`, as many as are prepared, hold; `transient` is what a run takes
+    beside these, at most, and gives back after it."""
 
     sessions: int
     mapped: int
@@ -227,12 +227,12 @@ class Engine(Owner):
         request = Request(label, batch, dict(warm or {}))
         opening = ffi.new("softdimo_opening **")
         path = encoded(BUNDLED_MODEL if model is None else model, "model")
-        with request as native:
-            check(lib.softdimo_engine_open_async(path, opened.native, native, opening))
         # Whoever takes the engine keeps what it uses, longer than the opening does.
         keep = [*request.keep, *opened.keep]
         own = [*opened.keep, *request.buffers]
-        return Opening._begun(opening[0], lambda pointer: cls._made(pointer, list(own)), keep)
+        with request as native:
+            check(lib.softdimo_engine_open_async(path, opened.native, native, opening))
+            return Opening._begun(opening[0], lambda pointer: cls._made(pointer, list(own)), keep)
 
     @classmethod
     def _made(cls, pointer: Any, keep: list[Any]) -> Engine:
@@ -272,17 +272,16 @@ class Engine(Owner):
     def _submit(self, label: str | None, batch: int | None, fields: dict[str, Any]) -> Job[Any]:
         request = Request(label, 1 if batch is None else batch, fields)
         job = ffi.new("softdimo_job **")
-        with self._handle as pointer, request as native:
+        with self._handle.used() as pointer, request as native:
             # What is prepared for a job may be in use after it: the engine keeps it too.
             self._keep(request.buffers)
             check(lib.softdimo_submit(pointer, native, job))
-            keep = [*self._handle.keep, *request.keep]
-        return Job._made(job[0], self, batch, keep)
+            return Job._made(job[0], self, batch, [*self._kept, *request.keep])
 
     def _keep(self, buffers: list[Any]) -> None:
         for buffer in buffers:
-            if not any(kept is buffer for kept in self._handle.keep):
-                self._handle.keep.append(buffer)
+            if not any(kept is buffer for kept in self._kept):
+                self._kept.append(buffer)
 
     @overload
     def generate(
@@ -358,7 +357,7 @@ class Engine(Owner):
         if batch is None and isinstance(out, np.ndarray) and out.ndim == 4:
             batch = len(out)
         count = 1 if batch is None else batch
-        # An array that will not do is told before anything is computed.
+        # An array that will not do is told before anything is computed; new ones are made after that.
         target = Target(self.layout[:2], count, out, size, format, origin, style)
         with self._submit(label, batch, fields) as job:
             job.wait()
@@ -442,7 +441,7 @@ class Engine(Owner):
         tokens = np.empty((self.layout.positions, self.layout.splits), np.uint32)
 
         def encode() -> None:
-            with self._handle as pointer:
+            with self._handle.used() as pointer:
                 check(
                     lib.softdimo_encode(
                         pointer, image, ffi.cast("uint32_t *", address(tokens)), tokens.size, ffi.NULL
@@ -458,11 +457,9 @@ class Engine(Owner):
         with the sessions prepared and in all."""
         request = Request(label, batch, dict(fields))
         request.told()
-        with self._handle as pointer, request as native:
+        with self._handle.used() as pointer, request as native:
             self._keep(request.buffers)
-            status = lib.softdimo_engine_warmup_request(pointer, native)
-        reraise()
-        check(status)
+            check(lib.softdimo_engine_warmup_request(pointer, native))
 
     def tune(self, progress: ProgressFunction | None = None) -> int:
         """Measure which convolutions of a model for int8 arithmetic this machine computes faster in f32, and
@@ -470,10 +467,8 @@ class Engine(Owner):
         kind of convolution; waits for the jobs before it. Raises UnsupportedError where there is nothing to
         choose."""
         callback, count = Callback(progress or nothing), ffi.new("uint32_t *")
-        with self._handle as pointer:
-            status = lib.softdimo_engine_tune(pointer, on_progress, callback.handle, count)
-        reraise()
-        check(status)
+        with self._handle.used() as pointer:
+            check(lib.softdimo_engine_tune(pointer, on_progress, callback.handle, count))
         return int(count[0])
 
     def trim(self) -> None:
@@ -493,13 +488,13 @@ class Engine(Owner):
     def limit_cpu(self, percent: int) -> None:
         """Compute for at most `percent` percent of the time of one core: 1 to 100 for each thread; 0 for no
         limit."""
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             check(lib.softdimo_engine_set_cpu_share(pointer, whole(percent, "percent", 32)))
 
     def cancel_pending(self) -> int:
         """Cancel all jobs that have not begun; returns how many there were."""
         count = ffi.new("uint32_t *")
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             check(lib.softdimo_engine_cancel_pending(pointer, count))
         return int(count[0])
 
@@ -509,7 +504,7 @@ class Engine(Owner):
         memory.struct_size = ffi.sizeof(memory[0])
 
         def ask() -> None:
-            with self._handle as pointer:
+            with self._handle.used() as pointer:
                 check(lib.softdimo_engine_memory(pointer, memory))
 
         interruptible(ask)
@@ -520,7 +515,7 @@ class Engine(Owner):
         path = encoded(golden, "golden")
 
         def replay() -> str:
-            with self._handle as pointer:
+            with self._handle.used() as pointer:
                 return text(lib.softdimo_engine_verify, pointer, path, capacity=1 << 16)
 
         return dict(json.loads(interruptible(replay)))
@@ -530,7 +525,7 @@ class Engine(Owner):
         """The names of the model's classes, by their ids; none for a model that reads prompts."""
         count, name = ffi.new("uint32_t *"), ffi.new("char **")
         names = []
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             check(lib.softdimo_engine_label_count(pointer, count))
             for index in range(count[0]):
                 check(lib.softdimo_engine_label(pointer, index, name))
@@ -540,11 +535,11 @@ class Engine(Owner):
     @property
     def info(self) -> dict[str, Any]:
         """Model, architecture, tokens, labels, defaults, provider and runtime."""
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             return dict(json.loads(text(lib.softdimo_engine_info, pointer)))
 
     def _call(self, function: Callable[[Any], int]) -> None:
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             check(function(pointer))
 
     def __repr__(self) -> str:

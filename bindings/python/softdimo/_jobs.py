@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, ca
 import numpy as np
 import numpy.typing as npt
 
-from ._callbacks import reraise
 from ._errors import TimeoutError, check
 from ._handles import Owner, text, whole
 from ._native import ffi, lib
@@ -68,9 +67,8 @@ class Waitable(Owner, Generic[R]):
         while True:
             left = math.inf if end is None else max(0.0, end - time.monotonic()) * 1000
             piece = min(left, _PIECE if signals else _LONG)
-            with self._handle as pointer:
+            with self._handle.used() as pointer:
                 status = self._wait(pointer, math.ceil(piece))
-            reraise()
             if status != lib.SOFTDIMO_ERR_TIMEOUT:
                 check(status)
                 return True
@@ -123,14 +121,14 @@ class Waitable(Owner, Generic[R]):
         try:
             await ended
         except asyncio.CancelledError:
-            with contextlib.suppress(ValueError):  # closed
+            with contextlib.suppress(ValueError):  # it may be closed at any moment
                 self.cancel()
             raise
         return self._outcome()
 
     def cancel(self) -> None:
         """Ask it to end; returns at once. Any thread, any number of times."""
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             check(self._cancel(pointer))
 
     @property
@@ -138,7 +136,7 @@ class Waitable(Owner, Generic[R]):
         """How far it is, without waiting and without callbacks."""
         progress = ffi.new("softdimo_progress *")
         progress.struct_size = ffi.sizeof(progress[0])
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             check(self._progress(pointer, progress))
         return Progress(_STATES[progress.state], progress.step, progress.total, progress.waiting_ms)
 
@@ -150,7 +148,7 @@ class Waitable(Owner, Generic[R]):
     @property
     def error(self) -> str:
         """Why it failed or was cancelled; "" otherwise."""
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             return text(self._error, pointer)
 
 
@@ -186,10 +184,8 @@ class Job(Waitable[R]):
         """How it is, without waiting; runs the callbacks that are due, for loops of frames. Raises what a
         callback raised; a failure is a state."""
         state = ffi.new("uint32_t *")
-        with self._handle as pointer:
-            status = lib.softdimo_job_poll(pointer, state)
-        reraise()
-        check(status)
+        with self._handle.used() as pointer:
+            check(lib.softdimo_job_poll(pointer, state))
         return _STATES[state[0]]
 
     def _outcome(self) -> R:
@@ -216,22 +212,23 @@ class Job(Waitable[R]):
         [height, width, channels] for one, whose rows may be apart. `format`: "rgba8" (uint8, 4 channels;
         default), "rgb8" (3), "bgra8" (4) or "rgba32f" (float32, 4); of `out` it is told by dtype and
         channels. `size`: (width, height), multiples of the model's. `origin`: "bottom_left" has the last row
-        first. Raises NotReadyError before the end, ValueError for an array that will not do.
+        first. Raises NotReadyError before the end, InvalidArgumentError for an array that will not do.
         """
         return self._written(Target(self._layout[:2], self.batch, out, size, format, origin, style))
 
     def _written(self, target: Target) -> list[Picture]:
-        with self._handle as pointer:
-            for index, image in enumerate(target.images):
+        images = target.images()
+        with self._handle.used() as pointer:
+            for index, image in enumerate(images):
                 check(lib.softdimo_job_image(pointer, index, image))
             report = text(lib.softdimo_job_report, pointer)
-        return [target.picture(index, report) for index in range(len(target.images))]
+        return [target.picture(index, report) for index in range(len(images))]
 
     def _array(
         self, function: Callable[..., int], index: int, c_type: str, dtype: Any, *shape: int
     ) -> npt.NDArray[Any]:
         values, place = np.empty(shape, dtype), whole(index, "index", 32)
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             data = ffi.cast(c_type, address(values))
             check(function(pointer, place, data, values.size, ffi.NULL))
         return values
@@ -268,7 +265,7 @@ class Job(Waitable[R]):
     def report(self) -> dict[str, Any]:
         """What it did: the request with every default, model, runtime, the course of an optimisation,
         `warnings`, times."""
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             return dict(json.loads(text(lib.softdimo_job_report, pointer)))
 
 
@@ -299,9 +296,9 @@ class Opening(Waitable["Engine"]):
         """The engine, once. Raises NotReadyError before the file is open, InvalidArgumentError the second
         time."""
         engine = ffi.new("softdimo_engine **")
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             check(lib.softdimo_opening_engine(pointer, engine))
-        return self._made_engine(engine[0])
+            return self._made_engine(engine[0])
 
     def _outcome(self) -> Engine:
         return self.take()

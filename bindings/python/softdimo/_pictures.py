@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 import os
 import tempfile
 from collections.abc import Mapping
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import numpy as np
 import numpy.typing as npt
 
-from ._errors import check
-from ._handles import encoded
+from ._errors import InvalidArgumentError, check
+from ._handles import encoded, whole
 from ._native import ffi, lib
 
 if TYPE_CHECKING:
@@ -45,7 +44,8 @@ def choice(table: Mapping[str, Any], value: str, what: str) -> Any:
     try:
         return table[value]
     except (KeyError, TypeError):
-        raise ValueError(f"{what}: expected one of {', '.join(map(repr, table))}, found {value!r}") from None
+        words = ", ".join(map(repr, table))
+        raise InvalidArgumentError(f"{what}: expected one of {words}, found {value!r}") from None
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,24 @@ class Style:
 
 def native_style(style: Style) -> tuple[Any, list[Any]]:
     """A softdimo_picture_style, and what it points to."""
+    if not isinstance(style, Style):
+        raise TypeError(f"style: expected a softdimo.Style, found {type(style).__name__}")
     native, keep = ffi.new("softdimo_picture_style *"), []
     check(lib.softdimo_picture_style_init(native, ffi.sizeof(native[0])))
     native.scaling = choice(_SCALINGS, style.scaling, "scaling")
     native.dither = choice(_DITHERS, style.dither, "dither")
-    native.dither_strength = style.dither_strength
+    assign(native, "dither_strength", style.dither_strength)
     native.matte = bool(style.matte)
     assign(native, "matte_hole_area", style.matte_hole_area)
     if style.matte_tolerance is not None:
-        native.matte_tolerance = style.matte_tolerance
-    if isinstance(style.palette, int):
-        assign(native, "palette_count", style.palette)
+        assign(native, "matte_tolerance", style.matte_tolerance)
+    if np.isscalar(style.palette):
+        native.palette_count = whole(style.palette, "palette", 32)
     elif style.palette is not None:
         colours = integers(style.palette, np.uint8, "palette")
         if colours.ndim != 2 or colours.shape[1] not in (3, 4):
-            raise ValueError(f"palette: expected uint8 [n, 3] or [n, 4], found shape {list(colours.shape)}")
+            expected = "a number of colours, or colours [n, 3] or [n, 4]"
+            raise InvalidArgumentError(f"palette: expected {expected}, found shape {list(colours.shape)}")
         native.palette, native.palette_count = ffi.cast("uint8_t *", address(colours)), len(colours)
         native.palette_format = _FORMATS["rgb8" if colours.shape[1] == 3 else "rgba8"][0]
         keep.append(colours)
@@ -94,15 +97,18 @@ def native_style(style: Style) -> tuple[Any, list[Any]]:
 
 def assign(struct: Any, field: str, value: Any) -> None:
     """A field of C's, with an error that names it."""
-    try:
-        # cffi refuses a float there, and cuts off what is behind the point of any other number.
-        if isinstance(getattr(struct, field), int):
-            value = operator.index(value)
-        setattr(struct, field, value)
-    except OverflowError as why:
-        raise ValueError(f"{field}: {why}") from None
-    except TypeError as why:
-        raise TypeError(f"{field}: {why}") from None
+    owner = ffi.typeof(struct)
+    kind = dict((owner.item if owner.kind == "pointer" else owner).fields)[field].type
+    if kind.cname in ("float", "double"):
+        try:
+            setattr(struct, field, value)
+        except TypeError:
+            raise TypeError(f"{field}: expected a number, found {type(value).__name__}") from None
+        except OverflowError:
+            raise InvalidArgumentError(f"{field}: expected a number that a float holds") from None
+    else:
+        signed = int(ffi.cast(kind, -1)) < 0
+        setattr(struct, field, whole(value, field, 8 * ffi.sizeof(kind), signed))
 
 
 def address(array: Array) -> int:
@@ -111,8 +117,7 @@ def address(array: Array) -> int:
 
 
 class Target:
-    """How pictures are to be written: into the caller's array, or into new ones. `images`: the softdimo_image
-    of each; they live as long as this object."""
+    """How pictures are to be written: into the caller's array, or into new ones."""
 
     def __init__(
         self,
@@ -124,48 +129,70 @@ class Target:
         origin: Origin,
         style: Style | None,
     ) -> None:
+        if size is not None:
+            size = _size(size)
         width, height = size or layout
         choice(_ORIGINS, origin, "origin")
         self.origin: str = origin
         self.format: str = format or "rgba8"
-        if out is None:
-            _, dtype, channels = choice(_FORMATS, self.format, "format")
-            if min(width, height) < 1:
-                raise ValueError(f"size: expected a width and a height of 1 or more, found {size}")
-            self.arrays = [np.empty((height, width, channels), dtype) for _ in range(count)]
-        else:
+        self._style, self._keep = native_style(style) if style is not None else (ffi.NULL, [])
+        _, self._dtype, channels = choice(_FORMATS, self.format, "format")
+        self._count, self._shape = count, (height, width, channels)
+        self.arrays: list[Array] = []
+        if out is not None:
             self._take(out, count, size, format)
-        self._style, self._keep = native_style(style) if style else (ffi.NULL, [])
-        self.images = [native_image(array, self.format, origin) for array in self.arrays]
-        for image in self.images:
+            self.images()  # tells strides that will not do
+
+    def images(self) -> list[Any]:
+        """The softdimo_image of each, which live as long as this object. New arrays are made here."""
+        self.arrays = self.arrays or [np.empty(self._shape, self._dtype) for _ in range(self._count)]
+        images = [native_image(array, self.format, self.origin) for array in self.arrays]
+        for image in images:
             image.style = self._style
+        return images
 
     def _take(self, out: Array, count: int, size: tuple[int, int] | None, format: Format | None) -> None:
         """The caller's array."""
         arrays = [out] if _dimensions(out) == 3 else list(out) if _dimensions(out) == 4 else []
         if len(arrays) != count:
             kind = "[height, width, channels]" if count == 1 else f"[{count}, height, width, channels]"
-            raise ValueError(f"out: expected an array {kind}, found shape {list(out.shape)}")
+            raise InvalidArgumentError(f"out: expected an array {kind}, found shape {list(out.shape)}")
         names = [
             name
             for name, (_, dtype, channels) in _FORMATS.items()
             if out.dtype == dtype and out.shape[-1] == channels and format in (None, name)
         ]
         if not names:
+            expected = "uint8 with 4 or 3 channels, or float32 with 4"
+            if format is not None:
+                _, dtype, channels = choice(_FORMATS, format, "format")
+                expected = f"{np.dtype(dtype).name} with {channels} channels, as format {format!r} is"
             found = f"{out.dtype} with {out.shape[-1]} channels"
-            raise ValueError(
-                f"out: expected uint8 with 4 or 3 channels, or float32 with 4 (format {format!r}), "
-                f"found {found}"
+            raise InvalidArgumentError(f"out: expected {expected}, found {found}")
+        if size and out.shape[-2:-4:-1] != size:
+            raise InvalidArgumentError(
+                f"out: expected pictures of size {size}, found shape {list(out.shape)}"
             )
-        if size and tuple(arrays[0].shape[1::-1]) != tuple(size):
-            raise ValueError(f"out: expected pictures of size {size}, found shape {list(out.shape)}")
         if not out.flags.writeable:
-            raise ValueError("out: expected an array that can be written, found one that is read only")
+            raise InvalidArgumentError(
+                "out: expected an array that can be written, found one that is read only"
+            )
         self.format, self.arrays = names[0], arrays
 
     def picture(self, index: int, report: str) -> Picture:
         """The picture, once it is written."""
         return Picture(self.arrays[index], report, index, self.format, self.origin)
+
+
+def _size(size: Any) -> tuple[int, int]:
+    try:
+        width, height = size
+    except (TypeError, ValueError):
+        raise TypeError(f"size: expected (width, height), found {size!r}") from None
+    width, height = whole(width, "size", 32), whole(height, "size", 32)
+    if min(width, height) < 1:
+        raise InvalidArgumentError(f"size: expected a width and a height of 1 or more, found {size}")
+    return width, height
 
 
 def _dimensions(out: Any) -> int:
@@ -181,8 +208,8 @@ def native_image(array: Array, format: str, origin: str) -> Any:
     row, pixel, channel = array.strides
     if channel != item or pixel != channels * item or (height > 1 and row < width * pixel):
         expected = f"strides [{width * channels * item} or more, {channels * item}, {item}]"
-        raise ValueError(
-            f"expected an array of pixels side by side, {expected}, found strides {list(array.strides)}"
+        raise InvalidArgumentError(
+            f"out: expected an array of pixels side by side, {expected}, found strides {list(array.strides)}"
         )
     image = ffi.new("softdimo_image *")
     check(lib.softdimo_image_init(image, ffi.sizeof(image[0])))
@@ -201,14 +228,26 @@ def readable(picture: PictureLike, what: str) -> tuple[Any, Array]:
     """The softdimo_image of a picture that the library reads, and the array that it points to."""
     if isinstance(picture, Picture):
         array = np.ascontiguousarray(picture.array)
+        _, dtype, channels = choice(_FORMATS, picture.format, f"{what}: format")
+        choice(_ORIGINS, picture.origin, f"{what}: origin")
+        if array.dtype != dtype or array.ndim != 3 or array.shape[2] != channels or 0 in array.shape:
+            expected = f"{picture.format}, {np.dtype(dtype)} [height, width, {channels}]"
+            found = f"{array.dtype} {list(array.shape)}"
+            raise InvalidArgumentError(f"{what}: expected {expected}, found {found}")
         return native_image(array, picture.format, picture.origin), array
+    if isinstance(picture, (str, bytes, os.PathLike)):
+        kind = type(picture).__name__
+        raise TypeError(f"{what}: expected a Picture, an image of Pillow's or an array, found a {kind}")
     mode = getattr(picture, "mode", None)  # of an image of Pillow's
     if mode not in (None, "RGB", "RGBA"):
-        raise ValueError(f"{what}: expected an image of mode RGB or RGBA, found {mode}: convert('RGBA') makes one")
+        expected = "an image of mode RGB or RGBA"
+        raise InvalidArgumentError(f"{what}: expected {expected}, found {mode}: convert('RGBA') makes one")
     array = np.asarray(picture)
     if array.ndim != 3 or array.dtype != np.uint8 or array.shape[2] not in (3, 4) or 0 in array.shape:
         found = f"{array.dtype} {list(array.shape)}"
-        raise ValueError(f"{what}: expected a picture, uint8 [height, width, 3 or 4], found {found}")
+        raise InvalidArgumentError(
+            f"{what}: expected a picture, uint8 [height, width, 3 or 4], found {found}"
+        )
     array = np.ascontiguousarray(array)
     return native_image(array, "rgba8" if array.shape[2] == 4 else "rgb8", "top_left"), array
 
@@ -305,16 +344,24 @@ def floats(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
     """Numbers as the library reads them."""
     try:
         return np.ascontiguousarray(values, np.float32)
-    except (TypeError, ValueError) as why:
-        raise (TypeError if isinstance(why, TypeError) else ValueError)(f"{what}: {why}") from None
+    except TypeError as why:
+        raise TypeError(f"{what}: {why}") from None
+    except (ValueError, OverflowError) as why:
+        raise InvalidArgumentError(f"{what}: {why}") from None
 
 
 def integers(values: npt.ArrayLike, dtype: type[Any], what: str) -> Array:
     """Whole numbers as `dtype`; no other number becomes one of them."""
-    found = np.asarray(values)
-    if found.dtype.kind not in "iu":
+    try:
+        found = np.asarray(values)
+    except ValueError as why:  # rows of several lengths
+        raise InvalidArgumentError(f"{what}: {why}") from None
+    # Objects are what numpy makes of integers beyond 64 bits.
+    kind = found.dtype.kind
+    if kind not in "iuO" or (kind == "O" and not all(isinstance(value, int) for value in found.flat)):
         raise TypeError(f"{what}: expected integers, found {found.dtype}")
     limits = np.iinfo(dtype)
     if found.size and not (limits.min <= int(found.min()) and int(found.max()) <= limits.max):
-        raise ValueError(f"{what}: expected numbers of {limits.min} to {limits.max}")
+        expected = f"integers of {limits.min} to {limits.max}"
+        raise InvalidArgumentError(f"{what}: expected {expected}, found {found.min()} to {found.max()}")
     return np.ascontiguousarray(found, dtype)

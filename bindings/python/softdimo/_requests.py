@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal, TypedDict
 
@@ -135,7 +135,7 @@ class Request:
         self._stack = ExitStack()
         try:
             for handle, term in self._terms:
-                term.reward = self._stack.enter_context(handle)
+                term.reward = self._stack.enter_context(handle.used())
         except BaseException:
             self._stack.close()
             raise
@@ -170,7 +170,7 @@ class Request:
             for variable in [value] if isinstance(value, str) else value:
                 native.variables |= choice(_VARIABLES, variable, name)
         elif name == "class_labels":
-            ids = self._held(integers(np.atleast_1d(value), np.int32, name))
+            ids = self._held(integers(value, np.int32, name))
             native.class_labels, native.class_label_count = ffi.cast("int32_t *", address(ids)), ids.size
         elif name == "start_tokens":
             tokens = self._held(integers(value, np.uint32, name))
@@ -198,18 +198,19 @@ class Request:
         return what
 
     def _rewards(self, terms: Rewards) -> None:
-        terms = list(terms)
-        native = self._held(ffi.new("softdimo_reward_term[]", len(terms)))
-        for term, (reward, weight) in zip(native, terms):
-            if not isinstance(reward, Reward):
-                raise TypeError(
-                    f"rewards: expected pairs of a Reward and its weight, found {type(reward).__name__}"
-                )
+        pairs = list(terms) if isinstance(terms, Iterable) else [terms]
+        native = self._held(ffi.new("softdimo_reward_term[]", len(pairs)))
+        for term, pair in zip(native, pairs):
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[0], Reward):
+                found = ", ".join(type(part).__name__ for part in pair) if isinstance(pair, tuple) else None
+                found = f"({found})" if found is not None else type(pair).__name__
+                raise TypeError(f"rewards: expected pairs (Reward, weight), found {found}")
+            reward, weight = pair
             self._terms.append((reward._handle, term))
             assign(term, "weight", weight)
-            self.keep.extend(reward._handle.keep)
-        if terms:
-            self.native.rewards, self.native.reward_count = native, len(terms)
+            self.keep.extend(reward._kept)
+        if pairs:
+            self.native.rewards, self.native.reward_count = native, len(pairs)
 
     def _progress(self, function: ProgressFunction | None) -> None:
         callback = Callback(function or nothing)

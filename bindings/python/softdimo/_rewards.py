@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from ._callbacks import Callback, RewardFunction, on_reward
-from ._errors import check
+from ._errors import InvalidArgumentError, check
 from ._handles import Owner, encoded, text, whole
 from ._native import ffi, lib
 from ._pictures import PictureLike, address, assign, choice, floats, readable
@@ -69,14 +69,14 @@ class Reward(Owner):
         [3, bins] of 2 to 256 bins evenly from 0 to 1. 0 where they agree, at least -1. The mask (see target)
         selects pixels of the generated picture."""
         image, _array = readable(target, "target") if target is not None else (ffi.NULL, None)
-        values, count_of_shares = ffi.NULL, 0
+        values, bins = ffi.NULL, 0
         if histogram is not None:
             shares = floats(histogram, "histogram")
             if shares.ndim != 2 or len(shares) != 3:
-                raise ValueError(f"histogram: expected shape [3, bins], found {list(shares.shape)}")
-            values, count_of_shares = ffi.cast("float *", address(shares)), shares.size
+                raise InvalidArgumentError(f"histogram: expected shape [3, bins], found {list(shares.shape)}")
+            values, bins = ffi.cast("float *", address(shares)), shares.size
         weights, count, _mask = _masked(mask)
-        return cls._made(lambda out: lib.softdimo_reward_histogram(image, values, count_of_shares, weights, count, out))
+        return cls._made(lambda out: lib.softdimo_reward_histogram(image, values, bins, weights, count, out))
 
     @classmethod
     def prior(cls, seed: int = 0) -> Reward:
@@ -130,10 +130,11 @@ class Reward(Owner):
 
         `pixels` is float32 [batch, 3, height, width], nominally in [0, 1], not clamped; the function fills
         `scores` [batch] and `gradient` = dscore/dpixels, of the pictures' shape, both zeros at first. The
-        arrays are the function's to keep. False ends the optimisation like a cancel; what it raises cancels
-        the job, and is raised by the call that waits for the job. It is called on the thread that waits for
-        or polls the job (for `await job` a thread of its own), one call at a time; without such a thread the
-        job stands still. It must not wait for this engine: such calls raise UnsupportedError.
+        arrays are the function's to keep. It returns nothing: False ends the optimisation like a cancel; what
+        it raises cancels the job, and is raised by the call that waits for the job. It is called on the
+        thread that waits for or polls the job (for `await job` a thread of its own), one call at a time;
+        without such a thread the job stands still. It must not wait for this engine: such calls raise
+        UnsupportedError.
         """
         callback = Callback(function)
         return cls._made(
@@ -145,7 +146,7 @@ class Reward(Owner):
     def info(self) -> dict[str, Any]:
         """Its name, whether it reads a prompt, and of an opened file its family, title, licence,
         configuration, classes and size."""
-        with self._handle as pointer:
+        with self._handle.used() as pointer:
             return dict(json.loads(text(lib.softdimo_reward_info, pointer)))
 
 

@@ -72,10 +72,10 @@ def test_a_mapping_is_not_copied(engine: Engine) -> None:
         (softdimo.InvalidArgumentError, ValueError, "threads", None, {"threads": 257}),
         (softdimo.InvalidArgumentError, ValueError, "nopu", None, {"provider": "nopu"}),
         (softdimo.ProviderError, RuntimeError, "onnxruntime-gpu", None, {"provider": "cuda"}),
-        (ValueError, ValueError, "threads", None, {"threads": -1}),
-        (ValueError, ValueError, "'lean', 'fast'", None, {"memory": "slow"}),
-        (ValueError, ValueError, "NUL", "a\0b", {}),
-        (ValueError, ValueError, "NUL", None, {"provider": "cpu\0"}),
+        (softdimo.InvalidArgumentError, ValueError, "threads", None, {"threads": -1}),
+        (softdimo.InvalidArgumentError, ValueError, "'lean', 'fast'", None, {"memory": "slow"}),
+        (softdimo.InvalidArgumentError, ValueError, "NUL", "a\0b", {}),
+        (softdimo.InvalidArgumentError, ValueError, "NUL", None, {"provider": "cpu\0"}),
         (TypeError, TypeError, "'thread'", None, {"thread": 1}),
         (TypeError, TypeError, "threads", None, {"threads": "1"}),
         (TypeError, TypeError, "threads", None, {"threads": np.float32(1.5)}),
@@ -205,8 +205,11 @@ def test_encoding(engine: Engine) -> None:
     assert (found == tokens).mean() > 0.2
     with pytest.raises(ValueError, match="uint8"):
         engine.encode(np.zeros((32, 32, 4), np.float32))
-    with pytest.raises(softdimo.InvalidArgumentError, match="32"):
-        engine.encode(np.zeros((31, 32, 4), np.uint8))
+    for shape in ((31, 32, 4), (16, 64, 4)):  # also with as many pixels
+        with pytest.raises(softdimo.InvalidArgumentError, match=f"32x32, found {shape[1]}x{shape[0]}"):
+            engine.encode(np.zeros(shape, np.uint8))
+        with pytest.raises(softdimo.InvalidArgumentError, match=f"32x32, found {shape[1]}x{shape[0]}"):
+            engine.submit("dog", edit_image=np.zeros(shape, np.uint8), edit_keep=0.5)
 
 
 def test_opening_without_waiting() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import decimal
 import fractions
 import threading
 import time
@@ -21,30 +22,39 @@ from softdimo import Engine, Job, Picture
         (softdimo.UnknownLabelError, "'Äpfel 苹果'", "Äpfel 苹果", {}),
         (ValueError, "NUL", "red\0apple", {}),
         (ValueError, "NUL", None, {"prompt": "\0"}),
-        (ValueError, "surrogates", "\udc80", {}),
+        (softdimo.InvalidArgumentError, "surrogates", "\udc80", {}),
         (TypeError, "label", 7, {}),
         (TypeError, "label", b"dog", {}),
         (softdimo.UnsupportedError, "prompt", None, {"prompt": "an apple"}),
         (TypeError, "'labels'", None, {"labels": "x"}),
         (TypeError, "'reserved'", None, {"reserved": 1}),
-        (ValueError, "seed", "dog", {"seed": -1}),
-        (ValueError, "seed", "dog", {"seed": 2**64}),
-        (TypeError, "seed", "dog", {"seed": "1"}),
+        (softdimo.InvalidArgumentError, "expected 0 to 18446744073709551615", "dog", {"seed": -1}),
+        (softdimo.InvalidArgumentError, "seed", "dog", {"seed": 2**64}),
+        (TypeError, "seed: expected an integer, found str", "dog", {"seed": "1"}),
         (TypeError, "seed", "dog", {"seed": 1.5}),
         (TypeError, "seed", "dog", {"seed": np.float32(1.5)}),
         (TypeError, "steps", "dog", {"steps": fractions.Fraction(5, 2)}),
+        (TypeError, "steps", "dog", {"steps": decimal.Decimal(2)}),
+        (TypeError, "temperature: expected a number, found str", "dog", {"temperature": "1"}),
+        (softdimo.InvalidArgumentError, "temperature", "dog", {"temperature": 10**400}),
         (softdimo.InvalidArgumentError, "temperature", "dog", {"temperature": float("nan")}),
         (softdimo.InvalidArgumentError, "top_p", "dog", {"top_p": 0.0}),
         (softdimo.InvalidArgumentError, "181", None, {"class_labels": 182}),
+        (softdimo.InvalidArgumentError, "class_labels: expected integers of", None, {"class_labels": 2**70}),
+        (TypeError, "class_labels: expected integers", None, {"class_labels": fractions.Fraction(5, 2)}),
+        (softdimo.InvalidArgumentError, "e_in: ", "dog", {"e_in": [10**400]}),
         (TypeError, "class_labels", None, {"class_labels": 1.5}),
         (ValueError, "class_labels", None, {"class_labels": 2**40}),
         (softdimo.InvalidArgumentError, "class_label", None, {"class_labels": [1, 2, 3]}),
         (softdimo.InvalidArgumentError, "batch", "dog", {"batch": 257}),
         (softdimo.InvalidArgumentError, "batch", "dog", {"batch": 0}),
         (softdimo.InvalidArgumentError, "start_tokens", "dog", {"start_tokens": [[1]]}),
-        (ValueError, "'hard', 'soft'", "dog", {"decode": "firm"}),
+        (softdimo.InvalidArgumentError, "'hard', 'soft'", "dog", {"decode": "firm"}),
         (ValueError, "'embedding'", "dog", {"variables": "colour"}),
-        (TypeError, "rewards", "dog", {"rewards": [("color", 1)], "optimize_steps": 1}),
+        (TypeError, "found (str, int)", "dog", {"rewards": [("color", 1)], "optimize_steps": 1}),
+        (TypeError, "found Reward", "dog", {"rewards": [softdimo.Reward.closeness()], "optimize_steps": 1}),
+        (TypeError, "found Reward", "dog", {"rewards": softdimo.Reward.closeness(), "optimize_steps": 1}),
+        (TypeError, "edit_image: expected a Picture", "dog", {"edit_image": "dog.png"}),
         (softdimo.InvalidArgumentError, "reward", "dog", {"optimize_steps": 1}),
     ],
 )
@@ -54,6 +64,13 @@ def test_requests_that_will_not_do(
     with pytest.raises(kind) as raised:
         engine.submit(label, **fields)
     assert words in str(raised.value), raised.value
+
+
+def test_a_batch_that_will_not_do_has_no_arrays(engine: Engine) -> None:
+    began = time.monotonic()
+    with pytest.raises(softdimo.InvalidArgumentError, match="batch"):
+        engine.generate("dog", batch=2**32 - 1)
+    assert time.monotonic() - began < 10
 
 
 def test_fields_are_the_library_s(engine: Engine) -> None:

@@ -25,7 +25,9 @@ def test_what_is_in_it() -> None:
 
 
 def test_it_does_not_say_where_it_was_built() -> None:
-    (sbom,) = (file for file in importlib.metadata.files("softdimo") or [] if ".dist-info/sboms/" in str(file))
+    (sbom,) = (
+        file for file in importlib.metadata.files("softdimo") or [] if ".dist-info/sboms/" in str(file)
+    )
     assert set(re.findall(r"file:///[^/#]*", sbom.read_text())) == {"file:///softdimo"}
 
 

@@ -81,7 +81,8 @@ def test_styles(engine: Engine, apple: Picture) -> None:
     def make(style: Style, **how: Any) -> Any:
         return cast(Picture, engine.generate("red apple", seed=7, style=style, **how)).array
 
-    assert len(np.unique(make(Style(palette=4)).reshape(-1, 4), axis=0)) == 4
+    for count in (4, np.int64(4)):
+        assert len(np.unique(make(Style(palette=count)).reshape(-1, 4), axis=0)) == 4
     ink = make(Style(palette=[[0, 0, 0], [255, 0, 0], [255, 255, 255]], dither="bayer8", dither_strength=0.5))
     assert {tuple(colour) for colour in ink.reshape(-1, 4).tolist()} == {
         (0, 0, 0, 255),
@@ -93,16 +94,23 @@ def test_styles(engine: Engine, apple: Picture) -> None:
     assert not np.array_equal(make(Style(scaling="smooth"), size=(64, 64)), make(Style(), size=(64, 64)))
     for style, words in [
         (Style(palette=[[1, 2]]), "palette"),
+        (Style(palette=np.array([[300, 0, 0], [0, 0, 0]])), "palette: .* 0 to 255"),
+        (Style(palette=[[-1, 0, 0], [0, 0, 0]]), "palette: .* 0 to 255"),
         (Style(scaling="blurry"), "'nearest'"),  # type: ignore[arg-type]
         (Style(palette=1), "palette"),
-        (Style(palette=[[300, 0, 0], [0, 0, 0]]), "palette"),
-        (Style(palette=np.array([[300, 0, 0], [0, 0, 0]])), "palette"),
+        (Style(palette=[[300, 0, 0], [0, 0, 0]]), "palette: .* 0 to 255, found 0 to 300"),
+        (Style(palette=np.array([[300, 0, 0], [0, 0, 0]])), "palette: .* found 0 to 300"),
+        (Style(palette=np.array([[0, 0, -1]])), "palette: .* found -1 to 0"),
+        (Style(palette=[[0, 0, 0], [1, 2]]), "palette: "),
         (Style(matte_tolerance=2.0, matte=True), "toleran"),
     ]:
         with pytest.raises(ValueError, match=words):
             make(style)
-    with pytest.raises(TypeError, match="palette: expected integers"):
-        make(Style(palette=np.array([[0.5, 0, 0], [1, 1, 1]])))
+    for palette in (np.array([[0.5, 0, 0], [1, 1, 1]]), [[0.0, 0.5, 1.0]]):
+        with pytest.raises(TypeError, match="palette: expected integers, found float64"):
+            make(Style(palette=palette))
+    with pytest.raises(TypeError, match="palette: expected an integer, found float"):
+        make(Style(palette=4.5))
 
 
 @pytest.mark.parametrize(
@@ -151,8 +159,12 @@ def test_other_arguments_that_will_not_do(engine: Engine) -> None:
         ({"origin": "middle"}, "'top_left'"),
         ({"out": out[0], "format": "rgb8"}, "rgb8"),
     ]:
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(softdimo.InvalidArgumentError, match=words):
             engine.generate("dog", **arguments)
+    with pytest.raises(TypeError, match="width, height"):
+        engine.generate("dog", size=64)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="softdimo.Style"):
+        engine.generate("dog", style={"palette": 4})  # type: ignore[call-overload]
     assert not out.any()
 
 
@@ -175,6 +187,27 @@ def test_png(engine: Engine, apple: Picture, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=words):
             apple.save(path, text)
     assert not list(tmp_path.glob("*.part*"))
+
+
+@pytest.mark.parametrize(
+    ("array", "form", "words"),
+    [
+        (np.zeros((32, 32, 4)), {}, "expected rgba8, uint8 .*, found float64"),
+        (np.zeros((32, 32, 4), object), {}, "found object"),
+        (np.zeros((32, 32, 3), np.uint8), {}, "height, width, 4"),
+        (np.zeros((0, 32, 4), np.uint8), {}, "0, 32, 4"),
+        (np.zeros(4, np.uint8), {}, "found uint8"),
+        (np.zeros((32, 32, 4), np.uint8), {"format": "rgba16"}, "'rgba8'"),
+        (np.zeros((32, 32, 4), np.uint8), {"origin": "middle"}, "'top_left'"),
+    ],
+)
+def test_pictures_that_are_none(engine: Engine, tmp_path: Path, array: Any, form: Any, words: str) -> None:
+    """What lies in other arrays is not taken for pixels."""
+    picture = Picture(array, **form)
+    with pytest.raises(ValueError, match=words):
+        picture.save(tmp_path / "none.png")
+    with pytest.raises(ValueError, match=words):
+        engine.encode(picture)
 
 
 def test_what_a_job_has_made(engine: Engine) -> None:

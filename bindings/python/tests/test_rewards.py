@@ -93,6 +93,18 @@ def test_functions_that_fail_or_stop(engine: Engine) -> None:
     with pytest.raises(softdimo.CancelledError):
         engine.optimize("dog", steps=3, rewards=[(Reward.from_function(lambda *_: False), 1)])
 
+    # What comparing numpy's numbers gives is not Python's False.
+    with pytest.raises(softdimo.CancelledError):
+        engine.optimize("dog", steps=3, rewards=[(Reward.from_function(lambda p, s, g: s[0] > 0), 1)])
+    with pytest.raises(softdimo.CancelledError):
+        engine.generate("dog", steps=5, progress=lambda step, total: np.bool_(step < 2))
+
+    def returned(pixels: Floats, scores: Floats, gradient: Floats) -> Any:
+        return pixels.mean()
+
+    with pytest.raises(TypeError, match="to be filled and nothing returned, found a float32"):
+        engine.optimize("dog", steps=3, rewards=[(Reward.from_function(returned), 1)])
+
     def reentrant(pixels: Floats, scores: Floats, gradient: Floats) -> None:
         engine.memory()
 

@@ -63,7 +63,7 @@ int main(int argc, char **argv) {
     STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_reward_color(1, 0, 0, floats, 1 << 14, &reward));
     STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_reward_histogram(&wide, NULL, 0, NULL, 0, &reward));
     STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_reward_histogram(NULL, floats, FLOATS, NULL, 0, &reward));
-    STATUS(SOFTDIMO_ERR_OUT_OF_MEMORY, softdimo_encode(engine, &wide, tokens, TOKENS, &needed));
+    STATUS(SOFTDIMO_ERR_INVALID_ARGUMENT, softdimo_encode(engine, &wide, tokens, TOKENS, &needed));
 
     request = plain;
     request.e_in = floats;
