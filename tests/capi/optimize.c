@@ -497,6 +497,13 @@ static void bad(void) {
   term.reward = none;
   INVALID("reward target", (void)r);
   softdimo_reward_free(none);
+  /* As many pixels in another shape. */
+  image.width = 64;
+  image.stride = 64 * 4;
+  OK(softdimo_reward_target(&image, NULL, 0, &none));
+  term.reward = none;
+  INVALID("reward target", (void)r);
+  softdimo_reward_free(none);
   softdimo_reward_free(reward);
 }
 

@@ -23,8 +23,9 @@ pub unsafe extern "C" fn softdimo_encode(
                 return read::write_array(&vec![0; slots], tokens, capacity, needed, "tokens");
             }
             let layout = engine.layout();
-            let planes =
-                read::picture(image, layout.channels, |image| read::model_size("image", image, &layout))?;
+            let planes = read::picture(image, layout.channels, |i| {
+                read::model_size("image", [i.width, i.height], &layout)
+            })?;
             let ids = engine.encode(&planes)?;
             read::write_array(&ids, tokens, capacity, needed, "tokens")
         }

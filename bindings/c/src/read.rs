@@ -302,12 +302,12 @@ pub(super) unsafe fn picture(
 }
 
 /// Refuse a picture of another size than the model's, also where it has as many pixels.
-pub(super) fn model_size(what: &str, image: &softdimo_image, layout: &Layout) -> Result<()> {
-    if [image.width as usize, image.height as usize] == [layout.width, layout.height] {
+pub(super) fn model_size(what: &str, found: [u32; 2], layout: &Layout) -> Result<()> {
+    if found.map(|side| side as usize) == [layout.width, layout.height] {
         return Ok(());
     }
     let expected = format!("a picture of the model's size, {}x{}", layout.width, layout.height);
-    Err(Error::invalid(what, expected, format!("{}x{}", image.width, image.height)))
+    Err(Error::invalid(what, expected, format!("{}x{}", found[0], found[1])))
 }
 
 /// The caller's pixels, for reading.

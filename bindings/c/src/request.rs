@@ -30,6 +30,14 @@ pub const SOFTDIMO_VARIABLE_CLASS: u32 = 4;
 /// jobs; must outlive the call that takes it, not the job.
 pub struct softdimo_reward {
     pub(super) reward: Arc<Reward>,
+    /// Width and height of the picture that it wants; the numbers behind it would fit another shape, too.
+    pub(super) size: Option<[u32; 2]>,
+}
+
+impl From<Reward> for softdimo_reward {
+    fn from(reward: Reward) -> softdimo_reward {
+        softdimo_reward { reward: Arc::new(reward), size: None }
+    }
 }
 
 /// A reward with its weight in the sum that is maximised.
@@ -304,7 +312,7 @@ pub(super) unsafe fn read_request(
                 1 => true,
                 other => return Err(Error::invalid("request.report_gap", "0 or 1", other)),
             },
-            optimize: read_optimize(&r)?,
+            optimize: read_optimize(&r, layout)?,
             priority: r.priority,
             queue_key: r.queue_key,
         };
@@ -335,7 +343,7 @@ unsafe fn read_edit(r: &softdimo_request, layout: &Layout) -> Result<Option<Edit
     // SAFETY: an image view, as documented.
     let image = unsafe {
         read::picture(r.edit_image, layout.channels, |image| {
-            read::model_size("request.edit_image", image, layout)?;
+            read::model_size("request.edit_image", [image.width, image.height], layout)?;
             let floats = layout.channels * layout.width * layout.height;
             Edit::check_counts(layout, floats, mask.map(<[_]>::len))
         })?
@@ -374,7 +382,10 @@ fn refuse_unread(r: &softdimo_request) -> Result<()> {
 }
 
 /// The optimisation a request asks for, if any.
-pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimize>> {
+pub(super) unsafe fn read_optimize(
+    r: &softdimo_request,
+    layout: Option<&Layout>,
+) -> Result<Option<Optimize>> {
     // SAFETY: NULL with 0, or `reward_count` terms with live rewards, as documented.
     let terms = unsafe { array(r.rewards, u64::from(r.reward_count), "request.rewards")? };
     let Some(terms) = terms else {
@@ -388,8 +399,11 @@ pub(super) unsafe fn read_optimize(r: &softdimo_request) -> Result<Option<Optimi
     for term in terms {
         read::zero(&[term.reserved], "request.rewards[..].reserved")?;
         // SAFETY: a live handle, or NULL.
-        let reward = unsafe { handle(term.reward, "request.rewards[..].reward")? }.reward.clone();
-        list.push(RewardTerm { reward, weight: term.weight });
+        let softdimo_reward { reward, size } = unsafe { handle(term.reward, "request.rewards[..].reward")? };
+        if let (Some(size), Some(layout)) = (*size, layout) {
+            read::model_size("reward target", size, layout)?;
+        }
+        list.push(RewardTerm { reward: reward.clone(), weight: term.weight });
     }
     let known = SOFTDIMO_VARIABLE_EMBEDDING | SOFTDIMO_VARIABLE_NOISE | SOFTDIMO_VARIABLE_CLASS;
     if r.variables & !known != 0 {

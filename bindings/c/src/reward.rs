@@ -4,8 +4,11 @@
 use super::*;
 
 /// Write a handle of the reward that `make` makes, if there is a place for it.
-unsafe fn hand_out(reward: *mut *mut softdimo_reward, make: impl FnOnce() -> Result<Reward>) -> i32 {
-    let make = || Ok(Box::new(softdimo_reward { reward: Arc::new(make()?) }));
+unsafe fn hand_out<T: Into<softdimo_reward>>(
+    reward: *mut *mut softdimo_reward,
+    make: impl FnOnce() -> Result<T>,
+) -> i32 {
+    let make = || Ok(Box::new(make()?.into()));
     // SAFETY: an out pointer, as the callers promise.
     unsafe { wall_making(reward, "reward", make) }
 }
@@ -29,10 +32,13 @@ pub unsafe extern "C" fn softdimo_reward_target(
     // SAFETY: an image view, an array and an out pointer, as documented.
     unsafe {
         hand_out(reward, || {
-            Ok(Reward::Target {
-                target: read::picture(target, 3, |_| Ok(()))?,
-                mask: read_mask(mask, mask_count)?,
-            })
+            let mut size = None;
+            let target = read::picture(target, 3, |image| {
+                size = Some([image.width, image.height]);
+                Ok(())
+            })?;
+            let reward = Reward::Target { target, mask: read_mask(mask, mask_count)? };
+            Ok(softdimo_reward { size, ..reward.into() })
         })
     }
 }
@@ -212,7 +218,7 @@ pub unsafe extern "C" fn softdimo_reward_open_memory(
             let options = read_options(options)?;
             read::weights_mode(options.weights_mode)?;
             let opened = network(RewardModel::from_mapping(mapping, "(memory)")?, &options)?;
-            let made = Box::new(softdimo_reward { reward: Arc::new(opened) });
+            let made = Box::new(opened.into());
             shortage::check("reward")?;
             release.arm();
             Ok(made)
