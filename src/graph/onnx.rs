@@ -472,9 +472,9 @@ impl Lowering {
             }
             Op::ScaledRows => self.emit_of(YIELD.0, node.op.name(), &x, &y, &[]),
             Op::DequantizeLinear { axis } => {
-                let mut inputs = vec![x[0], x[1]];
+                let mut inputs = x.clone();
                 // Stated: ONNX Runtime 1.27 and older have it quantized again behind a Transpose, to u8 where none is.
-                let zero = (nodes[node.inputs[0].index()].dtype == Dtype::I8)
+                let zero = (x.len() == 2 && nodes[node.inputs[0].index()].dtype == Dtype::I8)
                     .then(|| self.levels(Dtype::I8, 0, &nodes[node.inputs[1].index()].shape));
                 inputs.extend(zero.as_deref());
                 self.emit("DequantizeLinear", &inputs, &y, &[Int("axis", *axis as i64)]);
