@@ -25,7 +25,9 @@ from shard import OF_A_ROW, canonical, check_columns, machine, parse, sha256, to
 
 # Processors that Ray Data's own tasks take: one each to read, to write, and to look at the checkpoint.
 SPARE = 3
-# Bytes of pictures that are written as one file: what a crash loses of each actor.
+# Rows that an actor takes at once, and a crash loses of it: a table of one file is read as one block, which would all go to one actor.
+ROWS = 100
+# Bytes of pictures at which a file is cut.
 BLOCK = 1 << 18
 
 
@@ -76,7 +78,8 @@ def main():
         context.checkpoint_config = CheckpointConfig(
             id_column="id", checkpoint_path=str(out / "checkpoint"), delete_checkpoint_on_success=False
         )
-    pictures = ray.data.read_parquet(args.table).map(
+    rows = ray.data.read_parquet(args.table).repartition(target_num_rows_per_block=ROWS)
+    pictures = rows.map(
         Maker, fn_constructor_args=[str(args.model.absolute())], compute=ray.data.ActorPoolStrategy(size=args.actors), num_cpus=1
     )
     if args.webdataset:
