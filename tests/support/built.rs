@@ -24,10 +24,12 @@ pub fn target_folder() -> PathBuf {
     profile_folder().parent().unwrap().to_path_buf()
 }
 
-/// A folder of this test's own, empty: `target/tmp/PROGRAM/NAME`.
+/// A folder of this test's own, empty: `target/tmp/PROGRAM/NAME`, or `target/tmp/PROGRAM-PLATFORM/NAME` where another one than this
+/// machine's is tested.
 pub fn folder(name: &str) -> PathBuf {
     let program = std::env::current_exe().unwrap().file_stem().unwrap().to_string_lossy().into_owned();
     let (program, _) = program.rsplit_once('-').unwrap();
+    let program = [Some(program), platform().name].into_iter().flatten().collect::<Vec<_>>().join("-");
     let folder = target_folder().join("tmp").join(program).join(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
