@@ -78,6 +78,8 @@ pub struct Sessions {
     share: Arc<Share>,
     /// Bytes of the buffers of the job at hand, and of those it stands inside.
     host: u64,
+    /// Whether a network of the job at hand has given back what it took.
+    gave_back: bool,
     /// Milliseconds that each program has run for the job at hand.
     pub(crate) spent: BTreeMap<&'static str, f64>,
     log: Arc<LogQueue>,
@@ -109,6 +111,7 @@ impl Sessions {
             features,
             share,
             host: 0,
+            gave_back: false,
             spent,
             log,
             observed: None,
@@ -175,6 +178,7 @@ impl Sessions {
             return Err(Error::internal(format!("'{}' was prepared and is not there", program.name())));
         };
         let began = Instant::now();
+        self.gave_back |= session.cost.gives_back;
         let results = session.run(inputs, cancel);
         *self.spent.entry(program.name()).or_default() += began.elapsed().as_secs_f64() * 1e3;
         self.settle();

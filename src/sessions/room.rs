@@ -45,7 +45,7 @@ impl Sessions {
     pub(crate) fn end_job(&mut self, bytes: u64) {
         self.host = self.host.saturating_sub(bytes);
         // Where networks give back what they take, so do the buffers between them.
-        if self.memory().transient > 0 {
+        if std::mem::take(&mut self.gave_back) {
             release_heap();
         }
     }
