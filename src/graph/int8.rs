@@ -21,7 +21,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Graph, Node, Op, Value};
+use super::{Graph, Node, Op, Value, recompute};
 use crate::error::Result;
 use crate::quant::Ranges;
 use crate::tensor::{Dtype, Tensor};
@@ -59,6 +59,7 @@ pub fn in_integers(graph: &Graph, resolution: Resolution, known: Known) -> Resul
     let new = Graph::new();
     let differentiated =
         nodes.iter().any(|n| StoredMatrix::of_product(&nodes, n).is_some_and(|m| m.transposed));
+    let constant = constant(&nodes);
     let mut map: Vec<Value> = Vec::with_capacity(nodes.len());
     for node in nodes.iter() {
         let inputs: Vec<Value> = node.inputs.iter().map(|v| map[v.index()]).collect();
@@ -69,9 +70,10 @@ pub fn in_integers(graph: &Graph, resolution: Resolution, known: Known) -> Resul
                 let [q, scale] = stored.values.map(|v| map[v.index()]);
                 product(&new, &inputs, (q, scale, stored.transposed), resolution, differentiated)?
             }
-            (None, Some(ranges)) if ranges.writes.len() == node.shape[1] => {
-                let weight = &nodes[node.inputs[1].index()];
-                let [q, scale] = [0, 1].map(|i| map[weight.inputs[i].index()]);
+            (None, Some(ranges))
+                if ranges.writes.len() == node.shape[1] && adds_a_constant(&nodes, &constant, node) =>
+            {
+                let [q, scale] = stored(&nodes, &nodes[node.inputs[1].index()]).map(|v| map[v.index()]);
                 convolution(&new, node, &inputs, (q, scale), &ranges, resolution)?
             }
             (None, _) => new.push(node.op.clone(), &inputs)?,
@@ -124,6 +126,28 @@ pub(super) fn int8_kernels<'a>(nodes: &'a [Node], node: &Node) -> Option<&'a str
     let name = kernels(nodes, node)?;
     let weight = &nodes[node.inputs[1].index()];
     (matches!(weight.op, Op::DequantizeLinear { axis: 0 }) && is_symmetric(nodes, weight)).then_some(name)
+}
+
+/// The values and scales of a [`Op::DequantizeLinear`], as they are stored: what is not expanded may be read at any time.
+fn stored(nodes: &[Node], node: &Node) -> [Value; 2] {
+    [0, 1].map(|i| recompute::at_any_time(nodes, node.inputs[i]))
+}
+
+/// Of each node, whether it is computed from weights and constants alone.
+fn constant(nodes: &[Node]) -> Vec<bool> {
+    let mut constant = vec![false; nodes.len()];
+    for (i, node) in nodes.iter().enumerate() {
+        let source = matches!(node.op, Op::Weight { .. } | Op::Constant { .. });
+        constant[i] = source || !node.inputs.is_empty() && node.inputs.iter().all(|v| constant[v.index()]);
+    }
+    constant
+}
+
+/// Whether the bias of a convolution in integers would be constant: ONNX Runtime 1.28's QLinearConv reads it when it packs kernels, and
+/// leaves out one that is computed, without a word.
+fn adds_a_constant(nodes: &[Node], constant: &[bool], conv: &Node) -> bool {
+    let [_, scale] = stored(nodes, &nodes[conv.inputs[1].index()]);
+    constant[scale.index()] && conv.inputs.get(2).is_none_or(|bias| constant[bias.index()])
 }
 
 /// Whether a [`Op::DequantizeLinear`] is of i8 around 0.
@@ -206,7 +230,7 @@ impl StoredMatrix {
             (matrix, transposed) = (&nodes[matrix.inputs[0].index()], !transposed);
         }
         let Op::DequantizeLinear { axis: 1 } = matrix.op else { return None };
-        let values = [matrix.inputs[0], matrix.inputs[1]];
+        let values = stored(nodes, matrix);
         let q = &nodes[values[0].index()];
         let fits = is_symmetric(nodes, matrix)
             && nodes[values[1].index()].shape.rank() == 1

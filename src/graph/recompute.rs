@@ -91,3 +91,19 @@ fn after(g: &Graph, x: Value, late: Value) -> Result<Value> {
     let first = g.reshape(g.slice(g.reshape(late, [n])?, 0, 0, 1)?, Shape::default())?;
     g.where_(g.greater(first, g.scalar(f32::INFINITY)?)?, g.scalar(0.0)?, x)
 }
+
+/// x of [`after`], or the value itself.
+pub(super) fn at_any_time(nodes: &[Node], value: Value) -> Value {
+    let node = |v: Value| &nodes[v.index()];
+    let is = |v: Value, number: f64| match &node(v).op {
+        Op::Constant { value } => value.shape().rank() == 0 && value.to_f64() == [number],
+        _ => false,
+    };
+    match (&node(value).op, &node(value).inputs[..]) {
+        (Op::Where, &[late, zero, x]) if matches!(node(late).op, Op::Greater) => {
+            let unbounded = is(node(late).inputs[1], f64::INFINITY);
+            if unbounded && is(zero, 0.0) { x } else { value }
+        }
+        _ => value,
+    }
+}

@@ -3,7 +3,7 @@
 use super::case::{Case, assert_close, case, evaluate, floats, ints, random, random_ints, uniform};
 use super::runtime;
 use softdimo::graph::int8::{Resolution, in_integers};
-use softdimo::graph::{Graph, Op, Value, grad, simplify};
+use softdimo::graph::{Graph, Op, Value, grad, grad_recomputing, simplify};
 use softdimo::quant::Ranges;
 use softdimo::runtime::int8_resolution;
 use softdimo::tensor::{Dtype, Tensor};
@@ -275,4 +275,60 @@ fn ranges_are_for_int8_kernels() {
         let same = in_integers(&g, Resolution::Full, &|_| Some(known.clone())).unwrap();
         assert_eq!(same.to_string(), g.to_string());
     }
+}
+
+/// ONNX Runtime's kernel leaves out a bias that is computed.
+#[test]
+fn convolutions_with_a_computed_bias_stay_in_floats() {
+    for computed in ["bias", "scale"] {
+        let g = Graph::new();
+        let x = g.input("x", Dtype::F32, [1, 16, 6, 6]).unwrap();
+        let moved = |v: Value| {
+            let first = g.reshape(g.slice(g.reshape(x, [576]).unwrap(), 0, 0, 1).unwrap(), [1]).unwrap();
+            g.add(v, g.mul(first, first).unwrap()).unwrap()
+        };
+        let of = |name: &str, v: Value| if name == computed { moved(v) } else { v };
+        let scale = of("scale", g.weight("w.scale", Dtype::F32, [20]).unwrap());
+        let bias = of("bias", g.weight("b", Dtype::F32, [20]).unwrap());
+        let w = g.dequantize_linear(g.weight("w", Dtype::I8, [20, 16, 3, 3]).unwrap(), scale).unwrap();
+        g.output("y", g.conv(x, w, Some(bias), [1, 1], [1; 4], 1).unwrap());
+        let known = Ranges { reads: [-1.0, 1.0], writes: vec![[-1.0, 1.0]; 20] };
+        let same = in_integers(&g, Resolution::Full, &|_| Some(known.clone())).unwrap();
+        assert_eq!(same.to_string(), g.to_string(), "{computed}");
+    }
+}
+
+/// What is computed again, for a gradient, is in integers as well: the same levels, and so the same gradient to the last bits.
+#[test]
+fn convolutions_are_computed_again_in_integers() {
+    let gradient = |recompute: bool| {
+        let g = Graph::new();
+        let x = g.input("x", Dtype::F32, [1, 16, 6, 6]).unwrap();
+        let mut y = x;
+        for i in 0..3 {
+            let q = g.weight(&format!("w{i}"), Dtype::I8, [16, 16, 3, 3]).unwrap();
+            let scale = g.weight(&format!("w{i}.scale"), Dtype::F32, [16]).unwrap();
+            let b = g.weight(&format!("b{i}"), Dtype::F32, [16]).unwrap();
+            y = g.conv(y, g.dequantize_linear(q, scale).unwrap(), Some(b), [1, 1], [1; 4], 1).unwrap();
+            y = g.mul(y, g.sigmoid(y).unwrap()).unwrap();
+            y = g.end_block(y);
+        }
+        let differentiate = if recompute { grad_recomputing } else { grad };
+        let dx = differentiate(&g, g.mul(y, y).unwrap(), &[x]).unwrap()[0];
+        g.output("dx", dx);
+        let known = Ranges { reads: [-2.0, 2.0], writes: vec![[-2.0, 2.0]; 16] };
+        let int8 = in_integers(&simplify(&g).unwrap(), Resolution::Full, &|_| Some(known.clone())).unwrap();
+        simplify(&int8).unwrap()
+    };
+    let (kept, again) = (gradient(false), gradient(true));
+    assert_eq!((count(&kept, "QLinearConv"), count(&kept, "Conv")), (3, 0));
+    assert_eq!((count(&again, "QLinearConv"), count(&again, "Conv")), (6, 0));
+    let mut feeds = vec![("x".to_string(), random(20, [1, 16, 6, 6]))];
+    for i in 0..3_u64 {
+        feeds.push((format!("w{i}"), random_ints(21 + i, [16, 16, 3, 3], -127, 128)));
+        feeds.push((format!("w{i}.scale"), uniform(31 + i, [16], 1e-4, 1e-3)));
+        feeds.push((format!("b{i}"), random(41 + i, [16])));
+    }
+    let expected = evaluate(&kept, &feeds).remove(0);
+    assert_eq!(evaluate(&again, &feeds).remove(0).data, expected.data);
 }
