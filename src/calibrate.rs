@@ -66,7 +66,7 @@ pub fn calibrate(
 }
 
 /// What the programs of `model` do in f32 while they make so many pictures, and encode them where they can.
-fn observe(
+pub(crate) fn observe(
     model: &Path,
     options: &Options,
     pictures: u32,
@@ -94,14 +94,14 @@ fn observe(
     engine.observe(None)
 }
 
-fn open(model: &Path, options: &Options, arithmetic: Arithmetic) -> Result<Engine> {
+pub(crate) fn open(model: &Path, options: &Options, arithmetic: Arithmetic) -> Result<Engine> {
     let (memory, weights) = (MemoryMode::Lean, WeightsMode::Map);
     // What is judged is the file, not how this machine is best at it.
     Engine::open(model, Options { arithmetic, memory, weights, untuned: true, ..options.clone() })
 }
 
 /// What one model was shown another one of the same sizes can be shown.
-fn require_same_sizes(model: &Path, found: &Layout) -> Result<()> {
+pub(crate) fn require_same_sizes(model: &Path, found: &Layout) -> Result<()> {
     let expected = Model::open(model, WeightsMode::Map, Limits::default())?.architecture().layout();
     let words = |l: &Layout| {
         format!("{}x{} pictures of {}x{} tokens of {}", l.width, l.height, l.positions, l.splits, l.codes)
@@ -179,7 +179,7 @@ impl Calibration {
 }
 
 /// What is said of pictures that are the same.
-const MOST_DB: f64 = 200.0;
+pub(crate) const MOST_DB: f64 = 200.0;
 
 /// Convolutions that may be computed in int8.
 #[derive(Clone, Debug)]
@@ -223,81 +223,15 @@ impl Judge<'_> {
 }
 
 /// The first result of a program.
-fn first(results: &[(String, Tensor)]) -> Result<&[f32]> {
+pub(crate) fn first(results: &[(String, Tensor)]) -> Result<&[f32]> {
     let (_, value) = results.first().ok_or_else(|| Error::internal("a program without a result"))?;
     value.f32s()
 }
 
 /// Mean square difference of two pictures of values within [0, 1].
-fn mean_square(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn mean_square(a: &[f32], b: &[f32]) -> f64 {
     let square = |(a, b): (&f32, &f32)| f64::from(a.clamp(0.0, 1.0) - b.clamp(0.0, 1.0)).powi(2);
     let mean = a.iter().zip(b).map(square).sum::<f64>() / a.len().max(1) as f64;
     // What is not a number is as far as can be.
     if mean.is_finite() && a.len() == b.len() { mean } else { f64::INFINITY }
-}
-
-/// What another form of a model does to its pictures.
-#[derive(Clone, Debug, Default, serde::Serialize)]
-#[non_exhaustive]
-pub struct Comparison {
-    /// 10·log₁₀(1/mean square difference) of each picture's channels in [0, 1], for the same tokens, in dB.
-    pub psnr: Vec<f64>,
-    /// Share of the slots whose most probable token is the same, for the same start; of one-step models.
-    pub tokens: Option<f64>,
-    /// Mean over slots of KL(p‖q), p of the model and q of the other one, in nats; of one-step models.
-    pub divergence: Option<f64>,
-}
-
-/// Have the generator in `model` make pictures in f32, and `other`, the same model in another form, see the same embeddings and
-/// tokens, in the arithmetic of `options`. `progress` gets (pictures made,
-/// pictures in all).
-///
-/// # Errors
-/// Those of [`Engine::open`] and [`Engine::generate`]; [`Error::InvalidArgument`] for models of other sizes; of programs that `other`
-/// does not have.
-pub fn compare(
-    model: &Path,
-    other: &Path,
-    options: &Options,
-    pictures: u32,
-    mut progress: impl FnMut(usize, usize),
-) -> Result<Comparison> {
-    let kept = Observed::keeping(vec![Program::DecodeHard, Program::Student], usize::MAX);
-    let engine = open(other, options, options.arithmetic)?;
-    let layout = engine.layout();
-    // Before the pictures, not after them.
-    require_same_sizes(model, &layout)?;
-    let observed = observe(model, options, pictures, kept, &mut progress)?;
-    let (mut found, mut slots, mut same, mut divergence) = (Comparison::default(), 0_u32, 0_u32, 0.0);
-    for call in &observed.calls {
-        let results = engine.replay(call)?;
-        let (expected, results) = (first(&call.results)?, first(&results)?);
-        if call.program == Program::DecodeHard {
-            found.psnr.push((-10.0 * mean_square(expected, results).log10()).min(MOST_DB));
-            continue;
-        }
-        for (p, q) in expected.chunks_exact(layout.codes).zip(results.chunks_exact(layout.codes)) {
-            slots += 1;
-            same += u32::from(largest(p) == largest(q));
-            let (p, q) = (log_softmax(p), log_softmax(q));
-            divergence += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
-        }
-    }
-    if slots > 0 {
-        found.tokens = Some(f64::from(same) / f64::from(slots));
-        found.divergence = Some(divergence / f64::from(slots));
-    }
-    Ok(found)
-}
-
-/// The index of the largest logit, the first of several.
-fn largest(logits: &[f32]) -> usize {
-    (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
-}
-
-fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let shifted: Vec<f64> = logits.iter().map(|z| f64::from(z - most)).collect();
-    let sum = shifted.iter().map(|z| z.exp()).sum::<f64>().ln();
-    shifted.into_iter().map(|z| z - sum).collect()
 }

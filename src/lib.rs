@@ -20,6 +20,8 @@ pub mod atomic_file;
 pub mod calibrate;
 #[doc(hidden)]
 pub mod checkpoint;
+#[doc(hidden)]
+pub mod compare;
 pub mod convert;
 mod edit;
 mod engine;

@@ -26,6 +26,13 @@ fn a_model_is_calibrated_compared_and_run() {
     println!("{compared}");
     assert_eq!(compared["comparison"]["psnr"].as_array().unwrap().len(), 3);
     assert!(compared["psnr_least"].as_f64().unwrap() >= 38.0, "{compared}");
+    let slopes = works(&["compare", BUNDLED, &model, "--pictures", "1", "--gradients"]);
+    for reward in ["grey", "noise"] {
+        let line =
+            slopes.lines().find(|line| line.starts_with(&format!("gradient towards {reward} "))).unwrap();
+        let least: f64 = line.split_whitespace().last().unwrap().parse().unwrap();
+        assert!(least > 0.9 && least < 1.0, "{slopes}");
+    }
     // With itself, in the last bits: what is observed is not fused.
     let text = works(&["compare", BUNDLED, BUNDLED, "--pictures", "1"]);
     let db: f64 = text.split_whitespace().nth(5).unwrap().parse().unwrap();

@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use softdimo::calibrate::{calibrate, compare, quantize_calibrated};
+use softdimo::calibrate::{calibrate, quantize_calibrated};
 use softdimo::checkpoint::Checkpoint;
+use softdimo::compare::{CompareOptions, compare};
 use softdimo::convert::{self, Storage};
 use softdimo::model::{Limits, Model};
 use softdimo::model_file::QUANTIZATION;
@@ -155,7 +156,14 @@ fn pictures_of_every_family() {
         let compared = [Storage::Int8, Storage::Int4].map(|storage| {
             let narrow = folder.path().join(family).join("narrow.softdimo.safetensors");
             convert::quantize(&wide, storage, &narrow, |_, _| ()).unwrap();
-            let found = compare(&wide, &narrow, &Options::default(), 4, |_, _| ()).unwrap();
+            let found = compare(
+                &wide,
+                &narrow,
+                &Options::default(),
+                CompareOptions { pictures: 4, gradients: false },
+                |_, _| (),
+            )
+            .unwrap();
             let least = found.psnr.iter().copied().fold(f64::INFINITY, f64::min);
             let (tokens, divergence) = (found.tokens.unwrap(), found.divergence.unwrap());
             println!("{family} {storage:?}: {least:.1} dB, tokens {tokens:.3}, KL {divergence:.5}");
