@@ -40,6 +40,8 @@ mod glibc {
     const UNUSED: usize = (32 << 20) / BLOCK;
     /// Most blocks: two heaps are as long, of which a thread may have several in a row.
     const MOST: usize = (128 << 20) / BLOCK;
+    /// Where a heap begins and how long it is, but for the first one's.
+    const HEAP: usize = 64 << 20;
     /// Pages of a block, if they are small.
     const PAGES: usize = BLOCK / 4096;
 
@@ -71,7 +73,8 @@ mod glibc {
                     break;
                 }
             }
-            if unused >= UNUSED {
+            // A question of some microseconds, asked ever more seldom.
+            if unused >= UNUSED || (unused.is_power_of_two() && is_last(last as usize + BLOCK, page)) {
                 break;
             }
         }
@@ -91,6 +94,16 @@ mod glibc {
         // SAFETY: the pages lie in a block that lives, and are no more than there are places for.
         let told = unsafe { libc::mincore(start, length, pages.as_mut_ptr()) };
         told != 0 || pages.iter().any(|page| page & 1 != 0)
+    }
+
+    /// Whether nothing of the heap behind `end` is in memory: what there is between others lies before one that is.
+    fn is_last(end: usize, page: usize) -> bool {
+        let start = end.next_multiple_of(page);
+        let length = start.next_multiple_of(HEAP) - start;
+        let mut pages = [0_u8; HEAP / 4096];
+        // SAFETY: asks about addresses, whatever is there, and no more than there are places for.
+        let told = unsafe { libc::mincore(start as *mut c_void, length, pages.as_mut_ptr()) };
+        told == 0 && length > 0 && pages.iter().all(|page| page & 1 == 0)
     }
 
     #[cfg(test)]
