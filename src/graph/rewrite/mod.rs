@@ -2,6 +2,7 @@
 //! make is quicker or smaller to run and harder to read; models and gradients are written without them. A file a rule.
 
 mod attention;
+mod downsample;
 mod layer_norm;
 mod rows;
 mod strips;
@@ -30,7 +31,7 @@ pub fn for_running(graph: &Graph, kernels: Kernels) -> Result<Graph> {
         graph = layer_norm::rewrite(&graph)?;
     }
     let graph = rows::rewrite(&graph)?;
-    sum_normalization::rewrite(&strips::rewrite(&upsample::rewrite(&graph)?)?)
+    sum_normalization::rewrite(&strips::rewrite(&downsample::rewrite(&upsample::rewrite(&graph)?)?)?)
 }
 
 /// A graph that is being made again, node by node.

@@ -168,6 +168,36 @@ fn enlarging_before_a_convolution_is_done_after_it() {
 }
 
 #[test]
+fn the_mean_of_a_convolution_is_one_that_moves_by_two() {
+    for (b, c, o, h, w) in [(1, 3, 2, 2, 4), (2, 33, 40, 6, 2), (1, 32, 35, 8, 10)] {
+        let (g, mut feeds) = (Graph::new(), Vec::new());
+        let x = input(&g, &mut feeds, "x", [b, c, h, w]);
+        let kernel = input(&g, &mut feeds, "w", [o, c, 3, 3]);
+        let bias = input(&g, &mut feeds, "bias", [o]);
+        let convolved = |bias| g.conv(x, kernel, bias, [1, 1], [1; 4], 1).unwrap();
+        let large = convolved(None);
+        g.output("mean", g.average_pool(large, 2).unwrap());
+        g.output("with bias", g.average_pool(convolved(Some(bias)), 2).unwrap());
+        assert!(!check(&g, &feeds).contains(&"AveragePool"));
+        // Where something else reads what is convolved it is there already.
+        g.output("large", large);
+        assert!(check(&g, &feeds).contains(&"AveragePool"));
+    }
+}
+
+/// The gradient of an enlargement before a convolution.
+#[test]
+fn gradients_of_enlarging_are_taken_on_the_small_picture() {
+    let (g, mut feeds) = (Graph::new(), Vec::new());
+    let x = input(&g, &mut feeds, "x", [1, 32, 16, 18]);
+    let kernel = input(&g, &mut feeds, "w", [32, 32, 3, 3]);
+    let y = g.conv(g.resize(x, 2).unwrap(), kernel, None, [1, 1], [1; 4], 1).unwrap();
+    g.output("dx", grad(&g, g.mul(y, y).unwrap(), &[x]).unwrap()[0]);
+    let ops = check(&g, &feeds);
+    assert!(!ops.contains(&"AveragePool") && !ops.contains(&"Resize"), "{ops:?}");
+}
+
+#[test]
 fn what_stands_around_a_product_in_int8_is_one_operator() {
     let (g, mut feeds) = (Graph::new(), Vec::new());
     let x = input(&g, &mut feeds, "x", [5, 96]);
