@@ -7,6 +7,7 @@ use std::sync::Arc;
 use softdimo::{Decode, Engine, Optimize, Request, Result, Reward, RewardTerm};
 
 use super::machine::Machine;
+use super::profile;
 use super::resident::Resident;
 use crate::engine::EngineArgs;
 use crate::say::say;
@@ -24,6 +25,9 @@ pub struct Args {
     /// Take less memory and more time for the same result
     #[arg(long)]
     recompute: bool,
+    /// Print where a step spends its time, by operation and by layer, in runs of its own
+    #[arg(long)]
+    profile: bool,
 }
 
 /// Forward = the student and its soft picture from a given embedding; step = the fused session of
@@ -85,5 +89,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     say!("activations    {} KiB at once in a step, at least", activations / 1024)?;
     say!("RssAnon        +{} KiB in a step", peak - before.anon)?;
     say!("peak resident  {} KiB", Resident::now().peak)?;
+    drop(engine);
+    if args.profile {
+        profile::take(&path, args.engine.run.options()?, &step(1), args.runs.max(1))?.print()?;
+    }
     Ok(ExitCode::SUCCESS)
 }
