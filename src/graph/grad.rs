@@ -244,6 +244,11 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
         // to the larger one; ties share
         Op::Max => two(g.mul(dy, share(g, a, b)?)?, g.mul(dy, share(g, b, a)?)?),
         Op::Min => two(g.mul(dy, share(g, b, a)?)?, g.mul(dy, share(g, a, b)?)?),
+        // y = x·s with s = σ(x): x̄ = dy·(s + y·(1 − s)), all that x gets of both; it reads four values of x's size instead of six
+        Op::Mul if is_sigmoid_of(g, b, a) => {
+            let slope = g.add(b, g.mul(y, g.sub(g.scalar(1.0)?, b)?)?)?;
+            Ok(vec![Some(g.mul(dy, slope)?), None])
+        }
         // ā = dy·b, b̄ = dy·a
         Op::Mul => two(g.mul(dy, b)?, g.mul(dy, a)?),
         // x̄ = −dy
@@ -414,6 +419,12 @@ fn conv_input(
         return Ok(dx);
     }
     g.pad(dx, &[0; 4], &[0, 0, missing[0], missing[1]])
+}
+
+/// Whether s is σ(x).
+fn is_sigmoid_of(g: &Graph, s: Value, x: Value) -> bool {
+    let node = &g.nodes()[s.index()];
+    matches!(node.op, Op::Sigmoid) && node.inputs == [x]
 }
 
 /// w [O, I, kh, kw] → [I, O, kh, kw] with both kernel axes reversed.

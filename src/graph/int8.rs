@@ -9,10 +9,10 @@
 //! x·Wᵀ ≈ diag(sᵣ) · (round(x·diag(s) / sᵣ) · qᵀ)
 //! ```
 //!
-//! The second is a gradient's. Where there is one, products of the first kind add what rounding took off, rounded in its turn:
+//! The second is a gradient's. Where there is one, products of both kinds add what rounding took off, rounded in its turn:
 //! x ≈ sᵣ·(h + l/2L) with integers h and l in −L..L. A gradient follows the function at hand, and one of coarsely rounded
-//! activations is another function: `the_bundled_models_gradient_is_that_of_f32` prints how near it is. The picture of what was
-//! climbed is made without it.
+//! activations is another function; and what is rounded on the way back is off through all layers.
+//! `the_bundled_models_gradient_is_that_of_f32` prints how near it is. The picture of what was climbed is made without it.
 //!
 //! No row depends on another one. A convolution whose kernels q [O, C, k, k] are int8
 //! with scales of their rows, and of which is known what it reads and writes, rounds both to u8 over these ranges: with levels
@@ -239,7 +239,7 @@ impl StoredMatrix {
     }
 }
 
-/// x [M, K] times the stored matrix, plus c; `finely`, where it is not transposed.
+/// x [M, K] times the stored matrix, plus c; `finely`, with what rounding took off.
 fn product(
     g: &Graph,
     operands: &[Value],
@@ -263,7 +263,7 @@ fn product(
     let times_q = |levels: Value| g.push(Op::MatMulIntegerToFloat { zero_point }, &[levels, q, scale]);
     let levels = round(x, flat)?;
     let mut y = times_q(levels)?;
-    if finely && !transposed {
+    if finely {
         let zeros = g.cast(g.expand(g.scalar(zero_point.into())?, g.shape(flat))?, Dtype::U8)?;
         let rest = g.sub(x, g.push(Op::DequantizeLinear { axis: 0 }, &[levels, flat, zeros])?)?;
         let unit = 1.0 / (2.0 * largest);

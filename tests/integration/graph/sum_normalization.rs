@@ -126,8 +126,8 @@ pub fn cases() -> Vec<Case> {
 fn conv(g: &Graph, name: &str, x: Value, out: usize, kernel: usize) -> Value {
     let c = g.shape(x)[1];
     let q = g.weight(name, Dtype::I8, [out, c, kernel, kernel]).unwrap();
-    let scale = g.input(&format!("{name}.scale"), Dtype::F32, [out]).unwrap();
-    let bias = g.input(&format!("{name}.bias"), Dtype::F32, [out]).unwrap();
+    let scale = g.weight(&format!("{name}.scale"), Dtype::F32, [out]).unwrap();
+    let bias = g.weight(&format!("{name}.bias"), Dtype::F32, [out]).unwrap();
     let pad = kernel / 2;
     g.conv(x, g.dequantize_linear(q, scale).unwrap(), Some(bias), [1, 1], [pad; 4], 1).unwrap()
 }
@@ -156,14 +156,16 @@ fn decoder() -> Graph {
     g
 }
 
-/// Inputs as they are, and weights of int8 as inputs.
+/// Inputs, and weights as inputs.
 fn feeds(g: &Graph) -> Vec<(String, Tensor)> {
     let nodes = g.nodes();
     let feeds = nodes.iter().enumerate().filter_map(|(i, n)| match &n.op {
-        Op::Input { name, shape, .. } if name.ends_with(".scale") && name.len() < 9 => {
+        Op::Weight { name, shape, dtype: Dtype::F32 } if name.ends_with(".scale") => {
             Some((name.clone(), uniform(i as u64, shape.clone(), 0.4e-3, 0.8e-3)))
         }
-        Op::Input { name, shape, .. } => Some((name.clone(), random(i as u64, shape.clone()))),
+        Op::Input { name, shape, .. } | Op::Weight { name, shape, dtype: Dtype::F32 } => {
+            Some((name.clone(), random(i as u64, shape.clone())))
+        }
         Op::Weight { name, shape, .. } => {
             Some((name.clone(), random_ints(i as u64, shape.clone(), -127, 128)))
         }
@@ -209,6 +211,9 @@ fn without_weights(g: &Graph) -> Graph {
     for node in g.nodes().iter() {
         let inputs: Vec<Value> = node.inputs.iter().map(|v| map[v.index()]).collect();
         map.push(match &node.op {
+            Op::Weight { name, shape, dtype: Dtype::F32 } => {
+                new.input(name, Dtype::F32, shape.clone()).unwrap()
+            }
             Op::Weight { name, shape, .. } => {
                 let q = new.input(name, Dtype::I64, shape.clone()).unwrap();
                 new.cast(q, Dtype::I8).unwrap()
