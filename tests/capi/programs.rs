@@ -1,6 +1,6 @@
 //! The programs of these tests, and how they are run.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use super::left_out;
 
@@ -36,7 +36,11 @@ pub fn compiled(more: &[&str], source: &str, program: &str) -> Command {
 /// Run a program: it exits with 0 and prints its measurements (`# ..`) and `ok`, nothing else. What it leaves out is what
 /// `left_out.rs` says.
 pub fn run(command: &mut Command) {
-    let output = command.output().unwrap();
+    let mut output = command.output().unwrap();
+    if wine_itself_crashed(&output) {
+        println!("# wine itself ended with a signal after the program was through; again");
+        output = command.output().unwrap();
+    }
     let (stdout, stderr) = (platform().text(&output.stdout), platform().complaints(&output.stderr));
     print!("{stdout}");
     assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
@@ -45,4 +49,14 @@ pub fn run(command: &mut Command) {
     assert_eq!(rest, ["ok"], "{command:?} wrote to stdout");
     let parts: Vec<&str> = stdout.lines().filter_map(|line| line.strip_prefix("# left out: ")).collect();
     assert_eq!(parts, left_out::parts(command), "{command:?}: parts that are left out");
+}
+
+/// Wine 8 sometimes crashes while a process of several threads ends, some two times in a hundred on a busy machine. A fault of the
+/// program, or of a DLL, would be an exception of Windows and its number the status, not a signal to the process that wine is.
+fn wine_itself_crashed(output: &Output) -> bool {
+    #[cfg(unix)]
+    let signalled = std::os::unix::process::ExitStatusExt::signal(&output.status).is_some();
+    #[cfg(not(unix))]
+    let signalled = false;
+    platform().windows && signalled && platform().text(&output.stdout).ends_with("ok\n")
 }
