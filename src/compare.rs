@@ -19,8 +19,8 @@ use crate::tensor::{Dtype, Tensor};
 pub struct CompareOptions {
     /// Pictures to make, 1 or more.
     pub pictures: u32,
-    /// Whether gradients are compared as well: of one-step models. Takes the time and the memory of some steps of an optimisation for
-    /// each picture.
+    /// Whether gradients are compared as well: of one-step models. Takes the time of preparing and of some steps of an optimisation for
+    /// each picture and model, and the memory of one with `recompute`.
     pub gradients: bool,
 }
 
@@ -54,7 +54,7 @@ pub struct Gradients {
 ///
 /// # Errors
 /// Those of [`Engine::open`] and [`Engine::generate`]; [`Error::InvalidArgument`] for models of other sizes, and for gradients of a
-/// model without a student and a decoder; of programs that `other` does not have.
+/// model, or another one, without a student and a decoder; of programs that `other` does not have.
 pub fn compare(
     model: &Path,
     other: &Path,
@@ -68,6 +68,7 @@ pub fn compare(
     require_same_sizes(model, &engine.layout())?;
     if asked.gradients {
         require_one_step(engine.model())?;
+        require_one_step(open(model, options, Arithmetic::F32)?.model())?;
     }
     let pictures = asked.pictures as usize;
     let total = pictures * (1 + usize::from(asked.gradients));
@@ -193,5 +194,7 @@ fn gradients(model: &Model, batch: usize) -> Result<Graph> {
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    let lengths = (dot(a, a) * dot(b, b)).sqrt();
+    // Of no direction, or of what is not a number.
+    if lengths > 0.0 && lengths.is_finite() { dot(a, b) / lengths } else { 0.0 }
 }

@@ -56,7 +56,8 @@ fn backward(g: &Graph, y: Value, dy: Value, wrt: &[Value], mut blocks: Blocks) -
         // Cotangents nobody asks for (most weights') are not even written down.
         let wanted: Vec<bool> = node.inputs.iter().map(|v| depends[v.index()]).collect();
         let (again, y) = blocks.again(g, i, &node, dy)?;
-        let flows = vjp(g, &again, y, dy, &wanted)?;
+        let asked: Vec<bool> = node.inputs.iter().map(|v| wrt.contains(v)).collect();
+        let flows = vjp(g, &again, y, dy, (&wanted, &asked))?;
         for (&input, flow) in node.inputs.iter().zip(flows) {
             let (Some(flow), true) = (flow, depends[input.index()]) else { continue };
             let flow = unbroadcast(g, flow, &g.shape(input))?;
@@ -75,8 +76,15 @@ fn backward(g: &Graph, y: Value, dy: Value, wrt: &[Value], mut blocks: Blocks) -
 }
 
 /// The rule table: cotangents of the inputs, in input order. `None` is a zero: the op is constant there, or
-/// its input is not a float; rules whose inputs cost much apart also skip what is not `wanted`.
-fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<Vec<Option<Value>>> {
+/// its input is not a float; rules whose inputs cost much apart also skip what is not `wanted`. `asked`: the gradient by that input
+/// is a result itself.
+fn vjp(
+    g: &Graph,
+    node: &Node,
+    y: Value,
+    dy: Value,
+    (wanted, asked): (&[bool], &[bool]),
+) -> Result<Vec<Option<Value>>> {
     let want = |i: usize, f: &dyn Fn() -> Result<Value>| match wanted.get(i) {
         Some(true) => f().map(Some),
         _ => Ok(None),
@@ -245,7 +253,7 @@ fn vjp(g: &Graph, node: &Node, y: Value, dy: Value, wanted: &[bool]) -> Result<V
         Op::Max => two(g.mul(dy, share(g, a, b)?)?, g.mul(dy, share(g, b, a)?)?),
         Op::Min => two(g.mul(dy, share(g, b, a)?)?, g.mul(dy, share(g, a, b)?)?),
         // y = x·s with s = σ(x): x̄ = dy·(s + y·(1 − s)), all that x gets of both; it reads four values of x's size instead of six
-        Op::Mul if is_sigmoid_of(g, b, a) => {
+        Op::Mul if is_sigmoid_of(g, b, a) && wanted[0] && !asked[1] => {
             let slope = g.add(b, g.mul(y, g.sub(g.scalar(1.0)?, b)?)?)?;
             Ok(vec![Some(g.mul(dy, slope)?), None])
         }

@@ -74,6 +74,10 @@ pub fn in_integers(graph: &Graph, resolution: Resolution, known: Known) -> Resul
                 if ranges.writes.len() == node.shape[1] && adds_a_constant(&nodes, &constant, node) =>
             {
                 let [q, scale] = stored(&nodes, &nodes[node.inputs[1].index()]).map(|v| map[v.index()]);
+                let mut inputs = inputs;
+                if let [_, _, bias] = node.inputs[..] {
+                    inputs[2] = map[recompute::at_any_time(&nodes, bias).index()];
+                }
                 convolution(&new, node, &inputs, (q, scale), &ranges, resolution)?
             }
             (None, _) => new.push(node.op.clone(), &inputs)?,
@@ -147,7 +151,8 @@ fn constant(nodes: &[Node]) -> Vec<bool> {
 /// leaves out one that is computed, without a word.
 fn adds_a_constant(nodes: &[Node], constant: &[bool], conv: &Node) -> bool {
     let [_, scale] = stored(nodes, &nodes[conv.inputs[1].index()]);
-    constant[scale.index()] && conv.inputs.get(2).is_none_or(|bias| constant[bias.index()])
+    constant[scale.index()]
+        && conv.inputs.get(2).is_none_or(|&bias| constant[recompute::at_any_time(nodes, bias).index()])
 }
 
 /// Whether a [`Op::DequantizeLinear`] is of i8 around 0.

@@ -102,7 +102,8 @@ pub(super) fn at_any_time(nodes: &[Node], value: Value) -> Value {
     match (&node(value).op, &node(value).inputs[..]) {
         (Op::Where, &[late, zero, x]) if matches!(node(late).op, Op::Greater) => {
             let unbounded = is(node(late).inputs[1], f64::INFINITY);
-            if unbounded && is(zero, 0.0) { x } else { value }
+            let same = node(x).shape == node(value).shape && node(late).shape.rank() == 0;
+            if unbounded && is(zero, 0.0) && same { x } else { value }
         }
         _ => value,
     }

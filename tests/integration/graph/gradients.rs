@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{close, evaluate};
+use super::case::{close, evaluate, random};
 use super::{op_cases, runtime};
 use softdimo::graph::{Graph, Op, Value, grad};
 use softdimo::rng::{Philox, Stream};
@@ -223,4 +223,39 @@ fn straight_through_is_an_expression() {
     let found = evaluate(&g, &[("x".to_string(), Tensor::from_f32([1, 3], &[0.1, 0.7, -0.4]))]);
     close(&found[0].data, &[0.0, 1.0, 0.0], 1e-12).unwrap();
     assert_eq!(found[1].data, found[2].data);
+}
+
+/// x·σ(x) has a rule of its own for x; what is asked of σ itself, or reads it beside, is not lost.
+#[test]
+fn gated_by_its_own_sigmoid() {
+    let at = random(51, [3, 4]);
+    let of = |build: &dyn Fn(&Graph, Value, Value) -> Vec<Value>| {
+        let g = Graph::new();
+        let x = g.input("x", Dtype::F32, [3, 4]).unwrap();
+        let s = g.sigmoid(x).unwrap();
+        for (i, d) in build(&g, x, s).into_iter().enumerate() {
+            g.output(format!("d{i}"), d);
+        }
+        let results = evaluate(&g, &[("x".to_string(), at.clone())]);
+        results.into_iter().map(|a| a.data).collect::<Vec<_>>()
+    };
+    let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let each = |f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
+        at.to_f64().into_iter().map(|x| f(x, sigma(x))).collect()
+    };
+    let near = |found: &[f64], expected: Vec<f64>| {
+        found.iter().zip(expected).for_each(|(f, e)| assert!((f - e).abs() < 1e-12, "{f} for {e}"));
+    };
+    let slope = each(&|x, s| s + x * s * (1.0 - s));
+    let alone = of(&|g, x, s| grad(g, g.mul(x, s).unwrap(), &[x]).unwrap());
+    near(&alone[0], slope.clone());
+    let both = of(&|g, x, s| grad(g, g.mul(x, s).unwrap(), &[x, s]).unwrap());
+    near(&both[0], slope);
+    near(&both[1], each(&|x, _| x));
+    let gate = of(&|g, x, s| grad(g, g.mul(x, s).unwrap(), &[s]).unwrap());
+    near(&gate[0], each(&|x, _| x));
+    // x·σ + σ²
+    let beside =
+        of(&|g, x, s| grad(g, g.add(g.mul(x, s).unwrap(), g.mul(s, s).unwrap()).unwrap(), &[x]).unwrap());
+    near(&beside[0], each(&|x, s| s + x * s * (1.0 - s) + 2.0 * s * s * (1.0 - s)));
 }
