@@ -7,10 +7,8 @@ use std::path::Path;
 pub use crate::convert::quantize::quantize_calibrated;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::families::family::Layout;
 use crate::graph::int8;
 use crate::label::Label;
-use crate::model::{Limits, Model};
 use crate::model_file::WeightsMode;
 use crate::program::Program;
 use crate::quant::Ranges;
@@ -98,18 +96,6 @@ pub(crate) fn open(model: &Path, options: &Options, arithmetic: Arithmetic) -> R
     let (memory, weights) = (MemoryMode::Lean, WeightsMode::Map);
     // What is judged is the file, not how this machine is best at it.
     Engine::open(model, Options { arithmetic, memory, weights, untuned: true, ..options.clone() })
-}
-
-/// What one model was shown another one of the same sizes can be shown.
-pub(crate) fn require_same_sizes(model: &Path, found: &Layout) -> Result<()> {
-    let expected = Model::open(model, WeightsMode::Map, Limits::default())?.architecture().layout();
-    let words = |l: &Layout| {
-        format!("{}x{} pictures of {}x{} tokens of {}", l.width, l.height, l.positions, l.splits, l.codes)
-    };
-    match expected == *found {
-        true => Ok(()),
-        false => Err(Error::invalid("the other model", words(&expected), words(found))),
-    }
 }
 
 impl Calibration {

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use crate::calibrate::{MOST_DB, first, mean_square, observe, open, require_same_sizes};
+use crate::calibrate::{MOST_DB, first, mean_square, observe, open};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::families::condition::Condition;
+use crate::families::family::Layout;
 use crate::graph::{Graph, grad_recomputing, simplify};
-use crate::model::Model;
+use crate::model::{Limits, Model};
+use crate::model_file::WeightsMode;
 use crate::program::Program;
 use crate::rng::{Philox, Stream};
 use crate::runtime::{Arithmetic, Options};
@@ -65,11 +67,13 @@ pub fn compare(
     let kept = Observed::keeping(vec![Program::DecodeHard, Program::Student], usize::MAX);
     let engine = open(other, options, options.arithmetic)?;
     // Before the pictures, not after them.
-    require_same_sizes(model, &engine.layout())?;
+    let first = Model::open(model, WeightsMode::Map, Limits::default())?;
+    require_same_sizes(&first.architecture().layout(), &engine.layout())?;
     if asked.gradients {
+        require_one_step(&first)?;
         require_one_step(engine.model())?;
-        require_one_step(open(model, options, Arithmetic::F32)?.model())?;
     }
+    drop(first);
     let pictures = asked.pictures as usize;
     let total = pictures * (1 + usize::from(asked.gradients));
     let observed = observe(model, options, asked.pictures, kept, &mut |done, _| progress(done, total))?;
@@ -79,6 +83,17 @@ pub fn compare(
         found.gradients = Some(slopes.compare(&observed.calls, |done| progress(pictures + done, total))?);
     }
     Ok(found)
+}
+
+/// What one model was shown another one of the same sizes can be shown.
+fn require_same_sizes(expected: &Layout, found: &Layout) -> Result<()> {
+    let words = |l: &Layout| {
+        format!("{}x{} pictures of {}x{} tokens of {}", l.width, l.height, l.positions, l.splits, l.codes)
+    };
+    match expected == found {
+        true => Ok(()),
+        false => Err(Error::invalid("the other model", words(expected), words(found))),
+    }
 }
 
 fn require_one_step(model: &Model) -> Result<()> {

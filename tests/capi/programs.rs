@@ -51,8 +51,8 @@ pub fn run(command: &mut Command) {
     assert_eq!(parts, left_out::parts(command), "{command:?}: parts that are left out");
 }
 
-/// Wine 8 sometimes crashes while a process of several threads ends, some two times in a hundred on a busy machine. A fault of the
-/// program, or of a DLL, would be an exception of Windows and its number the status, not a signal to the process that wine is.
+/// Wine 8 seldom, on a busy machine, ends with a signal while a process of several threads ends. A fault of the program, or of a DLL,
+/// would be an exception of Windows and its number the status, not a signal to the process that wine is.
 fn wine_itself_crashed(output: &Output) -> bool {
     #[cfg(unix)]
     let signalled = std::os::unix::process::ExitStatusExt::signal(&output.status).is_some();
