@@ -11,8 +11,8 @@ use crate::rewards::inputs::RewardInputs;
 use crate::tensor::{Dtype, Shape};
 
 impl Optimize {
-    /// Bytes of activations that one step on `batch` pictures of `model` holds at once, at least: what
-    /// `recompute` lowers.
+    /// Bytes of activations that one step on `batch` pictures of `model` holds at once where its graph is run as it is
+    /// written; what rewrites for running spare is not taken off. `recompute` lowers it.
     #[doc(hidden)]
     pub fn activation_bytes(&self, model: &Model, batch: usize) -> Result<u64> {
         Ok(step_graph(model, batch, self)?.peak_activation_bytes())

@@ -156,18 +156,8 @@ fn a_file_of_the_first_format_becomes_one_of_the_second() {
     assert!(distance(&widened.1, &expected.1) < 1e-5);
 }
 
-/// [`compute_from`] a random embedding.
-fn compute(model: &Path, memory: MemoryMode, arithmetic: Arithmetic) -> Vec<(String, Vec<f64>)> {
-    compute_from(None, model, memory, arithmetic)
-}
-
 /// Pictures, logits, codes and the gradient of a reward by e_in, of classes 0 and 7 and seeded inputs.
-fn compute_from(
-    e_in: Option<Tensor>,
-    model: &Path,
-    memory: MemoryMode,
-    arithmetic: Arithmetic,
-) -> Vec<(String, Vec<f64>)> {
+fn compute(model: &Path, memory: MemoryMode, arithmetic: Arithmetic) -> Vec<(String, Vec<f64>)> {
     let options = Options { memory, arithmetic, threads: 1, ..Options::default() };
     let engine = Engine::open(model, options).unwrap();
     let (model, rng) = (engine.model().clone(), Philox::new(3));
@@ -178,7 +168,7 @@ fn compute_from(
         let data: Vec<f32> = (0..n).map(|i| rng.gaussian_at(Stream::Perturbation, step, i as u64)).collect();
         Tensor::from_f32(shape, &data)
     };
-    let e_in = e_in.unwrap_or_else(|| gaussian(&[2, layout.positions, layout.embedding], 0));
+    let e_in = gaussian(&[2, layout.positions, layout.embedding], 0);
     let picture = gaussian(&[2, 3, layout.height, layout.width], 1);
     let g = Graph::new();
     let e = g.input("e_in", Dtype::F32, e_in.shape().clone()).unwrap();

@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ratios[0],
         ratios[ratios.len() - 1]
     )?;
-    say!("activations    {} KiB at once in a step, at least", activations / 1024)?;
+    say!("activations    {} KiB at once in a step, as its graph is written", activations / 1024)?;
     say!("RssAnon        +{} KiB in a step", peak - before.anon)?;
     say!("peak resident  {} KiB", Resident::now().peak)?;
     drop(engine);
