@@ -436,6 +436,7 @@ pub(super) fn eval_node(node: &Node, inputs: &[&Array], feeds: &HashMap<String, 
         }
         Op::Attention { .. }
         | Op::DepthToSpace { .. }
+        | Op::GroupNormalizationGradient { .. }
         | Op::RowScales { .. }
         | Op::ScaledRows
         | Op::SkipLayerNormalization { .. } => evaluate_plain(node, inputs)?,

@@ -1,6 +1,7 @@
 //! Ops that stand for several others, because a runtime has one kernel for all of them: what they mean in plain ops, and what
 //! they ask of their operands. Models are written in plain ops; [`super::rewrite`] finds what can be fused.
 
+use super::grad::grad_with_cotangent;
 use super::{Graph, Node, Op, Value};
 use crate::error::Result;
 use crate::tensor::{Dtype, Shape};
@@ -30,6 +31,17 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<Shape, &'static str> {
             };
             sizes().map(Shape::from).ok_or("x [B, C, H, W] with factor² dividing C")
         }
+        (Op::GroupNormalizationGradient { groups, .. }, [x, scale, bias, dy]) => {
+            let fits = x.rank() == 4
+                && x.iter().all(|&n| n > 0)
+                && x == dy
+                && ***scale == [x[1]]
+                && scale == bias
+                && *groups > 0
+                && x[1].is_multiple_of(*groups);
+            rule(fits, "x and dy [B, C, H, W], not empty, scale and bias [C], groups that divide C")?;
+            Ok((*x).clone())
+        }
         (Op::RowScales { .. }, [x]) => {
             rule(x.rank() == 2 && x[1] > 0, "x [M, K], K of 1 or more")?;
             Ok([x[0], 1].into())
@@ -50,7 +62,7 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<Shape, &'static str> {
         (Op::Attention { .. }, _) => Err("3 operands"),
         (Op::DepthToSpace { .. } | Op::RowScales { .. }, _) => Err("1 operand"),
         (Op::ScaledRows, _) => Err("3 operands"),
-        (Op::SkipLayerNormalization { .. }, _) => Err("4 operands"),
+        (Op::GroupNormalizationGradient { .. } | Op::SkipLayerNormalization { .. }, _) => Err("4 operands"),
         _ => Err("a fused op"),
     }
 }
@@ -136,6 +148,12 @@ pub(super) fn plain(g: &Graph, op: &Op, inputs: &[Value]) -> Result<Option<Value
             let x = g.reshape(inputs[0], [s[0], f, f, s[1] / (f * f), s[2], s[3]])?;
             let x = g.transpose(x, &[0, 3, 4, 1, 5, 2])?; // [B, C, H, f, W, f]
             g.reshape(x, [s[0], s[1] / (f * f), s[2] * f, s[3] * f])?
+        }
+        Op::GroupNormalizationGradient { groups, eps, silu } => {
+            let &[x, scale, bias, dy] = inputs else { return Ok(None) };
+            let y = g.group_normalization(x, scale, bias, groups, eps)?;
+            let y = if silu { g.silu(y)? } else { y };
+            grad_with_cotangent(g, y, dy, &[x])?[0]
         }
         Op::RowScales { factor } => g.mul_scalar(g.reduce_max(g.abs(inputs[0])?, 1)?, factor)?,
         Op::ScaledRows => g.add(g.mul(inputs[0], inputs[1])?, inputs[2])?,

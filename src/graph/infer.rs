@@ -68,7 +68,10 @@ fn check_dtypes(op: &Op, dtypes: &[Dtype]) -> Result<(), &'static str> {
     let rule = |holds: bool, text| if holds { Ok(()) } else { Err(text) };
     match op {
         // Their lowering brings f32 constants along.
-        Op::Attention { .. } | Op::Clip { .. } | Op::GroupNormalization { .. } => {
+        Op::Attention { .. }
+        | Op::Clip { .. }
+        | Op::GroupNormalization { .. }
+        | Op::GroupNormalizationGradient { .. } => {
             rule(dtypes.iter().all(|&d| d == Dtype::F32), "f32 operands")
         }
         Op::AveragePool { .. }
@@ -417,6 +420,7 @@ pub(super) fn infer(op: &Op, inputs: &[&Node]) -> Result<(Dtype, Shape)> {
         }
         Op::Attention { .. }
         | Op::DepthToSpace { .. }
+        | Op::GroupNormalizationGradient { .. }
         | Op::RowScales { .. }
         | Op::ScaledRows
         | Op::SkipLayerNormalization { .. } => {

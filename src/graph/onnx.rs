@@ -467,6 +467,11 @@ impl Lowering {
                 ];
                 self.emit("Resize", &[x[0], "", "", &sizes], &y, &attributes);
             }
+            Op::GroupNormalizationGradient { groups, eps, silu } => {
+                use sum_normalization::{EPS, GROUPS, SILU};
+                let attributes = [Int(GROUPS, *groups as i64), Float(EPS, *eps), Int(SILU, (*silu).into())];
+                self.emit_of(YIELD.0, node.op.name(), &x, &y, &attributes);
+            }
             Op::RowScales { factor } => {
                 self.emit_of(YIELD.0, node.op.name(), &x, &y, &[Float(ROW_FACTOR, *factor)]);
             }

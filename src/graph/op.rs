@@ -157,6 +157,13 @@ pub enum Op {
         groups: usize,
         eps: f32,
     },
+    /// (x [B, C, H, W], scale \[C\], bias \[C\], dy like x) → x̄: the gradient by x of a GroupNormalization y for the
+    /// cotangent dy, with `silu` for that of y·σ(y); bias is read then alone.
+    GroupNormalizationGradient {
+        groups: usize,
+        eps: f32,
+        silu: bool,
+    },
     /// (x [.., D], scale \[D\], bias \[D\]) over the last axis.
     LayerNormalization {
         eps: f32,

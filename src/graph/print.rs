@@ -62,6 +62,9 @@ impl Op {
             | Op::Softmax { axis } => format!("axis={axis}"),
             Op::ReduceMean { axes } | Op::ReduceSum { axes } => format!("axes={axes:?}"),
             Op::GroupNormalization { groups, eps } => format!("groups={groups}, eps={eps:?}"),
+            Op::GroupNormalizationGradient { groups, eps, silu } => {
+                format!("groups={groups}, eps={eps:?}, silu={silu}")
+            }
             Op::LayerNormalization { eps } | Op::SkipLayerNormalization { eps } => format!("eps={eps:?}"),
             Op::AveragePool { size } => format!("size={size}"),
             Op::Resize { factor } => format!("factor={factor}"),

@@ -4,6 +4,7 @@
 mod attention;
 mod downsample;
 mod layer_norm;
+mod normalization_gradient;
 mod rows;
 mod strips;
 mod sum_normalization;
@@ -30,7 +31,7 @@ pub fn for_running(graph: &Graph, kernels: Kernels) -> Result<Graph> {
     if kernels.skip_layer_normalization {
         graph = layer_norm::rewrite(&graph)?;
     }
-    let graph = rows::rewrite(&graph)?;
+    let graph = normalization_gradient::rewrite(&rows::rewrite(&graph)?)?;
     sum_normalization::rewrite(&strips::rewrite(&downsample::rewrite(&upsample::rewrite(&graph)?)?)?)
 }
 

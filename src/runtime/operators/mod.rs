@@ -1,6 +1,7 @@
 //! Operators of our own that run inside ONNX Runtime, in a domain of their own: what a graph may hold beside
 //! the runtime's operators, and how it is computed on the CPU.
 
+mod normalization_gradient;
 mod parallel;
 mod rows;
 mod simd;
@@ -18,19 +19,28 @@ use ort::operator::{
 use ort::session::builder::{AutoDevicePolicy, SessionBuilder};
 use ort::value::{TensorElementType, ValueType};
 
+use self::normalization_gradient::NormalizationGradient;
 use self::sum_normalization::SumNormalization;
 pub(super) use self::yielding::EVERY;
 use super::cancel::hold_in_run;
 use super::error::runtime_error;
 use crate::error::Result;
 use crate::graph::onnx::{self, LoweringOptions, Placement, ROW_FACTOR, YIELD, sum_normalization as names};
-use crate::graph::{Graph, Op};
+use crate::graph::{Graph, Node, Op};
 use crate::tensor::Dtype;
 
 /// Whether a session of `graph` has to know them.
 pub(super) fn are_in(graph: &Graph) -> bool {
-    let ours = |op: &Op| matches!(op, Op::RowScales { .. } | Op::ScaledRows | Op::SumNormalization { .. });
-    graph.nodes().iter().any(|n| ours(&n.op))
+    let ours = |n: &Node| {
+        matches!(
+            n.op,
+            Op::GroupNormalizationGradient { .. }
+                | Op::RowScales { .. }
+                | Op::ScaledRows
+                | Op::SumNormalization { .. }
+        )
+    };
+    graph.nodes().iter().any(ours)
 }
 
 /// All of them, for one session.
@@ -43,7 +53,8 @@ pub(super) fn domain() -> ort::Result<OperatorDomain> {
         .add(Sum { rounds: false })?
         .add(Sum { rounds: true })?
         .add(Rows { scales: true })?
-        .add(Rows { scales: false })
+        .add(Rows { scales: false })?
+        .add(Gradient)
 }
 
 /// Have ONNX Runtime know their domain. Its table of domains is the process's, and is looked at and written in two steps: of two
@@ -182,5 +193,36 @@ impl Operator for Sum {
             }
         }
         context.set_output(0, &ValueType::Tensor { ty, shape, dimension_symbols: dimension_symbols.clone() })
+    }
+}
+
+/// [`Op::GroupNormalizationGradient`].
+struct Gradient;
+
+impl Operator for Gradient {
+    type Kernel<'attr> = BoxedKernel<'attr>;
+
+    fn name(&self) -> &str {
+        Op::GroupNormalizationGradient { groups: 1, eps: 0.0, silu: false }.name()
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        (0..4).map(|_| OperatorInput::required(TensorElementType::Float32))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<BoxedKernel<'attr>> {
+        let kernel = NormalizationGradient::of(context)?;
+        Ok(Box::new(move |context: &ComputeContext| guarded(|| kernel.compute(context))))
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        let inputs = context.inputs();
+        let first =
+            inputs.first().ok_or_else(|| ort::Error::new("expected a tensor as the first operand"))?;
+        context.set_output(0, first)
     }
 }

@@ -75,6 +75,45 @@ pub(super) fn silu<const FMA: bool>(x: &mut [f32]) {
     }
 }
 
+/// Of every y the slope of y·σ(y) there, σ(y) + y·σ(y)·(1 − σ(y)).
+#[inline(always)]
+pub(super) fn silu_slope<const FMA: bool>(y: &mut [f32]) {
+    for y in y {
+        let s = 1.0 / (1.0 + exp::<FMA>(-*y));
+        *y = mul_add::<FMA>(*y * s, 1.0 - s, s);
+    }
+}
+
+/// Σ (x − shift) and Σ (x − shift)².
+#[inline(always)]
+pub(super) fn moments(x: &[f32], shift: f32) -> [f64; 2] {
+    sums(x, x, |x, _| x - shift, |x, _| (x - shift) * (x - shift))
+}
+
+/// Σ d and Σ d·(x − shift).
+#[inline(always)]
+pub(super) fn products(d: &[f32], x: &[f32], shift: f32) -> [f64; 2] {
+    sums(d, x, |d, _| d, |d, x| d * (x - shift))
+}
+
+/// Σ f and Σ g of pairs, side by side, so that sums wait for no other one.
+#[inline(always)]
+fn sums(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32, g: impl Fn(f32, f32) -> f32) -> [f64; 2] {
+    let (mut of_f, mut of_g) = ([0.0f32; 64], [0.0f32; 64]);
+    let ((a, rest_of_a), (b, rest_of_b)) = (a.as_chunks::<64>(), b.as_chunks::<64>());
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..64 {
+            of_f[i] += f(a[i], b[i]);
+            of_g[i] += g(a[i], b[i]);
+        }
+    }
+    for (i, (a, b)) in rest_of_a.iter().zip(rest_of_b).enumerate() {
+        of_f[i] += f(*a, *b);
+        of_g[i] += g(*a, *b);
+    }
+    [of_f, of_g].map(|sums| sums.iter().map(|&s| f64::from(s)).sum())
+}
+
 /// Levels over a range: `inverse` is 1 over what a level stands for, `zero` the level of 0 and `most` the
 /// largest one.
 #[derive(Clone, Copy, Debug)]

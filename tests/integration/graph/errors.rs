@@ -398,6 +398,9 @@ fn random_op(d: &mut Draw) -> Op {
         "MatMul" => Op::MatMul,
         "Attention" => Op::Attention { heads: a, scale: 0.5 },
         "DepthToSpace" => Op::DepthToSpace { factor: a },
+        "GroupNormalizationGradient" => {
+            Op::GroupNormalizationGradient { groups: a, eps: 1e-5, silu: b % 2 == 0 }
+        }
         "SkipLayerNormalization" => Op::SkipLayerNormalization { eps: 1e-5 },
         "Gemm" => Op::Gemm { trans_a: a % 2 == 0, trans_b: b % 2 == 0 },
         "Conv" => Op::Conv { strides: [c, e], pads, group: f },
@@ -495,6 +498,8 @@ fn no_operands_make_the_builder_panic() {
             }
             if op.name() == "Attention" && d.below(2) == 0 {
                 inputs = vec![values[8]; 3];
+            } else if op.name() == "GroupNormalizationGradient" && d.below(2) == 0 {
+                inputs = vec![values[6], scale, scale, values[6]];
             } else if op.name() == "SkipLayerNormalization" && d.below(2) == 0 {
                 inputs = vec![values[3], values[3], values[2], values[2]];
             } else if let (Op::SumNormalization { levels: 0..5, groups, to, .. }, 0) = (&op, d.below(2)) {

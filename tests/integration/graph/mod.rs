@@ -11,6 +11,7 @@ mod graphs;
 mod int8;
 mod layout;
 mod linear;
+mod normalization_gradient;
 mod normalize;
 mod random_graphs;
 mod recompute;
@@ -33,6 +34,7 @@ fn op_cases() -> Vec<Case> {
         layout::cases(),
         normalize::cases(),
         fused::cases(),
+        normalization_gradient::cases(),
         sum_normalization::cases(),
     ];
     tables.into_iter().flatten().collect()
