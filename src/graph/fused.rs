@@ -1,8 +1,7 @@
 //! Ops that stand for several others, because a runtime has one kernel for all of them: what they mean in plain ops, and what
 //! they ask of their operands. Models are written in plain ops; [`super::rewrite`] finds what can be fused.
 
-use super::grad::grad_with_cotangent;
-use super::{Graph, Node, Op, Value};
+use super::{Graph, Node, Op, Value, normalize};
 use crate::error::Result;
 use crate::tensor::{Dtype, Shape};
 
@@ -151,9 +150,15 @@ pub(super) fn plain(g: &Graph, op: &Op, inputs: &[Value]) -> Result<Option<Value
         }
         Op::GroupNormalizationGradient { groups, eps, silu } => {
             let &[x, scale, bias, dy] = inputs else { return Ok(None) };
-            let y = g.group_normalization(x, scale, bias, groups, eps)?;
-            let y = if silu { g.silu(y)? } else { y };
-            grad_with_cotangent(g, y, dy, &[x])?[0]
+            let dy = match silu {
+                true => {
+                    let y = g.group_normalization(x, scale, bias, groups, eps)?;
+                    let s = g.sigmoid(y)?;
+                    normalize::through_silu(g, g.mul(y, s)?, s, dy)?
+                }
+                false => dy,
+            };
+            normalize::group_normalized(g, x, scale, dy, (groups, eps))?.0
         }
         Op::RowScales { factor } => g.mul_scalar(g.reduce_max(g.abs(inputs[0])?, 1)?, factor)?,
         Op::ScaledRows => g.add(g.mul(inputs[0], inputs[1])?, inputs[2])?,

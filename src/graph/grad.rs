@@ -5,7 +5,7 @@
 //! broadcasting: the driver sums a cotangent down to its input's shape, once, when it arrives.
 
 use super::recompute::Blocks;
-use super::{Graph, Node, Op, Value, fused};
+use super::{Graph, Node, Op, Value, fused, normalize};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Shape, Tensor};
 
@@ -223,22 +223,17 @@ fn vjp(
         }
         // per group, with x̂ = (x − μ)·r and d = dy·scale:  x̄ = r·(d − mean d − x̂·mean(d·x̂))
         Op::GroupNormalization { groups, eps } => {
-            let shape = g.shape(x);
-            let grouped = [shape[0], *groups, shape[1..].iter().product::<usize>() / groups];
-            let mut channel = vec![1; shape.rank()];
-            channel[1] = shape[1];
-            let rest: Vec<usize> = (0..shape.rank()).filter(|&i| i != 1).collect();
-            let d = g.mul(dy, g.reshape(input(1), channel)?)?;
-            let (dx, normal) = normalize(g, g.reshape(x, grouped)?, g.reshape(d, grouped)?, 2, *eps)?;
-            let normal = g.reshape(normal, shape.clone())?;
-            let per_channel = |v: Value| g.reshape(g.reduce_sum(v, &rest)?, [shape[1]]);
+            let (dx, normal) = normalize::group_normalized(g, x, input(1), dy, (*groups, *eps))?;
+            let channels = g.shape(input(1));
+            let rest: Vec<usize> = (0..g.shape(x).rank()).filter(|&i| i != 1).collect();
+            let per_channel = |v: Value| g.reshape(g.reduce_sum(v, &rest)?, channels.clone());
             let scale = want(1, &|| per_channel(g.mul(dy, normal)?))?;
-            Ok(vec![Some(g.reshape(dx, shape.clone())?), scale, want(2, &|| per_channel(dy))?])
+            Ok(vec![Some(dx), scale, want(2, &|| per_channel(dy))?])
         }
         // as GroupNormalization, over the last axis
         Op::LayerNormalization { eps } => {
             let last = g.shape(x).rank() - 1;
-            let (dx, normal) = normalize(g, x, g.mul(dy, input(1))?, last, *eps)?;
+            let (dx, normal) = normalize::normalized(g, x, g.mul(dy, input(1))?, last, *eps)?;
             Ok(vec![Some(dx), want(1, &|| g.mul(dy, normal))?, Some(dy)])
         }
         // x̄ = dy/x
@@ -253,10 +248,9 @@ fn vjp(
         // to the larger one; ties share
         Op::Max => two(g.mul(dy, share(g, a, b)?)?, g.mul(dy, share(g, b, a)?)?),
         Op::Min => two(g.mul(dy, share(g, b, a)?)?, g.mul(dy, share(g, a, b)?)?),
-        // y = x·s with s = σ(x): x̄ = dy·(s + y·(1 − s)), all that x gets of both; it reads four values of x's size instead of six
+        // y = x·s with s = σ(x): x̄ = dy·(s + y·(1 − s)), all that x gets of both
         Op::Mul if is_sigmoid_of(g, b, a) && wanted[0] && !asked[1] => {
-            let slope = g.add(b, g.mul(y, g.sub(g.scalar(1.0)?, b)?)?)?;
-            Ok(vec![Some(g.mul(dy, slope)?), None])
+            Ok(vec![Some(normalize::through_silu(g, y, b, dy)?), None])
         }
         // ā = dy·b, b̄ = dy·a
         Op::Mul => two(g.mul(dy, b)?, g.mul(dy, a)?),
@@ -361,17 +355,6 @@ fn swap_last(g: &Graph, x: Value) -> Result<Value> {
 fn share(g: &Graph, a: Value, b: Value) -> Result<Value> {
     let half = g.where_(g.equal(a, b)?, g.scalar(0.5)?, g.scalar(0.0)?)?;
     g.where_(g.greater(a, b)?, g.scalar(1.0)?, half)
-}
-
-/// Backward of (x − μ)·r over `axis`: (x̄, x̂) for the cotangent d of x̂.
-fn normalize(g: &Graph, x: Value, d: Value, axis: usize, eps: f32) -> Result<(Value, Value)> {
-    let mean = |v: Value| g.reduce_mean(v, &[axis]);
-    let centred = g.sub(x, mean(x)?)?;
-    let variance = mean(g.mul(centred, centred)?)?;
-    let r = g.reciprocal(g.sqrt(g.add_scalar(variance, eps)?)?)?;
-    let normal = g.mul(centred, r)?;
-    let inner = g.sub(g.sub(d, mean(d)?)?, g.mul(normal, mean(g.mul(d, normal)?)?)?)?;
-    Ok((g.mul(r, inner)?, normal))
 }
 
 /// Put `step − 1` zeros between neighbours along `axis`.

@@ -13,6 +13,7 @@ mod infer;
 pub mod int8;
 mod layers;
 mod memory;
+mod normalize;
 pub mod onnx;
 mod op;
 mod print;

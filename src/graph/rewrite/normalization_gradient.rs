@@ -18,7 +18,7 @@ fn rule(r: &Rebuild<'_>, node: &Node) -> Result<Option<Value>> {
 }
 
 /// The normalisation y of x [B, C, H, W] whose gradient is taken, and its cotangent, or that of y·σ(y).
-struct Found {
+struct Gradient {
     groups: usize,
     eps: f32,
     silu: bool,
@@ -29,7 +29,7 @@ struct Found {
 }
 
 /// x̄ = r·(d − mean d − x̂·mean(d·x̂)) in the shape of x, with x̂ = (x − μ)·r.
-fn gradient(r: &Rebuild<'_>, node: &Node) -> Option<Found> {
+fn gradient(r: &Rebuild<'_>, node: &Node) -> Option<Gradient> {
     if node.op.name() != "Reshape" || node.shape.rank() != 4 || node.shape.is_empty() {
         return None;
     }
@@ -62,12 +62,12 @@ fn gradient(r: &Rebuild<'_>, node: &Node) -> Option<Found> {
     if !fits || groups == 0 || !c.is_multiple_of(groups) {
         return None;
     }
-    let plain = Found { groups, eps, silu: false, x, scale, bias: scale, dy };
+    let plain = Gradient { groups, eps, silu: false, x, scale, bias: scale, dy };
     Some(through_silu(r, &plain).unwrap_or(plain))
 }
 
 /// The same of y·σ(y), where the cotangent of y is dy·(σ(y) + y·σ(y)·(1 − σ(y))).
-fn through_silu(r: &Rebuild<'_>, of: &Found) -> Option<Found> {
+fn through_silu(r: &Rebuild<'_>, of: &Gradient) -> Option<Gradient> {
     let [dy, slope] = operands(r, of.dy, "Mul")?;
     let [s, rest] = operands(r, slope, "Add")?;
     let [product, other] = operands(r, rest, "Mul")?;
@@ -81,7 +81,7 @@ fn through_silu(r: &Rebuild<'_>, of: &Found) -> Option<Found> {
         && r.number(one) == Some(1.0)
         && operands(r, product, "Mul")? == [y, s]
         && r.node(dy).shape == norm.shape;
-    fits.then_some(Found { silu: true, x, scale, bias, dy, ..*of })
+    fits.then_some(Gradient { silu: true, x, scale, bias, dy, ..*of })
 }
 
 /// The operands of `v`, where it is the result of such an op.

@@ -54,7 +54,7 @@ pub(super) fn domain() -> ort::Result<OperatorDomain> {
         .add(Sum { rounds: true })?
         .add(Rows { scales: true })?
         .add(Rows { scales: false })?
-        .add(Gradient)
+        .add(GradientOperator)
 }
 
 /// Have ONNX Runtime know their domain. Its table of domains is the process's, and is looked at and written in two steps: of two
@@ -197,9 +197,9 @@ impl Operator for Sum {
 }
 
 /// [`Op::GroupNormalizationGradient`].
-struct Gradient;
+struct GradientOperator;
 
-impl Operator for Gradient {
+impl Operator for GradientOperator {
     type Kernel<'attr> = BoxedKernel<'attr>;
 
     fn name(&self) -> &str {

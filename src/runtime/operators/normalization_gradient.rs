@@ -60,7 +60,7 @@ impl NormalizationGradient {
         let mut output = context.output(0, [batch, c, h, w])?;
         let output = output.as_mut().ok_or_else(|| wrong("an output"))?;
         let (_, to) = output.try_extract_tensor_mut::<f32>()?;
-        let task = Task {
+        let operation = Operation {
             of: self,
             x: floats_of(&x, n)?,
             dy: floats_of(&dy, n)?,
@@ -69,11 +69,11 @@ impl NormalizationGradient {
             positions: h * w,
             to: Shared::new(to, n).ok_or_else(|| wrong("an output of the input's shape"))?,
         };
-        in_parallel(context, batch * self.groups, |group| simd::run(Group { task: &task, group }))
+        in_parallel(context, batch * self.groups, |group| simd::run(Group { operation: &operation, group }))
     }
 }
 
-struct Task<'a> {
+struct Operation<'a> {
     of: &'a NormalizationGradient,
     x: &'a [f32],
     dy: &'a [f32],
@@ -85,18 +85,18 @@ struct Task<'a> {
 
 /// A group of a picture, counted over all pictures.
 struct Group<'a> {
-    task: &'a Task<'a>,
+    operation: &'a Operation<'a>,
     group: usize,
 }
 
 impl Loops for Group<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        let Task { of, scale, positions, .. } = *self.task;
+        let Operation { of, scale, positions, .. } = *self.operation;
         let members = scale.len() / of.groups;
         let n = members * positions;
         let start = self.group * n;
-        let x = &self.task.x[start..start + n];
+        let x = &self.operation.x[start..start + n];
 
         let samples = SAMPLES.min(n);
         let pivot =
@@ -127,7 +127,7 @@ impl Loops for Group<'_> {
             // SAFETY: groups are apart, and so are their results.
             #[allow(unsafe_code)]
             unsafe {
-                self.task.to.write(at, d)
+                self.operation.to.write(at, d)
             };
         });
     }
@@ -151,7 +151,7 @@ impl Group<'_> {
         norm: Norm,
         mut f: impl FnMut(usize, &[f32], &mut [f32]),
     ) {
-        let Task { of, x, dy, scale, bias, positions, .. } = *self.task;
+        let Operation { of, x, dy, scale, bias, positions, .. } = *self.operation;
         let mut tile = [0.0; TILE];
         for member in 0..members {
             let (scale, bias) = (scale[norm.first + member], bias[norm.first + member]);
