@@ -158,7 +158,7 @@ pub enum Op {
         eps: f32,
     },
     /// (x [B, C, H, W], scale \[C\], bias \[C\], dy like x) → x̄: the gradient by x of a GroupNormalization y for the
-    /// cotangent dy, with `silu` for that of y·σ(y); bias is read then alone.
+    /// cotangent dy, with `silu` for that of y·σ(y); only then is bias read.
     GroupNormalizationGradient {
         groups: usize,
         eps: f32,

@@ -5,6 +5,7 @@
 use super::{Rebuild, rebuild};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Op, Value};
+use crate::tensor::Dtype;
 
 pub(super) fn rewrite(graph: &Graph) -> Result<Graph> {
     rebuild(graph, rule)
@@ -30,7 +31,8 @@ struct Gradient {
 
 /// x̄ = r·(d − mean d − x̂·mean(d·x̂)) in the shape of x, with x̂ = (x − μ)·r.
 fn gradient(r: &Rebuild<'_>, node: &Node) -> Option<Gradient> {
-    if node.op.name() != "Reshape" || node.shape.rank() != 4 || node.shape.is_empty() {
+    let &[batch, c, h, w] = &node.shape[..] else { return None };
+    if node.op.name() != "Reshape" || node.dtype != Dtype::F32 || node.shape.is_empty() {
         return None;
     }
     let [reciprocal, inner] = operands(r, node.inputs[0], "Mul")?;
@@ -52,14 +54,19 @@ fn gradient(r: &Rebuild<'_>, node: &Node) -> Option<Gradient> {
         return None;
     }
     let groups = r.node(x).shape[1];
+    if groups == 0 || !c.is_multiple_of(groups) {
+        return None;
+    }
+    let fits = |v: Value, shape: &[usize]| r.node(v).shape[..] == *shape;
+    // Whole channels of one picture are a group, and every channel has a scale.
+    let grouped = [batch, groups, c / groups * h * w];
+    let fit = fits(x, &grouped) && fits(d, &grouped);
     let [x] = operands(r, x, "Reshape")?;
     let [scaled] = operands(r, d, "Reshape")?;
-    let [dy, scale] = operands(r, scaled, "Mul")?;
-    let [scale] = operands(r, scale, "Reshape")?;
-    let c = node.shape[1];
-    let fits =
-        r.node(x).shape == node.shape && r.node(dy).shape == node.shape && r.node(scale).shape[..] == [c];
-    if !fits || groups == 0 || !c.is_multiple_of(groups) {
+    let [dy, channel] = operands(r, scaled, "Mul")?;
+    let [scale] = operands(r, channel, "Reshape")?;
+    let fit = fit && fits(x, &node.shape) && fits(dy, &node.shape);
+    if !fit || !fits(channel, &[1, c, 1, 1]) || !fits(scale, &[c]) {
         return None;
     }
     let plain = Gradient { groups, eps, silu: false, x, scale, bias: scale, dy };

@@ -1,6 +1,6 @@
 //! The kernel of [`GroupNormalizationGradient`](crate::graph::Op::GroupNormalizationGradient): three passes over
-//! a group of channels, which lies in a cache while they follow each other, in place of a node and a tensor in
-//! memory for each step of the formula.
+//! a group of channels, of which a cache keeps what it can from one to the next, in place of a node and a tensor
+//! in memory for each step of the formula.
 //!
 //! With x̂ = (x − μ)·r and y = x̂·scale + bias, d = dy·scale, or dy·scale·(y·σ(y))′:
 //! x̄ = r·(d − mean d − x̂·mean(d·x̂)), means over the group.
@@ -9,10 +9,10 @@
 //! threads.
 
 use ort::operator::{ComputeContext, KernelContext};
+use ort::value::{DynValueTypeMarker, ValueRef};
 
 use super::parallel::{Shared, in_parallel};
 use super::simd::{self, Loops, mul_add};
-use super::sum_normalization::floats_of;
 use crate::graph::onnx::sum_normalization as attributes;
 
 /// Elements that are computed at once.
@@ -56,6 +56,9 @@ impl NormalizationGradient {
         if shape.contains(&0) || !c.is_multiple_of(self.groups) {
             return Err(wrong("an input that is not empty, groups that divide its channels"));
         }
+        if dy.shape() != x.shape() {
+            return Err(wrong("a cotangent of the input's shape"));
+        }
         let n = batch * c * h * w;
         let mut output = context.output(0, [batch, c, h, w])?;
         let output = output.as_mut().ok_or_else(|| wrong("an output"))?;
@@ -71,6 +74,12 @@ impl NormalizationGradient {
         };
         in_parallel(context, batch * self.groups, |group| simd::run(Group { operation: &operation, group }))
     }
+}
+
+/// The elements of an operand that has as many as expected.
+fn floats_of<'a>(value: &'a ValueRef<'_, DynValueTypeMarker>, n: usize) -> ort::Result<&'a [f32]> {
+    let (_, data) = value.try_extract_tensor::<f32>()?;
+    if data.len() == n { Ok(data) } else { Err(wrong("a scale and a bias of each channel")) }
 }
 
 struct Operation<'a> {
@@ -111,15 +120,24 @@ impl Loops for Group<'_> {
         // NaN stays one.
         let variance = if variance < 0.0 { 0.0 } else { variance };
         let (mean, r) = (f64::from(pivot) + off, (variance + f64::from(of.eps)).sqrt().recip());
-        let norm = Norm { mean: mean as f32, r: r as f32, first: self.group % of.groups * members };
+        // What the mean loses as f32 goes into the summands.
+        let lost = f64::from(mean as f32) - mean;
+        let norm = Norm {
+            mean: mean as f32,
+            r: r as f32,
+            lost: (lost * r) as f32,
+            first: self.group % of.groups * members,
+        };
 
         let (mut sum, mut along) = (0.0, 0.0);
         self.tiles::<FMA>(start, members, norm, |_, x, d| {
             let [s, p] = simd::products(d, x, norm.mean);
             (sum, along) = (sum + s, along + p);
         });
+        along += lost * sum;
         // x̄ = r·d + (x − μ)·factor + summand
-        let (factor, summand) = ((-r * r * r * along / n as f64) as f32, (-r * sum / n as f64) as f32);
+        let factor = -r * r * r * along / n as f64;
+        let (factor, summand) = (factor as f32, (-r * sum / n as f64 + lost * factor) as f32);
         self.tiles::<FMA>(start, members, norm, |at, x, d| {
             for (d, x) in d.iter_mut().zip(x) {
                 *d = mul_add::<FMA>(*d, norm.r, mul_add::<FMA>(x - norm.mean, factor, summand));
@@ -133,11 +151,12 @@ impl Loops for Group<'_> {
     }
 }
 
-/// The mean of a group, 1 over its deviation, and its first channel.
+/// The mean of a group, 1 over its deviation, what x̂ lacks as the mean is rounded, and the group's first channel.
 #[derive(Clone, Copy)]
 struct Norm {
     mean: f32,
     r: f32,
+    lost: f32,
     first: usize,
 }
 
@@ -155,7 +174,7 @@ impl Group<'_> {
         let mut tile = [0.0; TILE];
         for member in 0..members {
             let (scale, bias) = (scale[norm.first + member], bias[norm.first + member]);
-            let factor = norm.r * scale;
+            let (factor, bias) = (norm.r * scale, norm.lost * scale + bias);
             let channel = start + member * positions;
             for done in (0..positions).step_by(TILE) {
                 let at = channel + done;

@@ -67,11 +67,18 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
+/// x where x·σ(x) is a normal number, and beyond that a bound, as [`exp`] has one: its product would grow with x.
+#[inline(always)]
+fn bounded(x: f32) -> f32 {
+    // NaN stays one.
+    if x < -88.0 { -88.0 } else { x }
+}
+
 /// x·σ(x) of every element.
 #[inline(always)]
 pub(super) fn silu<const FMA: bool>(x: &mut [f32]) {
     for x in x {
-        *x /= 1.0 + exp::<FMA>(-*x);
+        *x = bounded(*x) / (1.0 + exp::<FMA>(-*x));
     }
 }
 
@@ -80,7 +87,7 @@ pub(super) fn silu<const FMA: bool>(x: &mut [f32]) {
 pub(super) fn silu_slope<const FMA: bool>(y: &mut [f32]) {
     for y in y {
         let s = 1.0 / (1.0 + exp::<FMA>(-*y));
-        *y = mul_add::<FMA>(*y * s, 1.0 - s, s);
+        *y = mul_add::<FMA>(bounded(*y) * s, 1.0 - s, s);
     }
 }
 
@@ -236,10 +243,33 @@ mod tests {
 
     #[test]
     fn of_extremes_silu_is_a_number_where_it_is_one() {
-        let mut x = [f32::NAN, 1e30, f32::INFINITY, -1e30, -200.0, 0.0];
+        let mut x = [f32::NAN, 1e30, f32::INFINITY, 0.0, -88.5, -200.0, -1e30, f32::MIN, f32::NEG_INFINITY];
+        let mut slopes = x;
         silu::<false>(&mut x);
         assert!(x[0].is_nan() && x[1] == 1e30 && x[2] == f32::INFINITY, "{x:?}");
-        assert!(x[3..].iter().all(|x| x.abs() < 1e-6), "{x:?}");
+        assert!(x[3..].iter().all(|x| x.abs() < 1e-35), "{x:?}");
+        silu_slope::<false>(&mut slopes);
+        assert!(slopes[0].is_nan() && slopes[1] == 1.0 && slopes[3] == 0.5, "{slopes:?}");
+        assert!(slopes[4..].iter().all(|x| x.abs() < 1e-35), "{slopes:?}");
+    }
+
+    #[test]
+    fn slopes_are_near() {
+        for i in -8700..=8700 {
+            let y = [i as f32 * 0.01];
+            let wide = f64::from(y[0]);
+            let s = 1.0 / (1.0 + (-wide).exp());
+            for fma in [false, true] {
+                let mut found = y;
+                if fma {
+                    silu_slope::<true>(&mut found)
+                } else {
+                    silu_slope::<false>(&mut found)
+                }
+                let off = f64::from(found[0]) - (s + wide * s * (1.0 - s));
+                assert!(off.abs() <= 5e-7 * (1.0 + wide.abs()) * s, "slope at {wide}: {}", found[0]);
+            }
+        }
     }
 
     #[test]

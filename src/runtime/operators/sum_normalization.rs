@@ -191,7 +191,7 @@ impl SumNormalization {
 }
 
 /// The elements of an operand that has as many as expected.
-pub(super) fn floats_of<'a>(value: &'a ValueRef<'_, DynValueTypeMarker>, n: usize) -> ort::Result<&'a [f32]> {
+fn floats_of<'a>(value: &'a ValueRef<'_, DynValueTypeMarker>, n: usize) -> ort::Result<&'a [f32]> {
     let (_, data) = value.try_extract_tensor::<f32>()?;
     if data.len() == n { Ok(data) } else { Err(wrong("operands that fit the terms")) }
 }
