@@ -431,10 +431,10 @@ fn flip(g: &Graph, w: Value) -> Result<Value> {
         return g.transpose(w, &[1, 0, 2, 3]);
     }
     if taps <= TAPS {
-        // Ones where row and column add up to the last of both: exact.
+        // Ones where row and column add up to the last of both: exact, of finite weights.
         let ones: Vec<f32> = (0..taps * taps).map(|i| f32::from(i / taps + i % taps == taps - 1)).collect();
-        let rows = g.reshape(w, [s[0] * s[1], taps])?;
-        let rows = g.matmul(rows, g.constant(Tensor::from_f32([taps, taps], &ones))?)?;
+        let ones = g.cast(g.constant(Tensor::from_f32([taps, taps], &ones))?, g.dtype(w))?;
+        let rows = g.matmul(g.reshape(w, [s[0] * s[1], taps])?, ones)?;
         return g.transpose(g.reshape(rows, s)?, &[1, 0, 2, 3]);
     }
     let reversed: Vec<i64> = (0..taps as i64).rev().collect();

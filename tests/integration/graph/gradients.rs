@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{close, evaluate, random};
+use super::case::{close, evaluate, floats, random};
 use super::{op_cases, runtime};
 use softdimo::graph::{Graph, Op, Value, grad};
 use softdimo::rng::{Philox, Stream};
@@ -204,6 +204,26 @@ fn casts_pass_the_cotangent() {
     g.output("dx", grad(&g, g.mul_scalar(narrow, 3.0).unwrap(), &[x]).unwrap()[0]);
     let found = evaluate(&g, &[("x".to_string(), Tensor::from_f32([2], &[0.1, 7.0]))]);
     assert_eq!(found[0].data, [3.0, 3.0]);
+}
+
+/// Kernels are reversed in their own dtype.
+#[test]
+fn narrow_convolutions_have_a_gradient() {
+    for dtype in [Dtype::F16, Dtype::BF16] {
+        let build = |dtype: Dtype| {
+            let g = Graph::new();
+            let x = g.input("x", Dtype::F32, [1, 2, 5, 4]).unwrap();
+            let w = g.input("w", Dtype::F32, [3, 2, 3, 3]).unwrap();
+            let [x16, w16] = [x, w].map(|v| g.cast(v, dtype).unwrap());
+            let y = g.cast(g.conv(x16, w16, None, [1, 1], [1; 4], 1).unwrap(), Dtype::F32).unwrap();
+            g.output("dx", grad(&g, y, &[x]).unwrap()[0]);
+            // Numbers that both dtypes have.
+            let w: Vec<f32> = (0..54).map(|i| (i % 9) as f32 - 4.0).collect();
+            let feeds = [("x".to_string(), random(71, [1, 2, 5, 4])), ("w".into(), floats([3, 2, 3, 3], &w))];
+            evaluate(&g, &feeds).remove(0).data
+        };
+        assert_eq!(build(dtype), build(Dtype::F32), "{dtype:?}");
+    }
 }
 
 /// Straight-through: hard forward, soft backward, as a graph expression.
