@@ -103,9 +103,9 @@ fn full_size_maskbit_opens_lean() {
         let [all, few] =
             [&plain, &again].map(|report| ["activations", "RssAnon"].map(|line| figure(report, line, line)));
         assert!(few[0] < 0.5 * all[0], "{memory}: {} KiB with recomputation, {} without", few[0], all[0]);
-        // Packed weights stay; of the activations at least half of what is not held is not allocated either.
+        // Packed weights stay, and what is run holds less than what is written: gradients of normalisations are one operator.
         let less = all[1] - few[1];
-        assert!(less > 0.5 * (all[0] - few[0]), "{memory}: RssAnon falls by {less} KiB");
+        assert!(less > 64.0 * 1024.0, "{memory}: RssAnon falls by {less} KiB");
     }
     the_gradient_is_the_same(&model);
 }

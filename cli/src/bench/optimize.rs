@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::builder::RangedU64ValueParser;
 use softdimo::{Decode, Engine, Optimize, Request, Result, Reward, RewardTerm};
 
 use super::machine::Machine;
@@ -17,10 +18,10 @@ pub struct Args {
     #[command(flatten)]
     engine: EngineArgs,
     /// Pictures per run
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
     /// Pairs of forward passes and steps
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     runs: usize,
     /// Take less memory and more time for the same result
     #[arg(long)]
