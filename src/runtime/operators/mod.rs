@@ -2,6 +2,7 @@
 //! the runtime's operators, and how it is computed on the CPU.
 
 mod normalization_gradient;
+mod operands;
 mod parallel;
 mod rows;
 mod simd;

@@ -9,8 +9,8 @@
 //! threads.
 
 use ort::operator::{ComputeContext, KernelContext};
-use ort::value::{DynValueTypeMarker, ValueRef};
 
+use super::operands::elements_of;
 use super::parallel::{Shared, in_parallel};
 use super::simd::{self, Loops, mul_add};
 use crate::graph::onnx::sum_normalization as attributes;
@@ -65,21 +65,15 @@ impl NormalizationGradient {
         let (_, to) = output.try_extract_tensor_mut::<f32>()?;
         let operation = Operation {
             of: self,
-            x: floats_of(&x, n)?,
-            dy: floats_of(&dy, n)?,
-            scale: floats_of(&scale, c)?,
-            bias: floats_of(&bias, c)?,
+            x: elements_of(&x, n, wrong)?,
+            dy: elements_of(&dy, n, wrong)?,
+            scale: elements_of(&scale, c, wrong)?,
+            bias: elements_of(&bias, c, wrong)?,
             positions: h * w,
             to: Shared::new(to, n).ok_or_else(|| wrong("an output of the input's shape"))?,
         };
         in_parallel(context, batch * self.groups, |group| simd::run(Group { operation: &operation, group }))
     }
-}
-
-/// The elements of an operand that has as many as expected.
-fn floats_of<'a>(value: &'a ValueRef<'_, DynValueTypeMarker>, n: usize) -> ort::Result<&'a [f32]> {
-    let (_, data) = value.try_extract_tensor::<f32>()?;
-    if data.len() == n { Ok(data) } else { Err(wrong("a scale and a bias of each channel")) }
 }
 
 struct Operation<'a> {

@@ -8,6 +8,7 @@
 use ort::operator::{ComputeContext, KernelContext};
 use ort::value::{DynValueTypeMarker, ValueRef};
 
+use super::operands::elements_of;
 use super::parallel::{Shared, in_parallel};
 use super::simd::{self, Loops, Map, Number, Rounding};
 use crate::graph::onnx::sum_normalization as attributes;
@@ -85,18 +86,24 @@ impl SumNormalization {
         };
         let mut terms = Vec::new();
         for _ in 0..self.levels {
-            let (q, scale, zero) = (levels_of(next(), n)?, floats_of(next(), c)?, levels_of(next(), c)?);
+            let (q, scale, zero) = (
+                elements_of(next(), n, wrong)?,
+                elements_of(next(), c, wrong)?,
+                elements_of(next(), c, wrong)?,
+            );
             terms.push(Term::Levels { q, scale, zero });
         }
         for _ in 0..floats {
-            terms.push(Term::Floats(floats_of(next(), n)?));
+            terms.push(Term::Floats(elements_of(next(), n, wrong)?));
         }
         let affine = match self.groups {
             0 => None,
-            _ => Some([floats_of(next(), c)?, floats_of(next(), c)?]),
+            _ => Some([elements_of(next(), c, wrong)?, elements_of(next(), c, wrong)?]),
         };
         let rounding = match self.to {
-            Some([zero, most]) => Some(Rounding { inverse: floats_of(next(), 1)?[0].recip(), zero, most }),
+            Some([zero, most]) => {
+                Some(Rounding { inverse: elements_of::<f32>(next(), 1, wrong)?[0].recip(), zero, most })
+            }
             None => None,
         };
 
@@ -188,17 +195,6 @@ impl SumNormalization {
         }
         Ok(maps)
     }
-}
-
-/// The elements of an operand that has as many as expected.
-fn floats_of<'a>(value: &'a ValueRef<'_, DynValueTypeMarker>, n: usize) -> ort::Result<&'a [f32]> {
-    let (_, data) = value.try_extract_tensor::<f32>()?;
-    if data.len() == n { Ok(data) } else { Err(wrong("operands that fit the terms")) }
-}
-
-fn levels_of<'a>(value: &'a ValueRef<'_, DynValueTypeMarker>, n: usize) -> ort::Result<&'a [u8]> {
-    let (_, data) = value.try_extract_tensor::<u8>()?;
-    if data.len() == n { Ok(data) } else { Err(wrong("operands that fit the terms")) }
 }
 
 /// [B, C, H, W], or, channels last, [B, H, W, C].
